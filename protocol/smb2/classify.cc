@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#include "protocol/smb2/classify.h"
+
+#include <algorithm>
+
+#include "protocol/smb2/fields.h"
+#include "protocol/smb2/request_body.h"
+
+namespace smbdirect::protocol::smb2 {
+
+std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte> prefix, uint64_t total) {
+  if (prefix.size() < std::min<uint64_t>(total, kPrefixBytes)) return std::unexpected(Violation::too_short);
+  prefix = prefix.first(std::min<uint64_t>(total, prefix.size()));
+
+  const ProtocolId kind = protocol_id(prefix);
+  if (kind == ProtocolId::encrypted || kind == ProtocolId::compressed) {
+    // smbd refuses what is shorter than a header anyway; here it would only hide a broken peer.
+    if (total < kHeaderBytes) return std::unexpected(Violation::too_short);
+    RequestInfo info;
+    info.opaque = true;
+    info.reply_bytes = kReplyUnit;
+    return info;
+  }
+  const auto header = parse_header(prefix);
+  if (!header) return std::unexpected(header.error());
+  if (header->response()) return std::unexpected(Violation::wrong_direction);
+  if (!valid_next_command(header->next_command, total)) return std::unexpected(Violation::bad_next_command);
+
+  RequestInfo info;
+  info.command = header->command;
+  info.message_id = header->message_id;
+  const bool compound = header->next_command != 0;
+  // A chain's first element may end within the prefix; what follows is not its body.
+  const auto element =
+      compound ? prefix.first(std::min<size_t>(prefix.size(), header->next_command)) : prefix;
+  if (is_io(header->command)) {
+    if (const auto body = check_io_body(element); !body) return std::unexpected(body.error());
+    std::ranges::copy(element.subspan(read_at::kFileId, info.file_id.size()), info.file_id.begin());
+    const bool channel = channel_of(header->command, element) != kChannelNone;
+    if (channel && header->is_signed()) return std::unexpected(Violation::signed_channel_request);
+    info.channel = channel && !compound;
+  }
+  info.reply_bytes = reply_cost(*header, element);
+  if (compound || info.channel || header->command == Command::negotiate)
+    info.route = RequestInfo::Route::gather;
+  // A related READ or WRITE names its file by the request before it: it must not change places.
+  info.may_pass = info.route == RequestInfo::Route::stream && !header->related() &&
+                  (is_io(header->command) || header->command == Command::echo);
+  return info;
+}
+
+}  // namespace smbdirect::protocol::smb2

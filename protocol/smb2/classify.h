@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// What to do with a request from the first bytes of it: stream it through, or gather it first; what its
+// reply may cost; whether it may overtake a pending RDMA READ. Pure.
+#pragma once
+
+#include "protocol/smb2/pdu.h"
+
+namespace smbdirect::protocol::smb2 {
+
+/// Enough of a PDU to classify it (all of it when it is shorter): READ and WRITE fixed parts end here.
+inline constexpr size_t kPrefixBytes = 112;
+
+struct RequestInfo {
+  enum class Route : uint8_t {
+    stream,  // pass through byte-identical as it arrives
+    gather,  // NEGOTIATE, compound or channel I/O: must be complete before anything is forwarded
+  };
+  Route route = Route::stream;
+  bool opaque = false;  // encrypted or compressed: nothing below is known
+  Command command{};
+  uint64_t message_id{};
+  FileId file_id{};        // READ and WRITE only
+  bool may_pass = false;   // plain, uncompounded READ/WRITE/ECHO
+  bool channel = false;    // uncompounded READ or WRITE with Channel != 0
+  uint64_t reply_bytes{};  // to reserve before forwarding (READ Length, OutputBufferLength, else 64 KiB x
+                           // CreditCharge; at least 64 KiB for opaque)
+};
+
+/// prefix: the first min(total, kPrefixBytes) bytes of a request PDU of `total` bytes.
+/// Refuses: unknown protocol ids, SMB1, responses, signed channel requests, bad sizes.
+[[nodiscard]] std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte> prefix,
+                                                                     uint64_t total);
+
+}  // namespace smbdirect::protocol::smb2

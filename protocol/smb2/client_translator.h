@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// The other direction, for smbdirect-connect --rdma-io: plain, unsigned READ and WRITE of an ordinary SMB
+// client turned into RDMA-channel I/O on memory we expose, and the answers turned back (MS-SMB2 2.2.19,
+// 2.2.21). Owned by one client-side connection, one thread; pure.
+#pragma once
+
+#include "protocol/smb2/server_translator.h"
+
+namespace smbdirect::protocol::smb2 {
+
+class ClientTranslator {
+ public:
+  struct Options {
+    bool rdma_io = false;            // off: everything passes
+    uint32_t threshold = 4096;       // READ/WRITE of at least this many bytes become channel I/O
+    uint32_t max_read_write_size{};  // agreed with the server (MS-SMBD MaxReadWriteSize); larger stays inline
+    uint32_t max_descriptors = 256;  // per request
+  };
+  explicit ClientTranslator(const Options& options);
+
+  struct Request {
+    enum class Kind : uint8_t {
+      pass,
+      channel_read,   // expose `length` bytes of memory for remote write, then channel_request()
+      channel_write,  // the `length` payload bytes at `data_offset` of the PDU: expose for remote read
+    };
+    Kind kind = Kind::pass;
+    uint64_t message_id{};
+    uint32_t data_offset{};
+    uint32_t length{};
+  };
+  /// prefix: the first min(total, kPrefixBytes) bytes of a request from the local client.
+  /// Only single, unsigned, unencrypted READ/WRITE after a NEGOTIATE response with dialect >= 3.0 change.
+  /// Bodies that smbd would refuse pass: it answers them. Errors: those of parse_header, wrong_direction,
+  /// bad_next_command, channel_without_rdma.
+  [[nodiscard]] std::expected<Request, Violation> request(std::span<const std::byte> prefix, uint64_t total);
+  /// The channel PDU for such a request: writes header, body and descriptors into `out`
+  /// (112 + 16 x descriptors bytes, returned) and remembers `cookie` under its MessageId.
+  /// Errors: those of RequestTable::add; bad_body when `memory` is empty, has too many or too short
+  /// descriptors, or `out` is too small.
+  [[nodiscard]] std::expected<size_t, Violation> channel_request(std::span<const std::byte> prefix,
+                                                                 const Request& request,
+                                                                 std::span<const BufferDescriptor> memory,
+                                                                 uint64_t cookie, std::span<std::byte> out);
+
+  struct Response {
+    enum class Kind : uint8_t {
+      pass,         // deliver unchanged
+      from_memory,  // deliver `header` (80 bytes) and then `length` bytes of the exposed memory of `cookie`
+    };
+    Kind kind = Kind::pass;
+    std::array<std::byte, 80> header{};
+    uint32_t length{};
+    std::optional<uint64_t> finished;  // cookie whose memory may be revoked (and, after delivery, freed)
+  };
+  /// prefix: the first min(total, kPrefixBytes) bytes of a PDU of `total` bytes from the server.
+  [[nodiscard]] std::expected<Response, Violation> response(std::span<const std::byte> prefix,
+                                                            uint64_t total);
+
+  void set_max_read_write_size(uint32_t size) { options_.max_read_write_size = size; }
+  [[nodiscard]] uint16_t dialect() const { return dialect_; }
+  /// Channel requests without a final response yet.
+  [[nodiscard]] size_t in_flight() const { return table_.size(); }
+
+ private:
+  Options options_;
+  RequestTable table_;
+  uint16_t dialect_ = 0;
+};
+
+}  // namespace smbdirect::protocol::smb2

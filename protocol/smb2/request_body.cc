@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#include "protocol/smb2/request_body.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "protocol/smb2/fields.h"
+#include "protocol/smb2/wire.h"
+
+namespace smbdirect::protocol::smb2 {
+
+std::expected<void, Violation> check_io_body(std::span<const std::byte> element) {
+  static_assert(read_at::kStructureSize == write_at::kStructureSize && read_at::kBuffer == write_at::kBuffer);
+  if (element.size() < read_at::kBuffer) return std::unexpected(Violation::bad_body);
+  if (wire::load16(element, kBodyAt) != read_at::kStructureSize)
+    return std::unexpected(Violation::bad_structure_size);
+  return {};
+}
+
+uint32_t channel_of(Command command, std::span<const std::byte> element) {
+  return wire::load32(element, command == Command::read ? read_at::kChannel : write_at::kChannel);
+}
+
+uint64_t reply_cost(const Header& header, std::span<const std::byte> element) {
+  const auto field = [&](size_t at) -> std::optional<uint64_t> {
+    if (element.size() < at + sizeof(uint32_t)) return std::nullopt;
+    return wire::load32(element, at);
+  };
+  std::optional<uint64_t> cost;
+  switch (header.command) {
+    case Command::cancel:  // has no response
+      return 0;
+    case Command::write:  // 80 bytes, however much CreditCharge the payload took
+      return kReplyUnit;
+    case Command::read:
+      cost = field(read_at::kLength);
+      break;
+    case Command::ioctl:
+      cost = field(kIoctlOutputAt);
+      break;
+    case Command::query_directory:
+      cost = field(kQueryDirectoryOutputAt);
+      break;
+    case Command::query_info:
+      cost = field(kQueryInfoOutputAt);
+      break;
+    case Command::change_notify:
+      cost = field(kChangeNotifyOutputAt);
+      break;
+    default:
+      break;
+  }
+  return std::min(cost.value_or(kReplyUnit * std::max<uint64_t>(header.credit_charge, 1)), kReplyCap);
+}
+
+}  // namespace smbdirect::protocol::smb2

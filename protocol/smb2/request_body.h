@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// Facts of one request's body: is a READ or WRITE whole, which Channel does it name, what may its reply cost.
+// Pure.
+#pragma once
+
+#include "protocol/smb2/pdu.h"
+
+namespace smbdirect::protocol::smb2 {
+
+inline constexpr uint64_t kReplyUnit = 64 * 1024;  // what one credit stands for (MS-SMB2 3.1.5.2)
+/// More than any reply smbd can send; a field that claims more must not freeze the connection's budget.
+inline constexpr uint64_t kReplyCap = 16 * 1024 * 1024 + kReplyUnit;
+
+[[nodiscard]] constexpr bool is_io(Command command) {
+  return command == Command::read || command == Command::write;
+}
+/// READ or WRITE: the fixed part is there and is one. Errors: bad_body, bad_structure_size.
+[[nodiscard]] std::expected<void, Violation> check_io_body(std::span<const std::byte> element);
+/// Of a READ or WRITE that passed check_io_body.
+[[nodiscard]] uint32_t channel_of(Command command, std::span<const std::byte> element);
+/// Bytes to reserve for the reply to this request (design: admission happens at the request).
+[[nodiscard]] uint64_t reply_cost(const Header& header, std::span<const std::byte> element);
+
+}  // namespace smbdirect::protocol::smb2

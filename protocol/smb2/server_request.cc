@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+// ServerTranslator, requests: from the RDMA client to smbd.
+#include <algorithm>
+#include <array>
+
+#include "protocol/smb2/channel.h"
+#include "protocol/smb2/fields.h"
+#include "protocol/smb2/request_body.h"
+#include "protocol/smb2/server_translator.h"
+#include "protocol/smb2/wire.h"
+
+namespace smbdirect::protocol::smb2 {
+namespace {
+
+constexpr std::array<std::byte, 8> kZeros{};
+
+void append(RewrittenRequest& out, std::span<const std::byte> bytes) {
+  if (bytes.empty()) return;
+  out.total += bytes.size();
+  if (!out.pieces.empty()) {
+    Piece& back = out.pieces.back();
+    if (back.fetch < 0 && back.bytes.data() + back.bytes.size() == bytes.data()) {
+      back.bytes = {back.bytes.data(), back.bytes.size() + bytes.size()};
+      return;
+    }
+  }
+  out.pieces.push_back({bytes, -1});
+}
+
+}  // namespace
+
+ServerTranslator::ServerTranslator(const Limits& limits) : limits_(limits), table_(limits.max_requests) {}
+
+std::expected<void, Violation> ServerTranslator::note(const RequestInfo& info) {
+  if (info.opaque || info.command == Command::cancel) return {};  // no response we could match
+  const auto request = table_.add(info.message_id);
+  if (!request) return std::unexpected(request.error());
+  (*request)->command = info.command;
+  (*request)->reserved = info.reply_bytes;
+  return {};
+}
+
+std::expected<void, Violation> ServerTranslator::request(std::span<std::byte> pdu, RewrittenRequest& out) {
+  out.clear();
+  table_.recycle();
+  const ProtocolId kind = protocol_id(pdu);
+  if (kind == ProtocolId::encrypted || kind == ProtocolId::compressed) {
+    if (pdu.size() < kHeaderBytes) return std::unexpected(Violation::too_short);
+    append(out, pdu);
+    out.reply_bytes = kReplyUnit;
+    return {};
+  }
+  for (std::span<std::byte> rest = pdu; !rest.empty();) {
+    const auto element = parse_element(rest);
+    if (!element) return std::unexpected(element.error());
+    if (element->header.response()) return std::unexpected(Violation::wrong_direction);
+    const auto bytes = rest.first(element->length);
+    rest = rest.subspan(element->length);
+    if (const auto done = request_element(*element, bytes, rest.size(), out); !done)
+      return std::unexpected(done.error());
+  }
+  if (out.total == 0) return std::unexpected(Violation::too_short);
+  if (out.total > kMaxStreamPdu) return std::unexpected(Violation::bad_body);
+  return {};
+}
+
+std::expected<void, Violation> ServerTranslator::request_element(const Element& element,
+                                                                 std::span<std::byte> bytes, uint64_t after,
+                                                                 RewrittenRequest& out) {
+  const Header& header = element.header;
+  uint32_t channel = kChannelNone;
+  if (is_io(header.command)) {
+    if (const auto body = check_io_body(bytes); !body) return std::unexpected(body.error());
+    channel = channel_of(header.command, bytes);
+    // Neither its signature nor the reply's would survive the rewriting, and smbd ignores Channel: it would
+    // answer a READ inline and a WRITE with success, nothing written.
+    if (channel != kChannelNone && header.is_signed())
+      return std::unexpected(Violation::signed_channel_request);
+  }
+  InFlight* request = nullptr;
+  if (header.command != Command::cancel) {
+    const auto added = table_.add(header.message_id);
+    if (!added) return std::unexpected(added.error());
+    request = *added;
+    request->command = header.command;
+    request->reserved = reply_cost(header, bytes);
+    out.reply_bytes += request->reserved;
+  }
+  if (channel == kChannelNone) {
+    append(out, bytes);
+    return {};
+  }
+
+  const ChannelRequest wanted = parse_channel(header.command, bytes);
+  const bool write = header.command == Command::write;
+  request->channel = true;
+  request->length = wanted.length;
+  bool accept = acceptable(wanted, {dialect_, write ? max_write_ : max_read_});
+  if (accept && write) {
+    // Channel data inflates the PDU, whose length on smbd's stream has 24 bits. What follows in the chain may
+    // still grow by the padding of its READs: 8 bytes in at least 112.
+    const uint64_t needed =
+        out.total + wire::align8(write_at::kBuffer + uint64_t{wanted.length}) + after + after / 8;
+    accept = needed <= kMaxStreamPdu;
+  }
+  if (accept) {
+    const auto memory = table_.descriptors_for(*request, wanted.info.size() / kDescriptorBytes);
+    accept = !memory.empty();
+    for (size_t i = 0; i < memory.size(); ++i)
+      memory[i] = load_descriptor(wanted.info.subspan(i * kDescriptorBytes));
+  }
+  if (wants_invalidate(wanted, dialect_)) {
+    request->invalidate = true;
+    request->token = load_descriptor(wanted.info).token;
+  }
+  request->refused = !accept;
+  if (!accept) {
+    ++refused_;
+    out.reply_bytes -= request->reserved;
+    request->reserved = kReplyUnit;  // an error response, whatever Length claims
+    out.reply_bytes += request->reserved;
+  }
+  rewrite(*request, element.last(), bytes, out);
+  return {};
+}
+
+void ServerTranslator::rewrite(const InFlight& request, bool last, std::span<std::byte> bytes,
+                               RewrittenRequest& out) {
+  uint64_t size = 0;  // of the rewritten element, without padding
+  uint32_t fetched = 0;
+  if (request.command == Command::read) {
+    // smbd wants one byte of Buffer even when it is empty (MS-SMB2 2.2.19).
+    size = read_at::kBuffer + 1;
+    // Above any MaxReadSize: the first thing smbd checks, before CreditCharge.
+    if (request.refused) wire::store(bytes, read_at::kLength, ~uint32_t{0});
+    // A compressed reply could not be placed. (Nobody asks: compression is not used over RDMA.)
+    bytes[read_at::kFlags] &= ~std::byte{read_at::kFlagRequestCompressed};
+    wire::store(bytes, read_at::kChannel, kChannelNone);
+    wire::store(bytes, read_at::kRemainingBytes, uint32_t{0});
+    wire::store(bytes, read_at::kChannelInfoOffset, uint16_t{0});
+    wire::store(bytes, read_at::kChannelInfoLength, uint16_t{0});
+  } else {
+    if (!request.refused) fetched = request.length;
+    size = uint64_t{write_at::kBuffer} + fetched;
+    // smbd accepts no DataOffset but the end of the fixed part; 0 makes it answer INVALID_PARAMETER, the
+    // first thing it checks.
+    const size_t data_offset = request.refused ? 0 : write_at::kBuffer;
+    wire::store(bytes, write_at::kDataOffset, static_cast<uint16_t>(data_offset));
+    wire::store(bytes, write_at::kLength, fetched);
+    wire::store(bytes, write_at::kChannel, kChannelNone);
+    wire::store(bytes, write_at::kRemainingBytes, uint32_t{0});
+    wire::store(bytes, write_at::kChannelInfoOffset, uint16_t{0});
+    wire::store(bytes, write_at::kChannelInfoLength, uint16_t{0});
+  }
+  const uint64_t padded = last ? size : wire::align8(size);
+  wire::store(bytes, header_at::kNextCommand, last ? uint32_t{0} : static_cast<uint32_t>(padded));
+
+  append(out, bytes.first(read_at::kBuffer));
+  if (fetched != 0) {
+    out.pieces.push_back({{}, static_cast<int32_t>(out.fetches.size())});
+    out.fetches.push_back({request.descriptors(), fetched});
+    out.total += fetched;
+  }
+  append(out, std::span(kZeros).first(padded - read_at::kBuffer - fetched));
+}
+
+}  // namespace smbdirect::protocol::smb2
