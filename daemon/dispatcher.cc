@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/dispatcher.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <string_view>
+#include <utility>
+
+#include "shm/socket_address.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+namespace log = shm::log;
+
+constexpr uint64_t kLogIntervalMs = 10'000;
+constexpr size_t kLogKeys = 256;
+
+constexpr std::array<std::string_view, 4> kRefusalNames{"refused_access", "refused_pool_limit",
+                                                        "refused_client_limit", "refused_no_worker"};
+
+/// Whom a log line is limited for: an IPv6 client has as many addresses as it likes within its /64.
+std::string log_key(Refusal refusal, const shm::Host& client) {
+  const size_t significant = shm::is_ipv4(client) ? client.size() : 8;
+  std::string key(1, char('0' + int(refusal)));
+  key.append(reinterpret_cast<const char*>(client.data()), significant);
+  return key;
+}
+
+}  // namespace
+
+Dispatcher::Dispatcher(Loop& loop, const PoolConfig& config,
+                       std::vector<std::unique_ptr<WorkerSlot>>& workers, Listeners& listeners)
+    : loop_(loop),
+      config_(config),
+      workers_(workers),
+      listeners_(listeners),
+      roster_(config.workers),
+      offers_(config.workers),
+      deadline_timer_(loop, [this] { deadlines(); }),
+      refusal_log_(kLogIntervalMs, kLogKeys),
+      slow_log_(kLogIntervalMs, kLogKeys) {}
+
+void Dispatcher::accepted(shm::UniqueFd connection, Fabric fabric, const sockaddr_storage& peer,
+                          const sockaddr_storage& local) {
+  ++accepted_;
+  const shm::Host client = shm::host_of(peer);
+  if (const Access access = config_.access.check(client); access != Access::allowed) {
+    return refuse(Refusal::access, peer, std::string(access_text(access)));
+  }
+  const size_t total = roster_.total() + offers_.waiting();
+  if (total >= config_.worker.connections) {
+    return refuse(Refusal::pool_limit, peer,
+                  "the pool has " + std::to_string(total) + " connections, /limits/connections");
+  }
+  const size_t of_client = roster_.of_client(client) + offers_.waiting_of(client);
+  if (of_client >= config_.connections_per_client) {
+    return refuse(Refusal::client_limit, peer,
+                  "it has " + std::to_string(of_client) + " connections, /limits/connections_per_client");
+  }
+  dispatch(offers_.add(std::move(connection), fabric, peer, local));
+  settle();
+}
+
+void Dispatcher::dispatch(Offer& offer) {
+  const uint64_t number = offer.number;
+  const shm::Host client = offer.client();
+  for (;;) {
+    std::vector<bool> eligible(workers_.size());
+    for (size_t slot = 0; slot < workers_.size(); ++slot) {
+      eligible[slot] = workers_[slot]->takes_offers() && !offer.tried[slot];
+    }
+    const auto slot = roster_.choose(client, config_.affinity, eligible);
+    if (!slot) break;
+    Offers::assign(offer, *slot, loop_.now());
+    const auto sent = workers_[*slot]->send({.type = MessageType::offer,
+                                             .offer = number,
+                                             .fabric = offer.fabric,
+                                             .peer = offer.peer,
+                                             .local = offer.local});
+    if (sent) {
+      roster_.add(number, *slot, client);
+      return;
+    }
+    log::write(log::Level::debug, "worker %zu: %s", *slot, sent.error().text().c_str());
+    Offers::give_up_on(offer);
+  }
+  const bool soon = std::ranges::any_of(workers_, [](const auto& worker) { return worker->soon_ready(); });
+  if (soon) return Offers::wait(offer, loop_.now());
+  const sockaddr_storage peer = offer.peer;
+  offers_.drop(number);
+  refuse(Refusal::no_worker, peer, "no worker takes it");
+}
+
+void Dispatcher::retry(uint64_t number) {
+  Offer* offer = offers_.find(number);
+  if (offer == nullptr) return;
+  if (offer->slot) roster_.remove(number, *offer->slot);
+  Offers::give_up_on(*offer);
+  dispatch(*offer);
+}
+
+void Dispatcher::grant(Offer& offer) {
+  const size_t slot = *offer.slot;
+  if (const auto sent =
+          workers_[slot]->send({.type = MessageType::grant, .offer = offer.number}, offer.connection.get());
+      !sent) {
+    log::write(log::Level::warning, "worker %zu: %s; the connection is offered to another", slot,
+               sent.error().text().c_str());
+    return retry(offer.number);
+  }
+  ++granted_;
+  log::write(log::Level::debug, "connection %" PRIu64 " of %s is worker %zu's", offer.number,
+             shm::address_text(offer.peer).c_str(), slot);
+  offers_.drop(offer.number);  // our copy of the descriptor closes; the roster keeps the count
+}
+
+void Dispatcher::worker_said(size_t slot, const Message& message) {
+  Offer* offer = offers_.find(message.offer, slot);
+  switch (message.type) {
+    case MessageType::take:
+      if (offer != nullptr) grant(*offer);
+      break;
+    case MessageType::refuse:
+      if (offer != nullptr) retry(message.offer);
+      break;
+    case MessageType::closed:
+      // Only of a granted connection; an offer ends by TAKE or REFUSE.
+      if (offer == nullptr) roster_.remove(message.offer, slot);
+      break;
+    default:
+      break;
+  }
+  settle();
+}
+
+void Dispatcher::worker_ready() {
+  for (const uint64_t number : offers_.waiting_numbers()) {
+    if (Offer* offer = offers_.find(number)) dispatch(*offer);
+  }
+  settle();
+}
+
+size_t Dispatcher::worker_gone(size_t slot) {
+  const std::vector<uint64_t> offered = offers_.forget_slot(slot);
+  for (const uint64_t number : offered) roster_.remove(number, slot);
+  const std::vector<uint64_t> lost = roster_.connections_of(slot);
+  for (const uint64_t number : lost) roster_.remove(number, slot);
+  for (const uint64_t number : offered) {
+    if (Offer* offer = offers_.find(number)) dispatch(*offer);
+  }
+  // Those that waited for this worker to become ready may have nobody to wait for now.
+  worker_ready();
+  return lost.size();
+}
+
+void Dispatcher::deadlines() {
+  const uint64_t now = loop_.now();
+  for (const uint64_t number : offers_.overdue(now)) {
+    Offer* offer = offers_.find(number);
+    if (offer == nullptr) continue;
+    if (!offer->slot) {
+      const sockaddr_storage peer = offer->peer;
+      offers_.drop(number);
+      refuse(Refusal::no_worker, peer, "no worker became ready in time");
+      continue;
+    }
+    if (const auto held_back = slow_log_.pass(std::to_string(*offer->slot), now)) {
+      log::write(log::Level::warning,
+                 "worker %zu did not answer an offer within %" PRIu64 " ms; it goes to another (%" PRIu64
+                 " such lines held back)",
+                 *offer->slot, kOfferDeadlineMs, *held_back);
+    }
+    workers_[*offer->slot]->mark_unresponsive();
+    retry(number);
+  }
+  settle();
+}
+
+void Dispatcher::close() {
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    for (const uint64_t number : offers_.forget_slot(slot)) roster_.remove(number, slot);
+  }
+  offers_.clear();
+  deadline_timer_.stop();
+}
+
+void Dispatcher::refuse(Refusal refusal, const sockaddr_storage& peer, const std::string& why) {
+  ++refused_.at(size_t(refusal));
+  if (const auto held_back = refusal_log_.pass(log_key(refusal, shm::host_of(peer)), loop_.now())) {
+    log::write(log::Level::warning, "%s is turned away: %s (%" PRIu64 " such lines held back)",
+               shm::address_text(peer).c_str(), why.c_str(), *held_back);
+  }
+}
+
+/// After every change: what follows from how many offers there are.
+void Dispatcher::settle() {
+  listeners_.hold(offers_.full());
+  const auto next = offers_.next_deadline();
+  if (!next) return deadline_timer_.stop();
+  const uint64_t now = loop_.now();
+  deadline_timer_.start(*next > now ? *next - now : 0);
+}
+
+std::string Dispatcher::totals() const {
+  std::string text = "connections=" + std::to_string(roster_.total()) +
+                     " pending=" + std::to_string(offers_.size()) + " accepted=" + std::to_string(accepted_) +
+                     " granted=" + std::to_string(granted_);
+  for (size_t i = 0; i < refused_.size(); ++i) {
+    text += " " + std::string(kRefusalNames[i]) + "=" + std::to_string(refused_[i]);
+  }
+  return text;
+}
+
+}  // namespace smbdirect::daemon

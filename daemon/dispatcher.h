@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// A connection's way from accept to a worker: access lists, limits, then OFFER, TAKE, GRANT (contract.h),
+// and to the next worker when one does not answer. Reads nothing from any connection. Owned by the
+// supervisor; when that dies, offered connections close and granted ones carry on in their workers.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/listeners.h"
+#include "daemon/offers.h"
+#include "daemon/pool_config.h"
+#include "daemon/roster.h"
+#include "daemon/uv_handles.h"
+#include "daemon/worker_slot.h"
+#include "shm/log.h"
+
+namespace smbdirect::daemon {
+
+/// Why a connection was closed without reaching a worker.
+enum class Refusal : uint8_t { access, pool_limit, client_limit, no_worker };
+
+class Dispatcher {
+ public:
+  Dispatcher(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
+             Listeners& listeners);
+
+  void accepted(shm::UniqueFd connection, Fabric fabric, const sockaddr_storage& peer,
+                const sockaddr_storage& local);
+  /// TAKE, REFUSE, CLOSED.
+  void worker_said(size_t slot, const Message& message);
+  void worker_ready();
+  /// Offers it held go elsewhere. Returns how many granted connections went with it.
+  size_t worker_gone(size_t slot);
+  /// Closes what has not been granted; nothing more may be accepted.
+  void close();
+
+  [[nodiscard]] size_t connections() const { return roster_.total(); }
+  [[nodiscard]] size_t connections_of(size_t slot) const { return roster_.of_slot(slot); }
+  /// "accepted=12 granted=11 refused_access=1 ...": counts since the start, and what is pending.
+  [[nodiscard]] std::string totals() const;
+
+ private:
+  void dispatch(Offer& offer);
+  void retry(uint64_t number);
+  void grant(Offer& offer);
+  void deadlines();
+  void refuse(Refusal refusal, const sockaddr_storage& peer, const std::string& why);
+  void settle();
+
+  Loop& loop_;
+  const PoolConfig& config_;
+  std::vector<std::unique_ptr<WorkerSlot>>& workers_;
+  Listeners& listeners_;
+  Roster roster_;
+  Offers offers_;
+  Timer deadline_timer_;
+  shm::log::RateLimit refusal_log_;
+  shm::log::RateLimit slow_log_;
+  uint64_t accepted_ = 0;
+  uint64_t granted_ = 0;
+  std::array<uint64_t, 4> refused_{};
+};
+
+}  // namespace smbdirect::daemon

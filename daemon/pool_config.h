@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// The pool file's contents as values, defaults applied. Made once at start (pool_file.h), read-only
+// afterwards; the part that workers need travels to them as WorkerConfig (contract.h), which also holds
+// the defaults of those keys. The keys' names, ranges and meaning are in pool_keys.cc.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "daemon/cidr.h"
+#include "daemon/contract.h"
+
+namespace smbdirect::daemon {
+
+enum class Affinity : uint8_t { client, spread };
+enum class UpstreamMode : uint8_t { connect };
+
+struct ListenerConfig {
+  std::string address;
+  uint16_t port = 5445;  // MS-SMBD 2: SMB Direct over iWARP
+  Fabric fabric = Fabric::iwarp;
+};
+
+/// Samba's prefork backoff: at once, then backoff_increment more each time, at most maximum_backoff.
+struct RestartConfig {
+  uint32_t backoff_increment_s = 10;
+  uint32_t maximum_backoff_s = 120;
+  uint32_t healthy_s = 30;
+  uint32_t ready_timeout_ms = 30'000;
+  uint32_t ping_interval_ms = 3'000;
+  uint32_t ping_timeout_ms = 10'000;
+};
+
+struct PoolConfig {
+  uint32_t workers = 4;
+  Affinity affinity = Affinity::client;
+  std::vector<ListenerConfig> listeners;
+  UpstreamMode upstream_mode = UpstreamMode::connect;
+  AccessList access;
+  uint32_t connections_per_client = 64;  // of WorkerConfig::connections
+  RestartConfig restart;
+  uint32_t stop_deadline_ms = 5'000;
+  uint32_t drain_deadline_ms = 0;  // none
+  WorkerConfig worker;
+};
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/pool_keys.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include <nlohmann/json.hpp>
+
+namespace smbdirect::daemon {
+namespace {
+
+using std::string_view;
+
+constexpr std::array<string_view, 2> kAffinities{"client", "spread"};
+constexpr std::array<string_view, 1> kModes{"connect"};
+constexpr std::array<string_view, 3> kModesToCome{"transparent", "handoff", "channel"};
+constexpr std::array<string_view, 1> kFabrics{"iwarp"};
+constexpr std::array<string_view, 1> kFabricsToCome{"verbs"};
+constexpr std::array<string_view, 5> kLevels{"error", "warning", "notice", "info", "debug"};
+
+constexpr uint64_t kHour = 3'600'000;
+constexpr uint64_t kU32 = std::numeric_limits<uint32_t>::max();
+
+constexpr Key object(string_view pointer, string_view help, bool required = false) {
+  return {.pointer = pointer, .type = KeyType::object, .help = help, .required = required};
+}
+
+using SlotOf = Slot (*)(PoolConfig&, size_t);
+constexpr Key integer(string_view pointer, uint64_t min, uint64_t max, SlotOf slot, string_view help) {
+  return {.pointer = pointer, .type = KeyType::integer, .help = help, .min = min, .max = max, .slot = slot};
+}
+constexpr Key other(string_view pointer, KeyType type, SlotOf slot, string_view help, bool required = false) {
+  return {.pointer = pointer, .type = type, .help = help, .required = required, .slot = slot};
+}
+constexpr Key choice(string_view pointer, std::span<const string_view> choices, SlotOf slot, string_view help,
+                     std::span<const string_view> not_built = {}) {
+  return {.pointer = pointer,
+          .type = KeyType::choice,
+          .help = help,
+          .choices = choices,
+          .not_built = not_built,
+          .slot = slot};
+}
+
+// The row's member, written once: IN_POOL(workers) is a function from a configuration to its slot.
+#define IN_POOL(member) [](PoolConfig& config, size_t) -> Slot { return &config.member; }
+#define IN_LISTENER(member) \
+  [](PoolConfig& config, size_t index) -> Slot { return &config.listeners[index].member; }
+
+const std::array kKeys{
+    integer("/workers", 1, 64, IN_POOL(workers),
+            "How many worker processes are started before the first connection."),
+    other("/user", KeyType::text, IN_POOL(worker.user),
+          "The user that workers become when the daemon is started as root; empty: they stay what they are."),
+    choice("/affinity", kAffinities, IN_POOL(affinity),
+           "Where a connection goes: \"client\" is the worker that already serves its client address, else "
+           "the one "
+           "with the fewest connections; \"spread\" is always the one with the fewest."),
+
+    Key{.pointer = "/listeners",
+        .type = KeyType::objects,
+        .help = "The addresses and ports to listen on.",
+        .required = true},
+    other(
+        "/listeners/*/address", KeyType::address, IN_LISTENER(address),
+        "The local address. \"0.0.0.0\" is every IPv4 address, \"::\" every IPv6 address (and no IPv4 one).",
+        true),
+    integer("/listeners/*/port", 0, 65535, IN_LISTENER(port),
+            "The port. 5445 is SMB Direct's port over iWARP. 0 lets the system choose; the log says which."),
+    choice("/listeners/*/fabric", kFabrics, IN_LISTENER(fabric),
+           "How RDMA is spoken: \"iwarp\" is iWARP in user space over ordinary TCP.", kFabricsToCome),
+
+    object("/upstream", "The smbd that connections are carried to.", true),
+    choice(
+        "/upstream/mode", kModes, IN_POOL(upstream_mode),
+        "How smbd is reached: \"connect\" is an ordinary TCP connection to a listening smbd, which sees the "
+        "worker's address as its client. The lists below stand in for \"hosts allow\".",
+        kModesToCome),
+    other("/upstream/address", KeyType::address, IN_POOL(worker.upstream_address), "smbd's address.", true),
+    integer("/upstream/port", 1, 65535, IN_POOL(worker.upstream_port), "smbd's port."),
+    integer("/upstream/connect_timeout_ms", 10, 60'000, IN_POOL(worker.upstream_connect_timeout_ms),
+            "How long smbd may take to accept before the client is turned away."),
+    other("/upstream/allow", KeyType::networks, IN_POOL(access.allow),
+          "Networks whose clients are let in. Empty: loopback only. Required when a listener is not on "
+          "loopback."),
+    other("/upstream/deny", KeyType::networks, IN_POOL(access.deny),
+          "Networks whose clients are turned away even if \"allow\" names them."),
+
+    object("/smbdirect", "Limits of the SMB Direct protocol (MS-SMBD 3.1.1.1)."),
+    integer("/smbdirect/receive_credit_initial", 1, 65535, IN_POOL(worker.receive_credit_initial),
+            "Receive credits granted at first."),
+    integer("/smbdirect/receive_credit_max", 1, 65535, IN_POOL(worker.receive_credit_max),
+            "Most receive credits a connection is granted; they grow with use. Each costs max_receive_size "
+            "bytes."),
+    integer("/smbdirect/send_credit_target", 1, 65535, IN_POOL(worker.send_credit_target),
+            "Credits asked of the client (CreditsRequested)."),
+    integer("/smbdirect/max_send_size", 128, 1 << 20, IN_POOL(worker.max_send_size),
+            "Largest SMB Direct message sent, in bytes (PreferredSendSize)."),
+    integer("/smbdirect/max_receive_size", 128, 1 << 20, IN_POOL(worker.max_receive_size),
+            "Largest SMB Direct message received, in bytes (MaxReceiveSize)."),
+    integer("/smbdirect/max_fragmented_size", 131072, 16 << 20, IN_POOL(worker.max_fragmented_size),
+            "Largest SMB2 message received in fragments, in bytes (MaxFragmentedSize)."),
+    integer("/smbdirect/max_read_write_size", 65536, 16 << 20, IN_POOL(worker.max_read_write_size),
+            "Largest RDMA transfer, in bytes (MaxReadWriteSize)."),
+    integer("/smbdirect/negotiate_timeout_ms", 100, kHour, IN_POOL(worker.negotiate_timeout_ms),
+            "How long the SMB Direct negotiate request may take."),
+    integer("/smbdirect/idle_timeout_ms", 100, 24 * kHour, IN_POOL(worker.idle_timeout_ms),
+            "After how long a silence the client is asked whether it lives."),
+    integer("/smbdirect/keepalive_timeout_ms", 100, kHour, IN_POOL(worker.keepalive_timeout_ms),
+            "How long the answer to that may take."),
+    integer("/smbdirect/send_credit_timeout_ms", 100, kHour, IN_POOL(worker.send_credit_timeout_ms),
+            "How long a client may grant no credit while data waits for it."),
+
+    object("/iwarp", "iWARP (RFC 5040 to 5044, RFC 6581)."),
+    other("/iwarp/crc", KeyType::boolean, IN_POOL(worker.iwarp_crc),
+          "Ask for CRC32C in every FPDU. It is used when either side asks."),
+    integer("/iwarp/max_inbound_reads", 1, 16383, IN_POOL(worker.iwarp_max_inbound_reads),
+            "RDMA Reads of the client served at once (IRD)."),
+    integer("/iwarp/max_outbound_reads", 1, 16383, IN_POOL(worker.iwarp_max_outbound_reads),
+            "RDMA Reads to the client outstanding at once (ORD)."),
+
+    object("/limits", "Limits on clients."),
+    integer("/limits/connections", 1, 65536, IN_POOL(worker.connections), "Connections of the whole pool."),
+    integer("/limits/connections_per_client", 1, 65536, IN_POOL(connections_per_client),
+            "Connections of one client address."),
+    integer("/limits/handshake_timeout_ms", 100, kHour, IN_POOL(worker.handshake_timeout_ms),
+            "How long the fabric's connection set-up may take."),
+    integer("/limits/buffered_bytes_per_connection", 1 << 20, uint64_t{1} << 40,
+            IN_POOL(worker.buffered_bytes_per_connection), "Bytes held for one connection."),
+    integer("/limits/buffered_bytes_per_worker", 1 << 20, uint64_t{1} << 44,
+            IN_POOL(worker.buffered_bytes_per_worker), "Bytes held by one worker for all its connections."),
+
+    object("/restart", "What happens when a worker ends or falls silent."),
+    integer(
+        "/restart/backoff_increment_s", 0, 86400, IN_POOL(restart.backoff_increment_s),
+        "The first restart is at once; each further one waits this much longer (smb.conf's \"prefork backoff "
+        "increment\")."),
+    integer("/restart/maximum_backoff_s", 0, 86400, IN_POOL(restart.maximum_backoff_s),
+            "The longest wait before a restart (smb.conf's \"prefork maximum backoff\")."),
+    integer("/restart/healthy_s", 0, 86400, IN_POOL(restart.healthy_s),
+            "A worker that was ready for this long starts again without a wait."),
+    integer("/restart/ready_timeout_ms", 100, kHour, IN_POOL(restart.ready_timeout_ms),
+            "How long a worker may take to become ready."),
+    integer("/restart/ping_interval_ms", 10, kHour, IN_POOL(restart.ping_interval_ms),
+            "How often workers are asked whether they live."),
+    integer("/restart/ping_timeout_ms", 10, kHour, IN_POOL(restart.ping_timeout_ms),
+            "A worker that does not answer for this long is killed and restarted."),
+
+    object("/shutdown", "How the daemon ends."),
+    integer("/shutdown/stop_deadline_ms", 0, kHour, IN_POOL(stop_deadline_ms),
+            "On SIGTERM: how long workers may take to close their connections."),
+    integer("/shutdown/drain_deadline_ms", 0, kU32, IN_POOL(drain_deadline_ms),
+            "On SIGQUIT: how long workers wait for clients to leave; 0: as long as it takes."),
+
+    object("/log", "The log, on standard error."),
+    choice("/log/level", kLevels, IN_POOL(worker.log_level),
+           "The least important messages that are written."),
+};
+#undef IN_POOL
+#undef IN_LISTENER
+
+/// "a", "a or b", "a, b or c".
+std::string or_list(std::span<const string_view> words) {
+  std::string text;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) text += i + 1 == words.size() ? " or " : ", ";
+    text += '"' + std::string(words[i]) + '"';
+  }
+  return text;
+}
+
+struct ToJson {
+  const Key& key;
+  nlohmann::ordered_json operator()(std::monostate) const { return nullptr; }
+  nlohmann::ordered_json operator()(const std::vector<Cidr>* networks) const {
+    auto array = nlohmann::ordered_json::array();
+    for (const Cidr& network : *networks) array.push_back(network.text());
+    return array;
+  }
+  template <class T>
+  nlohmann::ordered_json operator()(const T* value) const {
+    if constexpr (std::is_enum_v<T>) {
+      return key.choices[size_t(*value)];
+    } else {
+      return *value;
+    }
+  }
+};
+
+}  // namespace
+
+string_view Key::name() const { return pointer.substr(pointer.rfind('/') + 1); }
+string_view Key::parent() const { return pointer.substr(0, pointer.rfind('/')); }
+
+std::span<const Key> pool_keys() { return kKeys; }
+
+std::string allowed_text(const Key& key) {
+  switch (key.type) {
+    case KeyType::object:
+      return "an object";
+    case KeyType::objects:
+      return "an array of at least one object";
+    case KeyType::integer:
+      return "an integer from " + std::to_string(key.min) + " to " + std::to_string(key.max);
+    case KeyType::boolean:
+      return "true or false";
+    case KeyType::text:
+      return "a string";
+    case KeyType::choice:
+      return or_list(key.choices);
+    case KeyType::address:
+      return "a numeric IPv4 or IPv6 address, such as \"192.0.2.1\" or \"2001:db8::1\"";
+    case KeyType::networks:
+      return "an array of networks, such as [\"10.0.0.0/8\", \"2001:db8::/32\"]";
+  }
+  return {};
+}
+
+std::string value_text(const Key& key, const PoolConfig& config, size_t index) {
+  if (key.slot == nullptr) return {};
+  // The slot is only read here; the table has no second set of accessors for constant configurations.
+  const Slot slot = key.slot(const_cast<PoolConfig&>(config), index);
+  const auto json = std::visit([&](auto value) { return ToJson{key}(value); }, slot);
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+std::string default_text(const Key& key) {
+  if (key.required || key.slot == nullptr) return {};
+  PoolConfig config;
+  config.listeners.emplace_back();
+  return value_text(key, config);
+}
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// What the supervisor's process needs before anything else runs in it, and what can be known to be wrong
+// before a worker is started. Start-up only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "daemon/pool_config.h"
+#include "daemon/pool_document.h"
+#include "shm/result.h"
+#include "shm/unique_fd.h"
+
+namespace smbdirect::daemon {
+
+/// Opens /dev/null for each of descriptors 0 to 2 that is closed: no socket of ours may become "stderr".
+void ensure_standard_descriptors();
+
+/// Ignores SIGPIPE (a reader of our log may go), unblocks every signal, and raises the descriptor limit for
+/// us and our workers; one that cannot be raised far enough is a line in the log.
+void prepare_process(uint32_t connections);
+
+/// Takes over the descriptor of --ready-fd. The error says that it is not open.
+[[nodiscard]] shm::Result<shm::UniqueFd> take_ready_fd(int fd);
+
+/// Does /user exist? Told with its pointer, as every problem of the pool file.
+[[nodiscard]] Problems check_user(const PoolConfig& config);
+
+/// Can the worker program be executed? The error says what to do.
+[[nodiscard]] shm::Result<> check_worker_program(const std::string& program);
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/roster.h"
+
+#include <algorithm>
+#include <limits>
+#include <tuple>
+
+namespace smbdirect::daemon {
+
+void Roster::add(uint64_t connection, size_t slot, const shm::Host& client) {
+  if (!connections_.try_emplace(connection, Connection{slot, client}).second) return;
+  ++slots_.at(slot).connections;
+  ++slots_[slot].clients[client];
+}
+
+bool Roster::remove(uint64_t connection, size_t slot) {
+  const auto found = connections_.find(connection);
+  if (found == connections_.end() || found->second.slot != slot) return false;
+  Slot& worker = slots_[slot];
+  --worker.connections;
+  const auto client = worker.clients.find(found->second.client);
+  if (--client->second == 0) worker.clients.erase(client);
+  connections_.erase(found);
+  return true;
+}
+
+size_t Roster::of_client(const shm::Host& client) const {
+  size_t count = 0;
+  for (size_t slot = 0; slot < slots_.size(); ++slot) count += of_slot_and_client(slot, client);
+  return count;
+}
+
+size_t Roster::of_slot_and_client(size_t slot, const shm::Host& client) const {
+  const auto found = slots_.at(slot).clients.find(client);
+  return found == slots_[slot].clients.end() ? 0 : found->second;
+}
+
+std::vector<uint64_t> Roster::connections_of(size_t slot) const {
+  std::vector<uint64_t> numbers;
+  for (const auto& [number, connection] : connections_) {
+    if (connection.slot == slot) numbers.push_back(number);
+  }
+  std::ranges::sort(numbers);
+  return numbers;
+}
+
+std::optional<size_t> Roster::choose(const shm::Host& client, Affinity affinity,
+                                     const std::vector<bool>& eligible) {
+  std::optional<size_t> best;
+  std::pair<size_t, size_t> best_rank;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const size_t slot = (turn_ + i) % slots_.size();
+    if (!eligible.at(slot)) continue;
+    const size_t known = affinity == Affinity::client ? of_slot_and_client(slot, client) : 0;
+    const std::pair rank{std::numeric_limits<size_t>::max() - known, slots_[slot].connections};
+    if (!best || rank < best_rank) std::tie(best, best_rank) = std::pair(slot, rank);
+  }
+  if (best) turn_ = (*best + 1) % slots_.size();
+  return best;
+}
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// Which connections each worker has, and which worker gets the next one. Counts only: processes and
+// descriptors are elsewhere. Pure; owned by the supervisor, which lives and dies with it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "daemon/pool_config.h"
+#include "shm/socket_address.h"
+
+namespace smbdirect::daemon {
+
+class Roster {
+ public:
+  explicit Roster(size_t slots) : slots_(slots) {}
+
+  /// A connection is with a worker from its offer on. One that is there already is not added again.
+  void add(uint64_t connection, size_t slot, const shm::Host& client);
+  /// False when there is no such connection with that slot (a worker's word is not trusted).
+  bool remove(uint64_t connection, size_t slot);
+
+  [[nodiscard]] size_t total() const { return connections_.size(); }
+  [[nodiscard]] size_t of_slot(size_t slot) const { return slots_.at(slot).connections; }
+  [[nodiscard]] size_t of_client(const shm::Host& client) const;
+  [[nodiscard]] size_t of_slot_and_client(size_t slot, const shm::Host& client) const;
+  /// The numbers of a slot's connections, ascending.
+  [[nodiscard]] std::vector<uint64_t> connections_of(size_t slot) const;
+
+  /// Among the eligible slots: for Affinity::client the one with the most connections of this client, if
+  /// any has one; then, and for Affinity::spread at once, the one with the fewest connections; among
+  /// equals the next in turn. Nothing when none is eligible.
+  [[nodiscard]] std::optional<size_t> choose(const shm::Host& client, Affinity affinity,
+                                             const std::vector<bool>& eligible);
+
+ private:
+  struct Slot {
+    size_t connections = 0;
+    std::map<shm::Host, size_t> clients;
+  };
+  struct Connection {
+    size_t slot{};
+    shm::Host client{};
+  };
+  std::vector<Slot> slots_;
+  std::unordered_map<uint64_t, Connection> connections_;
+  size_t turn_ = 0;  // where the next search among equals begins
+};
+
+}  // namespace smbdirect::daemon

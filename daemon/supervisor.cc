@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/supervisor.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <csignal>
+#include <cstdio>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <utility>
+
+#include "shm/log.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+namespace log = shm::log;
+
+}  // namespace
+
+Supervisor::Supervisor(PoolConfig config, Options options)
+    : config_(std::move(config)),
+      options_(std::move(options)),
+      listeners_(loop_, config_,
+                 [this](shm::UniqueFd connection, Fabric fabric, const sockaddr_storage& peer,
+                        const sockaddr_storage& local) {
+                   dispatcher_.accepted(std::move(connection), fabric, peer, local);
+                 }),
+      dispatcher_(loop_, config_, workers_, listeners_),
+      start_timer_(loop_, [this] {
+        stop(ExitCode::environment, "no worker was ready within " +
+                                        std::to_string(config_.restart.ready_timeout_ms) +
+                                        " ms, /restart/ready_timeout_ms; the lines above say why");
+      }) {
+  for (size_t slot = 0; slot < config_.workers; ++slot) {
+    workers_.push_back(
+        std::make_unique<WorkerSlot>(loop_, slot, config_, options_.worker_program, generations_, *this));
+  }
+  const auto on = [this](int signal, std::function<void()> action) {
+    signals_.emplace_back(loop_, signal, std::move(action));
+  };
+  on(SIGCHLD, [this] { reap(); });
+  on(SIGTERM, [this] { stop(ExitCode::ok, "SIGTERM"); });
+  on(SIGINT, [this] { stop(ExitCode::ok, "SIGINT"); });
+  on(SIGQUIT, [this] { drain(); });
+  on(SIGUSR1, [this] { dump(); });
+  for (const int signal : {SIGHUP, SIGUSR2}) {
+    on(signal, [signal] {
+      log::write(log::Level::notice,
+                 "%s ignored: this version does not reload; restart to apply a changed pool file",
+                 signal == SIGHUP ? "SIGHUP" : "SIGUSR2");
+    });
+  }
+}
+
+ExitCode Supervisor::run() {
+  if (const auto bound = listeners_.bind(); !bound) {
+    log::write(log::Level::error, "%s", bound.error().text().c_str());
+    return ExitCode::environment;
+  }
+  // The pool's timer first: of two timers of one length it fires before the workers' own.
+  start_timer_.start(config_.restart.ready_timeout_ms);
+  for (const auto& worker : workers_) worker->start();
+  show_status();
+  loop_.run();
+  return exit_code_;
+}
+
+void Supervisor::worker_ready(size_t) {
+  if (phase_ == Phase::starting) serve();
+  if (phase_ == Phase::serving) dispatcher_.worker_ready();
+  show_status();
+}
+
+void Supervisor::serve() {
+  start_timer_.stop();
+  if (const auto listening = listeners_.listen(); !listening) {
+    return stop(ExitCode::environment, listening.error().text());
+  }
+  phase_ = Phase::serving;
+  log::write(log::Level::notice, "listening on %s, %" PRIu32 " workers", listeners_.text().c_str(),
+             config_.workers);
+  options_.notify.ready("listening on " + listeners_.text());
+  if (options_.ready_fd.valid()) {
+    // Whoever gave us the descriptor may have gone; that is no reason not to serve.
+    [[maybe_unused]] const ssize_t written = write(options_.ready_fd.get(), "\n", 1);
+    options_.ready_fd.reset();
+  }
+}
+
+void Supervisor::worker_said(size_t slot, const Message& message) { dispatcher_.worker_said(slot, message); }
+
+void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
+  const size_t lost = dispatcher_.worker_gone(slot);
+  std::string next;
+  if (workers_[slot]->state() == WorkerState::failed) {
+    next = "; its configuration is wrong, it is not started again";
+  } else if (obituary.restart_in_ms && phase_ <= Phase::serving) {
+    next = *obituary.restart_in_ms == 0
+               ? "; it starts again at once"
+               : "; it starts again in " + std::to_string(*obituary.restart_in_ms / 1000) + " s";
+  }
+  const bool orderly = obituary.asked && obituary.wait_status == 0;
+  log::write(orderly ? log::Level::info : log::Level::warning,
+             "worker %zu (pid %d) %s, %zu connections lost%s", slot, int(obituary.pid),
+             obituary.text().c_str(), lost, next.c_str());
+  show_status();
+  if (phase_ >= Phase::draining) return finish_if_empty();
+  if (count(WorkerState::failed) == workers_.size()) {
+    stop(ExitCode::configuration, "no worker accepts its configuration; the lines above say why");
+  }
+}
+
+void Supervisor::stop(ExitCode code, const std::string& why) {
+  if (phase_ == Phase::stopping) return;
+  const bool failure = code != ExitCode::ok;
+  log::write(failure ? log::Level::error : log::Level::notice, "stopping: %s (%zu connections)", why.c_str(),
+             dispatcher_.connections());
+  phase_ = Phase::stopping;
+  exit_code_ = code;
+  options_.notify.stopping(failure ? why : "stopping");
+  start_timer_.stop();
+  listeners_.close();
+  dispatcher_.close();
+  for (const auto& worker : workers_) worker->stop(config_.stop_deadline_ms);
+  finish_if_empty();
+}
+
+void Supervisor::drain() {
+  if (phase_ >= Phase::draining) return;
+  log::write(log::Level::notice, "draining: SIGQUIT (%zu connections); SIGTERM ends them",
+             dispatcher_.connections());
+  phase_ = Phase::draining;
+  options_.notify.stopping("draining");
+  start_timer_.stop();
+  listeners_.close();
+  dispatcher_.close();
+  for (const auto& worker : workers_) worker->drain(config_.drain_deadline_ms);
+  finish_if_empty();
+}
+
+void Supervisor::dump() {
+  log::write(log::Level::notice, "pool: %s", dispatcher_.totals().c_str());
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    const WorkerSlot& worker = *workers_[slot];
+    log::write(log::Level::notice, "worker %zu: state=%s pid=%d generation=%" PRIu32 " connections=%zu", slot,
+               state_name(worker.state()).data(), int(worker.pid()), worker.generation(),
+               dispatcher_.connections_of(slot));
+    workers_[slot]->dump();
+  }
+}
+
+void Supervisor::reap() {
+  for (const auto& worker : workers_) worker->reap();
+}
+
+void Supervisor::finish_if_empty() {
+  if (std::ranges::any_of(workers_, [](const auto& worker) { return worker->has_process(); })) return;
+  log::write(log::Level::notice, "stopped");
+  loop_.stop();
+}
+
+void Supervisor::show_status() {
+  if (phase_ != Phase::stopping) {
+    options_.notify.status(std::to_string(count(WorkerState::ready)) + " of " +
+                           std::to_string(workers_.size()) + " workers ready");
+  }
+}
+
+size_t Supervisor::count(WorkerState state) const {
+  return size_t(
+      std::ranges::count_if(workers_, [&](const auto& worker) { return worker->state() == state; }));
+}
+
+}  // namespace smbdirect::daemon

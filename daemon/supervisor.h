@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// The pool's life: starts the workers, opens the listeners when one is ready, keeps the slots filled, and
+// ends everything in order. One object, one thread, one loop, in the process smbdirectd. It sees no client
+// bytes and opens no RDMA device. When it dies, workers keep serving what they have (contract.h).
+//
+//     starting -> serving -> draining (QUIT) -> stopping (TERM, INT; or a failure) -> run() returns
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/dispatcher.h"
+#include "daemon/listeners.h"
+#include "daemon/pool_config.h"
+#include "daemon/sd_notify.h"
+#include "daemon/uv_handles.h"
+#include "daemon/worker_slot.h"
+#include "shm/unique_fd.h"
+
+namespace smbdirect::daemon {
+
+class Supervisor final : public WorkerSlot::Observer {
+ public:
+  struct Options {
+    std::string worker_program;
+    shm::UniqueFd ready_fd;  // gets a newline and is closed when the listeners are open
+    SdNotify notify;
+  };
+  Supervisor(PoolConfig config, Options options);
+
+  /// Until the pool has ended.
+  [[nodiscard]] ExitCode run();
+
+ private:
+  enum class Phase : uint8_t { starting, serving, draining, stopping };
+
+  void worker_ready(size_t slot) override;
+  void worker_said(size_t slot, const Message& message) override;
+  void worker_gone(size_t slot, const Obituary& obituary) override;
+
+  void serve();
+  void stop(ExitCode code, const std::string& why);
+  void drain();
+  void dump();
+  void reap();
+  void finish_if_empty();
+  void show_status();
+  [[nodiscard]] size_t count(WorkerState state) const;
+
+  PoolConfig config_;
+  Options options_;
+  Loop loop_;  // before all that has handles
+  uint32_t generations_ = 0;
+  std::vector<std::unique_ptr<WorkerSlot>> workers_;
+  Listeners listeners_;
+  Dispatcher dispatcher_;
+  Timer start_timer_;
+  std::vector<SignalWatch> signals_;
+  Phase phase_ = Phase::starting;
+  ExitCode exit_code_ = ExitCode::ok;
+};
+
+}  // namespace smbdirect::daemon
