@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#include "workers/connect/listener.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "shm/log.h"
+#include "shm/socket_address.h"
+
+namespace smbdirect::workers::connect {
+
+namespace {
+
+constexpr int kBacklog = 128;
+constexpr int kAcceptsPerTurn = 16;
+constexpr uint64_t kPauseMs = 100;  // when the system has no descriptor left
+
+}  // namespace
+
+shm::Result<std::unique_ptr<Listener>> Listener::open(uv_loop_t& loop, const sockaddr_storage& address,
+                                                      Accepted accepted) {
+  const std::string name = shm::address_text(address);
+  shm::UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return shm::fail("open a socket for " + name, errno);
+  const int on = 1;
+  (void)::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), shm::length_of(address)) != 0 ||
+      ::listen(fd.get(), kBacklog) != 0) {
+    const int error = errno;
+    const char* advice = error == EADDRINUSE      ? " (give another port, or port 0 for any free one)"
+                         : error == EACCES        ? " (ports below 1024 need privileges: give a higher one)"
+                         : error == EADDRNOTAVAIL ? " (give an address of this machine)"
+                                                  : "";
+    return shm::fail("listen on " + name + advice, error);
+  }
+  return std::make_unique<Listener>(loop, std::move(fd), std::move(accepted));
+}
+
+Listener::Listener(uv_loop_t& loop, shm::UniqueFd fd, Accepted accepted)
+    : fd_(std::move(fd)),
+      accepted_(std::move(accepted)),
+      poll_(loop, fd_.get(), [this](int, int) { on_ready(); }),
+      pause_(loop, [this] { poll_.want(UV_READABLE); }) {
+  poll_.want(UV_READABLE);
+}
+
+sockaddr_storage Listener::address() const {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  (void)::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size);
+  return address;
+}
+
+void Listener::on_ready() {
+  for (int i = 0; i < kAcceptsPerTurn; ++i) {
+    sockaddr_storage peer{};
+    socklen_t size = sizeof peer;
+    shm::UniqueFd client(
+        ::accept4(fd_.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (client.valid()) {
+      accepted_(std::move(client), shm::address_text(peer));
+      continue;
+    }
+    const int error = errno;
+    if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
+      // The client stays in the queue; trying again at once would only spin.
+      shm::log::write(shm::log::Level::warning, "accept: %s; trying again soon (raise the limit: ulimit -n)",
+                      std::strerror(error));
+      poll_.want(0);
+      pause_.start(kPauseMs);
+    }
+    return;
+  }
+}
+
+}  // namespace smbdirect::workers::connect

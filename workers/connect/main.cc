@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// smbdirect-connect: carries SMB clients' TCP connections to an SMB Direct server.
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <memory>
+
+#include <uv.h>
+
+#include "daemon/contract.h"
+#include "shm/log.h"
+#include "workers/connect/options.h"
+#include "workers/connect/probe.h"
+#include "workers/connect/program.h"
+#include "workers/connect/stats.h"
+#include "workers/uv_handles.h"
+
+namespace {
+
+namespace connect = smbdirect::workers::connect;
+namespace log = smbdirect::shm::log;
+using connect::Options;
+using smbdirect::daemon::ExitCode;
+
+using SignalBox = smbdirect::workers::UvBox<uv_signal_t>;
+using Signal = std::unique_ptr<SignalBox, smbdirect::workers::UvDeleter<SignalBox>>;
+
+Signal on_signal(uv_loop_t& loop, int number, std::function<void()> callback) {
+  Signal signal(new SignalBox{{}, std::move(callback)});
+  uv_signal_init(&loop, &signal->handle);
+  signal->handle.data = signal.get();
+  uv_signal_start(
+      &signal->handle, [](uv_signal_t* handle, int) { SignalBox::of(handle).callback(); }, number);
+  return signal;
+}
+
+ExitCode run_probe(uv_loop_t& loop, const Options& options) {
+  const auto agreed = connect::probe(loop, options);
+  if (!agreed) {
+    std::fprintf(stderr, "smbdirect-connect: %s\n", agreed.error().text().c_str());
+    return ExitCode::runtime;
+  }
+  std::fputs(agreed->c_str(), stdout);
+  return ExitCode::ok;
+}
+
+ExitCode serve(uv_loop_t& loop, const Options& options) {
+  bool stopped = false;
+  connect::Program program(loop, options, [&] { stopped = true; });
+  if (const auto started = program.start(); !started) {
+    std::fprintf(stderr, "smbdirect-connect: %s\n", started.error().text().c_str());
+    return ExitCode::environment;
+  }
+  const Signal terminate = on_signal(loop, SIGTERM, [&] { program.stop(); });
+  const Signal interrupt = on_signal(loop, SIGINT, [&] { program.stop(); });
+  std::printf("listening on %s\n", program.address().c_str());
+  std::fflush(stdout);
+  while (!stopped) uv_run(&loop, UV_RUN_ONCE);
+  const auto counters = program.counters();
+  if (options.stats == Options::Stats::text) std::fputs(connect::stats_text(counters).c_str(), stdout);
+  if (options.stats == Options::Stats::json) std::printf("%s\n", connect::stats_json(counters).c_str());
+  return ExitCode::ok;
+}
+
+ExitCode run(int argc, char** argv) {
+  const auto options = connect::parse_options(argc, argv);
+  if (!options) {
+    std::fprintf(stderr, "smbdirect-connect: %s\n", options.error().text().c_str());
+    return ExitCode::configuration;
+  }
+  if (options->mode == Options::Mode::help) {
+    std::fputs(connect::help_text().c_str(), stdout);
+    return ExitCode::ok;
+  }
+  if (options->mode == Options::Mode::version) {
+    std::puts("smbdirect-connect " SMBDIRECT_VERSION);
+    return ExitCode::ok;
+  }
+  log::configure(options->log_level, "smbdirect-connect");
+  (void)std::signal(SIGPIPE, SIG_IGN);
+  uv_loop_t loop;
+  if (const int error = uv_loop_init(&loop); error != 0) {
+    std::fprintf(stderr, "smbdirect-connect: set up the event loop: %s\n", uv_strerror(error));
+    return ExitCode::environment;
+  }
+  const ExitCode code =
+      options->mode == Options::Mode::probe ? run_probe(loop, *options) : serve(loop, *options);
+  while (uv_run(&loop, UV_RUN_DEFAULT) != 0) {  // closes the handles whose owners are gone
+  }
+  uv_loop_close(&loop);
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return static_cast<int>(run(argc, argv));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "smbdirect-connect: %s\n", error.what());
+    return static_cast<int>(ExitCode::runtime);
+  }
+}

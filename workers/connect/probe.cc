@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#include "workers/connect/probe.h"
+
+#include <array>
+#include <cstdio>
+#include <memory>
+
+#include "shm/socket_address.h"
+#include "workers/connect/pools.h"
+#include "workers/connect/stats.h"
+#include "workers/transport/transport.h"
+
+namespace smbdirect::workers::connect {
+
+namespace {
+
+std::string row(const char* what, const std::string& value) {
+  std::string line = std::string("  ") + what;
+  line.resize(34, ' ');
+  return line + value + "\n";
+}
+
+std::string milliseconds(uint64_t nanoseconds) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.2f ms", static_cast<double>(nanoseconds) / 1e6);
+  return text.data();
+}
+
+class Prober final : private Transport::Owner {
+ public:
+  Prober(uv_loop_t& loop, const Options& options)
+      : loop_(loop),
+        options_(options),
+        pools_(options.limits.max_receive_size),
+        budget_(UINT64_MAX),
+        transport_(std::make_unique<Transport>(loop,
+                                               Transport::Config{.role = smbd::Role::active,
+                                                                 .limits = options.limits,
+                                                                 .receive_pool = pools_.receive,
+                                                                 .header_pool = pools_.header,
+                                                                 .budget = budget_},
+                                               static_cast<Transport::Owner&>(*this))) {}
+
+  shm::Result<std::string> run() {
+    began_ = uv_hrtime();
+    const bool started = transport_->start([&](fabric::Handler& handler) {
+      auto endpoint = fabric::iwarp::connect(loop_, *options_.to, options_.source, options_.iwarp, handler);
+      if (endpoint) return std::move(*endpoint);
+      failure_ = endpoint.error().text();
+      return std::unique_ptr<fabric::Endpoint>();
+    });
+    while (started && !closed_) uv_run(&loop_, UV_RUN_ONCE);
+    if (!agreed_.empty()) return agreed_;
+    return shm::fail("no SMB Direct with " + shm::address_text(*options_.to) + ": " + failure_ + "\n" +
+                     advice());
+  }
+
+ private:
+  void on_negotiated() override {
+    const auto& agreed = transport_->engine().agreed();
+    const auto credits = transport_->engine().credits();
+    const auto& fabric = transport_->endpoint()->attributes();
+    agreed_ = "SMB Direct with " + shm::address_text(*options_.to) + " works.\n" +
+              row("connection", std::string(transport_->endpoint()->description())) +
+              row("set up within", milliseconds(uv_hrtime() - began_)) +
+              row("CRC32C", fabric.crc ? "on" : "off") +
+              row("RDMA READs under way, most", std::to_string(fabric.max_outbound_reads)) +
+              row("largest message sent", std::to_string(agreed.max_send_size) + " bytes") +
+              row("largest message received", std::to_string(agreed.max_receive_size) + " bytes") +
+              row("largest request in fragments", bytes_text(agreed.max_fragmented_send_size)) +
+              row("largest READ or WRITE by RDMA", bytes_text(agreed.max_read_write_size)) +
+              row("messages we may send at once", std::to_string(credits.send)) +
+              row("messages the server may send", std::to_string(credits.receive_target));
+    transport_->disconnect("probed");
+  }
+  void on_fragment(Fragment /*fragment*/) override {}
+  void on_read_done(uint64_t /*cookie*/) override {}
+  void on_invalidated(uint32_t /*token*/) override {}
+  void on_progress() override {}
+  void on_closed(const std::string& why, bool /*clean*/) override {
+    failure_ = why;
+    closed_ = true;
+  }
+
+  [[nodiscard]] std::string advice() const {
+    if (failure_.find("refused") != std::string::npos) {
+      return "Is smbdirectd running there, with an iwarp listener on this address and port?";
+    }
+    return "Check that the address is right, that smbdirectd has an iwarp listener there, that a firewall "
+           "lets the port through, and what smbdirectd's log says.";
+  }
+
+  uv_loop_t& loop_;
+  const Options& options_;
+  Pools pools_;
+  Budget budget_;
+  uint64_t began_ = 0;
+  bool closed_ = false;
+  std::string agreed_;
+  std::string failure_;
+  std::unique_ptr<Transport> transport_;
+};
+
+}  // namespace
+
+shm::Result<std::string> probe(uv_loop_t& loop, const Options& options) {
+  return Prober(loop, options).run();
+}
+
+}  // namespace smbdirect::workers::connect

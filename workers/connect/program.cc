@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+#include "workers/connect/program.h"
+
+#include <cstdio>
+
+#include "shm/log.h"
+#include "shm/socket_address.h"
+#include "workers/connect/stats.h"
+
+namespace smbdirect::workers::connect {
+
+namespace {
+
+constexpr uint64_t kProgressMs = 1000;
+constexpr uint64_t kStopMs = 3000;  // for sessions to end kindly
+
+SessionConfig session_config(const Options& options) {
+  SessionConfig config;
+  config.to = *options.to;
+  config.source = options.source;
+  config.iwarp = options.iwarp;
+  config.limits = options.limits;
+  config.rdma_io = options.rdma_io;
+  config.threshold = options.threshold;
+  return config;
+}
+
+}  // namespace
+
+Program::Program(uv_loop_t& loop, const Options& options, std::function<void()> stopped)
+    : loop_(loop),
+      options_(options),
+      session_config_(session_config(options)),
+      stopped_(std::move(stopped)),
+      pools_(options.limits.max_receive_size),
+      reap_(loop, [this] { reap(); }),
+      progress_(loop, [this] { progress(); }),
+      hurry_(loop, [this] {
+        for (const auto& session : sessions_) session->abort("stopped");
+      }) {}
+
+shm::Result<> Program::start() {
+  auto listener = Listener::open(loop_, *options_.listen, [this](shm::UniqueFd client, std::string name) {
+    accepted(std::move(client), std::move(name));
+  });
+  if (!listener) return std::unexpected(listener.error());
+  listener_ = std::move(*listener);
+  if (options_.progress) progress_.start(kProgressMs);
+  return {};
+}
+
+std::string Program::address() const { return shm::address_text(listener_->address()); }
+
+void Program::accepted(shm::UniqueFd client, std::string name) {
+  if (sessions_.size() >= options_.max_connections) {
+    shm::log::write(shm::log::Level::warning,
+                    "%s: refused: %u clients are connected already (--max-connections)", name.c_str(),
+                    options_.max_connections);
+    return;
+  }
+  served_ = true;
+  sessions_.push_back(std::make_unique<ConnectSession>(loop_, pools_, session_config_, std::move(client),
+                                                       std::move(name), [this] { reap_.trigger(); }));
+  sessions_.back()->start();
+}
+
+void Program::reap() {
+  std::erase_if(sessions_, [this](const auto& session) {
+    if (!session->done()) return false;
+    ended_.add(session->counters());
+    return true;
+  });
+  if (!sessions_.empty() || (!stopping_ && !(options_.exit_when_idle && served_))) return;
+  listener_.reset();
+  hurry_.stop();
+  progress_.stop();
+  if (auto stopped = std::exchange(stopped_, nullptr)) stopped();
+}
+
+void Program::stop() {
+  listener_.reset();
+  for (const auto& session : sessions_) {
+    if (stopping_) {
+      session->abort("stopped");
+    } else {
+      session->stop();
+    }
+  }
+  if (!stopping_) hurry_.start(kStopMs);
+  stopping_ = true;
+  reap_.trigger();
+}
+
+Counters Program::counters() const {
+  Counters all = ended_;
+  for (const auto& session : sessions_) all.add(session->counters());
+  return all;
+}
+
+void Program::progress() {
+  const Counters now = counters();
+  const std::string line = progress_line(shown_, now, kProgressMs, sessions_.size());
+  if (!line.empty()) std::fprintf(stderr, "%s\n", line.c_str());
+  shown_ = now;
+  progress_.start(kProgressMs);
+}
+
+}  // namespace smbdirect::workers::connect

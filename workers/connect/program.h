@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// smbdirect-connect at work: the listener, one session per client, the statistics over all of them. Owned
+// by main(), on one loop and thread.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include <uv.h>
+
+#include "shm/result.h"
+#include "workers/connect/listener.h"
+#include "workers/connect/options.h"
+#include "workers/connect/session.h"
+
+namespace smbdirect::workers::connect {
+
+class Program {
+ public:
+  /// stopped: called once from the loop when the last session is done after stop(), or when idle with
+  /// --exit-when-idle.
+  Program(uv_loop_t& loop, const Options& options, std::function<void()> stopped);
+
+  /// Begins to listen.
+  [[nodiscard]] shm::Result<> start();
+  /// "127.0.0.1:4450".
+  [[nodiscard]] std::string address() const;
+  /// No more clients; ends every session, kindly the first time and at once the second.
+  void stop();
+
+  /// Of all sessions, those that have ended included.
+  [[nodiscard]] Counters counters() const;
+  [[nodiscard]] size_t sessions() const { return sessions_.size(); }
+
+ private:
+  void accepted(shm::UniqueFd client, std::string name);
+  void reap();
+  void progress();
+
+  uv_loop_t& loop_;
+  Options options_;
+  SessionConfig session_config_;
+  std::function<void()> stopped_;
+  Pools pools_;
+  Deferred reap_;
+  Timer progress_;
+  Timer hurry_;
+  std::unique_ptr<Listener> listener_;
+  std::vector<std::unique_ptr<ConnectSession>> sessions_;
+  Counters ended_;
+  Counters shown_;
+  bool served_ = false;
+  bool stopping_ = false;
+};
+
+}  // namespace smbdirect::workers::connect

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#include "workers/fabric/iwarp/socket_io.h"
+
+#include <arpa/inet.h>
+#include <cerrno>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+namespace smbdirect::workers::fabric::iwarp {
+namespace {
+
+socklen_t address_size(const sockaddr_storage& address) {
+  return address.ss_family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+}
+
+IoResult outcome(ssize_t n, bool receiving) {
+  if (n > 0 || (n == 0 && !receiving)) return {IoResult::Kind::moved, static_cast<size_t>(n), 0};
+  if (n == 0) return {IoResult::Kind::end, 0, 0};
+  const int error = errno;
+  if (error == EAGAIN || error == EWOULDBLOCK || error == EINTR)
+    return {IoResult::Kind::would_block, 0, error};
+  return {IoResult::Kind::failed, 0, error};
+}
+
+void set_int(int fd, int level, int option, int value) {
+  // Best effort: each of these makes the path better, none makes it correct.
+  (void)::setsockopt(fd, level, option, &value, sizeof value);
+}
+
+}  // namespace
+
+IoResult receive_into(int fd, std::span<iovec> vectors) {
+  msghdr message{};
+  message.msg_iov = vectors.data();
+  message.msg_iovlen = vectors.size();
+  return outcome(::recvmsg(fd, &message, MSG_DONTWAIT), true);
+}
+
+IoResult send_from(int fd, std::span<const iovec> vectors, bool more) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(vectors.data());
+  message.msg_iovlen = vectors.size();
+  return outcome(::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0)), false);
+}
+
+void set_no_delay(int fd) { set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
+
+uint32_t segment_size(int fd) {
+  constexpr uint32_t kFallback = 536;  // RFC 9293 3.7.1: what every path carries
+  int size = 0;
+  socklen_t length = sizeof size;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &size, &length) != 0 || size <= 0) return kFallback;
+  return static_cast<uint32_t>(size);
+}
+
+void reset_on_close(int fd) {
+  const linger at_once{.l_onoff = 1, .l_linger = 0};
+  (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+int pending_error(int fd) {
+  int error = 0;
+  socklen_t length = sizeof error;
+  return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
+}
+
+shm::Result<shm::UniqueFd> open_socket(const sockaddr_storage& to,
+                                       const std::optional<sockaddr_storage>& from) {
+  if (to.ss_family != AF_INET && to.ss_family != AF_INET6) {
+    return shm::fail("connect: the address is neither IPv4 nor IPv6", EAFNOSUPPORT);
+  }
+  shm::UniqueFd fd(::socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
+  if (!fd.valid()) return shm::fail("socket for " + address_text(to), errno);
+  if (from) {
+    // Chooses the port at connect(), when the peer is known: more connections fit one address.
+    set_int(fd.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+    if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&*from), address_size(*from)) != 0) {
+      return shm::fail("bind " + address_text(*from), errno);
+    }
+  }
+  return fd;
+}
+
+int begin_connect(int fd, const sockaddr_storage& to) {
+  return ::connect(fd, reinterpret_cast<const sockaddr*>(&to), address_size(to)) == 0 ? 0 : errno;
+}
+
+std::string address_text(const sockaddr_storage& address) {
+  char host[INET6_ADDRSTRLEN] = "?";
+  uint16_t port = 0;
+  if (address.ss_family == AF_INET6) {
+    const auto& in = reinterpret_cast<const sockaddr_in6&>(address);
+    ::inet_ntop(AF_INET6, &in.sin6_addr, host, sizeof host);
+    port = ntohs(in.sin6_port);
+    return "[" + std::string(host) + "]:" + std::to_string(port);
+  }
+  if (address.ss_family == AF_INET) {
+    const auto& in = reinterpret_cast<const sockaddr_in&>(address);
+    ::inet_ntop(AF_INET, &in.sin_addr, host, sizeof host);
+    port = ntohs(in.sin_port);
+  }
+  return std::string(host) + ":" + std::to_string(port);
+}
+
+std::string describe_socket(int fd, bool accepted, const sockaddr_storage* to) {
+  sockaddr_storage local{}, peer{};
+  socklen_t length = sizeof local;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &length) != 0) local = {};
+  length = sizeof peer;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0 && to != nullptr) peer = *to;
+  return "iwarp " + address_text(local) + (accepted ? " <- " : " -> ") + address_text(peer);
+}
+
+}  // namespace smbdirect::workers::fabric::iwarp

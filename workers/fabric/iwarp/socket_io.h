@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// The TCP socket under a stream: thin, non-blocking, and nothing about iWARP. The caller owns the
+// descriptor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "shm/result.h"
+#include "shm/unique_fd.h"
+
+namespace smbdirect::workers::fabric::iwarp {
+
+struct IoResult {
+  enum class Kind : uint8_t { moved, would_block, end, failed } kind{};
+  size_t bytes{};
+  int system_errno{};
+};
+
+IoResult receive_into(int fd, std::span<iovec> vectors);
+/// more: another call follows at once, so a last short segment may wait for it.
+IoResult send_from(int fd, std::span<const iovec> vectors, bool more);
+
+/// Small messages must not wait for an acknowledgement (Nagle).
+void set_no_delay(int fd);
+/// TCP's effective segment size on this path.
+uint32_t segment_size(int fd);
+/// Makes close(2) reset the connection.
+void reset_on_close(int fd);
+/// The error a poll reported; 0 when there is none.
+int pending_error(int fd);
+
+/// A non-blocking TCP socket for `to`, bound to `from` when given.
+shm::Result<shm::UniqueFd> open_socket(const sockaddr_storage& to,
+                                       const std::optional<sockaddr_storage>& from);
+/// Begins to connect: 0, EINPROGRESS, or why not.
+int begin_connect(int fd, const sockaddr_storage& to);
+
+/// "192.0.2.1:5445" or "[2001:db8::1]:5445".
+std::string address_text(const sockaddr_storage& address);
+/// "iwarp LOCAL <- PEER" for an accepted socket, "->" for one we connect. Before a socket has its
+/// addresses: the one it is to get, when known.
+std::string describe_socket(int fd, bool accepted, const sockaddr_storage* to);
+
+}  // namespace smbdirect::workers::fabric::iwarp

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// smbdirect-worker: wiring only. Started by smbdirectd; the contract is daemon/contract.h.
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <getopt.h>
+#include <signal.h>
+#include <string>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/contract.h"
+#include "shm/log.h"
+#include "shm/result.h"
+#include "workers/privileges.h"
+#include "workers/worker.h"
+
+namespace {
+
+using smbdirect::daemon::ExitCode;
+using smbdirect::daemon::WorkerConfig;
+namespace log = smbdirect::shm::log;
+
+struct Arguments {
+  unsigned slot = 0;
+  unsigned generation = 0;
+};
+
+Arguments parse(int argc, char** argv) {
+  static const std::array<option, 3> kOptions{{{"slot", required_argument, nullptr, 's'},
+                                               {"generation", required_argument, nullptr, 'g'},
+                                               {nullptr, 0, nullptr, 0}}};
+  Arguments arguments;
+  for (int c = 0; (c = getopt_long(argc, argv, "", kOptions.data(), nullptr)) != -1;) {
+    if (c == 's') arguments.slot = static_cast<unsigned>(std::strtoul(optarg, nullptr, 10));
+    if (c == 'g') arguments.generation = static_cast<unsigned>(std::strtoul(optarg, nullptr, 10));
+  }
+  return arguments;
+}
+
+smbdirect::shm::Result<WorkerConfig> read_config() {
+  struct stat facts{};
+  if (::fstat(smbdirect::daemon::kConfigFd, &facts) != 0) {
+    return smbdirect::shm::fail("configuration descriptor", errno);
+  }
+  std::string text(static_cast<size_t>(facts.st_size), '\0');
+  const ssize_t n = ::pread(smbdirect::daemon::kConfigFd, text.data(), text.size(), 0);
+  if (n != facts.st_size) return smbdirect::shm::fail("reading the configuration", errno);
+  return WorkerConfig::from_json(text);
+}
+
+int leave(ExitCode code, const smbdirect::shm::Error& error) {
+  log::write(log::Level::error, "%s", error.text().c_str());
+  return static_cast<int>(code);
+}
+
+bool is_socket(int fd) {
+  struct stat facts{};
+  return ::fstat(fd, &facts) == 0 && S_ISSOCK(facts.st_mode);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Arguments arguments = parse(argc, argv);
+  log::configure(log::Level::info, "worker " + std::to_string(arguments.slot));
+  if (!is_socket(smbdirect::daemon::kControlFd)) {
+    std::fprintf(stderr, "smbdirect-worker is started by smbdirectd, not by hand\n");
+    return static_cast<int>(ExitCode::configuration);
+  }
+  const auto config = read_config();
+  if (!config) return leave(ExitCode::configuration, config.error());
+  log::configure(config->log_level, "worker " + std::to_string(arguments.slot));
+  if (const auto dropped = smbdirect::workers::drop_privileges(config->user); !dropped) {
+    return leave(ExitCode::environment, dropped.error());
+  }
+  // The supervisor decides about ends; a Ctrl-C reaches the whole process group.
+  ::signal(SIGINT, SIG_IGN);
+  ::signal(SIGQUIT, SIG_IGN);
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGHUP, SIG_IGN);
+
+  uv_loop_t loop;
+  uv_loop_init(&loop);
+  ExitCode code{};
+  {
+    smbdirect::workers::Worker worker(loop, smbdirect::daemon::kControlFd, arguments.generation, *config);
+    worker.announce_ready();
+    code = worker.run();
+  }
+  uv_run(&loop, UV_RUN_DEFAULT);  // lets libuv free the handles that were closed
+  uv_loop_close(&loop);
+  return static_cast<int>(code);
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#include "workers/memory/slab.h"
+
+#include <cassert>
+#include <sys/mman.h>
+
+namespace smbdirect::workers {
+
+namespace {
+
+void* map_pages(size_t bytes) {
+  void* at =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return at == MAP_FAILED ? nullptr : at;
+}
+
+}  // namespace
+
+bool Budget::has_room(uint64_t bytes) const {
+  if (limit_ < used_ || limit_ - used_ < bytes) return false;
+  return parent_ == nullptr || parent_->has_room(bytes);
+}
+
+bool Budget::charge(uint64_t bytes) {
+  if (!has_room(bytes)) return false;
+  force(bytes);
+  return true;
+}
+
+void Budget::force(uint64_t bytes) {
+  used_ += bytes;
+  if (parent_ != nullptr) parent_->force(bytes);
+}
+
+void Budget::refund(uint64_t bytes) {
+  assert(used_ >= bytes);
+  used_ -= bytes;
+  if (parent_ != nullptr) parent_->refund(bytes);
+}
+
+void SlabRef::reset() {
+  Slab* slab = std::exchange(slab_, nullptr);
+  if (slab == nullptr || --slab->refs != 0) return;
+  if (slab->budget != nullptr) slab->budget->refund(slab->size);
+  if (slab->pool != nullptr) {
+    slab->pool->give_back(*slab);
+  } else {
+    ::munmap(slab->data, slab->size);
+    const std::unique_ptr<Slab> dies(slab);
+  }
+}
+
+struct SlabPool::Mapping {
+  std::byte* data = nullptr;
+  std::vector<Slab> slabs;
+
+  Mapping() = default;
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  ~Mapping() {
+    if (data != nullptr) ::munmap(data, kChunkBytes);
+  }
+};
+
+SlabPool::SlabPool(uint32_t slab_size) : slab_size_(slab_size) {
+  assert(slab_size > 0 && slab_size <= kChunkBytes);
+}
+
+SlabPool::~SlabPool() { assert(in_use_ == 0); }
+
+bool SlabPool::grow() {
+  auto mapping = std::make_unique<Mapping>();
+  mapping->data = static_cast<std::byte*>(map_pages(kChunkBytes));
+  if (mapping->data == nullptr) return false;
+  mapping->slabs.resize(kChunkBytes / slab_size_);
+  size_t at = 0;
+  for (Slab& slab : mapping->slabs) {
+    slab = {.data = mapping->data + at, .size = slab_size_, .pool = this, .next_free = free_};
+    free_ = &slab;
+    at += slab_size_;
+  }
+  mappings_.push_back(std::move(mapping));
+  return true;
+}
+
+Slab* SlabPool::take() {
+  if (free_ == nullptr && !grow()) return nullptr;
+  Slab* slab = std::exchange(free_, free_->next_free);
+  slab->refs = 1;
+  ++in_use_;
+  return slab;
+}
+
+SlabRef SlabPool::acquire(Budget& budget) {
+  if (!budget.has_room(slab_size_)) return {};
+  return acquire_forced(budget);
+}
+
+SlabRef SlabPool::acquire_forced(Budget& budget) {
+  Slab* slab = take();
+  if (slab == nullptr) return {};
+  budget.force(slab_size_);
+  slab->budget = &budget;
+  return SlabRef(slab);
+}
+
+void SlabPool::give_back(Slab& slab) {
+  slab.budget = nullptr;
+  slab.next_free = free_;
+  free_ = &slab;
+  --in_use_;
+}
+
+SlabRef acquire_block(uint32_t size, Budget& budget) {
+  if (!budget.charge(size)) return {};
+  auto* data = static_cast<std::byte*>(map_pages(size));
+  if (data == nullptr) {
+    budget.refund(size);
+    return {};
+  }
+  auto slab = std::make_unique<Slab>(Slab{.data = data, .size = size, .refs = 1, .budget = &budget});
+  return SlabRef(slab.release());
+}
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+// The worker's memory for payload: fixed-size slabs carved from large mappings, handed out by reference
+// count, charged to budgets. Single-threaded; owned by the worker (or smbdirect-connect) and outliving
+// every connection. Nothing here is shared between processes.
+//
+// A SlabRef keeps a slab alive while anything still points into it: a queued write to smbd, a posted
+// SEND. The last reference returns the slab to its pool and its bytes to the budget they were charged to.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace smbdirect::workers {
+
+/// A limit on bytes, with an optional wider limit around it (connection within worker).
+class Budget {
+ public:
+  explicit Budget(uint64_t limit, Budget* parent = nullptr) : limit_(limit), parent_(parent) {}
+  Budget(const Budget&) = delete;
+  Budget& operator=(const Budget&) = delete;
+
+  /// Takes all of `bytes` from this budget and its parents, or nothing.
+  [[nodiscard]] bool charge(uint64_t bytes);
+  /// Takes them even over the limit: what cannot wait (a receive that must be posted).
+  void force(uint64_t bytes);
+  void refund(uint64_t bytes);
+  [[nodiscard]] uint64_t used() const { return used_; }
+  [[nodiscard]] uint64_t limit() const { return limit_; }
+  /// Whether charge(bytes) would succeed now.
+  [[nodiscard]] bool has_room(uint64_t bytes) const;
+
+ private:
+  uint64_t limit_;
+  uint64_t used_ = 0;
+  Budget* parent_;
+};
+
+class SlabPool;
+
+/// Bookkeeping of one slab; lives in its pool, or on the heap for a block of its own.
+struct Slab {
+  std::byte* data{};
+  uint32_t size{};
+  uint32_t key{};  // registration of the memory with the fabric (0 on iwarp)
+  uint32_t refs{};
+  SlabPool* pool{};  // null: a block of its own, unmapped when released
+  Budget* budget{};  // refunded `size` when released
+  Slab* next_free{};
+};
+
+/// Shared ownership of one slab: all owners are on one thread. Copies are explicit (share()).
+class SlabRef {
+ public:
+  SlabRef() = default;
+  explicit SlabRef(Slab* slab) : slab_(slab) {}  // adopts one reference
+  SlabRef(SlabRef&& other) noexcept : slab_(std::exchange(other.slab_, nullptr)) {}
+  SlabRef& operator=(SlabRef&& other) noexcept {
+    if (this != &other) {
+      reset();
+      slab_ = std::exchange(other.slab_, nullptr);
+    }
+    return *this;
+  }
+  SlabRef(const SlabRef&) = delete;
+  SlabRef& operator=(const SlabRef&) = delete;
+  ~SlabRef() { reset(); }
+
+  [[nodiscard]] SlabRef share() const {
+    if (slab_ != nullptr) ++slab_->refs;
+    return SlabRef(slab_);
+  }
+  void reset();
+  [[nodiscard]] explicit operator bool() const { return slab_ != nullptr; }
+  [[nodiscard]] std::span<std::byte> bytes() const { return {slab_->data, slab_->size}; }
+  [[nodiscard]] uint32_t key() const { return slab_->key; }
+  [[nodiscard]] bool sole() const { return slab_->refs == 1; }
+
+ private:
+  Slab* slab_ = nullptr;
+};
+
+/// Slabs of one size. Grows by mappings of kChunkBytes up to what budgets allow; a mapping is kept (its
+/// pages are warm) until the pool dies.
+class SlabPool {
+ public:
+  static constexpr size_t kChunkBytes = 4u << 20;
+
+  explicit SlabPool(uint32_t slab_size);
+  SlabPool(const SlabPool&) = delete;
+  SlabPool& operator=(const SlabPool&) = delete;
+  ~SlabPool();
+
+  [[nodiscard]] uint32_t slab_size() const { return slab_size_; }
+  /// An empty reference when the budget or the system's memory is exhausted.
+  [[nodiscard]] SlabRef acquire(Budget& budget);
+  /// As acquire(), but over the budget's limit when it must be; empty only when mapping fails.
+  [[nodiscard]] SlabRef acquire_forced(Budget& budget);
+  [[nodiscard]] size_t slabs_in_use() const { return in_use_; }
+
+ private:
+  friend class SlabRef;
+  struct Mapping;
+  Slab* take();
+  bool grow();
+  void give_back(Slab& slab);
+
+  uint32_t slab_size_;
+  Slab* free_ = nullptr;
+  size_t in_use_ = 0;
+  std::vector<std::unique_ptr<Mapping>> mappings_;
+};
+
+/// One contiguous block larger than a slab (a gathered compound). Pages are touched only as they are
+/// filled, so announcing a length costs nothing. Empty when the budget is exhausted.
+[[nodiscard]] SlabRef acquire_block(uint32_t size, Budget& budget);
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+// What a worker gives up before it touches a client byte, and before it opens any device: the order
+// matters, because RDMA descriptors work only under the exact credentials that opened them.
+#pragma once
+
+#include <string>
+
+#include "shm/result.h"
+
+namespace smbdirect::workers {
+
+/// Becomes `user` (its groups too) when running as root and user is not empty; then sets no_new_privs.
+[[nodiscard]] shm::Result<> drop_privileges(const std::string& user);
+
+}  // namespace smbdirect::workers

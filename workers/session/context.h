@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// What the two directions of a session share, and how they tell the session that it must end. Owned by
+// the session; its parts outlive both directions.
+#pragma once
+
+#include <string>
+
+#include "protocol/smb2/server_translator.h"
+#include "workers/memory/slab.h"
+#include "workers/session/admission.h"
+#include "workers/transport/transport.h"
+
+namespace smbdirect::workers {
+
+namespace smb2 = protocol::smb2;
+
+class SessionEvents {
+ public:
+  /// The client's first SMB2 message, valid: time to connect to smbd.
+  virtual void on_negotiate(const smb2::NegotiateRequest& negotiate) = 0;
+  /// A rule was broken, by the client or by smbd: the connection ends now. why is ours, not the peer's.
+  virtual void on_broken(std::string why) = 0;
+
+ protected:
+  ~SessionEvents() = default;
+};
+
+struct SessionContext {
+  Transport& transport;
+  smb2::ServerTranslator& translator;
+  Admission& admission;
+  SlabPool& slabs;  // payload
+  Budget& budget;   // of this connection
+  SessionEvents& events;
+  uint64_t opaque_in_flight = 0;  // encrypted requests whose answers were not seen yet
+};
+
+/// Reserved for the answer of a request we cannot look into.
+inline constexpr uint64_t kOpaqueReplyBytes = 64 * 1024;
+
+}  // namespace smbdirect::workers

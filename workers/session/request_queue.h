@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// Requests that were gathered before they can go to smbd, in order: their RDMA READs run ahead, their
+// bytes go to the stream as soon as they are next and at hand. Owned by the session's request path.
+//
+// One that waits for RDMA READs can be overtaken only by what RequestPath allows; once its first byte is
+// in the stream, by nothing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "workers/session/context.h"
+#include "workers/stream/outbox.h"
+
+namespace smbdirect::workers {
+
+class RequestQueue {
+ public:
+  RequestQueue(SessionContext& context, Outbox& outbox) : context_(context), outbox_(outbox) {}
+
+  struct Entry {
+    smb2::RewrittenRequest request;
+    SlabRef pdu;             // what the pieces point into
+    bool may_be_passed{};    // a single WRITE that waits for its data...
+    smb2::FileId file_id{};  // ... on this file
+  };
+  /// An empty entry to fill (recycled: its lists keep their capacity), then push() it.
+  [[nodiscard]] std::unique_ptr<Entry> blank();
+  void push(std::unique_ptr<Entry> entry);
+
+  /// Start what RDMA READs memory allows, in order.
+  void fetch();
+  void on_read_done() { ++reads_done_; }
+  /// Moves what is ready to the stream. Call only while no other PDU is half-way into the stream.
+  void advance();
+
+  [[nodiscard]] bool empty() const { return waiting_.empty(); }
+  /// Whether the front has bytes in the stream and more to come.
+  [[nodiscard]] bool mid_pdu() const { return !waiting_.empty() && front_started_; }
+  /// Whether a plain READ or WRITE on `file` (or an ECHO: null) may overtake everything here.
+  [[nodiscard]] bool may_pass(const smb2::FileId* file);
+
+ private:
+  // A slab's worth of one fetch: filled when RDMA READ number last_read is done.
+  struct Chunk {
+    SlabRef slab;
+    uint32_t length{};
+    uint64_t last_read{};
+  };
+  struct Waiting {
+    std::unique_ptr<Entry> entry;
+    // Where fetching stands.
+    size_t fetch = 0;            // index into entry->request.fetches
+    size_t descriptor = 0;       // of that fetch
+    uint32_t in_descriptor = 0;  // bytes of it already asked for
+    uint32_t asked = 0;          // bytes of the fetch already asked for
+    [[nodiscard]] bool fetched_all() const { return fetch == entry->request.fetches.size(); }
+  };
+
+  bool fetch_chunk(Waiting& waiting);
+  bool emit_fetch(const smb2::Fetch& fetch);
+
+  SessionContext& context_;
+  Outbox& outbox_;
+  Ring<Waiting> waiting_;
+  Ring<Chunk> chunks_;  // of all waiting entries, in order
+  uint64_t reads_asked_ = 0;
+  uint64_t reads_done_ = 0;
+  bool front_started_ = false;
+  size_t front_piece_ = 0;
+  uint32_t front_fetch_emitted_ = 0;
+  std::vector<std::unique_ptr<Entry>> spare_;
+};
+
+}  // namespace smbdirect::workers

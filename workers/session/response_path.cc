@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+#include "workers/session/response_path.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace smbdirect::workers {
+
+namespace {
+
+constexpr size_t kReadBytes = 1u << 20;  // per readv
+constexpr int kReadsPerWake = 4;
+
+}  // namespace
+
+ResponsePath::State ResponsePath::pump(int fd) {
+  if (broken_) return State::broken;
+  for (int i = 0; i < kReadsPerWake; ++i) {
+    const auto filled = reader_.fill(fd, kReadBytes);
+    if (!filled) {
+      broken("smbd's connection: " + filled.error().text());
+      return State::broken;
+    }
+    if (!process()) return State::broken;
+    switch (*filled) {
+      case StreamReader::Fill::more:
+        break;
+      case StreamReader::Fill::drained:
+        return State::drained;
+      case StreamReader::Fill::no_memory:
+        return State::no_memory;
+      case StreamReader::Fill::end:
+        if (mode_ == Mode::length && reader_.available() == 0) return State::end;
+        broken("smbd closed its connection in the middle of a response");
+        return State::broken;
+    }
+  }
+  return State::more;
+}
+
+bool ResponsePath::process() {
+  while (step()) {
+  }
+  return !broken_;
+}
+
+/// One step of the PDU in hand. False when more bytes are needed, or broken.
+bool ResponsePath::step() {
+  switch (mode_) {
+    case Mode::length:
+      return reader_.available() >= smb2::kNbtBytes && begin_pdu();
+    case Mode::prefix:
+      return reader_.available() >= std::min<uint64_t>(total_, smb2::kPrefixBytes) && plan_pdu();
+    case Mode::pass:
+      if (reader_.available() == 0) return false;
+      pass_some();
+      return true;
+    case Mode::skip_to_data:
+    case Mode::skip_rest: {
+      const size_t here = std::min<uint64_t>(left_, reader_.available());
+      reader_.skip(here);
+      left_ -= here;
+      if (left_ > 0) return false;
+      if (mode_ == Mode::skip_rest) return finish_placed();
+      mode_ = Mode::place;
+      left_ = plan_.data_length;
+      return true;
+    }
+    case Mode::place:
+      return place_some();
+    case Mode::gather:
+      return reader_.available() >= total_ && gather_all();
+  }
+  return false;
+}
+
+bool ResponsePath::begin_pdu() {
+  std::array<std::byte, smb2::kNbtBytes> scratch{};
+  const auto word = reader_.peek(smb2::kNbtBytes, scratch);
+  const auto length = smb2::parse_nbt(std::span<const std::byte, smb2::kNbtBytes>(word));
+  if (!length) {
+    return broken("smbd refused the connection (NBT type " + std::to_string(std::to_integer<int>(word[0])) +
+                  "); check smbd's hosts allow / hosts deny for this server's address");
+  }
+  reader_.skip(smb2::kNbtBytes);
+  total_ = *length;
+  if (total_ > 0) mode_ = Mode::prefix;  // a zero length is a NetBIOS keepalive
+  return true;
+}
+
+bool ResponsePath::plan_pdu() {
+  std::array<std::byte, smb2::kPrefixBytes> scratch{};
+  const auto prefix = reader_.peek(std::min<uint64_t>(total_, smb2::kPrefixBytes), scratch);
+  const bool opaque = prefix[0] != std::byte{0xFE};
+  const auto plan = context_.translator.response(prefix, total_);
+  if (!plan) return broken(plan.error());
+  plan_ = *plan;
+  ++context_.transport.own_counters().smb_responses;
+  context_.transport.record(EventKind::response, opaque ? 0xFFFF : std::to_integer<uint64_t>(prefix[12]),
+                            total_);
+  promised_ = plan_.released;
+  if (opaque && context_.opaque_in_flight > 0) {
+    --context_.opaque_in_flight;
+    promised_ += kOpaqueReplyBytes;
+  }
+  switch (plan_.kind) {
+    case smb2::ResponsePlan::Kind::pass: {
+      const auto token = plan_.invalidate;
+      if (!begin_message(total_, token ? std::span(&*token, 1) : std::span<const uint32_t>{})) return false;
+      mode_ = Mode::pass;
+      left_ = total_;
+      return true;
+    }
+    case smb2::ResponsePlan::Kind::place:
+      to_.assign(plan_.to.begin(), plan_.to.end());
+      to_index_ = to_used_ = 0;
+      mode_ = Mode::skip_to_data;
+      left_ = plan_.data_offset;
+      return true;
+    case smb2::ResponsePlan::Kind::gather:
+      mode_ = Mode::gather;
+      return true;
+  }
+  return false;
+}
+
+void ResponsePath::pass_some() {
+  auto chunk = reader_.take(left_);
+  left_ -= chunk.bytes.size();
+  context_.transport.append(std::move(chunk.owner), chunk.bytes);
+  if (left_ == 0) end_pdu();
+}
+
+bool ResponsePath::place_some() {
+  while (left_ > 0) {
+    if (reader_.available() == 0) return false;
+    auto chunk = reader_.take(left_);
+    left_ -= chunk.bytes.size();
+    place_bytes(std::move(chunk.owner), chunk.bytes);
+  }
+  mode_ = Mode::skip_rest;
+  left_ = total_ - plan_.data_offset - plan_.data_length;
+  return true;
+}
+
+/// RDMA WRITEs for consecutive bytes of the data; the translator has checked that they fit the
+/// descriptors.
+void ResponsePath::place_bytes(SlabRef owner, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const smb2::BufferDescriptor& to = to_[to_index_];
+    const size_t here = std::min<size_t>(bytes.size(), to.length - to_used_);
+    if (here > 0) {
+      context_.transport.rdma_write(owner.share(), bytes.first(here), {to.offset + to_used_, to.token});
+      bytes = bytes.subspan(here);
+      to_used_ += static_cast<uint32_t>(here);
+    }
+    if (to_used_ == to.length) {
+      ++to_index_;
+      to_used_ = 0;
+    }
+  }
+}
+
+/// The data is on its way: now the response that says so.
+bool ResponsePath::finish_placed() {
+  const size_t size = plan_.header.size();
+  if (!headers_ || headers_.bytes().size() - headers_used_ < size) {
+    headers_ = context_.slabs.acquire_forced(context_.budget);
+    headers_used_ = 0;
+    if (!headers_) return broken("out of memory");
+  }
+  const auto header = headers_.bytes().subspan(headers_used_, size);
+  headers_used_ += size;
+  std::memcpy(header.data(), plan_.header.data(), size);
+  const auto token = plan_.invalidate;
+  if (!begin_message(size, token ? std::span(&*token, 1) : std::span<const uint32_t>{})) return false;
+  context_.transport.append(headers_.share(), header);
+  end_pdu();
+  return true;
+}
+
+/// A compound with channel READs in it, complete: contiguous as it lies, or copied together.
+bool ResponsePath::gather_all() {
+  auto chunk = reader_.take(total_);
+  if (chunk.bytes.size() < total_) {
+    SlabRef block = acquire_block(static_cast<uint32_t>(total_), context_.budget);
+    if (!block) return broken("out of memory for a compound response");
+    size_t have = 0;
+    while (true) {
+      std::memcpy(block.bytes().data() + have, chunk.bytes.data(), chunk.bytes.size());
+      have += chunk.bytes.size();
+      if (have == total_) break;
+      chunk = reader_.take(total_ - have);
+    }
+    context_.transport.own_counters().copied_bytes += total_;
+    chunk.bytes = block.bytes();
+    chunk.owner = std::move(block);
+  }
+  chain_.clear();
+  const auto planned = context_.translator.response_chain(chunk.bytes, chain_);
+  if (!planned) return broken(planned.error());
+  promised_ += chain_.released;
+  for (const smb2::Placement& placement : chain_.placements) {
+    to_.assign(placement.to.begin(), placement.to.end());
+    to_index_ = to_used_ = 0;
+    place_bytes(chunk.owner.share(), placement.data);
+  }
+  if (!begin_message(chain_.total, chain_.invalidate)) return false;
+  for (const smb2::Piece& piece : chain_.pieces) {
+    context_.transport.append(chunk.owner.share(), piece.bytes);
+  }
+  end_pdu();
+  return true;
+}
+
+bool ResponsePath::begin_message(uint64_t total, std::span<const uint32_t> invalidate) {
+  if (context_.transport.begin_message(total, invalidate)) return true;
+  return broken("a response of " + std::to_string(total) +
+                " bytes is more than the client takes (its MaxFragmentedSize); a smaller rsize/wsize helps");
+}
+
+/// All of it is in our memory, and counts there now instead of among the promises.
+void ResponsePath::end_pdu() {
+  mode_ = Mode::length;
+  context_.admission.release(std::exchange(promised_, 0));
+}
+
+bool ResponsePath::broken(std::string why) {
+  broken_ = true;
+  context_.events.on_broken(std::move(why));
+  return false;
+}
+
+bool ResponsePath::broken(smb2::Violation violation) {
+  return broken("smbd's response: " + std::string(violation_text(violation)));
+}
+
+}  // namespace smbdirect::workers

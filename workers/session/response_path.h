@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// smbd -> client: smbd's stream is read in bulk into slabs, cut into PDUs, and sent from there: as
+// fragments, or, for the answer to a channel READ, by RDMA WRITE as the data comes in. Owned by one
+// session, one thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "workers/session/context.h"
+#include "workers/stream/reader.h"
+
+namespace smbdirect::workers {
+
+class ResponsePath {
+ public:
+  explicit ResponsePath(SessionContext& context)
+      : context_(context), reader_(context.slabs, context.budget) {}
+
+  enum class State : uint8_t {
+    more,       // bounded work done; there may be more
+    drained,    // nothing to read now
+    no_memory,  // at the hard cap: stop reading until sends complete
+    end,        // smbd closed the stream, between PDUs
+    broken,     // the session was told
+  };
+  /// Reads and processes a bounded amount.
+  [[nodiscard]] State pump(int fd);
+  /// Gives back memory that an idle stream need not hold.
+  void trim() { reader_.trim(); }
+
+ private:
+  enum class Mode : uint8_t { length, prefix, pass, skip_to_data, place, skip_rest, gather };
+
+  bool process();
+  bool step();
+  bool begin_pdu();
+  bool plan_pdu();
+  void pass_some();
+  bool place_some();
+  void place_bytes(SlabRef owner, std::span<const std::byte> bytes);
+  bool finish_placed();
+  bool gather_all();
+  bool begin_message(uint64_t total, std::span<const uint32_t> invalidate);
+  void end_pdu();
+  bool broken(std::string why);
+  bool broken(smb2::Violation violation);
+
+  SessionContext& context_;
+  StreamReader reader_;
+  Mode mode_ = Mode::length;
+  bool broken_ = false;
+  uint64_t total_ = 0;     // of the PDU being read
+  uint64_t left_ = 0;      // of what the mode consumes
+  uint64_t promised_ = 0;  // reserved for the requests this PDU answers; released when all of it is here
+  smb2::ResponsePlan plan_;
+  std::vector<smb2::BufferDescriptor> to_;  // plan_.to, kept while data arrives
+  size_t to_index_ = 0;
+  uint32_t to_used_ = 0;
+  smb2::ChainPlan chain_;
+  SlabRef headers_;  // rewritten response headers, used up in turn
+  size_t headers_used_ = 0;
+};
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+#include "workers/session/session.h"
+
+#include <sys/socket.h>
+
+#include "shm/log.h"
+
+namespace smbdirect::workers {
+
+namespace {
+
+smbd::Limits limits_of(const daemon::WorkerConfig& config) {
+  return {.receive_credit_initial = config.receive_credit_initial,
+          .receive_credit_max = config.receive_credit_max,
+          .send_credit_target = config.send_credit_target,
+          .max_send_size = config.max_send_size,
+          .max_receive_size = config.max_receive_size,
+          .max_fragmented_size = config.max_fragmented_size,
+          .max_read_write_size = config.max_read_write_size,
+          .negotiate_timeout = config.negotiate_timeout_ms,
+          .idle_timeout = config.idle_timeout_ms,
+          .keepalive_timeout = config.keepalive_timeout_ms,
+          .send_credit_timeout = config.send_credit_timeout_ms};
+}
+
+constexpr uint64_t kMemoryRetryMs = 20;
+
+/// The configured limit is for payload; the receives come on top.
+uint64_t connection_limit(const SessionResources& resources) {
+  return resources.config.buffered_bytes_per_connection +
+         uint64_t{resources.config.receive_credit_max} * resources.receive_slabs.slab_size();
+}
+
+void reset_on_close(int fd) {
+  const linger now{.l_onoff = 1, .l_linger = 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+}  // namespace
+
+Session::Session(const SessionResources& resources, std::string peer, Ended ended)
+    : resources_(resources),
+      peer_(std::move(peer)),
+      ended_(std::move(ended)),
+      budget_(Admission::hard_limit(connection_limit(resources)), &resources.buffered),
+      admission_({connection_limit(resources), resources.config.buffered_bytes_per_worker},
+                 resources.promised, budget_, resources.buffered),
+      translator_({.max_read_write_size = resources.config.max_read_write_size}),
+      transport_(resources.loop,
+                 {.role = smbd::Role::passive,
+                  .limits = limits_of(resources.config),
+                  .receive_pool = resources.receive_slabs,
+                  .header_pool = resources.header_slabs,
+                  .budget = budget_},
+                 *this),
+      context_{transport_, translator_, admission_, resources.slabs, budget_, *this},
+      requests_(context_),
+      responses_(context_),
+      retry_timer_(resources.loop, [this] { on_retry(); }),
+      negotiate_timer_(resources.loop,
+                       [this] { on_broken("no SMB2 NEGOTIATE within the handshake deadline"); }) {}
+
+Session::~Session() { close_upstream(false); }
+
+bool Session::start(const Transport::MakeEndpoint& make_endpoint) { return transport_.start(make_endpoint); }
+
+void Session::stop(const std::string& why) { transport_.disconnect(why); }
+
+// --- from the client ---
+
+void Session::on_negotiated() {
+  const smbd::Agreed& agreed = transport_.engine().agreed();
+  shm::log::write(
+      shm::log::Level::info,
+      "connection established peer=%s max_send_size=%u max_receive_size=%u max_fragmented_send_size=%u",
+      peer_.c_str(), agreed.max_send_size, agreed.max_receive_size, agreed.max_fragmented_send_size);
+  negotiate_timer_.start(resources_.config.handshake_timeout_ms);
+}
+
+void Session::on_fragment(Fragment fragment) { requests_.on_fragment(fragment); }
+
+void Session::on_read_done(uint64_t /*cookie*/) { requests_.on_read_done(); }
+
+void Session::on_progress() {
+  requests_.resume();
+  flush_upstream();
+  responses_.trim();
+  if (read_paused_ && upstream_.valid()) {
+    read_paused_ = false;
+    want_upstream();
+  }
+  await_memory();
+}
+
+/// Memory that other connections hold comes back without an event of ours: look again soon.
+void Session::await_memory() {
+  if (broken_ || over_ || !(requests_.stalled() || read_paused_)) return;
+  retry_timer_.start(kMemoryRetryMs);
+}
+
+void Session::on_retry() {
+  on_progress();
+  transport_.pump();
+}
+
+void Session::on_negotiate(const smb2::NegotiateRequest& /*negotiate*/) {
+  negotiate_timer_.stop();
+  connector_ = std::make_unique<Connector>(resources_.loop, resources_.config.upstream_address,
+                                           resources_.config.upstream_port,
+                                           resources_.config.upstream_connect_timeout_ms);
+  connector_->start([this](shm::Result<shm::UniqueFd> result) { on_upstream_connected(std::move(result)); });
+}
+
+// --- to and from smbd ---
+
+void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
+  if (over_ || broken_) return;
+  if (!result) {
+    on_broken(result.error().text() + "; is smbd running, and does it listen there?");
+    return;
+  }
+  upstream_ = std::move(*result);
+  transport_.record(EventKind::upstream_connected, resources_.config.upstream_port, 1);
+  upstream_poll_ = std::make_unique<Poll>(resources_.loop, upstream_.get(), [this](int events, int status) {
+    on_upstream_ready(events, status);
+  });
+  flush_upstream();
+  want_upstream();
+  transport_.pump();
+}
+
+void Session::want_upstream() {
+  if (!upstream_poll_) return;
+  upstream_poll_->want((read_paused_ || upstream_ended_ ? 0 : UV_READABLE) |
+                       (write_blocked_ ? UV_WRITABLE : 0));
+}
+
+void Session::on_upstream_ready(int events, int status) {
+  if ((events & UV_WRITABLE) != 0) {
+    write_blocked_ = false;
+    flush_upstream();
+    want_upstream();
+  }
+  if (status < 0 || (events & UV_READABLE) != 0) read_upstream();
+  if (!broken_) requests_.resume();
+  flush_upstream();
+  await_memory();
+  transport_.pump();
+}
+
+void Session::read_upstream() {
+  if (!upstream_.valid() || read_paused_ || upstream_ended_) return;
+  switch (responses_.pump(upstream_.get())) {
+    case ResponsePath::State::more:
+    case ResponsePath::State::drained:
+    case ResponsePath::State::broken:
+      return;
+    case ResponsePath::State::no_memory:
+      read_paused_ = true;  // until sends complete (on_progress)
+      want_upstream();
+      return;
+    case ResponsePath::State::end:
+      upstream_ended_ = true;
+      want_upstream();
+      transport_.record(EventKind::upstream_closed, 0, requests_.unfinished() ? 1 : 0);
+      transport_.disconnect("smbd closed the connection");
+      return;
+  }
+}
+
+void Session::flush_upstream() {
+  if (!upstream_.valid() || write_blocked_ || requests_.outbox().empty()) return;
+  const auto flushed = requests_.outbox().flush(upstream_.get());
+  if (!flushed) {
+    // What smbd said before it closed is the better reason ("refused: hosts allow").
+    read_upstream();
+    on_broken("smbd's connection: " + flushed.error().text());
+    return;
+  }
+  if (*flushed == Outbox::Flush::blocked) {
+    write_blocked_ = true;
+    want_upstream();
+  }
+}
+
+/// Closes smbd's side. A stream that ends in the middle of something, or unexpectedly, is reset: smbd must
+/// not take the end of the bytes for the end of a message, nor wait for a client that is gone.
+void Session::close_upstream(bool orderly) {
+  connector_.reset();
+  upstream_poll_.reset();
+  if (upstream_.valid() && !orderly) reset_on_close(upstream_.get());
+  upstream_.reset();
+}
+
+// --- the end ---
+
+void Session::on_broken(std::string why) {
+  if (broken_ || over_) return;
+  broken_ = std::move(why);
+  negotiate_timer_.stop();
+  retry_timer_.stop();
+  // Deliver nothing more to smbd, and let the client see an orderly close after what it was already sent.
+  close_upstream(false);
+  requests_.outbox().clear();
+  transport_.fail(*broken_);
+}
+
+void Session::on_fault(const std::string& why) {
+  if (!broken_) broken_ = why;
+  close_upstream(false);
+}
+
+void Session::on_closed(const std::string& why, bool clean) {
+  if (over_) return;
+  over_ = true;
+  negotiate_timer_.stop();
+  retry_timer_.stop();
+  const bool orderly = clean && !broken_ && !requests_.unfinished();
+  close_upstream(orderly);
+  ended_(broken_ ? *broken_ : why, orderly);
+}
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+// One client connection of a worker: SMB Direct on one side, a TCP stream to smbd on the other, and the
+// translation between them. Owned by the worker, on its loop; when the worker dies both ends close.
+//
+// The upstream connection is opened when the client's first SMB2 message is a valid NEGOTIATE. However the
+// session ends, smbd never sees a PDU completed that the client did not complete: unless both directions
+// were idle, smbd's socket is reset.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "daemon/contract.h"
+#include "shm/unique_fd.h"
+#include "workers/session/context.h"
+#include "workers/session/request_path.h"
+#include "workers/session/response_path.h"
+#include "workers/upstream/connector.h"
+
+namespace smbdirect::workers {
+
+/// What all sessions of a worker share; outlives them.
+struct SessionResources {
+  uv_loop_t& loop;
+  const daemon::WorkerConfig& config;
+  SlabPool& slabs;          // payload
+  SlabPool& receive_slabs;  // one message each
+  SlabPool& header_slabs;
+  Budget& buffered;  // bytes of slabs, all connections
+  Budget& promised;  // bytes of replies that may come, all connections
+};
+
+class Session final : private Transport::Owner, private SessionEvents {
+ public:
+  /// Called once, from the loop, when everything is over; the owner may then destroy the session (later,
+  /// not inside the call).
+  using Ended = std::function<void(const std::string& why, bool clean)>;
+
+  Session(const SessionResources& resources, std::string peer, Ended ended);
+  ~Session();
+
+  [[nodiscard]] bool start(const Transport::MakeEndpoint& make_endpoint);
+  /// Finish and close: what smbd has sent is delivered first.
+  void stop(const std::string& why);
+
+  [[nodiscard]] Counters counters() const { return transport_.counters(); }
+  [[nodiscard]] EventRing& events() { return transport_.events(); }
+  [[nodiscard]] const std::string& peer() const { return peer_; }
+  [[nodiscard]] const smbd::Engine& engine() const { return transport_.engine(); }
+
+ private:
+  void on_negotiated() override;
+  void on_fragment(Fragment fragment) override;
+  void on_read_done(uint64_t cookie) override;
+  void on_invalidated(uint32_t /*token*/) override {}
+  void on_progress() override;
+  void on_fault(const std::string& why) override;
+  void on_closed(const std::string& why, bool clean) override;
+
+  void on_negotiate(const smb2::NegotiateRequest& negotiate) override;
+  void on_broken(std::string why) override;
+
+  void on_upstream_connected(shm::Result<shm::UniqueFd> result);
+  void on_upstream_ready(int events, int status);
+  void read_upstream();
+  void flush_upstream();
+  void close_upstream(bool orderly);
+  void want_upstream();
+  void await_memory();
+  void on_retry();
+
+  const SessionResources& resources_;
+  std::string peer_;
+  Ended ended_;
+  Budget budget_;
+  Admission admission_;
+  smb2::ServerTranslator translator_;
+  Transport transport_;
+  SessionContext context_;
+  RequestPath requests_;
+  ResponsePath responses_;
+  Timer retry_timer_;      // memory was short
+  Timer negotiate_timer_;  // SMB Direct is up: the client's NEGOTIATE must come
+  std::optional<std::string> broken_;
+  bool over_ = false;
+
+  std::unique_ptr<Connector> connector_;
+  shm::UniqueFd upstream_;
+  std::unique_ptr<Poll> upstream_poll_;  // after upstream_: gone before it is closed
+  bool read_paused_ = false;             // at the hard cap
+  bool write_blocked_ = false;
+  bool upstream_ended_ = false;
+};
+
+}  // namespace smbdirect::workers

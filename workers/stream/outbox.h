@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// Bytes queued for a TCP stream: pieces that point into slabs, written with writev and never copied.
+// Owned by the session that owns the socket; one thread.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "shm/result.h"
+#include "workers/memory/ring.h"
+#include "workers/memory/slab.h"
+
+namespace smbdirect::workers {
+
+class Outbox {
+ public:
+  /// owner keeps the bytes alive (empty: static memory).
+  void push(SlabRef owner, std::span<const std::byte> bytes);
+  /// Small bytes copied into the queue (a length word, a rewritten header): at most kInlineBytes.
+  static constexpr size_t kInlineBytes = 112;
+  void push_copy(std::span<const std::byte> bytes);
+
+  enum class Flush : uint8_t { done, blocked };
+  /// Writes as much as the socket takes. blocked: wait for writability.
+  [[nodiscard]] shm::Result<Flush> flush(int fd);
+
+  [[nodiscard]] bool empty() const { return pieces_.empty(); }
+  [[nodiscard]] uint64_t bytes() const { return bytes_; }
+  void clear();
+
+ private:
+  struct Piece {
+    SlabRef owner;
+    std::span<const std::byte> bytes;
+    uint8_t inline_size = 0;  // > 0: the bytes are inline_bytes
+    uint8_t inline_from = 0;
+    std::array<std::byte, kInlineBytes> inline_bytes{};
+    [[nodiscard]] std::span<const std::byte> view() const {
+      return inline_size > 0 ? std::span<const std::byte>(inline_bytes).subspan(inline_from, inline_size)
+                             : bytes;
+    }
+  };
+  Ring<Piece> pieces_{64};
+  uint64_t bytes_ = 0;
+};
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+#include "workers/stream/reader.h"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cerrno>
+#include <cstring>
+#include <sys/uio.h>
+
+namespace smbdirect::workers {
+
+namespace {
+
+constexpr size_t kMaxSlabsPerRead = 8;
+
+}  // namespace
+
+shm::Result<StreamReader::Fill> StreamReader::fill(int fd, size_t limit) {
+  // Room at the end of the last slab first, then fresh slabs.
+  std::array<iovec, kMaxSlabsPerRead> iov{};
+  std::array<SlabRef, kMaxSlabsPerRead> fresh;
+  size_t count = 0;
+  size_t room = 0;
+  const bool tail = !extents_.empty() && extents_.back().end < pool_.slab_size();
+  if (tail) {
+    Extent& last = extents_.back();
+    if (last.begin == last.end && last.slab.sole()) last.begin = last.end = 0;
+    iov[count++] = {last.slab.bytes().data() + last.end, pool_.slab_size() - last.end};
+    room = pool_.slab_size() - last.end;
+  }
+  while (room < limit && count < kMaxSlabsPerRead) {
+    SlabRef slab = pool_.acquire(budget_);
+    if (!slab) break;
+    iov[count] = {slab.bytes().data(), slab.bytes().size()};
+    room += slab.bytes().size();
+    fresh[count] = std::move(slab);
+    ++count;
+  }
+  if (count == 0) return Fill::no_memory;
+
+  ssize_t n = 0;
+  do {
+    n = ::readv(fd, iov.data(), static_cast<int>(count));
+  } while (n < 0 && errno == EINTR);
+  if (n < 0) {
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return Fill::drained;
+    return shm::fail("reading from the stream", errno);
+  }
+  if (n == 0) return Fill::end;
+
+  auto left = static_cast<size_t>(n);
+  available_ += left;
+  for (size_t i = 0; i < count && left > 0; ++i) {
+    const size_t here = std::min(left, iov[i].iov_len);
+    if (fresh[i]) {
+      extents_.push({std::move(fresh[i]), 0, static_cast<uint32_t>(here)});
+    } else {
+      extents_.back().end += static_cast<uint32_t>(here);
+    }
+    left -= here;
+  }
+  return static_cast<size_t>(n) == room ? Fill::more : Fill::drained;
+}
+
+std::span<const std::byte> StreamReader::peek(size_t count, std::span<std::byte> scratch) {
+  assert(count <= available_);
+  Extent& first = extents_.front();
+  if (first.end - first.begin >= count) return first.slab.bytes().subspan(first.begin, count);
+  size_t have = 0;
+  for (size_t i = 0; have < count; ++i) {
+    Extent& extent = extents_.at(i);
+    const size_t here = std::min<size_t>(count - have, extent.end - extent.begin);
+    std::memcpy(scratch.data() + have, extent.slab.bytes().data() + extent.begin, here);
+    have += here;
+  }
+  return scratch.first(count);
+}
+
+StreamReader::Chunk StreamReader::take(size_t most) {
+  assert(available_ > 0 && most > 0);
+  Extent& first = extents_.front();
+  const auto here = static_cast<uint32_t>(std::min<size_t>(most, first.end - first.begin));
+  Chunk chunk{first.slab.share(), first.slab.bytes().subspan(first.begin, here)};
+  first.begin += here;
+  available_ -= here;
+  // An exhausted slab goes to whoever took its last bytes; but the last one with room at its end takes
+  // the next read as well, so that small messages share a slab.
+  if (first.begin == first.end && (extents_.size() > 1 || first.end == pool_.slab_size())) {
+    (void)extents_.pop();
+  }
+  return chunk;
+}
+
+void StreamReader::trim() {
+  if (available_ == 0 && !extents_.empty() && extents_.front().slab.sole()) extents_.clear();
+}
+
+void StreamReader::skip(size_t count) {
+  while (count > 0) count -= take(count).bytes.size();
+}
+
+void StreamReader::clear() {
+  extents_.clear();
+  available_ = 0;
+}
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: MIT
+#include "workers/transport/transport.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+namespace smbdirect::workers {
+
+namespace {
+
+constexpr uint32_t kHeaderBytes = 32;
+constexpr uint32_t kMaxSge = 16;
+
+// The grant a message carries, for statistics (MS-SMBD 2.2.2, 2.2.3).
+uint16_t credits_granted(std::span<const std::byte> header, bool negotiate) {
+  const size_t at = negotiate ? 10 : 2;
+  if (header.size() < at + 2) return 0;
+  return static_cast<uint16_t>(std::to_integer<unsigned>(header[at]) |
+                               std::to_integer<unsigned>(header[at + 1]) << 8U);
+}
+
+bool is_timeout(smbd::Fault fault) {
+  return fault == smbd::Fault::negotiate_timeout || fault == smbd::Fault::send_credit_timeout ||
+         fault == smbd::Fault::keepalive_timeout;
+}
+
+}  // namespace
+
+Transport::Transport(uv_loop_t& loop, const Config& config, Owner& owner)
+    : loop_(loop),
+      owner_(owner),
+      config_(config),
+      engine_(config.role, config.limits, uv_now(&loop)),
+      timer_(loop, [this] { on_timer(); }),
+      // Two at least: the engine keeps one beyond the target for the last credit (MS-SMBD 3.1.5.9).
+      receive_quota_(
+          uint64_t{std::max<uint16_t>(2, config.limits.receive_credit_max)} * config.receive_pool.slab_size(),
+          &config.budget) {}
+
+Transport::~Transport() {
+  // The endpoint first: it must stop touching our memory before the references go.
+  endpoint_.reset();
+}
+
+bool Transport::start(const MakeEndpoint& make_endpoint) {
+  headers_ = config_.header_pool.acquire_forced(config_.budget);
+  endpoint_ = make_endpoint(*this);
+  if (endpoint_ == nullptr || !headers_) return false;
+  post_receives();
+  arm_timer();
+  endpoint_->start();
+  return true;
+}
+
+// --- queueing ---
+
+bool Transport::begin_message(uint64_t total, std::span<const uint32_t> invalidate) {
+  if (total == 0 || total > engine_.agreed().max_fragmented_send_size) return false;
+  if (invalidate.size() > total) return false;
+  for (const uint32_t token : invalidate) {
+    tokens_.push(token);
+    record(EventKind::invalidate, token, messages_.size());
+  }
+  messages_.push({.total = total,
+                  .unposted = total,
+                  .barrier = writes_requested_,
+                  .tokens = static_cast<uint32_t>(invalidate.size())});
+  return true;
+}
+
+void Transport::append(SlabRef owner, std::span<const std::byte> bytes) {
+  if (bytes.empty()) return;
+  pieces_bytes_ += bytes.size();
+  pieces_.push({std::move(owner), bytes});
+}
+
+bool Transport::idle() const { return messages_.empty() && writes_.empty() && reads_.empty(); }
+
+void Transport::rdma_write(SlabRef owner, std::span<const std::byte> bytes, fabric::RemoteMemory to) {
+  ++writes_requested_;
+  record(EventKind::rdma_write, bytes.size(), to.token);
+  writes_.push({std::move(owner), bytes, to});
+}
+
+void Transport::rdma_read(std::span<std::byte> into, uint32_t key, fabric::RemoteMemory from,
+                          uint64_t cookie) {
+  record(EventKind::rdma_read, into.size(), from.token);
+  reads_.push({into, key, from, cookie});
+}
+
+std::optional<fabric::RemoteMemory> Transport::expose(std::span<std::byte> memory, fabric::Access access) {
+  if (closing_) return std::nullopt;
+  const auto exposed = endpoint_->expose(memory, access);
+  return exposed ? std::optional(*exposed) : std::nullopt;
+}
+
+void Transport::unexpose(uint32_t token) {
+  if (endpoint_ != nullptr) endpoint_->unexpose(token);
+}
+
+void Transport::hold_grants(bool held) { engine_.hold_grants(held); }
+
+// --- posting ---
+
+void Transport::pump() {
+  if (pumping_ || closing_ || endpoint_ == nullptr) return;
+  pumping_ = true;
+  post_receives();
+  if (established_) {
+    post_reads();
+    post_writes();
+    post_messages();
+  }
+  pumping_ = false;
+  if (closing_) return;
+  endpoint_->ring();
+  if (disconnect_when_sent_ && idle()) {
+    closing_ = true;
+    endpoint_->disconnect();
+    return;
+  }
+  arm_timer();
+}
+
+void Transport::post_receives() {
+  uint32_t posted = 0;
+  const uint32_t wanted = engine_.receives_wanted();
+  for (; posted < wanted; ++posted) {
+    // The last receive is posted whatever the budget says (but only one beyond the quota): without it
+    // the peer could not even answer a keepalive.
+    const bool must = receives_.empty() && receive_quota_.used() <= receive_quota_.limit();
+    SlabRef slab = must ? config_.receive_pool.acquire_forced(receive_quota_)
+                        : config_.receive_pool.acquire(receive_quota_);
+    if (!slab) break;
+    const fabric::Sge into{slab.bytes().data(), static_cast<uint32_t>(slab.bytes().size()), slab.key()};
+    if (!endpoint_->post_receive(0, into)) break;
+    receives_.push(std::move(slab));
+  }
+  if (posted > 0) engine_.receives_posted(posted);
+}
+
+void Transport::post_reads() {
+  while (!reads_.empty() && endpoint_->send_room() > 0) {
+    const Read& read = reads_.front();
+    const fabric::Sge into{read.into.data(), static_cast<uint32_t>(read.into.size()), read.key};
+    if (!endpoint_->post_read(0, into, read.from)) return;
+    reads_in_flight_.push(read.cookie);
+    (void)reads_.pop();
+  }
+}
+
+void Transport::post_writes() {
+  const uint32_t most_sge = std::min(kMaxSge, endpoint_->attributes().max_send_sge);
+  while (!writes_.empty() && endpoint_->send_room() > 0) {
+    // Neighbours in the peer's memory travel as one WRITE.
+    std::array<fabric::Sge, kMaxSge> sges;
+    const fabric::RemoteMemory to = writes_.front().to;
+    uint32_t count = 0;
+    uint64_t bytes = 0;
+    while (count < most_sge && count < writes_.size()) {
+      const Write& next = writes_.at(count);
+      if (next.to.token != to.token || next.to.offset != to.offset + bytes) break;
+      sges[count] = {const_cast<std::byte*>(next.bytes.data()), static_cast<uint32_t>(next.bytes.size()),
+                     next.owner ? next.owner.key() : 0};
+      bytes += next.bytes.size();
+      ++count;
+    }
+    if (!endpoint_->post_write(0, std::span(sges).first(count), to)) return;
+    for (uint32_t i = 0; i < count; ++i) write_references_.push(writes_.pop().owner);
+    writes_in_flight_.push({count});
+    writes_posted_ += count;
+  }
+}
+
+void Transport::post_messages() {
+  const uint64_t slots = headers_.bytes().size() / kHeaderBytes;
+  while (endpoint_->send_room() > 0 && sends_posted_ - sends_done_ < slots && post_fragment()) {
+  }
+}
+
+/// The most payload the next fragment may have: what fits the gather list, and little enough that every
+/// token to invalidate gets a fragment of its own.
+uint32_t Transport::fragment_cap(const OutMessage* message) {
+  if (message == nullptr) return UINT32_MAX;
+  const uint32_t most_pieces = std::min(kMaxSge, endpoint_->attributes().max_send_sge) - 1;
+  uint64_t cap = UINT32_MAX;
+  if (pieces_.size() > most_pieces) {
+    cap = 0;
+    for (uint32_t i = 0; i < most_pieces; ++i) cap += pieces_.at(i).bytes.size();
+  }
+  if (message->tokens > 1) cap = std::min(cap, message->unposted / message->tokens);
+  return static_cast<uint32_t>(std::clamp<uint64_t>(cap, 1, UINT32_MAX));
+}
+
+bool Transport::post_fragment() {
+  OutMessage* message = messages_.empty() ? nullptr : &messages_.front();
+  if (message != nullptr && !message->begun) {
+    if (writes_posted_ < message->barrier) {
+      message = nullptr;  // its RDMA WRITEs come first; credits may still be granted
+    } else if (!engine_.begin(message->total)) {
+      abort("a message longer than the peer accepts");
+      return false;
+    } else {
+      message->begun = true;
+    }
+  }
+  const uint64_t ready = message == nullptr ? 0 : std::min(message->unposted, pieces_bytes_);
+  const auto out = engine_.next(ready, uv_now(&loop_), fragment_cap(message));
+  if (!out) return false;
+  post_send(*out, message);
+  return !closing_;
+}
+
+void Transport::post_send(const smbd::Outgoing& out, OutMessage* message) {
+  const uint64_t slots = headers_.bytes().size() / kHeaderBytes;
+  const auto header = headers_.bytes().subspan((sends_posted_ % slots) * kHeaderBytes, out.header_size);
+  std::memcpy(header.data(), out.header.data(), out.header_size);
+
+  std::array<fabric::Sge, kMaxSge> sges;
+  sges[0] = {header.data(), out.header_size, headers_.key()};
+  uint32_t count = 1;
+  uint32_t references = 0;
+  for (uint32_t left = out.payload; left > 0;) {
+    Piece& piece = pieces_.front();
+    const auto take = static_cast<uint32_t>(std::min<uint64_t>(left, piece.bytes.size()));
+    sges[count++] = {const_cast<std::byte*>(piece.bytes.data()), take, piece.owner ? piece.owner.key() : 0};
+    left -= take;
+    ++references;
+    if (take == piece.bytes.size()) {
+      send_references_.push(pieces_.pop().owner);
+    } else {
+      send_references_.push(piece.owner ? piece.owner.share() : SlabRef{});
+      piece.bytes = piece.bytes.subspan(take);
+    }
+  }
+  pieces_bytes_ -= out.payload;
+
+  uint32_t token = 0;
+  const bool invalidate = message != nullptr && message->tokens > 0 && out.payload > 0;
+  if (invalidate) {
+    token = tokens_.pop();
+    --message->tokens;
+    ++counters_.invalidates;
+  }
+  const auto posted = endpoint_->post_send(0, std::span(sges).first(count), invalidate ? &token : nullptr);
+  if (!posted) {
+    abort("the fabric refused a SEND");  // send_room() said there was room
+    return;
+  }
+  sends_in_flight_.push({references});
+  ++sends_posted_;
+  const bool negotiate = out.header_size == kHeaderBytes;
+  counters_.credits_granted += credits_granted(std::span(out.header).first(out.header_size), negotiate);
+  ++(out.payload > 0 ? counters_.fragments_sent : counters_.empties_sent);
+  counters_.bytes_inline_sent += out.payload;
+  record(EventKind::sent, out.payload, engine_.credits().send);
+  if (message != nullptr) {
+    message->unposted -= out.payload;
+    if (out.completes) (void)messages_.pop();
+  }
+  if (out.disconnect) {
+    endpoint_->ring();
+    begin_closing("negotiation refused", true);
+    endpoint_->disconnect();
+  }
+}
+
+// --- completions ---
+
+void Transport::finish_in_flight(Ring<InFlight>& list, Ring<SlabRef>& references) {
+  for (uint32_t n = list.pop().references; n > 0; --n) (void)references.pop();
+}
+
+void Transport::on_established() {
+  established_ = true;
+  ++counters_.connections;
+  record(EventKind::established, static_cast<uint64_t>(config_.role),
+         endpoint_->attributes().max_outbound_reads);
+  pump();
+}
+
+void Transport::on_completions(std::span<const fabric::Completion> done) {
+  for (const fabric::Completion& completion : done) {
+    switch (completion.op) {
+      case fabric::Op::send:
+        finish_in_flight(sends_in_flight_, send_references_);
+        ++sends_done_;
+        break;
+      case fabric::Op::rdma_write:
+        finish_in_flight(writes_in_flight_, write_references_);
+        break;
+      case fabric::Op::rdma_read: {
+        const uint64_t cookie = reads_in_flight_.pop();
+        record(EventKind::rdma_read_done, completion.bytes, reads_in_flight_.size());
+        if (!closing_) owner_.on_read_done(cookie);
+        break;
+      }
+      case fabric::Op::receive:
+        received(completion);
+        break;
+    }
+  }
+  if (closing_) return;
+  owner_.on_progress();
+  pump();
+}
+
+void Transport::received(const fabric::Completion& completion) {
+  SlabRef buffer = receives_.pop();
+  if (closing_) return;
+  established_ = true;  // a first message may overtake the event that says so
+  if (completion.invalidated) owner_.on_invalidated(completion.invalidated_token);
+  const auto message = std::span<const std::byte>(buffer.bytes()).first(completion.bytes);
+  const bool negotiating = engine_.phase() == smbd::Phase::negotiating;
+  const auto delivery = engine_.receive(message, uv_now(&loop_));
+  if (!delivery) {
+    fault(delivery.error());
+    return;
+  }
+  counters_.credits_received +=
+      negotiating && config_.role == smbd::Role::passive ? 0 : credits_granted(message, negotiating);
+  record(EventKind::received, message.size(), engine_.credits().send);
+  switch (delivery->kind) {
+    case smbd::Delivery::Kind::nothing:
+      ++counters_.empties_received;
+      break;
+    case smbd::Delivery::Kind::negotiated:
+      ++counters_.empties_received;
+      record(EventKind::negotiated, engine_.agreed().max_send_size, engine_.agreed().max_receive_size);
+      owner_.on_negotiated();
+      break;
+    case smbd::Delivery::Kind::fragment:
+      ++counters_.fragments_received;
+      counters_.bytes_inline_received += delivery->data.size();
+      owner_.on_fragment({.data = delivery->data,
+                          .buffer = &buffer,
+                          .total = delivery->total,
+                          .first = delivery->first,
+                          .last = delivery->last});
+      break;
+  }
+}
+
+// --- the end ---
+
+void Transport::begin_closing(std::string why, bool clean) {
+  if (close_reason_.empty()) {
+    close_reason_ = std::move(why);
+    clean_ = clean;
+  }
+  closing_ = true;
+}
+
+void Transport::fault(smbd::Fault what) {
+  record(EventKind::fault, static_cast<uint64_t>(what), static_cast<uint64_t>(engine_.phase()));
+  begin_closing("SMB Direct: " + std::string(smbd::fault_text(what)), false);
+  owner_.on_fault(close_reason_);
+  close_endpoint(!is_timeout(what));
+}
+
+/// A peer that broke a rule is told by an orderly close; one that is silent would not hear it, and one that
+/// owes us the data of RDMA READs could delay it.
+void Transport::close_endpoint(bool orderly) {
+  if (orderly && reads_in_flight_.empty()) {
+    endpoint_->disconnect();
+  } else {
+    endpoint_->abort();
+  }
+}
+
+void Transport::disconnect(std::string why) {
+  if (closing_ || disconnect_when_sent_) return;
+  close_reason_ = std::move(why);
+  disconnect_when_sent_ = true;
+  pump();
+}
+
+void Transport::fail(std::string why) {
+  if (closing_) return;
+  begin_closing(std::move(why), false);
+  endpoint_->ring();
+  close_endpoint(true);
+}
+
+void Transport::abort(std::string why) {
+  begin_closing(std::move(why), false);
+  if (endpoint_ != nullptr) endpoint_->abort();
+}
+
+void Transport::on_closed(const fabric::Close& why) {
+  const bool orderly = why.cause == fabric::CloseCause::local || why.cause == fabric::CloseCause::peer_closed;
+  const bool ours = !close_reason_.empty();
+  record(EventKind::closed, static_cast<uint64_t>(why.cause), messages_.size());
+  closing_ = true;
+  timer_.stop();
+  const std::string text = ours ? close_reason_ : why.detail;
+  owner_.on_closed(text, ours ? clean_ && orderly : orderly);
+}
+
+// --- time ---
+
+void Transport::arm_timer() {
+  const uint64_t deadline = engine_.next_deadline();
+  if (deadline >= armed_for_) return;  // it fires early and looks again
+  armed_for_ = deadline;
+  const uint64_t now = uv_now(&loop_);
+  timer_.start(deadline > now ? deadline - now : 0);
+}
+
+void Transport::on_timer() {
+  armed_for_ = UINT64_MAX;
+  if (closing_) return;
+  const auto ticked = engine_.tick(uv_now(&loop_));
+  if (!ticked) {
+    fault(ticked.error());
+    return;
+  }
+  pump();
+}
+
+Counters Transport::counters() const {
+  Counters all = counters_;
+  if (endpoint_ == nullptr) return all;
+  const fabric::Traffic& moved = endpoint_->traffic();
+  const bool active = config_.role == smbd::Role::active;
+  all.rdma_reads = active ? moved.peer_reads : moved.reads;
+  all.rdma_read_bytes = active ? moved.peer_read_bytes : moved.read_bytes;
+  all.rdma_writes = active ? moved.peer_writes : moved.writes;
+  all.rdma_write_bytes = active ? moved.peer_write_bytes : moved.write_bytes;
+  all.fpdus_sent = moved.fpdus_sent;
+  all.fpdus_received = moved.fpdus_received;
+  all.copied_bytes += moved.copied_bytes;
+  return all;
+}
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+// Upstream mode "connect": one TCP connection to a listening smbd, opened without blocking. Owned by a
+// session; destroying it closes what it holds. One thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <sys/socket.h>
+
+#include <uv.h>
+
+#include "shm/result.h"
+#include "shm/unique_fd.h"
+#include "workers/uv_handles.h"
+
+namespace smbdirect::workers {
+
+class Connector {
+ public:
+  using Done = std::function<void(shm::Result<shm::UniqueFd>)>;
+
+  /// address: numeric IPv4 or IPv6.
+  Connector(uv_loop_t& loop, std::string address, uint16_t port, uint32_t timeout_ms);
+  /// done is called once, from the loop, unless this is destroyed first.
+  void start(Done done);
+
+ private:
+  void finish(shm::Result<shm::UniqueFd> result);
+  void on_ready();
+  [[nodiscard]] std::string what() const;
+
+  uv_loop_t& loop_;
+  std::string address_;
+  uint16_t port_;
+  uint32_t timeout_ms_;
+  Done done_;
+  int start_errno_ = 0;
+  shm::UniqueFd fd_;
+  Timer timer_;
+  std::unique_ptr<Poll> poll_;  // after fd_: gone before it is closed
+};
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+#include "workers/worker.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cerrno>
+#include <netinet/in.h>
+
+#include "workers/fabric/iwarp/iwarp.h"
+
+namespace smbdirect::workers {
+
+namespace log = shm::log;
+using daemon::ExitCode;
+using daemon::MessageType;
+
+namespace {
+
+constexpr uint32_t kSlabBytes = 256 * 1024;
+constexpr uint32_t kHeaderSlabBytes = 32 * 1024;
+constexpr uint32_t kSmallestReceive = 512;  // a padded negotiate request (MS-SMBD 3.1.5.5)
+constexpr uint64_t kEndLineIntervalMs = 10'000;
+constexpr size_t kEndLineKeys = 4096;
+constexpr size_t kMaxCauses = 256;
+
+std::string address_text(const sockaddr_storage& address, bool with_port) {
+  char host[INET6_ADDRSTRLEN] = "?";
+  uint16_t port = 0;
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    inet_ntop(AF_INET, &v4.sin_addr, host, sizeof host);
+    port = ntohs(v4.sin_port);
+  } else if (address.ss_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+    inet_ntop(AF_INET6, &v6.sin6_addr, host, sizeof host);
+    port = ntohs(v6.sin6_port);
+  }
+  if (!with_port) return host;
+  return (address.ss_family == AF_INET6 ? "[" + std::string(host) + "]" : std::string(host)) + ":" +
+         std::to_string(port);
+}
+
+/// A cause without what varies from one connection to the next.
+std::string host_of(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
+
+}  // namespace
+
+Worker::Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemon::WorkerConfig& config)
+    : loop_(loop),
+      control_fd_(control_fd),
+      generation_(generation),
+      config_(config),
+      slabs_(kSlabBytes),
+      receive_slabs_(std::max(kSmallestReceive, config.max_receive_size)),
+      header_slabs_(kHeaderSlabBytes),
+      buffered_(Admission::hard_limit(config.buffered_bytes_per_worker)),
+      promised_(UINT64_MAX),
+      resources_{loop_, config_, slabs_, receive_slabs_, header_slabs_, buffered_, promised_},
+      end_lines_(kEndLineIntervalMs, kEndLineKeys),
+      burial_(loop, [this] { bury(); }),
+      deadline_(loop, [this] { begin_stop(true, 0); }),
+      control_(loop, control_fd, [this](int, int) { on_control(); }) {
+  control_.want(UV_READABLE);
+}
+
+Worker::~Worker() = default;
+
+void Worker::announce_ready() {
+  send({.type = MessageType::ready});
+  log::write(log::Level::info, "ready (pid %d, generation %u)", static_cast<int>(::getpid()), generation_);
+}
+
+ExitCode Worker::run() {
+  uv_run(&loop_, UV_RUN_DEFAULT);
+  return exit_code_;
+}
+
+void Worker::send(daemon::Message message) {
+  if (supervisor_gone_) return;
+  message.generation = generation_;
+  const auto sent = daemon::send_message(control_fd_, message);
+  if (!sent) {
+    // A supervisor that does not read is gone or about to kill us; the end of the socket will say so.
+    log::write(log::Level::warning, "cannot tell the supervisor: %s", sent.error().text().c_str());
+  }
+}
+
+void Worker::on_control() {
+  while (true) {
+    auto received = daemon::receive_message(control_fd_);
+    if (!received) {
+      const int error = received.error().system_errno;
+      control_.want(0);
+      supervisor_gone_ = true;
+      if (error != ECONNRESET) {
+        log::write(log::Level::error, "control socket: %s; finishing what is open",
+                   received.error().text().c_str());
+        exit_code_ = ExitCode::runtime;
+      } else {
+        log::write(log::Level::notice, "the supervisor is gone; serving %zu connections until they end",
+                   sessions_.size());
+      }
+      draining_ = true;
+      finish_if_empty();
+      return;
+    }
+    if (!*received) return;
+    on_message(std::move(**received));
+  }
+}
+
+void Worker::on_message(daemon::Received received) {
+  const daemon::Message& message = received.message;
+  if (message.generation != generation_) return;
+  switch (message.type) {
+    case MessageType::offer:
+      return on_offer(message);
+    case MessageType::grant:
+      return on_grant(std::move(received));
+    case MessageType::ping:
+      return send({.type = MessageType::pong, .sequence = message.sequence});
+    case MessageType::drain:
+      return begin_stop(false, message.deadline_ms);
+    case MessageType::stop:
+      return begin_stop(true, message.deadline_ms);
+    case MessageType::dump:
+      return dump();
+    default:
+      log::write(log::Level::error, "control message of type %u is not for a worker",
+                 static_cast<unsigned>(message.type));
+  }
+}
+
+void Worker::on_offer(const daemon::Message& message) {
+  const bool take =
+      !draining_ && sessions_.size() < config_.connections && message.fabric == daemon::Fabric::iwarp;
+  send({.type = take ? MessageType::take : MessageType::refuse, .offer = message.offer});
+}
+
+void Worker::on_grant(daemon::Received received) {
+  const uint64_t offer = received.message.offer;
+  if (!received.descriptor.valid() || sessions_.contains(offer)) {
+    return send({.type = MessageType::closed, .offer = offer});
+  }
+  sockaddr_storage peer{};
+  socklen_t length = sizeof peer;
+  if (::getpeername(received.descriptor.get(), reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
+    return send({.type = MessageType::closed, .offer = offer});  // gone already
+  }
+  auto session = std::make_unique<Session>(
+      resources_, address_text(peer, true),
+      [this, offer](const std::string& why, bool clean) { on_session_ended(offer, why, clean); });
+  const fabric::iwarp::Options options{.want_crc = config_.iwarp_crc,
+                                       .max_inbound_reads = config_.iwarp_max_inbound_reads,
+                                       .max_outbound_reads = config_.iwarp_max_outbound_reads,
+                                       .handshake_timeout_ms = config_.handshake_timeout_ms};
+  auto fd = std::make_shared<shm::UniqueFd>(std::move(received.descriptor));
+  Session& started = *session;
+  sessions_.emplace(offer, std::move(session));
+  const bool ok = started.start([&](fabric::Handler& handler) {
+    return fabric::iwarp::accept(loop_, std::move(*fd), options, handler);
+  });
+  if (!ok) on_session_ended(offer, "out of memory", false);
+}
+
+void Worker::on_session_ended(uint64_t offer, const std::string& why, bool clean) {
+  const auto at = sessions_.find(offer);
+  if (at == sessions_.end()) return;
+  report_end(*at->second, why, clean);
+  dead_.push_back(std::move(at->second));
+  sessions_.erase(at);
+  send({.type = MessageType::closed, .offer = offer});
+  burial_.trigger();
+}
+
+void Worker::report_end(const Session& session, const std::string& why, bool clean) {
+  const Counters counters = session.counters();
+  totals_.add(counters);
+  log::write(log::Level::info, "connection closed peer=%s cause=\"%s\" %s", session.peer().c_str(),
+             why.c_str(), counters.text().c_str());
+  if (clean) return;
+  if (ends_.size() < kMaxCauses || ends_.contains(why)) ++ends_[why];
+  const auto held_back = end_lines_.pass(host_of(session.peer()) + why, uv_now(&loop_));
+  if (!held_back) return;
+  log::write(log::Level::warning, "connection from %s ended: %s (%llu like it not shown)\n%s",
+             session.peer().c_str(), why.c_str(), static_cast<unsigned long long>(*held_back),
+             const_cast<Session&>(session).events().text(uv_now(&loop_)).c_str());
+}
+
+void Worker::bury() {
+  dead_.clear();
+  finish_if_empty();
+}
+
+void Worker::begin_stop(bool at_once, uint32_t deadline_ms) {
+  draining_ = true;
+  if (at_once && deadline_ms == 0) {  // a deadline has passed
+    log::write(log::Level::warning, "deadline reached with %zu connections open; dropping them",
+               sessions_.size());
+    sessions_.clear();
+    uv_stop(&loop_);
+    return;
+  }
+  if (at_once) {
+    for (auto& [offer, session] : sessions_) session->stop("the server is stopping");
+  }
+  if (deadline_ms > 0) deadline_.start(deadline_ms);
+  finish_if_empty();
+}
+
+void Worker::finish_if_empty() {
+  if (draining_ && sessions_.empty() && dead_.empty()) uv_stop(&loop_);
+}
+
+void Worker::dump() {
+  Counters all = totals_;
+  for (auto& [offer, session] : sessions_) {
+    const Counters counters = session->counters();
+    all.add(counters);
+    const smbd::Credits credits = session->engine().credits();
+    log::write(log::Level::notice, "connection peer=%s send_credits=%u receives_posted=%u granted=%u %s\n%s",
+               session->peer().c_str(), credits.send, credits.posted, credits.granted,
+               counters.text().c_str(), session->events().text(uv_now(&loop_)).c_str());
+  }
+  log::write(log::Level::notice, "totals open=%zu buffered_bytes=%llu %s", sessions_.size(),
+             static_cast<unsigned long long>(buffered_.used()), all.text().c_str());
+  for (const auto& [cause, count] : ends_) {
+    log::write(log::Level::notice, "ended cause=\"%s\" count=%llu", cause.c_str(),
+               static_cast<unsigned long long>(count));
+  }
+}
+
+}  // namespace smbdirect::workers

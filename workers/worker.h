@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// smbdirect-worker: one process, one thread, one loop. Takes the connections the supervisor offers, runs
+// their sessions, answers pings, ends when told or, after the supervisor is gone, when its last connection
+// ends. When it dies its connections drop and nothing else notices.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <uv.h>
+
+#include "daemon/contract.h"
+#include "shm/log.h"
+#include "workers/counters.h"
+#include "workers/memory/slab.h"
+#include "workers/session/session.h"
+#include "workers/uv_handles.h"
+
+namespace smbdirect::workers {
+
+class Worker {
+ public:
+  /// control_fd is borrowed and stays open for the life of the process.
+  Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemon::WorkerConfig& config);
+  ~Worker();
+
+  /// Tells the supervisor that connections may come.
+  void announce_ready();
+  /// Runs until told to end; the exit code.
+  [[nodiscard]] daemon::ExitCode run();
+
+ private:
+  void on_control();
+  void on_message(daemon::Received received);
+  void on_offer(const daemon::Message& message);
+  void on_grant(daemon::Received received);
+  void on_session_ended(uint64_t offer, const std::string& why, bool clean);
+  void report_end(const Session& session, const std::string& why, bool clean);
+  void bury();
+  void begin_stop(bool at_once, uint32_t deadline_ms);
+  void finish_if_empty();
+  void dump();
+  void send(daemon::Message message);
+
+  uv_loop_t& loop_;
+  int control_fd_;
+  uint32_t generation_;
+  daemon::WorkerConfig config_;
+  SlabPool slabs_;
+  SlabPool receive_slabs_;
+  SlabPool header_slabs_;
+  Budget buffered_;
+  Budget promised_;
+  SessionResources resources_;
+  std::map<uint64_t, std::unique_ptr<Session>> sessions_;  // by offer
+  std::vector<std::unique_ptr<Session>> dead_;             // destroyed by bury(), outside their callbacks
+  Counters totals_;                                        // of sessions that have ended
+  std::map<std::string, uint64_t> ends_;                   // abnormal ends, by cause
+  shm::log::RateLimit end_lines_;
+  Deferred burial_;
+  Timer deadline_;
+  Poll control_;
+  bool draining_ = false;
+  bool supervisor_gone_ = false;
+  daemon::ExitCode exit_code_ = daemon::ExitCode::ok;
+};
+
+}  // namespace smbdirect::workers
