@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""The ways from the client to smbd that are compared, with the servers that make them."""
+
+from lib.daemon import Connect, Smbdirectd
+from lib.process import Server, free_port, wait_until
+from lib.smbd import SmbdServer
+
+HAPROXY_CONFIG = """\
+global
+    nbthread 1
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+listen smb
+    bind 127.0.0.1:{port}
+    server smbd 127.0.0.1:{upstream}
+"""
+
+
+def listening(port):
+    """Whether somebody listens on 127.0.0.1:port; asks without connecting."""
+    with open("/proc/net/tcp") as f:
+        rows = [line.split() for line in f.readlines()[1:]]
+    return any(row[1] == f"0100007F:{port:04X}" and row[3] == "0A" for row in rows)
+
+
+class Haproxy:
+    """Debian's HAProxy in TCP mode on a free loopback port, in the foreground, one thread."""
+
+    def __init__(self, directory, upstream):
+        self.directory, self.upstream, self.port, self.server = directory, upstream, free_port(), None
+
+    def __enter__(self):
+        config = self.directory / "haproxy.cfg"
+        config.write_text(HAPROXY_CONFIG.format(port=self.port, upstream=self.upstream))
+        self.server = Server(
+            "haproxy", ["/usr/sbin/haproxy", "-db", "-f", config], self.directory / "haproxy.log"
+        )
+        try:
+            wait_until(lambda: listening(self.port), 10, lambda: f"haproxy listening: {self.server.log}")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.server.end()
+
+    @property
+    def pid(self):
+        return self.server.pid
+
+
+class Path:
+    """One row of the table. client: options of the client; processes: role -> pid, smbd aside."""
+
+    def __init__(self, name, client, processes):
+        self.name, self.client, self.processes = name, client, processes
+
+
+def build(stack, directory, wanted):
+    """Starts everything the paths named in `wanted` need, to be stopped by `stack` (an ExitStack), and returns
+    (the smbd, list of Path)."""
+    smbd = SmbdServer(directory / "smbd", log_level=0)
+    smbd.directory.mkdir()
+    stack.enter_context(smbd)
+    paths = []
+
+    def tcp(port):
+        return ["--tcp", f"127.0.0.1:{port}"]
+
+    def smbdirectd(crc):
+        name = f"smbdirectd-crc-{'on' if crc else 'off'}"
+        daemon = Smbdirectd(
+            directory / name,
+            smbd.port,
+            workers=1,
+            pool={"iwarp": {"crc": crc}, "log": {"level": "info"}},
+            name=name,
+        )
+        # A benchmark must be able to end whatever it measured; what TERM leaves behind is a test's business.
+        stack.callback(daemon.stop, check=False)
+        daemon.start()
+        return daemon, {"worker": daemon.worker_pids()[0]}
+
+    if "direct" in wanted:
+        paths.append(Path("direct", tcp(smbd.port), {}))
+    if "haproxy" in wanted:
+        proxy = stack.enter_context(Haproxy(directory, smbd.port))
+        paths.append(Path("haproxy", tcp(proxy.port), {"haproxy": proxy.pid}))
+    if "crc-off" in wanted:
+        daemon, processes = smbdirectd(crc=False)
+        paths.append(Path("crc-off", ["--smbdirect", daemon.target, "--crc", "off"], processes))
+    if "crc-on" in wanted or "connect" in wanted:
+        daemon, processes = smbdirectd(crc=True)
+        if "crc-on" in wanted:
+            paths.append(Path("crc-on", ["--smbdirect", daemon.target, "--crc", "on"], processes))
+        if "connect" in wanted:
+            client = Connect(directory / "connect", daemon)
+            stack.callback(client.stop, check=False)
+            client.start()
+            paths.append(Path("connect", tcp(client.port), {**processes, "connect": client.pid}))
+    return smbd, paths
+
+
+PATHS = {
+    "direct": "smbd",
+    "haproxy": "HAProxy -> smbd",
+    "crc-off": "smbdirectd -> smbd, CRC off",
+    "crc-on": "smbdirectd -> smbd, CRC on",
+    "connect": "connect -> smbdirectd -> smbd, CRC on",
+}

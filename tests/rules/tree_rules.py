@@ -1,0 +1,176 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Holds the rules of the source tree: who may include whom, and the few habits a machine can check.
+
+    tree_rules.py ROOT           check the tree; one line "FILE:LINE: what" per violation, exit 1 if any
+    tree_rules.py --self-check   show each rule a violating and a fitting sample; exit 1 if it misjudges one
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+# top directory -> what its files may include of the project: prefixes (ending in /) or single headers.
+# tests/ and scripts/bench may include anything.
+MAY_INCLUDE = {
+    'protocol': ['protocol/'],
+    'shm': ['shm/'],
+    'daemon': ['daemon/', 'shm/'],
+    'workers': ['workers/', 'protocol/', 'shm/', 'daemon/contract.h', 'daemon/rdma_ucm.h'],
+}
+
+# top directory -> system headers its files must not include, and why.
+NO_SYSTEM = {
+    'protocol': (r'uv\.h|sys/.*|netinet/.*|arpa/.*|unistd\.h|fcntl\.h|poll\.h|infiniband/.*|rdma/.*|thread|mutex|fstream|nlohmann/.*',
+                 'protocol/ is pure: no I/O, no loop, no configuration'),
+    'shm': (r'uv\.h|infiniband/.*|rdma/.*', 'shm/ knows no fabric and no loop'),
+    'daemon': (r'infiniband/.*|rdma/rdma_(cma|verbs)\.h', 'the supervisor opens no verbs device'),
+}
+
+SOURCE = re.compile(r'\.(cc|h|c|cpp|hpp)$')
+INCLUDE = re.compile(r'^\s*#\s*include\s*(?P<open>["<])(?P<name>[^">]+)[">]')
+PROJECT_DIRS = ('protocol', 'shm', 'daemon', 'workers', 'tests', 'scripts')
+# A test may open the namespace it tests, or that of its helpers.
+OWN_IN_TEST = re.compile(r'tests/.*\.cc:\s*using\s+namespace\s+(?!std\b)')
+SPDX = 'SPDX-License-Identifier: MIT'
+
+
+def permitted(name, allowed):
+    return any(name.startswith(entry) if entry.endswith('/') else name == entry for entry in allowed)
+
+
+def check_include(path, opening, name, siblings):
+    """What is wrong with this include in this file, or nothing."""
+    top = path.split('/')[0]
+    if name.startswith('.') or '/../' in name:
+        return f'include "{name}" by its path from the top of the tree'
+    project = name.split('/')[0] in PROJECT_DIRS and '/' in name
+    if project and opening == '<':
+        return f'<{name}> is ours: write it with quotes'
+    if opening == '"':
+        # Beside its one user a test's helper goes by its name; a header of ours never does.
+        if not project and top != 'tests' and '/'.join(path.split('/')[:-1] + [name]) in siblings:
+            return f'include "{name}" by its path from the top of the tree'
+        if project and top in MAY_INCLUDE and not permitted(name, MAY_INCLUDE[top]):
+            return f'{top}/ must not include {name} (it may include: {", ".join(MAY_INCLUDE[top])})'
+    elif top in NO_SYSTEM and re.fullmatch(NO_SYSTEM[top][0], name):
+        return f'{top}/ must not include <{name}>: {NO_SYSTEM[top][1]}'
+    return None
+
+
+def check_source(path, text, files):
+    """Yields (line, what) for each violation in one C++ file. files: the set of all paths in the tree."""
+    lines = text.splitlines()
+    if not lines or lines[0] != '// ' + SPDX:
+        yield 1, f'the first line must be "// {SPDX}"'
+    if path.endswith('.h') and '#pragma once' not in lines:
+        yield 1, 'a header needs #pragma once'
+    if path.endswith('.h') and not any(line.startswith('//') for line in lines[1:6]):
+        yield 2, 'a header opens with what it is and who owns it'
+    first = None
+    for number, line in enumerate(lines, 1):
+        match = INCLUDE.match(line)
+        if match:
+            wrong = check_include(path, match['open'], match['name'], files)
+            if wrong:
+                yield number, wrong
+            first = first or (number, match['name'])
+        elif re.match(r'\s*using\s+namespace\b', line) and not OWN_IN_TEST.match(path + ':' + line):
+            yield number, 'no "using namespace"'
+    own = re.sub(r'\.cc$', '.h', path)
+    helper = own.rsplit('/', 1)[-1] if path.startswith('tests/') else own
+    if path.endswith('.cc') and own in files and (first is None or first[1] not in (own, helper)):
+        yield first[0] if first else 1, f'{own} must be the first include'
+
+
+def check_script(path, text):
+    head = text.splitlines()[:2]
+    if not any(line == '# ' + SPDX for line in head):
+        yield 1, f'the first line (after #!) must be "# {SPDX}"'
+
+
+def tree_files(root):
+    """The files git knows or would take; without git, all but build directories."""
+    try:
+        out = subprocess.run(['git', '-C', root, 'ls-files', '-z', '--cached', '--others', '--exclude-standard'],
+                             capture_output=True, check=True).stdout
+        names = [name for name in out.decode().split('\0') if name]
+    except (OSError, subprocess.CalledProcessError):
+        names = [str(p.relative_to(root)) for p in pathlib.Path(root).rglob('*') if p.is_file()]
+        names = [name for name in names if not name.startswith(('build', '.git/'))]
+    return sorted(name for name in names if (pathlib.Path(root) / name).is_file())
+
+
+def is_script(path, text):
+    return path.endswith(('.py', '.sh')) or path.endswith('meson.build') or text.startswith('#!')
+
+
+def check_tree(root):
+    names = tree_files(root)
+    files = set(names)
+    found = []
+    sources = 0
+    for name in names:
+        if '/corpus/' in name:
+            continue
+        data = (pathlib.Path(root) / name).read_bytes()
+        if SOURCE.search(name):
+            sources += 1
+            found += [(name, *v) for v in check_source(name, data.decode('utf-8', 'replace'), files)]
+        elif b'\0' not in data and is_script(name, text := data.decode('utf-8', 'replace')):
+            found += [(name, *v) for v in check_script(name, text)]
+    for name, line, what in found:
+        print(f'{name}:{line}: {what}')
+    print(f'{sources} C++ sources of {len(names)} files checked, {len(found)} violations')
+    # A tree without sources means that we looked in the wrong place.
+    return 0 if sources and not found else 1
+
+
+def self_check():
+    head = '// ' + SPDX + '\n'
+    hdr = head + '// What it is.\n#pragma once\n'
+    files = {'workers/session.h', 'workers/session.cc', 'protocol/smb2/pdu.h', 'daemon/contract.h'}
+    bad = [
+        ('protocol/smb2/pdu.h', hdr + '#include "shm/result.h"\n', 'must not include shm/result.h'),
+        ('protocol/smb2/pdu.h', hdr + '#include <uv.h>\n', 'must not include <uv.h>'),
+        ('protocol/smb2/pdu.h', hdr + '#  include "workers/session.h"\n', 'must not include workers/session.h'),
+        ('shm/log.cc', head + '#include "protocol/smb2/pdu.h"\n', 'must not include protocol/smb2/pdu.h'),
+        ('shm/log.cc', head + '#include <infiniband/verbs.h>\n', 'must not include <infiniband/verbs.h>'),
+        ('daemon/main.cc', head + '#include "workers/session.h"\n', 'must not include workers/session.h'),
+        ('workers/loop.cc', head + '#include "daemon/pool_file.h"\n', 'must not include daemon/pool_file.h'),
+        ('workers/loop.cc', head + '#include "../daemon/contract.h"\n', 'by its path from the top'),
+        ('workers/loop.cc', head + '#include "session.h"\n', 'by its path from the top'),
+        ('workers/loop.cc', head + '#include <daemon/contract.h>\n', 'write it with quotes'),
+        ('workers/session.cc', head + '#include <array>\n#include "workers/session.h"\n', 'must be the first include'),
+        ('workers/session.h', head + '// What it is.\n', 'needs #pragma once'),
+        ('workers/loop.cc', '#include <array>\n', 'the first line must be'),
+        ('workers/loop.cc', head + 'using namespace smbdirect::shm;\n', 'no "using namespace"'),
+        ('tests/unit/x_test.cc', head + 'using namespace std;\n', 'no "using namespace"'),
+    ]
+    good = [
+        ('protocol/smb2/pdu.h', hdr + '#include <span>\n\n#include "protocol/smb2/classify.h"\n'),
+        ('workers/session.cc', head + '#include "workers/session.h"\n\n#include <uv.h>\n\n#include "daemon/contract.h"\n'),
+        ('daemon/main.cc', head + '#include "daemon/contract.h"\n#include "shm/log.h"\n'),
+        ('tests/unit/x_test.cc', head + '#include "workers/session.h"\n#include "daemon/pool_file.h"\n'),
+        ('tests/unit/x_test.cc', head + 'using namespace smbdirect::shm;\n'),
+    ]
+    wrong = 0
+    for path, text, expected in bad:
+        found = [what for _, what in check_source(path, text, files)]
+        if len(found) != 1 or expected not in found[0]:
+            print(f'{path}: expected one violation "{expected}", found {found}')
+            wrong += 1
+    for path, text in good:
+        found = list(check_source(path, text, files))
+        if found:
+            print(f'{path}: fits, but was refused: {found}')
+            wrong += 1
+    print(f'{len(bad) + len(good)} samples judged, {wrong} wrongly')
+    return 1 if wrong else 0
+
+
+if __name__ == '__main__':
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    sys.exit(self_check() if sys.argv[1] == '--self-check' else check_tree(sys.argv[1]))

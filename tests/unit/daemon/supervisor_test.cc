@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: MIT
+// The running daemon: its workers, their deaths, its own. With fake workers, on loopback.
+#include <array>
+#include <csignal>
+#include <cstddef>
+#include <cstring>
+#include <set>
+#include <string>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "tests/unit/daemon/pool_process.h"
+
+using test::Client;
+using test::eventually;
+using test::PoolProcess;
+using test::process_exists;
+
+namespace {
+/// Restarts at once, every time.
+constexpr const char* kNoBackoff = R"(, "restart": {"backoff_increment_s": 0})";
+}  // namespace
+
+TEST_CASE("it listens when a worker is ready, serves, and stops") {
+  PoolProcess pool({.workers = 3});
+  CHECK(pool.said_ready());
+  CHECK(pool.count_log("listening on 127.0.0.1 port " + std::to_string(pool.port()) +
+                       " (iwarp), 3 workers") == 1);
+  Client client(pool.port());
+  CHECK(client.greeting());
+  CHECK(client.echoes());
+  pool.signal(SIGTERM);
+  CHECK(pool.wait_exit() == 0);
+  CHECK(client.closed_within(1000));
+  for (size_t slot = 0; slot < 3; ++slot) CHECK_FALSE(process_exists(pool.worker(slot)));
+  CHECK(pool.count_log("ended with exit status 0") == 3);
+}
+
+TEST_CASE("a worker has exactly the contract's descriptors") {
+  PoolProcess pool({.workers = 3});
+  pool.wait_log("is ready after", 3);
+  const std::string log = PoolProcess::descriptor(pool.pid(), 2);
+  for (size_t slot = 0; slot < 3; ++slot) {
+    const pid_t pid = pool.worker(slot);
+    CHECK(PoolProcess::descriptors(pid) == std::vector{0, 1, 2, 3, 4});
+    CHECK(PoolProcess::descriptor(pid, 0) == "/dev/null");
+    CHECK(PoolProcess::descriptor(pid, 1) == log);
+    CHECK(PoolProcess::descriptor(pid, 2) == log);
+    CHECK(PoolProcess::descriptor(pid, 3).starts_with("socket:"));
+    CHECK(PoolProcess::descriptor(pid, 4).starts_with("/memfd:smbdirect-config"));
+  }
+  // One that was started later, beside connections and a listener.
+  const Client client(pool.port());
+  ::kill(pool.worker(1), SIGKILL);
+  pool.wait_log("is ready after", 4);
+  CHECK(PoolProcess::descriptors(pool.worker(1)) == std::vector{0, 1, 2, 3, 4});
+}
+
+TEST_CASE("affinity client: an address stays with its worker") {
+  PoolProcess pool({.workers = 3});
+  pool.wait_log("is ready after", 3);
+  std::vector<Client> clients;
+  std::set<size_t> slots;
+  for (const char* source : {"127.0.0.2", "127.0.0.3", "127.0.0.4"}) {
+    size_t first = 0;
+    for (int i = 0; i < 4; ++i) {
+      clients.emplace_back(pool.port(), source);
+      const size_t slot = clients.back().slot();
+      if (i == 0) first = slot;
+      CHECK(slot == first);
+    }
+    slots.insert(first);
+  }
+  CHECK(slots.size() == 3);  // each new address went where the fewest connections were
+}
+
+TEST_CASE("affinity spread: the fewest connections, whoever asks") {
+  PoolProcess pool({.workers = 3, .more = R"(, "affinity": "spread")"});
+  pool.wait_log("is ready after", 3);
+  std::vector<Client> clients;
+  std::array<int, 3> count{};
+  for (int i = 0; i < 9; ++i) {
+    clients.emplace_back(pool.port());
+    ++count.at(clients.back().slot());
+  }
+  CHECK(count == std::array{3, 3, 3});
+}
+
+TEST_CASE("a killed worker costs its own connections only, and comes back at once") {
+  PoolProcess pool({.workers = 3});
+  pool.wait_log("is ready after", 3);
+  std::vector<Client> clients;
+  std::vector<size_t> slots;
+  for (const char* source : {"127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.2"}) {
+    clients.emplace_back(pool.port(), source);
+    slots.push_back(clients.back().slot());
+  }
+  const size_t victim = slots[0];
+  ::kill(clients[0].worker(), SIGKILL);
+  pool.wait_log("is ready after", 4);
+  pool.wait_log("was killed by signal 9");
+  pool.wait_log("2 connections lost; it starts again at once");
+  for (size_t i = 0; i < clients.size(); ++i) {
+    if (slots[i] == victim) {
+      CHECK(clients[i].closed_within(5000));
+    } else {
+      CHECK(clients[i].echoes());
+    }
+  }
+  Client again(pool.port(), "127.0.0.2");
+  CHECK(again.slot() == victim);  // it has the fewest
+  CHECK(again.worker() != clients[0].worker());
+}
+
+TEST_CASE("the second restart waits, by Samba's backoff") {
+  PoolProcess pool({.mode = "s1=exit1",
+                    .more = R"(, "restart": {"backoff_increment_s": 3600, "maximum_backoff_s": 3600})"});
+  pool.wait_log("worker 1 (pid");
+  pool.wait_log("ended with exit status 1", 2);
+  pool.wait_log("it starts again at once");
+  pool.wait_log("it starts again in 3600 s");
+  Client client(pool.port());
+  CHECK(client.slot() == 0);
+  pool.signal(SIGUSR1);
+  pool.wait_log("worker 1: state=backoff pid=-1");
+}
+
+TEST_CASE("an end that nobody asked for is followed by a start, whatever the exit status") {
+  PoolProcess pool({.mode = "g1=exit0"});
+  pool.wait_log("ended with exit status 0");
+  pool.wait_log("it starts again at once");
+  pool.wait_log("is ready after", 2);
+}
+
+TEST_CASE("exit status 2 is not started again; when all ended so, neither does the pool") {
+  PoolProcess some({.mode = "s1=exit2"});
+  some.wait_log("its configuration is wrong, it is not started again");
+  Client client(some.port());
+  CHECK(client.slot() == 0);
+  some.signal(SIGUSR1);
+  some.wait_log("worker 1: state=failed");
+  some.signal(SIGTERM);
+  CHECK(some.wait_exit() == 0);
+
+  PoolProcess all({.mode = "*=exit2", .wait = false});
+  CHECK(all.wait_exit() == 2);
+  CHECK(all.count_log("no worker accepts its configuration") == 1);
+  CHECK(all.count_log("listening") == 0);
+}
+
+TEST_CASE("no worker ready in time ends the pool with 3") {
+  PoolProcess pool({.mode = "*=never",
+                    .more = R"(, "restart": {"ready_timeout_ms": 300}, "shutdown": {"stop_deadline_ms": 0})",
+                    .wait = false});
+  CHECK(pool.wait_exit() == 3);
+  CHECK(pool.count_log("no worker was ready within 300 ms") == 1);
+  CHECK(pool.count_log("listening") == 0);
+  CHECK_FALSE(pool.said_ready());
+}
+
+TEST_CASE("a worker that is never ready is killed and started again; the others serve") {
+  PoolProcess pool({.mode = "g2=never", .more = R"(, "restart": {"ready_timeout_ms": 1000})"});
+  pool.wait_log("was not ready within 1000 ms");
+  pool.wait_log("is ready after", 2);
+  CHECK(pool.count_log("worker 0 (pid") >= 1);
+}
+
+TEST_CASE("a worker that answers no ping is killed and started again") {
+  for (const char* mode : {"g1=deaf", "g1=dumb"}) {
+    PoolProcess pool(
+        {.mode = mode, .more = R"(, "restart": {"ping_interval_ms": 50, "ping_timeout_ms": 400})"});
+    pool.wait_log("did not answer for");
+    pool.wait_log("is ready after", 3);
+    CHECK(pool.count_log("was killed by signal 9") == 1);
+    Client client(pool.port());
+    CHECK(client.greeting());
+  }
+}
+
+TEST_CASE("a worker that answers pings is left alone") {
+  PoolProcess pool({.more = R"(, "restart": {"ping_interval_ms": 10, "ping_timeout_ms": 10000})"});
+  Client client(pool.port());
+  CHECK(client.greeting());
+  pool.signal(SIGSTOP);  // a daemon that stood still blames nobody
+  usleep(200'000);
+  pool.signal(SIGCONT);
+  for (int i = 0; i < 20; ++i) CHECK(client.echoes());
+  CHECK(pool.count_log("did not answer") == 0);
+  CHECK(pool.count_log("was killed") == 0);
+}
+
+TEST_CASE("whoever breaks the contract is killed and started again") {
+  for (const char* mode : {"g1=garbage", "g1=foreign"}) {
+    PoolProcess pool({.mode = mode});
+    pool.wait_log("broke the contract");
+    pool.wait_log("is ready after", 3);
+    Client client(pool.port());
+    CHECK(client.greeting());
+    CHECK(pool.count_log("was killed by signal 9") == 1);
+  }
+}
+
+TEST_CASE("a crash is told with its signal") {
+  PoolProcess pool({.mode = "g1=crash"});
+  pool.wait_log("was killed by signal 6 (Aborted)");
+  pool.wait_log("is ready after", 2);
+}
+
+TEST_CASE("an offer that is not taken goes to another worker") {
+  for (const char* mode : {"s0=refuse", "s0=silent", "s0=late", "s0=die"}) {
+    INFO(mode);
+    PoolProcess pool({.mode = mode, .more = kNoBackoff});
+    eventually([&] { return pool.count_log("is ready after") >= 2; });
+    for (int i = 0; i < 4; ++i) {
+      Client client(pool.port(), "127.0.0." + std::to_string(2 + i));
+      CHECK(client.slot() == 1);
+      CHECK(client.echoes());
+    }
+  }
+}
+
+TEST_CASE("a take that comes too late is answered with nothing") {
+  PoolProcess pool({.mode = "s0=late"});
+  pool.wait_log("is ready after", 2);
+  Client client(pool.port());
+  CHECK(client.slot() == 1);
+  pool.wait_log("did not answer an offer within 1000 ms");
+  usleep(800'000);  // the late TAKE has come
+  CHECK(client.echoes());
+  pool.signal(SIGUSR1);
+  pool.wait_log("worker 0: state=ready");
+  CHECK(pool.count_log("granted=1 ") == 1);
+  CHECK(PoolProcess::descriptors(pool.worker(0)) == std::vector{0, 1, 2, 3, 4});
+}
+
+TEST_CASE("a stale or lying worker changes no counts but its own") {
+  PoolProcess pool({.mode = "*=stale", .more = R"(, "limits": {"connections": 2})"});
+  pool.wait_log("is ready after", 2);
+  std::vector<Client> clients;
+  for (int i = 0; i < 2; ++i) {
+    clients.emplace_back(pool.port());
+    CHECK(clients.back().greeting());
+  }
+  Client third(pool.port());
+  CHECK_FALSE(third.greeting());  // the limit still counts two
+  pool.signal(SIGUSR1);
+  pool.wait_log("pool: connections=2 pending=0");
+}
+
+TEST_CASE("nobody takes it: closed, with one line per client and interval") {
+  PoolProcess pool({.mode = "*=refuse"});
+  for (int i = 0; i < 5; ++i) {
+    Client client(pool.port());
+    CHECK_FALSE(client.greeting());
+  }
+  CHECK(pool.count_log("is turned away: no worker takes it") == 1);
+  pool.signal(SIGUSR1);
+  pool.wait_log("refused_no_worker=5");
+}
+
+TEST_CASE("a connection waits for a worker that is about to be ready") {
+  PoolProcess pool({.mode = "s1=never", .more = kNoBackoff});
+  ::kill(pool.worker(0), SIGSTOP);  // offers go unanswered; its successor is ready at once
+  Client client(pool.port());
+  pool.wait_log("did not answer an offer");
+  ::kill(pool.worker(0), SIGKILL);
+  CHECK(client.slot() == 0);
+}
+
+TEST_CASE("limits, of the pool and of a client") {
+  PoolProcess pool({.more = R"(, "limits": {"connections": 5, "connections_per_client": 2})"});
+  pool.wait_log("is ready after", 2);
+  std::vector<Client> clients;
+  for (const char* source : {"127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"}) {
+    clients.emplace_back(pool.port(), source);
+    CHECK(clients.back().greeting());
+  }
+  CHECK_FALSE(Client(pool.port(), "127.0.0.2").greeting());
+  pool.wait_log("it has 2 connections, /limits/connections_per_client");
+  clients.emplace_back(pool.port(), "127.0.0.4");
+  CHECK(clients.back().greeting());
+  CHECK_FALSE(Client(pool.port(), "127.0.0.5").greeting());
+  pool.wait_log("the pool has 5 connections, /limits/connections");
+  clients[0].close();
+  CHECK(eventually([&] { return Client(pool.port(), "127.0.0.2").greeting().has_value(); }));
+}
+
+TEST_CASE("allow and deny") {
+  PoolProcess pool({.listeners = R"([{"address": "0.0.0.0", "port": 0}])",
+                    .upstream = R"(, "allow": ["127.0.1.0/24", "127.0.2.1"], "deny": ["127.0.1.128/25"])"});
+  CHECK(Client(pool.port(), "127.0.1.1").greeting());
+  CHECK(Client(pool.port(), "127.0.2.1").greeting());
+  CHECK_FALSE(Client(pool.port(), "127.0.1.129").greeting());
+  CHECK_FALSE(Client(pool.port(), "127.0.2.2").greeting());
+  CHECK_FALSE(Client(pool.port(), "127.0.0.1").greeting());
+  CHECK(pool.count_log("its address is in /upstream/deny") == 1);
+  CHECK(pool.count_log("its address is not in /upstream/allow") == 2);
+}
+
+TEST_CASE("TERM: a worker that does not end in time is killed") {
+  PoolProcess pool({.mode = "s0=stubborn", .more = R"(, "shutdown": {"stop_deadline_ms": 200})"});
+  pool.wait_log("is ready after", 2);
+  pool.signal(SIGINT);
+  CHECK(pool.wait_exit() == 0);
+  CHECK(pool.count_log("did not end in time") == 1);
+  CHECK(pool.count_log("ended with exit status 0") == 1);
+}
+
+TEST_CASE("TERM before any worker is ready") {
+  PoolProcess pool({.mode = "*=never", .more = R"(, "shutdown": {"stop_deadline_ms": 0})", .wait = false});
+  pool.wait_log("worker 1 (pid");
+  pool.signal(SIGTERM);
+  CHECK(pool.wait_exit() == 0);
+}
+
+TEST_CASE("QUIT: no new connections, the old ones to their end, exit 0") {
+  PoolProcess pool({.workers = 3});
+  pool.wait_log("is ready after", 3);
+  Client client(pool.port());
+  CHECK(client.greeting());
+  pool.signal(SIGQUIT);
+  pool.wait_log("draining: SIGQUIT (1 connections)");
+  pool.wait_log("ended with exit status 0", 2);  // the idle ones
+  CHECK_FALSE(Client(pool.port()).connected());
+  CHECK(client.echoes());
+  client.close();
+  CHECK(pool.wait_exit() == 0);
+  CHECK(pool.count_log("ended with exit status 0") == 3);
+}
+
+TEST_CASE("QUIT with a deadline") {
+  PoolProcess pool({.more = R"(, "shutdown": {"drain_deadline_ms": 300})"});
+  Client client(pool.port());
+  CHECK(client.greeting());
+  pool.signal(SIGQUIT);
+  CHECK(pool.wait_exit() == 0);
+  CHECK(client.closed_within(1000));
+  CHECK(pool.count_log("did not end in time") == 1);
+}
+
+TEST_CASE("TERM during a drain stops") {
+  PoolProcess pool({});
+  Client client(pool.port());
+  CHECK(client.greeting());
+  pool.signal(SIGQUIT);
+  pool.wait_log("draining");
+  CHECK(client.echoes());
+  pool.signal(SIGTERM);
+  CHECK(pool.wait_exit() == 0);
+  CHECK(client.closed_within(1000));
+}
+
+TEST_CASE("a worker that dies during a drain is not started again") {
+  PoolProcess pool({.workers = 1});
+  Client client(pool.port());
+  CHECK(client.greeting());
+  pool.signal(SIGQUIT);
+  pool.wait_log("draining");
+  ::kill(client.worker(), SIGKILL);
+  CHECK(pool.wait_exit() == 0);
+  CHECK(pool.count_log("started") == 1);
+  CHECK(pool.count_log("1 connections lost") == 1);
+}
+
+TEST_CASE("HUP and USR2 are ignored with a line, USR1 reaches every worker") {
+  PoolProcess pool({});
+  pool.wait_log("is ready after", 2);
+  pool.signal(SIGHUP);
+  pool.wait_log("SIGHUP ignored");
+  pool.signal(SIGUSR2);
+  pool.wait_log("SIGUSR2 ignored");
+  pool.signal(SIGUSR1);
+  pool.wait_log("worker 0: state=ready");
+  pool.wait_log("fake worker 0: dump");
+  pool.wait_log("fake worker 1: dump");
+  CHECK(Client(pool.port()).greeting());
+}
+
+TEST_CASE(
+    "when the daemon is killed, workers serve on and end with their last connection; a new one listens at "
+    "once") {
+  PoolProcess pool({.workers = 2});
+  pool.wait_log("is ready after", 2);
+  Client client(pool.port());
+  CHECK(client.greeting());
+  const pid_t busy = client.worker();
+  pool.signal(SIGKILL);
+  CHECK(pool.wait_exit() == 128 + SIGKILL);
+  PoolProcess next(
+      {.listeners = "[{\"address\": \"127.0.0.1\", \"port\": " + std::to_string(pool.port()) + "}]"});
+  CHECK(Client(next.port()).greeting());
+  CHECK(client.echoes());
+  for (size_t slot = 0; slot < 2; ++slot) {
+    const pid_t worker = pool.worker(slot);
+    if (worker != busy) CHECK(eventually([&] { return !process_exists(worker); }));
+  }
+  CHECK(process_exists(busy));
+  client.close();
+  CHECK(eventually([&] { return !process_exists(busy); }));
+}
+
+TEST_CASE("a port in use, and an address of no interface, end it with 3 and advice") {
+  PoolProcess first({});
+  PoolProcess second(
+      {.listeners = "[{\"address\": \"127.0.0.1\", \"port\": " + std::to_string(first.port()) + "}]",
+       .wait = false});
+  CHECK(second.wait_exit() == 3);
+  CHECK(second.count_log("Address already in use; another program has that port") >= 1);
+  PoolProcess third({.listeners = R"([{"address": "192.0.2.123", "port": 0}])",
+                     .upstream = R"(, "allow": ["192.0.2.0/24"])",
+                     .wait = false});
+  CHECK(third.wait_exit() == 3);
+  CHECK(third.count_log("no interface of this machine has that address") == 1);
+  CHECK(third.count_log("started") == 0);
+}
+
+TEST_CASE("several listeners; IPv6 and IPv4 on one port do not meet") {
+  PoolProcess pool({.listeners = R"([{"address": "127.0.0.1", "port": 0}, {"address": "::1", "port": 0},
+                                     {"address": "127.0.0.9", "port": 0}])"});
+  CHECK(pool.count_log("(iwarp), ::1 port ") == 1);
+  CHECK(Client(pool.port()).greeting());
+  const std::string wildcard = R"([{"address": "0.0.0.0", "port": 0}])";
+  PoolProcess four({.listeners = wildcard, .upstream = R"(, "allow": ["127.0.0.0/8"])"});
+  PoolProcess six({.listeners = "[{\"address\": \"::\", \"port\": " + std::to_string(four.port()) + "}]",
+                   .upstream = R"(, "allow": ["::1"])"});
+  CHECK(Client(four.port()).greeting());
+}
+
+TEST_CASE("after 200 connections no descriptor more is open in the daemon") {
+  PoolProcess pool({.more = R"(, "affinity": "spread", "restart": {"backoff_increment_s": 0})"});
+  pool.wait_log("is ready after", 2);
+  const auto settled = [&] {
+    const size_t asked = pool.count_log("pool: connections=0 pending=0");
+    return eventually([&] {
+      pool.signal(SIGUSR1);
+      usleep(10'000);
+      return pool.count_log("pool: connections=0 pending=0") > asked;
+    });
+  };
+  CHECK(Client(pool.port()).greeting());
+  REQUIRE(settled());
+  const auto before = PoolProcess::descriptors(pool.pid());
+  for (int round = 0; round < 10; ++round) {
+    std::vector<Client> clients;
+    for (int i = 0; i < 20; ++i) clients.emplace_back(pool.port());
+    for (Client& client : clients) REQUIRE(client.greeting());
+  }
+  REQUIRE(settled());
+  CHECK(PoolProcess::descriptors(pool.pid()) == before);
+  // Nor after workers have come and gone.
+  for (int i = 0; i < 3; ++i) {
+    const size_t ready = pool.count_log("is ready after");
+    ::kill(pool.worker(0), SIGTERM);
+    pool.wait_log("is ready after", ready + 1);
+  }
+  CHECK(PoolProcess::descriptors(pool.pid()).size() == before.size());
+}
+
+TEST_CASE("out of descriptors: clients wait, and all are served") {
+  PoolProcess pool({.mode = "*=slow",
+                    .workers = 4,
+                    .descriptors = 48,
+                    .more = R"(, "affinity": "spread", "limits": {"connections_per_client": 200})"});
+  CHECK(pool.count_log("below what") == 1);  // it says so at the start
+  pool.wait_log("is ready after", 4);
+  std::vector<Client> clients;
+  for (int i = 0; i < 70; ++i) clients.emplace_back(pool.port());
+  for (Client& client : clients) CHECK(client.greeting());
+  CHECK(pool.count_log("accept: Too many open files; clients wait") == 1);
+}
+
+TEST_CASE("a worker without descriptors loses the new connection, not those it has") {
+  PoolProcess pool({.workers = 1, .descriptors = 28});
+  std::vector<Client> clients;
+  size_t served = 0;
+  for (int i = 0; i < 40; ++i) {
+    clients.emplace_back(pool.port());
+    if (clients.back().greeting()) ++served;
+  }
+  CHECK(served > 10);
+  CHECK(served < 28);
+  for (size_t i = 0; i < 10; ++i) CHECK(clients[i].echoes());
+  pool.signal(SIGUSR1);
+  pool.wait_log("pool: connections=" + std::to_string(served) + " pending=0");
+  CHECK(pool.count_log("was killed") == 0);
+}
+
+TEST_CASE("more clients at once than offers may be pending: they wait in the kernel's queue") {
+  PoolProcess pool({.mode = "*=slow", .more = R"(, "limits": {"connections_per_client": 1000})"});
+  pool.wait_log("is ready after", 2);
+  std::vector<Client> clients;
+  for (int i = 0; i < 300; ++i) clients.emplace_back(pool.port());
+  for (Client& client : clients) REQUIRE(client.greeting());
+}
+
+TEST_CASE("systemd hears of it; workers do not") {
+  const std::string name = "@smbdirectd-test-supervisor-" + std::to_string(getpid());
+  const smbdirect::shm::UniqueFd systemd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path + 1, name.data() + 1, name.size() - 1);
+  const auto length = socklen_t(offsetof(sockaddr_un, sun_path) + name.size());
+  REQUIRE(bind(systemd.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0);
+  PoolProcess pool({.notify = name});
+  pool.wait_log("is ready after", 2);
+  pool.signal(SIGTERM);
+  CHECK(pool.wait_exit() == 0);
+  std::string heard;
+  std::array<char, 512> text{};
+  for (ssize_t got = 0; (got = recv(systemd.get(), text.data(), text.size(), MSG_DONTWAIT)) > 0;) {
+    heard += std::string(text.data(), size_t(got)) + "|";
+  }
+  CHECK_MESSAGE(heard.find("|READY=1\nSTATUS=listening on 127.0.0.1") != std::string::npos, heard);
+  CHECK_MESSAGE(heard.find("STATUS=2 of 2 workers ready|") != std::string::npos, heard);
+  CHECK_MESSAGE(heard.find("STOPPING=1") != std::string::npos, heard);
+}
