@@ -172,7 +172,7 @@ def test_mutations_of_the_set_up(fast_daemon, smbd):
     good = iwarp.mpa_frame(iwarp.MPA_REQUEST, iwarp.MPA_ENHANCED, 2, iwarp.enhanced_words(16, 16))
     workers = fast_daemon.workers()
     for _ in range(ROUNDS):
-        with socket.create_connection((fast_daemon.address, fast_daemon.port), timeout=3) as sock:
+        with dial((fast_daemon.address, fast_daemon.port), 3) as sock:
             w = iwarp.Iwarp(sock, crc=False)
             try:
                 if rng.random() < 0.5:

@@ -53,7 +53,7 @@ def ended_with(c, daemon, *errors):
 
 def mpa_exchange(daemon, request, timeout=3):
     """Sends raw bytes as an MPA request. Returns ("closed", None) or ("reply", MpaFrame)."""
-    with socket.create_connection((daemon.address, daemon.port), timeout=timeout) as sock:
+    with dial((daemon.address, daemon.port), timeout) as sock:
         peer = "%s:%d" % sock.getsockname()
         w = Iwarp(sock)
         w.send_raw(request)
@@ -131,7 +131,7 @@ def test_mpa_crc_when_either_side_wants_it(daemon, fast_daemon, smbd):
 
 def test_mpa_request_in_small_pieces(daemon, smbd):
     """TCP cuts where it likes."""
-    with socket.create_connection((daemon.address, daemon.port)) as sock:
+    with dial((daemon.address, daemon.port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         w = Iwarp(sock)
         stream = mpa_frame(MPA_REQUEST, MPA_CRC | MPA_ENHANCED, 2, GOOD)

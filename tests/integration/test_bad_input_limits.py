@@ -34,7 +34,7 @@ def brisk(scratch, smbd):
 
 
 def tcp(daemon, source="127.0.0.1"):
-    s = socket.create_connection((daemon.address, daemon.port), timeout=5, source_address=(source, 0))
+    s = dial((daemon.address, daemon.port), 5, (source, 0))
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return s
 

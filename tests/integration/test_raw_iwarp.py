@@ -106,7 +106,7 @@ def test_requests_pipelined_in_one_segment(daemon, smbd):
 
 def test_everything_in_one_write_after_setup(daemon):
     """The first FPDU rides with nothing: the responder sends none before it (RFC 5044 7.1.2)."""
-    with socket.create_connection((daemon.address, daemon.port)) as sock:
+    with dial((daemon.address, daemon.port)) as sock:
         w = Iwarp(sock)
         w.send_raw(mpa_frame(MPA_REQUEST, MPA_ENHANCED, 2, enhanced_words(16, 16)))
         assert w.read_mpa().key

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from lib import iwarp, ntlm, smb2, smbdirect
+from lib import iwarp, ntlm, process, smb2, smbdirect
 
 
 def pair(crc=True, revision=2):
@@ -25,6 +25,23 @@ def pair(crc=True, revision=2):
         initiator = iwarp.Iwarp.connect(listener.getsockname(), crc=crc, revision=revision)
         thread.join(5)
     return initiator, made["responder"]
+
+
+def test_no_port_is_dialled_from_twice():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        seen = set()
+        for _ in range(300):
+            with process.dial(listener.getsockname(), 5) as s, listener.accept()[0]:
+                seen.add(s.getsockname()[1])
+        assert len(seen) == 300
+        process._ports_dialled.update(range(0, 65536, 2))  # as late in a long run
+        process._ports_dialled.update(seen)
+        try:
+            for _ in range(20):
+                with process.dial(listener.getsockname(), 5) as s, listener.accept()[0]:
+                    assert s.getsockname()[1] not in seen and s.getsockname()[1] % 2
+        finally:
+            process._ports_dialled.difference_update(range(0, 65536, 2))
 
 
 def test_crc32c_and_md4_known_answers():

@@ -208,7 +208,7 @@ class Iwarp:
         max_ulpdu=8192,
     ):
         """address, source: (host, port). control: RFC 6581 control bits of the IRD and ORD words."""
-        sock = socket.create_connection(address, timeout=timeout, source_address=source)
+        sock = dial(address, timeout, source)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self = cls(sock, crc, max_ulpdu)
         flags = MPA_CRC if crc else 0

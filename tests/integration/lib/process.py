@@ -6,6 +6,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 
@@ -34,6 +35,35 @@ def free_port(address="127.0.0.1"):
         if port not in _given_ports:
             _given_ports.add(port)
             return port
+
+
+_ports_dialled = set()
+_dialling = threading.Lock()
+
+
+def dial(address, timeout=None, source=None):
+    """A TCP connection from a local port no connection of this run has had: logs name connections by address and
+    port, and the kernel hands a port out again soon. address, source: (host, port)."""
+    host, port = source or ("::" if ":" in address[0] else "0.0.0.0", 0)
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    set_aside = []
+    try:
+        while True:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            set_aside.append(sock)
+            sock.bind((host, port))
+            with _dialling:
+                mine = sock.getsockname()[1]
+                if port or mine not in _ports_dialled:
+                    _ports_dialled.add(mine)
+                    break
+        sock.settimeout(timeout)
+        sock.connect(address)
+        set_aside.remove(sock)
+        return sock
+    finally:
+        for other in set_aside:
+            other.close()
 
 
 def children_of(pid):
