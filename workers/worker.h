@@ -48,6 +48,7 @@ class Worker {
   int control_fd_;
   uint32_t generation_;
   daemon::WorkerConfig config_;
+  Arena arena_;
   SlabPool slabs_;
   SlabPool receive_slabs_;
   SlabPool header_slabs_;

@@ -21,9 +21,10 @@ class SmbDirectLink final : public Link, private workers::Transport::Owner {
     static constexpr uint32_t kReceiveSize = 8192;
     static constexpr uint32_t kHeaderSize = 4096;
     workers::Budget budget{256u << 20};
-    workers::SlabPool receive_pool{kReceiveSize};
-    workers::SlabPool header_pool{kHeaderSize};
-    workers::SlabPool request_pool{512};
+    workers::Arena arena;
+    workers::SlabPool receive_pool{arena, kReceiveSize};
+    workers::SlabPool header_pool{arena, kHeaderSize};
+    workers::SlabPool request_pool{arena, 512};
   };
 
   SmbDirectLink(uv_loop_t& loop, const sockaddr_in& to, bool crc, Memory& memory, Link::Owner& owner);

@@ -16,12 +16,13 @@ struct Pools {
   static constexpr uint32_t kHeaderSlab = 4096;
 
   explicit Pools(uint32_t max_receive_size, uint32_t stream_slab = kStreamSlab)
-      : receive(std::max<uint32_t>(512, max_receive_size)), stream(stream_slab) {}
+      : receive(arena, std::max<uint32_t>(512, max_receive_size)), stream(arena, stream_slab) {}
 
-  SlabPool receive;              // received SMB Direct messages
-  SlabPool header{kHeaderSlab};  // SMB Direct headers, channel requests
-  SlabPool stream;               // bytes from the client; memory for large channel READs
-  SlabPool small{kSmallSlab};    // memory for channel READs that fit
+  Arena arena;
+  SlabPool receive;                     // received SMB Direct messages
+  SlabPool header{arena, kHeaderSlab};  // SMB Direct headers, channel requests
+  SlabPool stream;                      // bytes from the client; memory for large channel READs
+  SlabPool small{arena, kSmallSlab};    // memory for channel READs that fit
 };
 
 /// Per connection, in bytes.

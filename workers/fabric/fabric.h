@@ -29,7 +29,8 @@
 
 namespace smbdirect::workers::fabric {
 
-/// A piece of local memory. key is the registration of the block it lies in (0 on iwarp).
+/// A piece of local memory. key is the number of the arena's block it lies in (workers/memory/arena.h); 0,
+/// which only iwarp takes, is memory in no block.
 struct Sge {
   std::byte* addr{};
   uint32_t length{};

@@ -45,37 +45,47 @@ void SlabRef::reset() {
   if (slab->pool != nullptr) {
     slab->pool->give_back(*slab);
   } else {
+    slab->arena->remove(slab->key);
     ::munmap(slab->data, slab->size);
     const std::unique_ptr<Slab> dies(slab);
   }
 }
 
 struct SlabPool::Mapping {
+  Arena& arena;
   std::byte* data = nullptr;
+  uint32_t key = 0;
   std::vector<Slab> slabs;
 
-  Mapping() = default;
+  explicit Mapping(Arena& of) : arena(of) {}
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping() {
-    if (data != nullptr) ::munmap(data, kChunkBytes);
+    if (data == nullptr) return;
+    arena.remove(key);
+    ::munmap(data, kChunkBytes);
   }
 };
 
-SlabPool::SlabPool(uint32_t slab_size) : slab_size_(slab_size) {
+SlabPool::SlabPool(Arena& arena, uint32_t slab_size) : arena_(arena), slab_size_(slab_size) {
   assert(slab_size > 0 && slab_size <= kChunkBytes);
 }
 
 SlabPool::~SlabPool() { assert(in_use_ == 0); }
 
 bool SlabPool::grow() {
-  auto mapping = std::make_unique<Mapping>();
+  auto mapping = std::make_unique<Mapping>(arena_);
   mapping->data = static_cast<std::byte*>(map_pages(kChunkBytes));
   if (mapping->data == nullptr) return false;
+  mapping->key = arena_.add({mapping->data, kChunkBytes});
   mapping->slabs.resize(kChunkBytes / slab_size_);
   size_t at = 0;
   for (Slab& slab : mapping->slabs) {
-    slab = {.data = mapping->data + at, .size = slab_size_, .pool = this, .next_free = free_};
+    slab = {.data = mapping->data + at,
+            .size = slab_size_,
+            .key = mapping->key,
+            .pool = this,
+            .next_free = free_};
     free_ = &slab;
     at += slab_size_;
   }
@@ -111,14 +121,19 @@ void SlabPool::give_back(Slab& slab) {
   --in_use_;
 }
 
-SlabRef acquire_block(uint32_t size, Budget& budget) {
+SlabRef acquire_block(Arena& arena, uint32_t size, Budget& budget) {
   if (!budget.charge(size)) return {};
   auto* data = static_cast<std::byte*>(map_pages(size));
   if (data == nullptr) {
     budget.refund(size);
     return {};
   }
-  auto slab = std::make_unique<Slab>(Slab{.data = data, .size = size, .refs = 1, .budget = &budget});
+  auto slab = std::make_unique<Slab>(Slab{.data = data,
+                                          .size = size,
+                                          .key = arena.add({data, size}),
+                                          .refs = 1,
+                                          .arena = &arena,
+                                          .budget = &budget});
   return SlabRef(slab.release());
 }
 

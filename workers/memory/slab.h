@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "workers/memory/arena.h"
+
 namespace smbdirect::workers {
 
 /// A limit on bytes, with an optional wider limit around it (connection within worker).
@@ -45,9 +47,10 @@ class SlabPool;
 struct Slab {
   std::byte* data{};
   uint32_t size{};
-  uint32_t key{};  // registration of the memory with the fabric (0 on iwarp)
+  uint32_t key{};  // of the arena's block it lies in
   uint32_t refs{};
-  SlabPool* pool{};  // null: a block of its own, unmapped when released
+  SlabPool* pool{};  // null: a block of its own, unmapped when released...
+  Arena* arena{};    // ...after it has left the arena
   Budget* budget{};  // refunded `size` when released
   Slab* next_free{};
 };
@@ -89,12 +92,13 @@ class SlabPool {
  public:
   static constexpr size_t kChunkBytes = 4u << 20;
 
-  explicit SlabPool(uint32_t slab_size);
+  SlabPool(Arena& arena, uint32_t slab_size);
   SlabPool(const SlabPool&) = delete;
   SlabPool& operator=(const SlabPool&) = delete;
   ~SlabPool();
 
   [[nodiscard]] uint32_t slab_size() const { return slab_size_; }
+  [[nodiscard]] Arena& arena() const { return arena_; }
   /// An empty reference when the budget or the system's memory is exhausted.
   [[nodiscard]] SlabRef acquire(Budget& budget);
   /// As acquire(), but over the budget's limit when it must be; empty only when mapping fails.
@@ -108,6 +112,7 @@ class SlabPool {
   bool grow();
   void give_back(Slab& slab);
 
+  Arena& arena_;
   uint32_t slab_size_;
   Slab* free_ = nullptr;
   size_t in_use_ = 0;
@@ -116,6 +121,6 @@ class SlabPool {
 
 /// One contiguous block larger than a slab (a gathered compound). Pages are touched only as they are
 /// filled, so announcing a length costs nothing. Empty when the budget is exhausted.
-[[nodiscard]] SlabRef acquire_block(uint32_t size, Budget& budget);
+[[nodiscard]] SlabRef acquire_block(Arena& arena, uint32_t size, Budget& budget);
 
 }  // namespace smbdirect::workers

@@ -150,7 +150,7 @@ bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
 bool RequestPath::begin_gather() {
   SlabRef into = total_ <= context_.slabs.slab_size()
                      ? context_.slabs.acquire(context_.budget)
-                     : acquire_block(static_cast<uint32_t>(total_), context_.budget);
+                     : acquire_block(context_.slabs.arena(), static_cast<uint32_t>(total_), context_.budget);
   if (!into) {
     stall(total_);
     return false;

@@ -184,7 +184,7 @@ bool ResponsePath::finish_placed() {
 bool ResponsePath::gather_all() {
   auto chunk = reader_.take(total_);
   if (chunk.bytes.size() < total_) {
-    SlabRef block = acquire_block(static_cast<uint32_t>(total_), context_.budget);
+    SlabRef block = acquire_block(context_.slabs.arena(), static_cast<uint32_t>(total_), context_.budget);
     if (!block) return broken("out of memory for a compound response");
     size_t have = 0;
     while (true) {

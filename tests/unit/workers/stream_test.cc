@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <array>
 #include <fcntl.h>
 #include <numeric>
 #include <random>
@@ -46,7 +47,8 @@ TEST_CASE("a budget within a budget: all or nothing") {
 }
 
 TEST_CASE("the last reference returns a slab to its pool and its bytes to the budget") {
-  SlabPool pool(4096);
+  Arena arena;
+  SlabPool pool(arena, 4096);
   Budget budget(8192);
   SlabRef a = pool.acquire(budget);
   SlabRef b = a.share();
@@ -65,15 +67,55 @@ TEST_CASE("the last reference returns a slab to its pool and its bytes to the bu
 }
 
 TEST_CASE("a block of its own is charged, usable and given back") {
+  Arena arena;
   Budget budget(10u << 20);
   {
-    SlabRef block = acquire_block(9u << 20, budget);
+    SlabRef block = acquire_block(arena, 9u << 20, budget);
     REQUIRE(block);
     block.bytes().back() = std::byte{7};
     CHECK(budget.used() == 9u << 20);
-    CHECK_FALSE(acquire_block(2u << 20, budget));
+    CHECK_FALSE(acquire_block(arena, 2u << 20, budget));
   }
   CHECK(budget.used() == 0);
+}
+
+TEST_CASE("payload lies in the arena's blocks, and registrars hear before one goes") {
+  struct Registrar final : Arena::Registrar {
+    explicit Registrar(Arena& of) : arena(of) {}
+    void block_gone(uint32_t key) override {
+      CHECK_FALSE(arena.block(key).empty());
+      gone.push_back(key);
+    }
+    Arena& arena;
+    std::vector<uint32_t> gone;
+  };
+  Arena arena;
+  Registrar registrar(arena);
+  arena.watch(registrar);
+  Budget budget(UINT64_MAX);
+  uint32_t first = 0;
+  {
+    SlabPool pool(arena, 1u << 20);
+    std::vector<SlabRef> slabs;
+    for (int i = 0; i < 5; ++i) slabs.push_back(pool.acquire(budget));
+    for (const SlabRef& slab : slabs) {
+      const auto block = arena.block(slab.key());
+      CHECK(slab.bytes().data() >= block.data());
+      CHECK(slab.bytes().data() + slab.bytes().size() <= block.data() + block.size());
+    }
+    first = slabs[0].key();
+    CHECK(slabs[4].key() != first);
+    const SlabRef block = acquire_block(arena, 100, budget);
+    CHECK(arena.block(block.key()).data() == block.bytes().data());
+    slabs.clear();
+    CHECK(registrar.gone.empty());
+  }
+  CHECK(registrar.gone.size() == 3);
+  CHECK(arena.block(first).empty());
+  CHECK(arena.block(0).empty());
+  std::array<std::byte, 4> memory{};
+  CHECK(std::ranges::count(registrar.gone, arena.add(memory)) == 1);  // numbers are used again
+  arena.unwatch(registrar);
 }
 
 TEST_CASE("a stream through outbox and reader arrives unchanged whatever the pieces") {
@@ -81,7 +123,8 @@ TEST_CASE("a stream through outbox and reader arrives unchanged whatever the pie
   MESSAGE("seed " << seed);
   std::mt19937_64 random(seed);
   for (int round = 0; round < 40; ++round) {
-    SlabPool pool(1u << (8 + random() % 8));
+    Arena arena;
+    SlabPool pool(arena, 1u << (8 + random() % 8));
     Budget budget(64u << 20);
     auto [left, right] = stream_pair();
     std::vector<std::byte> sent, received;
@@ -130,7 +173,8 @@ TEST_CASE("a stream through outbox and reader arrives unchanged whatever the pie
 }
 
 TEST_CASE("a reader says why it stopped: drained, out of memory, end") {
-  SlabPool pool(1024);
+  Arena arena;
+  SlabPool pool(arena, 1024);
   Budget budget(2048);
   auto [left, right] = stream_pair();
   StreamReader in(pool, budget);
@@ -151,7 +195,8 @@ TEST_CASE("a reader says why it stopped: drained, out of memory, end") {
 }
 
 TEST_CASE("small messages share a slab while earlier ones are still held") {
-  SlabPool pool(4096);
+  Arena arena;
+  SlabPool pool(arena, 4096);
   Budget budget(1u << 20);
   auto [left, right] = stream_pair();
   StreamReader in(pool, budget);

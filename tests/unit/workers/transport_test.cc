@@ -113,8 +113,9 @@ struct Pair {
   }
 
   uv_loop_t loop{};
-  SlabPool receives{8192};
-  SlabPool headers{4096};
+  Arena arena;
+  SlabPool receives{arena, 8192};
+  SlabPool headers{arena, 4096};
   Budget budget{1ull << 30};
   Side server_side, client_side;
   std::optional<Transport> server, client;

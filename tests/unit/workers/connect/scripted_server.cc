@@ -258,7 +258,7 @@ ScriptedServer::ScriptedServer(uv_loop_t& loop, const ServerScript& script, size
     : loop_(loop),
       script_(script),
       file_(file_size),
-      receive_pool_(std::max<uint32_t>(512, script.limits.max_receive_size)) {
+      receive_pool_(arena_, std::max<uint32_t>(512, script.limits.max_receive_size)) {
   auto listener =
       Listener::open(loop, *parse_address("127.0.0.1:0", {}), [this](shm::UniqueFd fd, const std::string&) {
         connections_.push_back(std::make_unique<Connection>(*this, std::move(fd)));

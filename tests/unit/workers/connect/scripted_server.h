@@ -62,8 +62,9 @@ class ScriptedServer {
   uint64_t requests_ = 0;
   uint64_t channel_requests_ = 0;
   size_t most_descriptors_ = 0;
+  Arena arena_;
   SlabPool receive_pool_;
-  SlabPool header_pool_{4096};
+  SlabPool header_pool_{arena_, 4096};
   Budget budget_{UINT64_MAX};
   std::unique_ptr<Listener> listener_;
   std::vector<std::unique_ptr<Connection>> connections_;
