@@ -123,23 +123,28 @@ class RdmaCm {
 
   // --- handing over ---
   /// Makes `id`, which is on the file behind from_fd, one of this file's, with its events that have not been
-  /// read. ENOENT: it is not (or no longer) there.
+  /// read. ENOENT: there is no such id (any more); EINVAL: it is on another file; ENXIO: its device is gone.
   [[nodiscard]] shm::Result<> migrate(uint32_t id, int from_fd);
 
   // --- accepting ---
   /// What a QP of this connection must be set to for `state` (enum ib_qp_state), for
   /// ibv_copy_qp_attr_from_kern.
   [[nodiscard]] shm::Result<> qp_attributes(uint32_t id, uint32_t state, ib_uverbs_qp_attr& attributes);
+  /// cookie: not 0. The kernel drops what happens to a request before it has one, so a request given up by
+  /// its client shows only in this call's failing, or in a disconnected right after it.
   [[nodiscard]] shm::Result<> accept(uint32_t id, uint64_t cookie, const CmParameters& parameters);
   [[nodiscard]] shm::Result<> reject(uint32_t id);
   [[nodiscard]] shm::Result<> disconnect(uint32_t id);
-  /// A request is rejected, a connection disconnected. Its events are gone from the file's queue.
+  /// A request is rejected, a connection disconnected. Its events are gone from the file's queue; requests
+  /// that a listening id has announced live on, those it has not are rejected.
   [[nodiscard]] shm::Result<> destroy(uint32_t id);
 
  private:
   RdmaCm(Calls& calls, shm::UniqueFd file) : calls_(&calls), file_(std::move(file)) {}
-  template <class Command>
-  [[nodiscard]] shm::Result<> command(uint32_t number, const char* name, uint32_t id, const Command& command,
+  template <class Body>
+  [[nodiscard]] int send(uint32_t number, const Body& body, size_t response_size);
+  template <class Body>
+  [[nodiscard]] shm::Result<> command(uint32_t number, const char* name, uint32_t id, const Body& body,
                                       size_t response_size = 0);
 
   Calls* calls_;
