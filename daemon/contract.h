@@ -6,6 +6,7 @@
 //     smbdirect-worker --slot N --generation G
 // with exactly these descriptors open:
 //     0 /dev/null   1, 2 the supervisor's stderr   3 control socket   4 configuration
+//     5 the hand-over file, an rdma_cm file of the supervisor's: only in a pool with a verbs listener
 // The control socket is SOCK_SEQPACKET; each datagram is one message; unknown types are fatal to both
 // sides (the sender is a different version). EOF on it tells the worker that the supervisor is gone: it
 // keeps serving what it has and exits when the last connection ends. EOF tells the supervisor that the
@@ -15,9 +16,16 @@
 //     supervisor: OFFER (addresses only)  ->  worker: TAKE or REFUSE  ->  supervisor: GRANT (with the fd)
 // An offer not taken within kOfferDeadlineMs goes to another worker; a TAKE that comes later is answered
 // with nothing. After GRANT the connection is the worker's, until its CLOSED.
+//
+// A request on a verbs listener changes hands without GRANT: at OFFER the supervisor has moved its id to the
+// worker's hand-over file; the worker moves it on to a file of its own (rdma_ucm.h) and then says TAKE. The
+// kernel decides races: whoever moves the id first has it, so the supervisor takes an unanswered offer back
+// in the same way. A worker never holds a listener's file: it could take the listening id and others'
+// requests, and would keep a dead supervisor's listener bound.
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -33,6 +41,7 @@ namespace smbdirect::daemon {
 
 inline constexpr int kControlFd = 3;
 inline constexpr int kConfigFd = 4;
+inline constexpr int kHandoverFd = 5;
 inline constexpr uint64_t kOfferDeadlineMs = 1000;
 
 /// Exit codes of every program here.
@@ -70,6 +79,11 @@ struct WorkerConfig {
   uint16_t iwarp_max_inbound_reads = 16;
   uint16_t iwarp_max_outbound_reads = 16;
 
+  bool verbs = false;  // the pool has a verbs listener: kHandoverFd is there
+  uint16_t verbs_max_outbound_reads = 32;
+  uint32_t verbs_busy_poll_us = 0;
+  uint32_t verbs_device_idle_ms = 10'000;
+
   uint32_t connections = 1024;  // per worker: the pool's limit, enforced by the supervisor, repeated here
   uint32_t handshake_timeout_ms = 5'000;
   uint64_t buffered_bytes_per_connection = 32ull << 20;
@@ -81,15 +95,26 @@ struct WorkerConfig {
 
 enum class Fabric : uint8_t { iwarp, verbs };
 
+/// What a worker needs to accept a connection request of the RDMA connection manager (rdma_ucm.h).
+struct CmRequest {
+  static constexpr size_t kPrivateBytes = 8;  // all that SMB Direct has a use for (MS-SMBD 6.1)
+
+  uint32_t id = 0;
+  uint8_t responder_resources = 0;
+  uint8_t initiator_depth = 0;
+  uint8_t private_data_length = 0;  // as it came; the bytes are the first of it
+  std::array<std::byte, kPrivateBytes> private_data{};
+};
+
 enum class MessageType : uint16_t {
   // worker -> supervisor
   ready = 1,  // configuration applied, memory and loop stand
-  take,       // offer
+  take,       // offer; with verbs: the id is on a file of the worker's
   refuse,     // offer: draining or at a limit
   closed,     // offer: the connection granted under this number has ended
   pong,       // sequence
   // supervisor -> worker
-  offer = 64,  // offer, fabric, peer, local
+  offer = 64,  // offer, fabric, peer, local; cm when the fabric is verbs
   grant,       // offer, and the connection's descriptor
   ping,        // sequence
   drain,       // finish what you have, take no more, exit within deadline_ms (0: no deadline)
@@ -107,6 +132,7 @@ struct Message {
   Fabric fabric{};
   sockaddr_storage peer{};
   sockaddr_storage local{};
+  CmRequest cm{};
 };
 
 /// Sends one message (and one descriptor). Never blocks: a full socket is an error, for the other side

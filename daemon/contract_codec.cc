@@ -10,11 +10,12 @@ namespace smbdirect::daemon {
 namespace {
 
 constexpr uint32_t kMagic = 0x31434453;  // "SDC1" on the wire
-constexpr uint16_t kVersion = 1;
+constexpr uint16_t kVersion = 2;
 
 constexpr size_t kPeerAt = 40;
 constexpr size_t kLocalAt = 64;
 constexpr size_t kFabricAt = 32;
+constexpr size_t kPrivateDataAt = 88;
 
 using Type = MessageType;
 constexpr std::array kTable{
@@ -80,6 +81,24 @@ bool take_address(std::span<const std::byte> bytes, size_t at, sockaddr_storage&
   return family == 0 || family == 4 || family == 6;
 }
 
+void put_request(MessageBytes& bytes, const CmRequest& request) {
+  put<uint8_t>(bytes, 33, request.responder_resources);
+  put<uint8_t>(bytes, 34, request.initiator_depth);
+  put<uint8_t>(bytes, 35, request.private_data_length);
+  put<uint32_t>(bytes, 36, request.id);
+  std::ranges::copy(request.private_data, &bytes[kPrivateDataAt]);
+}
+
+CmRequest take_request(std::span<const std::byte> bytes) {
+  CmRequest request;
+  request.responder_resources = take<uint8_t>(bytes, 33);
+  request.initiator_depth = take<uint8_t>(bytes, 34);
+  request.private_data_length = take<uint8_t>(bytes, 35);
+  request.id = take<uint32_t>(bytes, 36);
+  std::ranges::copy(bytes.subspan(kPrivateDataAt, CmRequest::kPrivateBytes), request.private_data.begin());
+  return request;
+}
+
 std::unexpected<shm::Error> refuse(std::string what) {
   return shm::fail("control message: " + std::move(what), EPROTO);
 }
@@ -114,6 +133,7 @@ MessageBytes encode_message(const Message& message) {
     put<uint8_t>(bytes, kFabricAt, uint8_t(message.fabric));
     put_address(bytes, kPeerAt, message.peer);
     put_address(bytes, kLocalAt, message.local);
+    if (message.fabric == Fabric::verbs) put_request(bytes, message.cm);
   }
   return bytes;
 }
@@ -142,6 +162,7 @@ shm::Result<Message> decode_message(std::span<const std::byte> bytes) {
     if (!take_address(bytes, kPeerAt, message.peer) || !take_address(bytes, kLocalAt, message.local)) {
       return refuse("unknown address family");
     }
+    if (message.fabric == Fabric::verbs) message.cm = take_request(bytes);
   }
   // What the type does not carry must be zero: there is one encoding of a message, this one.
   if (!std::ranges::equal(encode_message(message), bytes)) {

@@ -6,8 +6,11 @@
 //
 // Little-endian, fixed size, fields not named for the type are zero:
 //     0 u32 magic "SDC1"   4 u16 version   6 u16 type        8 u32 generation   12 u32 deadline_ms
-//    16 u64 offer         24 u64 sequence  32 u8 fabric      33 7 zero bytes
+//    16 u64 offer         24 u64 sequence  32 u8 fabric
 //    40 peer address      64 local address, each: u16 family (0, 4, 6), u16 port, u32 scope, 16 address
+//   and with fabric verbs:
+//    33 u8 responder_resources   34 u8 initiator_depth   35 u8 length of the private data
+//    36 u32 id                   88 8 bytes of private data
 #pragma once
 
 #include <array>
@@ -20,7 +23,7 @@
 
 namespace smbdirect::daemon {
 
-inline constexpr size_t kMessageSize = 88;
+inline constexpr size_t kMessageSize = 96;
 using MessageBytes = std::array<std::byte, kMessageSize>;
 
 /// "offer", "take", ...; empty for a number that is no type.

@@ -41,7 +41,7 @@ Dispatcher::Dispatcher(Loop& loop, const PoolConfig& config,
       refusal_log_(kLogIntervalMs, kLogKeys),
       slow_log_(kLogIntervalMs, kLogKeys) {}
 
-void Dispatcher::accepted(shm::UniqueFd connection, Fabric fabric, const sockaddr_storage& peer,
+void Dispatcher::accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                           const sockaddr_storage& local) {
   ++accepted_;
   const shm::Host client = shm::host_of(peer);
@@ -58,7 +58,7 @@ void Dispatcher::accepted(shm::UniqueFd connection, Fabric fabric, const sockadd
     return refuse(Refusal::client_limit, peer,
                   "it has " + std::to_string(of_client) + " connections, /limits/connections_per_client");
   }
-  dispatch(offers_.add(std::move(connection), fabric, peer, local));
+  dispatch(offers_.add(std::move(incoming), peer, local));
   settle();
 }
 
@@ -73,17 +73,16 @@ void Dispatcher::dispatch(Offer& offer) {
     const auto slot = roster_.choose(client, config_.affinity, eligible);
     if (!slot) break;
     Offers::assign(offer, *slot, loop_.now());
-    const auto sent = workers_[*slot]->send({.type = MessageType::offer,
-                                             .offer = number,
-                                             .fabric = offer.fabric,
-                                             .peer = offer.peer,
-                                             .local = offer.local});
-    if (sent) {
+    Message message{.type = MessageType::offer, .offer = number, .peer = offer.peer, .local = offer.local};
+    auto offered = offer.incoming->prepare(workers_[*slot]->handover(), message);
+    if (offered) offered = workers_[*slot]->send(message);
+    if (offered) {
       roster_.add(number, *slot, client);
       return;
     }
-    log::write(log::Level::debug, "worker %zu: %s", *slot, sent.error().text().c_str());
+    log::write(log::Level::debug, "worker %zu: %s", *slot, offered.error().text().c_str());
     Offers::give_up_on(offer);
+    if (offer.incoming->take_back() != TakenBack::ours) return offers_.drop(number);  // it was not told
   }
   const bool soon = std::ranges::any_of(workers_, [](const auto& worker) { return worker->soon_ready(); });
   if (soon) return Offers::wait(offer, loop_.now());
@@ -95,31 +94,43 @@ void Dispatcher::dispatch(Offer& offer) {
 void Dispatcher::retry(uint64_t number) {
   Offer* offer = offers_.find(number);
   if (offer == nullptr) return;
-  if (offer->slot) roster_.remove(number, *offer->slot);
+  if (offer->slot) {
+    const TakenBack where = offer->incoming->take_back();
+    if (where == TakenBack::workers) return handed_over(*offer, *offer->slot);
+    roster_.remove(number, *offer->slot);
+    if (where == TakenBack::gone) return offers_.drop(number);
+  }
   Offers::give_up_on(*offer);
   dispatch(*offer);
 }
 
-void Dispatcher::grant(Offer& offer) {
+void Dispatcher::hand_over(Offer& offer) {
   const size_t slot = *offer.slot;
-  if (const auto sent =
-          workers_[slot]->send({.type = MessageType::grant, .offer = offer.number}, offer.connection.get());
-      !sent) {
-    log::write(log::Level::warning, "worker %zu: %s; the connection is offered to another", slot,
-               sent.error().text().c_str());
-    return retry(offer.number);
+  if (const auto descriptor = offer.incoming->grant()) {
+    const auto sent = workers_[slot]->send({.type = MessageType::grant, .offer = offer.number}, *descriptor);
+    if (!sent) {
+      log::write(log::Level::warning, "worker %zu: %s; the connection is offered to another", slot,
+                 sent.error().text().c_str());
+      return retry(offer.number);
+    }
   }
+  offer.incoming->handed_over();
+  handed_over(offer, slot);
+}
+
+/// The offer ends; the roster keeps the count until the worker says CLOSED, or dies.
+void Dispatcher::handed_over(const Offer& offer, size_t slot) {
   ++granted_;
   log::write(log::Level::debug, "connection %" PRIu64 " of %s is worker %zu's", offer.number,
              shm::address_text(offer.peer).c_str(), slot);
-  offers_.drop(offer.number);  // our copy of the descriptor closes; the roster keeps the count
+  offers_.drop(offer.number);
 }
 
 void Dispatcher::worker_said(size_t slot, const Message& message) {
   Offer* offer = offers_.find(message.offer, slot);
   switch (message.type) {
     case MessageType::take:
-      if (offer != nullptr) grant(*offer);
+      if (offer != nullptr) hand_over(*offer);
       break;
     case MessageType::refuse:
       if (offer != nullptr) retry(message.offer);
@@ -142,8 +153,19 @@ void Dispatcher::worker_ready() {
 }
 
 size_t Dispatcher::worker_gone(size_t slot) {
-  const std::vector<uint64_t> offered = offers_.forget_slot(slot);
-  for (const uint64_t number : offered) roster_.remove(number, slot);
+  std::vector<uint64_t> offered = offers_.forget_slot(slot);
+  // What it had taken without saying so went with it.
+  std::erase_if(offered, [&](uint64_t number) {
+    Offer* offer = offers_.find(number);
+    const TakenBack where = offer->incoming->take_back();
+    if (where == TakenBack::workers) {
+      handed_over(*offer, slot);
+    } else {
+      roster_.remove(number, slot);
+      if (where == TakenBack::gone) offers_.drop(number);
+    }
+    return where != TakenBack::ours;
+  });
   const std::vector<uint64_t> lost = roster_.connections_of(slot);
   for (const uint64_t number : lost) roster_.remove(number, slot);
   for (const uint64_t number : offered) {

@@ -28,7 +28,7 @@ class Dispatcher {
   Dispatcher(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
              Listeners& listeners);
 
-  void accepted(shm::UniqueFd connection, Fabric fabric, const sockaddr_storage& peer,
+  void accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                 const sockaddr_storage& local);
   /// TAKE, REFUSE, CLOSED.
   void worker_said(size_t slot, const Message& message);
@@ -46,7 +46,8 @@ class Dispatcher {
  private:
   void dispatch(Offer& offer);
   void retry(uint64_t number);
-  void grant(Offer& offer);
+  void hand_over(Offer& offer);
+  void handed_over(const Offer& offer, size_t slot);
   void deadlines();
   void refuse(Refusal refusal, const sockaddr_storage& peer, const std::string& why);
   void settle();

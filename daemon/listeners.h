@@ -1,56 +1,40 @@
 // SPDX-License-Identifier: MIT
-// The pool's listening sockets. Supervisor only: workers get connections, never a listener, so a dead
-// worker or a living one of a dead supervisor keeps no port busy. Bound at start (so that a bad address
-// shows at once), listening once a worker is ready. IPv6 sockets take no IPv4 peers (IPV6_V6ONLY).
+// All the pool's listeners, of either fabric. Supervisor only: workers get connections, never a listener.
+// Bound at start (so that a bad address shows at once), listening once a worker is ready. When the supervisor
+// dies the kernel ends them all, and another may listen at once.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <memory>
-#include <vector>
+#include <string>
 
-#include "daemon/pool_config.h"
-#include "daemon/uv_handles.h"
-#include "shm/log.h"
-#include "shm/result.h"
-#include "shm/unique_fd.h"
+#include "daemon/cm_listeners.h"
+#include "daemon/incoming.h"
+#include "daemon/tcp_listeners.h"
 
 namespace smbdirect::daemon {
 
 class Listeners {
  public:
-  using Accepted = std::function<void(shm::UniqueFd connection, Fabric fabric, const sockaddr_storage& peer,
-                                      const sockaddr_storage& local)>;
+  using CameIn = std::function<void(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
+                                    const sockaddr_storage& local)>;
 
-  Listeners(Loop& loop, const PoolConfig& config, Accepted accepted);
+  Listeners(Loop& loop, const PoolConfig& config, const CameIn& came_in);
 
   /// Errors say what to do about them.
   [[nodiscard]] shm::Result<> bind();
   [[nodiscard]] shm::Result<> listen();
+  /// After everything that came in is with a worker or dropped.
   void close();
 
   /// While held nothing is accepted; clients wait in the kernel's queue.
   void hold(bool held);
-  /// "127.0.0.1 port 5445 (iwarp), ::1 port 5445 (iwarp)", with the ports the system chose.
+  /// "127.0.0.1 port 5445 (iwarp), 192.0.2.1 port 445 (verbs)", with the ports the system chose.
   [[nodiscard]] std::string text() const;
 
  private:
-  struct Socket {
-    ListenerConfig config;
-    shm::UniqueFd fd;  // before the watch, which must go first
-    std::optional<ReadWatch> watch;
-  };
-  void accept_some(Socket& socket);
-  void watch_all(bool on);
-  void rest(int error);
-
-  Loop& loop_;
-  Accepted accepted_;
-  std::vector<std::unique_ptr<Socket>> sockets_;
-  bool held_ = false;
-  bool resting_ = false;  // out of descriptors or memory, until the timer fires
-  Timer rest_timer_;
-  shm::log::RateLimit rest_log_;
+  TcpListeners tcp_;
+  CmListeners cm_;
 };
 
 }  // namespace smbdirect::daemon

@@ -6,13 +6,12 @@
 
 namespace smbdirect::daemon {
 
-Offer& Offers::add(shm::UniqueFd connection, Fabric fabric, const sockaddr_storage& peer,
+Offer& Offers::add(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                    const sockaddr_storage& local) {
   const uint64_t number = ++last_number_;
   Offer& offer = offers_[number];
   offer.number = number;
-  offer.connection = std::move(connection);
-  offer.fabric = fabric;
+  offer.incoming = std::move(incoming);
   offer.peer = peer;
   offer.local = local;
   offer.tried.assign(slots_, false);

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: MIT
-// Accepted connections that no worker has been granted yet. Each is held here, descriptor included, from
-// accept to GRANT or to the moment when nobody wants it; whoever is dropped from here is closed. Bounded
-// by kMaxPending: the listeners rest while it is full, and clients wait in the kernel's queue. Pure (time
-// is a parameter); owned by the supervisor.
+// Clients that have come in and no worker has yet. Each is held here, its connection or request included,
+// until a worker has it or nobody wants it; whoever is dropped from here before is turned away. Bounded by
+// kMaxPending: the listeners rest while it is full, and clients wait in the kernel's queue. Pure (time is a
+// parameter); owned by the supervisor.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "daemon/contract.h"
+#include "daemon/incoming.h"
 #include "shm/socket_address.h"
-#include "shm/unique_fd.h"
 
 namespace smbdirect::daemon {
 
 struct Offer {
   uint64_t number = 0;
-  shm::UniqueFd connection;
-  Fabric fabric{};
+  std::unique_ptr<Incoming> incoming;
   sockaddr_storage peer{};
   sockaddr_storage local{};
 
@@ -38,8 +38,7 @@ class Offers {
   explicit Offers(size_t slots) : slots_(slots) {}
 
   /// The new offer waits for no one yet: assign or wait follows.
-  Offer& add(shm::UniqueFd connection, Fabric fabric, const sockaddr_storage& peer,
-             const sockaddr_storage& local);
+  Offer& add(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer, const sockaddr_storage& local);
   [[nodiscard]] bool full() const { return offers_.size() >= kMaxPending; }
   [[nodiscard]] size_t size() const { return offers_.size(); }
   /// Those that wait, with no slot: the roster counts the others.

@@ -18,8 +18,10 @@ enum class UpstreamMode : uint8_t { connect };
 
 struct ListenerConfig {
   std::string address;
-  uint16_t port = 5445;  // MS-SMBD 2: SMB Direct over iWARP
+  uint16_t port = 5445;  // MS-SMBD 2: SMB Direct over iWARP...
   Fabric fabric = Fabric::iwarp;
+
+  static constexpr uint16_t kVerbsPort = 445;  // ...and over RoCE and InfiniBand
 };
 
 /// Samba's prefork backoff: at once, then backoff_increment more each time, at most maximum_backoff.

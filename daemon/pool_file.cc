@@ -125,6 +125,13 @@ class Validator {
         report(element_at, element.line, is(element) + "; allowed: an object");
       } else {
         object(element, element_at, element_pointer, i);
+        ListenerConfig& listener = config_.listeners[i];
+        const bool has_port =
+            std::ranges::any_of(element.members, [](const auto& m) { return m.name == "port"; });
+        if (listener.fabric == Fabric::verbs) {
+          config_.worker.verbs = true;
+          if (!has_port) listener.port = ListenerConfig::kVerbsPort;
+        }
       }
     }
   }
@@ -233,6 +240,8 @@ void check_together(const PoolConfig& config, const Node& root, Problems& proble
     const std::string pointer = "/listeners/" + std::to_string(i);
     for (size_t j = 0; j < i && config.listeners[i].port != 0; ++j) {
       const auto other = *shm::address_from_text(config.listeners[j].address, config.listeners[j].port);
+      // RDMA devices have port numbers of their own.
+      if (config.listeners[i].fabric != config.listeners[j].fabric) continue;
       if (shm::address_text(address) == shm::address_text(other)) {
         report(pointer, "is " + shm::address_text(address) + ", the same as /listeners/" + std::to_string(j) +
                             "; allowed: each address and port once");

@@ -15,8 +15,7 @@ using std::string_view;
 constexpr std::array<string_view, 2> kAffinities{"client", "spread"};
 constexpr std::array<string_view, 1> kModes{"connect"};
 constexpr std::array<string_view, 3> kModesToCome{"transparent", "handoff", "channel"};
-constexpr std::array<string_view, 1> kFabrics{"iwarp"};
-constexpr std::array<string_view, 1> kFabricsToCome{"verbs"};
+constexpr std::array<string_view, 2> kFabrics{"iwarp", "verbs"};
 constexpr std::array<string_view, 5> kLevels{"error", "warning", "notice", "info", "debug"};
 
 constexpr uint64_t kHour = 3'600'000;
@@ -66,10 +65,13 @@ const std::array kKeys{
         "/listeners/*/address", KeyType::address, IN_LISTENER(address),
         "The local address. \"0.0.0.0\" is every IPv4 address, \"::\" every IPv6 address (and no IPv4 one).",
         true),
-    integer("/listeners/*/port", 0, 65535, IN_LISTENER(port),
-            "The port. 5445 is SMB Direct's port over iWARP. 0 lets the system choose; the log says which."),
+    integer(
+        "/listeners/*/port", 0, 65535, IN_LISTENER(port),
+        "The port. SMB Direct's are 5445 over iWARP and 445 over RoCE and InfiniBand; where \"fabric\" is "
+        "\"verbs\" and no port is given, it is 445. 0 lets the system choose; the log says which."),
     choice("/listeners/*/fabric", kFabrics, IN_LISTENER(fabric),
-           "How RDMA is spoken: \"iwarp\" is iWARP in user space over ordinary TCP.", kFabricsToCome),
+           "How RDMA is spoken: \"iwarp\" is iWARP in user space over ordinary TCP, \"verbs\" an RDMA device "
+           "(RoCE, InfiniBand, iWARP) through rdma-core. The address must then be one of an RDMA device."),
 
     object("/upstream", "The smbd that connections are carried to.", true),
     choice(
@@ -119,6 +121,18 @@ const std::array kKeys{
             "RDMA Reads of the client served at once (IRD)."),
     integer("/iwarp/max_outbound_reads", 1, 16383, IN_POOL(worker.iwarp_max_outbound_reads),
             "RDMA Reads to the client outstanding at once (ORD)."),
+
+    object("/verbs", "RDMA devices (listeners whose fabric is \"verbs\")."),
+    integer("/verbs/max_outbound_reads", 1, 255, IN_POOL(worker.verbs_max_outbound_reads),
+            "RDMA Reads to the client outstanding at once, if the device and the client allow as many."),
+    integer(
+        "/verbs/busy_poll_us", 0, 10'000, IN_POOL(worker.verbs_busy_poll_us),
+        "How long a worker looks for further completions, in microseconds, before it sleeps. More is less "
+        "latency for more CPU."),
+    integer(
+        "/verbs/device_idle_ms", 0, kHour, IN_POOL(worker.verbs_device_idle_ms),
+        "After how long without connections a worker closes a device. Some devices cannot be removed while "
+        "they are open."),
 
     object("/limits", "Limits on clients."),
     integer("/limits/connections", 1, 65536, IN_POOL(worker.connections), "Connections of the whole pool."),

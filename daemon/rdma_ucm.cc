@@ -108,7 +108,9 @@ const char* bind_advice(int error) {
     case EADDRNOTAVAIL:
       return " (no network interface has this address)";
     case EADDRINUSE:
-      return " (another process listens there)";
+      return " (another program listens there for RDMA, such as ksmbd or a second smbdirectd; \"rdma "
+             "resource show cm_id\" "
+             "shows them)";
     case EACCES:
       return " (ports below 1024 need CAP_NET_BIND_SERVICE)";
     default:

@@ -33,7 +33,7 @@ std::vector<char*> worker_environment() {
   return variables;
 }
 
-constexpr int kAboveContract = 16;  // copies stand here while 0 to 4 are laid out
+constexpr int kAboveContract = 16;  // copies stand here while the contract's numbers are laid out
 
 /// In the child, between fork and exec: async-signal-safe calls only, and no way back. Reports errno on
 /// report_fd, which closes by itself when exec succeeds.
@@ -55,14 +55,17 @@ constexpr int kAboveContract = 16;  // copies stand here while 0 to 4 are laid o
   const int error_log = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, kAboveContract);
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   const int null_high = fcntl(null, F_DUPFD_CLOEXEC, kAboveContract);
-  if (control < 0 || config < 0 || error_log < 0 || null_high < 0) fail(report);
-  const std::array<int, 5> layout{null_high, error_log, error_log, control, config};
-  static_assert(kControlFd == 3 && kConfigFd == 4);
-  for (size_t target = 0; target < layout.size(); ++target) {
+  const bool has_handover = request.handover_fd >= 0;
+  const int handover = has_handover ? fcntl(request.handover_fd, F_DUPFD_CLOEXEC, kAboveContract) : null_high;
+  if (control < 0 || config < 0 || error_log < 0 || null_high < 0 || handover < 0) fail(report);
+  const std::array<int, 6> layout{null_high, error_log, error_log, control, config, handover};
+  static_assert(kControlFd == 3 && kConfigFd == 4 && kHandoverFd == 5);
+  const size_t used = layout.size() - (has_handover ? 0 : 1);
+  for (size_t target = 0; target < used; ++target) {
     if (dup2(layout[target], int(target)) < 0) fail(report);
   }
   // Everything else closes now, also what a library or our own parent left open without O_CLOEXEC.
-  if (close_range(unsigned(layout.size()), unsigned(report) - 1, 0) != 0) fail(report);
+  if (close_range(unsigned(used), unsigned(report) - 1, 0) != 0) fail(report);
   if (close_range(unsigned(report) + 1, ~0u, 0) != 0) fail(report);
   sigset_t none;
   sigemptyset(&none);

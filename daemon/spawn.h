@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Starts a worker process as contract.h says: fork and exec, exactly descriptors 0 to 4, default signal
-// dispositions, nothing blocked, a session of its own (a terminal's ^C is for the supervisor, which then
-// stops its workers in order). No parent-death signal: workers outlive the supervisor on purpose.
+// Starts a worker process as contract.h says: fork and exec, exactly the contract's descriptors, default
+// signal dispositions, nothing blocked, a session of its own (a terminal's ^C is for the supervisor, which
+// then stops its workers in order). No parent-death signal: workers outlive the supervisor on purpose.
 // Supervisor only.
 #pragma once
 
@@ -18,8 +18,9 @@ struct SpawnRequest {
   std::string program;
   size_t slot = 0;
   uint32_t generation = 0;
-  int control_fd = -1;  // becomes kControlFd
-  int config_fd = -1;   // becomes kConfigFd
+  int control_fd = -1;   // becomes kControlFd
+  int config_fd = -1;    // becomes kConfigFd
+  int handover_fd = -1;  // becomes kHandoverFd; -1: none
 };
 
 /// Returns when the program has been executed. The error names the program and exec's reason.

@@ -21,11 +21,10 @@ namespace log = shm::log;
 Supervisor::Supervisor(PoolConfig config, Options options)
     : config_(std::move(config)),
       options_(std::move(options)),
-      listeners_(loop_, config_,
-                 [this](shm::UniqueFd connection, Fabric fabric, const sockaddr_storage& peer,
-                        const sockaddr_storage& local) {
-                   dispatcher_.accepted(std::move(connection), fabric, peer, local);
-                 }),
+      listeners_(
+          loop_, config_,
+          [this](std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
+                 const sockaddr_storage& local) { dispatcher_.accepted(std::move(incoming), peer, local); }),
       dispatcher_(loop_, config_, workers_, listeners_),
       start_timer_(loop_, [this] {
         stop(ExitCode::environment, "no worker was ready within " +
@@ -120,8 +119,8 @@ void Supervisor::stop(ExitCode code, const std::string& why) {
   exit_code_ = code;
   options_.notify.stopping(failure ? why : "stopping");
   start_timer_.stop();
-  listeners_.close();
   dispatcher_.close();
+  listeners_.close();
   for (const auto& worker : workers_) worker->stop(config_.stop_deadline_ms);
   finish_if_empty();
 }
@@ -133,8 +132,8 @@ void Supervisor::drain() {
   phase_ = Phase::draining;
   options_.notify.stopping("draining");
   start_timer_.stop();
-  listeners_.close();
   dispatcher_.close();
+  listeners_.close();
   for (const auto& worker : workers_) worker->drain(config_.drain_deadline_ms);
   finish_if_empty();
 }

@@ -35,6 +35,10 @@ void visit_members(Config& config, Visit&& visit) {
   visit("iwarp_crc", config.iwarp_crc);
   visit("iwarp_max_inbound_reads", config.iwarp_max_inbound_reads);
   visit("iwarp_max_outbound_reads", config.iwarp_max_outbound_reads);
+  visit("verbs", config.verbs);
+  visit("verbs_max_outbound_reads", config.verbs_max_outbound_reads);
+  visit("verbs_busy_poll_us", config.verbs_busy_poll_us);
+  visit("verbs_device_idle_ms", config.verbs_device_idle_ms);
   visit("connections", config.connections);
   visit("handshake_timeout_ms", config.handshake_timeout_ms);
   visit("buffered_bytes_per_connection", config.buffered_bytes_per_connection);

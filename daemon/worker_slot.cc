@@ -109,11 +109,17 @@ shm::Result<> WorkerSlot::launch() {
   if (!configuration) return std::unexpected(configuration.error());
   auto watch = ReadWatch::make(loop_, pair->ours.get(), [this] { read_control(); });
   if (!watch) return std::unexpected(watch.error());
+  if (config_.worker.verbs) {
+    auto handover = RdmaCm::open();
+    if (!handover) return std::unexpected(handover.error());
+    handover_.emplace(std::move(*handover));
+  }
   const auto pid = spawn_worker({.program = program_,
                                  .slot = slot_,
                                  .generation = generation_,
                                  .control_fd = pair->theirs.get(),
-                                 .config_fd = configuration->get()});
+                                 .config_fd = configuration->get(),
+                                 .handover_fd = handover_ ? handover_->fd() : -1});
   if (!pid) {
     watch->stop();
     return std::unexpected(pid.error());
@@ -303,6 +309,7 @@ void WorkerSlot::ended(int wait_status) {
     restart_timer_.start(delay);
   }
   observer_.worker_gone(slot_, obituary);
+  if (pid_ < 0) handover_.reset();
 }
 
 }  // namespace smbdirect::daemon

@@ -14,6 +14,7 @@
 #include "daemon/backoff.h"
 #include "daemon/contract.h"
 #include "daemon/pool_config.h"
+#include "daemon/rdma_ucm.h"
 #include "daemon/uv_handles.h"
 #include "daemon/worker_state.h"
 
@@ -69,6 +70,9 @@ class WorkerSlot {
   [[nodiscard]] bool soon_ready() const;
   [[nodiscard]] pid_t pid() const { return pid_; }
   [[nodiscard]] uint32_t generation() const { return generation_; }
+  /// Where requests are put for the process to take; null in a pool without verbs. Open until worker_gone()
+  /// has returned.
+  [[nodiscard]] RdmaCm* handover() { return handover_ ? &*handover_ : nullptr; }
 
  private:
   [[nodiscard]] shm::Result<> launch();
@@ -90,6 +94,7 @@ class WorkerSlot {
   WorkerState state_ = WorkerState::stopped;
   pid_t pid_ = -1;
   uint32_t generation_ = 0;
+  std::optional<RdmaCm> handover_;  // one for each process, so that nothing of a former one is on it
   shm::UniqueFd control_;
   std::optional<ReadWatch> control_watch_;  // after control_: it must go first
   uint64_t started_ms_ = 0;

@@ -68,6 +68,8 @@ Message full_message(MessageType type) {
   message.fabric = Fabric::verbs;
   message.peer = *shm::address_from_text("192.0.2.1", 40000);
   message.local = *shm::address_from_text("2001:db8::1", 5445);
+  message.cm = {.id = 0xA1B2C3D4, .responder_resources = 32, .initiator_depth = 1, .private_data_length = 9};
+  message.cm.private_data.fill(std::byte{0x5C});
   return message;
 }
 
@@ -81,6 +83,11 @@ void check_same(const Message& got, const Message& sent, const MessageFields& fi
   if (fields.addresses) {
     CHECK(shm::address_text(got.peer) == shm::address_text(sent.peer));
     CHECK(shm::address_text(got.local) == shm::address_text(sent.local));
+    CHECK(got.cm.id == sent.cm.id);
+    CHECK(got.cm.responder_resources == 32);
+    CHECK(got.cm.initiator_depth == 1);
+    CHECK(got.cm.private_data_length == 9);
+    CHECK(got.cm.private_data == sent.cm.private_data);
   } else {
     CHECK(got.peer.ss_family == AF_UNSPEC);
     CHECK(got.local.ss_family == AF_UNSPEC);
@@ -115,18 +122,23 @@ TEST_CASE("the bytes of a message are what the codec's header says") {
   const MessageBytes bytes = encode_message(message);
   const auto at = [&](size_t i) { return unsigned(bytes[i]); };
   CHECK(std::memcmp(bytes.data(), "SDC1", 4) == 0);
-  CHECK((at(4) == 1 && at(5) == 0));
+  CHECK((at(4) == 2 && at(5) == 0));
   CHECK((at(6) == 64 && at(7) == 0));
   CHECK(at(8) == 7);
   CHECK((at(16) == 0x88 && at(23) == 0x11));
   CHECK(at(32) == 1);
+  CHECK((at(33) == 32 && at(34) == 1 && at(35) == 9));
+  CHECK((at(36) == 0xD4 && at(39) == 0xA1));
+  CHECK((at(88) == 0x5C && at(95) == 0x5C));
   CHECK((at(40) == 4 && at(42) == (40000 & 0xff) && at(43) == 40000 >> 8));
   CHECK((at(48) == 192 && at(51) == 1 && at(52) == 0));
   CHECK((at(64) == 6 && at(72) == 0x20 && at(87) == 1));
 }
 
 TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor behind") {
-  const MessageBytes good = encode_message(full_message(MessageType::offer));
+  Message iwarp_offer = full_message(MessageType::offer);
+  iwarp_offer.fabric = Fabric::iwarp;
+  const MessageBytes good = encode_message(iwarp_offer);
   const auto changed = [&](size_t at, unsigned value) {
     MessageBytes bytes = good;
     bytes[at] = std::byte(value);
@@ -141,10 +153,10 @@ TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor b
   auto take_with_sequence = std::vector(take.begin(), take.end());
   take_with_sequence[24] = std::byte(1);
   const Case cases[] = {
-      {"short", std::vector(good.begin(), good.end() - 1), "87 bytes instead of 88"},
-      {"one byte", std::vector(good.begin(), good.begin() + 1), "1 bytes instead of 88"},
+      {"short", std::vector(good.begin(), good.end() - 1), "95 bytes instead of 96"},
+      {"one byte", std::vector(good.begin(), good.begin() + 1), "1 bytes instead of 96"},
       {"magic", changed(0, 0), "magic"},
-      {"version", changed(4, 2), "different releases"},
+      {"version", changed(4, 1), "different releases"},
       {"type 0", changed(6, 0), "unknown type 0"},
       {"type 6", changed(6, 6), "unknown type 6"},
       {"type 63", changed(6, 63), "unknown type 63"},
@@ -153,7 +165,8 @@ TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor b
       {"deadline in offer", changed(12, 1), "do not belong"},
       {"sequence in offer", changed(31, 1), "do not belong"},
       {"fabric", changed(32, 2), "unknown fabric 2"},
-      {"padding", changed(39, 1), "do not belong"},
+      {"request in an iwarp offer", changed(39, 1), "do not belong"},
+      {"private data in an iwarp offer", changed(95, 1), "do not belong"},
       {"family", changed(40, 5), "unknown address family"},
       {"second family", changed(64, 2), "unknown address family"},
       {"IPv4 with scope", changed(44, 1), "do not belong"},
@@ -175,7 +188,7 @@ TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor b
   }
   const Pair pair;
   send_raw(pair.a.get(), std::vector(kMessageSize + 1, std::byte(0)), {});
-  CHECK(receive_message(pair.b.get()).error().what.find("89 bytes instead of 88") != std::string::npos);
+  CHECK(receive_message(pair.b.get()).error().what.find("97 bytes instead of 96") != std::string::npos);
   send_raw(pair.a.get(), std::vector(100'000, std::byte(0)), {0});
   CHECK(receive_message(pair.b.get()).error().what.find("too long") != std::string::npos);
   CHECK(open_descriptors() == before + 2);  // the pair

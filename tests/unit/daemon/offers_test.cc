@@ -8,7 +8,7 @@
 
 #include "shm/socket_address.h"
 
-using smbdirect::daemon::Fabric;
+using smbdirect::daemon::IncomingSocket;
 using smbdirect::daemon::kOfferDeadlineMs;
 using smbdirect::daemon::Offer;
 using smbdirect::daemon::Offers;
@@ -19,7 +19,9 @@ namespace {
 const sockaddr_storage kPeer = *shm::address_from_text("192.0.2.1", 1000);
 const sockaddr_storage kLocal = *shm::address_from_text("192.0.2.2", 5445);
 
-Offer& add(Offers& offers) { return offers.add({}, Fabric::iwarp, kPeer, kLocal); }
+Offer& add(Offers& offers) {
+  return offers.add(std::make_unique<IncomingSocket>(shm::UniqueFd()), kPeer, kLocal);
+}
 
 bool is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
@@ -92,8 +94,9 @@ TEST_CASE("whoever is dropped is closed") {
   Offers offers(1);
   const int first = open("/dev/null", O_RDONLY | O_CLOEXEC);
   const int second = open("/dev/null", O_RDONLY | O_CLOEXEC);
-  const uint64_t number = offers.add(shm::UniqueFd(first), Fabric::iwarp, kPeer, kLocal).number;
-  offers.add(shm::UniqueFd(second), Fabric::iwarp, kPeer, kLocal);
+  const uint64_t number =
+      offers.add(std::make_unique<IncomingSocket>(shm::UniqueFd(first)), kPeer, kLocal).number;
+  offers.add(std::make_unique<IncomingSocket>(shm::UniqueFd(second)), kPeer, kLocal);
   CHECK(is_open(first));
   offers.drop(number);
   CHECK_FALSE(is_open(first));

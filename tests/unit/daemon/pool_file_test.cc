@@ -64,6 +64,7 @@ TEST_CASE("the documented defaults") {
                    "max_read_write_size": 8388608, "negotiate_timeout_ms": 5000, "idle_timeout_ms": 120000,
                    "keepalive_timeout_ms": 5000, "send_credit_timeout_ms": 5000 },
     "iwarp": { "crc": true, "max_inbound_reads": 16, "max_outbound_reads": 16 },
+    "verbs": { "max_outbound_reads": 32, "busy_poll_us": 0, "device_idle_ms": 10000 },
     "limits": { "connections": 1024, "connections_per_client": 64, "handshake_timeout_ms": 5000,
                 "buffered_bytes_per_connection": 33554432, "buffered_bytes_per_worker": 1073741824 },
     "restart": { "backoff_increment_s": 10, "maximum_backoff_s": 120, "healthy_s": 30, "ready_timeout_ms": 30000,
@@ -212,8 +213,8 @@ TEST_CASE("wrong files: where and what, one problem each") {
       {listeners("{\"address\": \"127.0.0.1:445\"}"), "/listeners/0/address", 3, "allowed: a numeric"},
       {listeners("{\"address\": 1}"), "/listeners/0/address", 3, "is 1; allowed: a numeric"},
       {listeners("{\"address\": \"::1\", \"port\": 65536}"), "/listeners/0/port", 3, "is 65536; allowed"},
-      {listeners("{\"address\": \"::1\", \"fabric\": \"verbs\"}"), "/listeners/0/fabric", 3,
-       "is \"verbs\", which is not built in this version; allowed: \"iwarp\""},
+      {listeners("{\"address\": \"::1\", \"fabric\": \"tcp\"}"), "/listeners/0/fabric", 3,
+       "is \"tcp\"; allowed: \"iwarp\" or \"verbs\""},
       {upstream("\"mode\": \"transparent\""), "/upstream/mode", 3, "which is not built in this version"},
       {upstream("\"mode\": \"magic\""), "/upstream/mode", 3, "is \"magic\"; allowed: \"connect\""},
       {upstream("\"port\": 0"), "/upstream/port", 3, "is 0; allowed: an integer from 1 to 65535"},
@@ -311,4 +312,15 @@ TEST_CASE("very many keys end the reading early") {
   const auto config = parse_pool(text);
   REQUIRE_FALSE(config);
   CHECK(has(config.error().front().text, "an object of more than 4096 keys"));
+}
+
+TEST_CASE("an RDMA listener has SMB Direct's port on RoCE, and ports apart from those of TCP") {
+  const auto config = parse_pool(R"({ "listeners": [
+    { "address": "127.0.0.1", "fabric": "verbs" }, { "address": "127.0.0.1", "port": 5445, "fabric": "verbs" },
+    { "address": "127.0.0.1" } ], "upstream": { "address": "127.0.0.1" } })");
+  REQUIRE(config);
+  CHECK(config->listeners[0].port == 445);
+  CHECK(config->listeners[1].port == 5445);
+  CHECK(config->listeners[2].port == 5445);
+  CHECK(config->worker.verbs);
 }
