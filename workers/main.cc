@@ -12,6 +12,7 @@
 #include "daemon/contract.h"
 #include "shm/log.h"
 #include "shm/result.h"
+#include "workers/confinement.h"
 #include "workers/privileges.h"
 #include "workers/worker.h"
 
@@ -59,6 +60,29 @@ bool is_socket(int fd) {
   return ::fstat(fd, &facts) == 0 && S_ISSOCK(facts.st_mode);
 }
 
+void check_locked_memory(const WorkerConfig& config, uint64_t limit) {
+  if (limit >= config.buffered_bytes_per_worker) return;
+  log::write(
+      log::Level::warning,
+      "only %llu bytes may be locked in memory, and all that is registered with RDMA devices is: connections "
+      "will fail beyond that (raise LimitMEMLOCK of the unit, or lower /limits/buffered_bytes_per_worker)",
+      static_cast<unsigned long long>(limit));
+}
+
+ExitCode serve(uv_loop_t& loop, unsigned generation, const WorkerConfig& config) {
+  smbdirect::workers::Worker worker(loop, smbdirect::daemon::kControlFd, generation, config);
+  if (config.verbs) {
+    if (const auto opened = worker.open_verbs(); !opened) {
+      return static_cast<ExitCode>(leave(ExitCode::environment, opened.error()));
+    }
+  }
+  if (const auto confined = smbdirect::workers::confine(); !confined) {
+    return static_cast<ExitCode>(leave(ExitCode::environment, confined.error()));
+  }
+  worker.announce_ready();
+  return worker.run();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -71,6 +95,7 @@ int main(int argc, char** argv) {
   const auto config = read_config();
   if (!config) return leave(ExitCode::configuration, config.error());
   log::configure(config->log_level, "worker " + std::to_string(arguments.slot));
+  if (config->verbs) check_locked_memory(*config, smbdirect::workers::raise_locked_memory_limit());
   if (const auto dropped = smbdirect::workers::drop_privileges(config->user); !dropped) {
     return leave(ExitCode::environment, dropped.error());
   }
@@ -82,12 +107,8 @@ int main(int argc, char** argv) {
 
   uv_loop_t loop;
   uv_loop_init(&loop);
-  ExitCode code{};
-  {
-    smbdirect::workers::Worker worker(loop, smbdirect::daemon::kControlFd, arguments.generation, *config);
-    worker.announce_ready();
-    code = worker.run();
-  }
+  // RDMA descriptors work only under the credentials that opened them: from here on these never change.
+  const ExitCode code = serve(loop, arguments.generation, *config);
   uv_run(&loop, UV_RUN_DEFAULT);  // lets libuv free the handles that were closed
   uv_loop_close(&loop);
   return static_cast<int>(code);

@@ -5,9 +5,19 @@
 #include <grp.h>
 #include <pwd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace smbdirect::workers {
+
+uint64_t raise_locked_memory_limit() {
+  rlimit limit{RLIM_INFINITY, RLIM_INFINITY};
+  if (::setrlimit(RLIMIT_MEMLOCK, &limit) == 0) return limit.rlim_cur;
+  if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0) return 0;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_MEMLOCK, &limit);
+  return limit.rlim_cur;
+}
 
 shm::Result<> drop_privileges(const std::string& user) {
   if (!user.empty() && ::geteuid() == 0) {

@@ -3,11 +3,16 @@
 // matters, because RDMA descriptors work only under the exact credentials that opened them.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "shm/result.h"
 
 namespace smbdirect::workers {
+
+/// Lets the process lock as much memory as it registers with devices; before privileges go. How much it may
+/// now.
+uint64_t raise_locked_memory_limit();
 
 /// Becomes `user` (its groups too) when running as root and user is not empty; then sets no_new_privs.
 [[nodiscard]] shm::Result<> drop_privileges(const std::string& user);

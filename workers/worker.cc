@@ -132,9 +132,49 @@ void Worker::on_message(daemon::Received received) {
 }
 
 void Worker::on_offer(const daemon::Message& message) {
-  const bool take =
-      !draining_ && sessions_.size() < config_.connections && message.fabric == daemon::Fabric::iwarp;
+  bool take = !draining_ && sessions_.size() < config_.connections && !sessions_.contains(message.offer);
+  if (take && message.fabric == daemon::Fabric::verbs) take = take_request(message);
   send({.type = take ? MessageType::take : MessageType::refuse, .offer = message.offer});
+  if (take && message.fabric == daemon::Fabric::verbs) accept_request(message);
+}
+
+fabric::verbs::Request Worker::request_of(const daemon::Message& offer) {
+  fabric::verbs::Request request{.id = offer.cm.id, .handover_fd = daemon::kHandoverFd, .parameters = {}};
+  request.parameters.responder_resources = offer.cm.responder_resources;
+  request.parameters.initiator_depth = offer.cm.initiator_depth;
+  // Longer than what was kept of it is not SMB Direct's; its length says so to whoever looks.
+  request.parameters.private_data_length = offer.cm.private_data_length;
+  std::ranges::copy(offer.cm.private_data, request.parameters.private_data.begin());
+  return request;
+}
+
+shm::Result<> Worker::open_verbs() {
+  auto opened = fabric::verbs::Fabric::open(loop_, arena_);
+  if (!opened) return std::unexpected(opened.error());
+  verbs_ = std::move(*opened);
+  return {};
+}
+
+bool Worker::take_request(const daemon::Message& offer) {
+  if (verbs_ == nullptr) return false;
+  const auto taken = verbs_->take(request_of(offer));
+  if (!taken) {
+    log::write(log::Level::info, "the request of %s is gone: %s", address_text(offer.peer, true).c_str(),
+               taken.error().text().c_str());
+  }
+  return taken.has_value();
+}
+
+void Worker::accept_request(const daemon::Message& offer) {
+  const fabric::verbs::Options options{
+      .max_outbound_reads = static_cast<uint8_t>(config_.verbs_max_outbound_reads),
+      .max_receive_work = uint32_t{config_.receive_credit_max} + 1,
+      .handshake_timeout_ms = config_.handshake_timeout_ms,
+      .busy_poll_us = config_.verbs_busy_poll_us,
+      .device_idle_ms = config_.verbs_device_idle_ms};
+  begin_session(offer.offer, address_text(offer.peer, true), [&](fabric::Handler& handler) {
+    return verbs_->accept(request_of(offer), options, handler);
+  });
 }
 
 void Worker::on_grant(daemon::Received received) {
@@ -147,20 +187,23 @@ void Worker::on_grant(daemon::Received received) {
   if (::getpeername(received.descriptor.get(), reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
     return send({.type = MessageType::closed, .offer = offer});  // gone already
   }
-  auto session = std::make_unique<Session>(
-      resources_, address_text(peer, true),
-      [this, offer](const std::string& why, bool clean) { on_session_ended(offer, why, clean); });
   const fabric::iwarp::Options options{.want_crc = config_.iwarp_crc,
                                        .max_inbound_reads = config_.iwarp_max_inbound_reads,
                                        .max_outbound_reads = config_.iwarp_max_outbound_reads,
                                        .handshake_timeout_ms = config_.handshake_timeout_ms};
-  auto fd = std::make_shared<shm::UniqueFd>(std::move(received.descriptor));
+  begin_session(offer, address_text(peer, true), [&](fabric::Handler& handler) {
+    return fabric::iwarp::accept(loop_, std::move(received.descriptor), options, handler);
+  });
+}
+
+void Worker::begin_session(uint64_t offer, const std::string& peer,
+                           const Transport::MakeEndpoint& make_endpoint) {
+  auto session = std::make_unique<Session>(
+      resources_, peer,
+      [this, offer](const std::string& why, bool clean) { on_session_ended(offer, why, clean); });
   Session& started = *session;
   sessions_.emplace(offer, std::move(session));
-  const bool ok = started.start([&](fabric::Handler& handler) {
-    return fabric::iwarp::accept(loop_, std::move(*fd), options, handler);
-  });
-  if (!ok) on_session_ended(offer, "out of memory", false);
+  if (!started.start(make_endpoint)) on_session_ended(offer, "out of memory", false);
 }
 
 void Worker::on_session_ended(uint64_t offer, const std::string& why, bool clean) {

@@ -14,6 +14,7 @@
 #include "daemon/contract.h"
 #include "shm/log.h"
 #include "workers/counters.h"
+#include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/slab.h"
 #include "workers/session/session.h"
 #include "workers/uv_handles.h"
@@ -26,6 +27,8 @@ class Worker {
   Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemon::WorkerConfig& config);
   ~Worker();
 
+  /// Opens the RDMA connection manager; after the last change of credentials.
+  [[nodiscard]] shm::Result<> open_verbs();
   /// Tells the supervisor that connections may come.
   void announce_ready();
   /// Runs until told to end; the exit code.
@@ -36,6 +39,10 @@ class Worker {
   void on_message(daemon::Received received);
   void on_offer(const daemon::Message& message);
   void on_grant(daemon::Received received);
+  [[nodiscard]] static fabric::verbs::Request request_of(const daemon::Message& offer);
+  [[nodiscard]] bool take_request(const daemon::Message& offer);
+  void accept_request(const daemon::Message& offer);
+  void begin_session(uint64_t offer, const std::string& peer, const Transport::MakeEndpoint& make_endpoint);
   void on_session_ended(uint64_t offer, const std::string& why, bool clean);
   void report_end(const Session& session, const std::string& why, bool clean);
   void bury();
@@ -55,6 +62,7 @@ class Worker {
   Budget buffered_;
   Budget promised_;
   SessionResources resources_;
+  std::unique_ptr<fabric::verbs::Fabric> verbs_;           // outlives the sessions' endpoints
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;  // by offer
   std::vector<std::unique_ptr<Session>> dead_;             // destroyed by bury(), outside their callbacks
   Counters totals_;                                        // of sessions that have ended
