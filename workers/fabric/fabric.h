@@ -69,7 +69,12 @@ struct Close {
   std::string detail;
 };
 
-enum class PostError : uint8_t { queue_full, closed, too_many_sges };
+enum class PostError : uint8_t {
+  queue_full,
+  closed,
+  too_many_sges,   // or more bytes than one work request may move
+  not_registered,  // memory in no block of the arena, or the device can register no more
+};
 
 /// What was agreed when the connection was set up; valid from on_established().
 struct Attributes {
@@ -79,6 +84,9 @@ struct Attributes {
   uint32_t max_outbound_reads{};  // RDMA READs the peer lets us have outstanding (ORD); at least 1.
                                   // More may be posted: the endpoint queues them.
   bool crc{};                     // iwarp: CRC32C in use
+  // A SEND with invalidate of the peer's can revoke what we expose. Where it cannot, one would break the
+  // connection: the peer must not be asked for it (SMB Direct's channel 1 in place of 2).
+  bool can_be_invalidated{};
 };
 
 /// Bytes and units moved, for statistics; monotonic.

@@ -26,7 +26,7 @@ using fabric::Sge;
 class FakeEndpoint final : public fabric::Endpoint {
  public:
   explicit FakeEndpoint(fabric::Handler& handler, uint32_t max_work = 64, uint32_t max_sge = 4)
-      : handler_(handler), attributes_{max_work, 1024, max_sge, 4, false} {}
+      : handler_(handler), attributes_{max_work, 1024, max_sge, 4, false, true} {}
 
   static void join(FakeEndpoint& a, FakeEndpoint& b) {
     a.peer_ = &b;

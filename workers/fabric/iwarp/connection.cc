@@ -40,7 +40,8 @@ Connection::Connection(uv_loop_t& loop, shm::UniqueFd fd, const std::optional<so
                   .max_receive_work = options.max_receive_work,
                   .max_send_sge = kMaxPieces,
                   .max_outbound_reads = options.max_outbound_reads,
-                  .crc = options.want_crc},
+                  .crc = options.want_crc,
+                  .can_be_invalidated = true},
       description_(describe_socket(fd_.get(), !to, to ? &*to_ : nullptr)),
       reader_(to ? MpaFrameKind::reply : MpaFrameKind::request) {
   uv_timer_init(&loop, &timer_);

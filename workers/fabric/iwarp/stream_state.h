@@ -15,41 +15,12 @@
 #include "workers/fabric/iwarp/ddp.h"
 #include "workers/fabric/iwarp/stag_table.h"
 #include "workers/fabric/iwarp/terminate.h"
+#include "workers/memory/fixed_ring.h"
 
 namespace smbdirect::workers::fabric::iwarp {
 
-/// A first-in first-out queue of fixed capacity. Empty again, it starts over at its first slot, so that a
-/// quiet connection touches few pages.
 template <class T>
-class Ring {
- public:
-  explicit Ring(uint32_t capacity)
-      : capacity_(capacity), slots_(std::make_unique_for_overwrite<T[]>(capacity)) {}
-
-  [[nodiscard]] uint32_t size() const { return count_; }
-  [[nodiscard]] bool empty() const { return count_ == 0; }
-  [[nodiscard]] bool full() const { return count_ == capacity_; }
-  [[nodiscard]] T& operator[](uint32_t i) { return slots_[wrap(head_ + i)]; }
-  [[nodiscard]] const T& operator[](uint32_t i) const { return slots_[wrap(head_ + i)]; }
-  [[nodiscard]] T& front() { return slots_[head_]; }
-  /// Not when full.
-  T& push(const T& value) { return slots_[wrap(head_ + count_++)] = value; }
-  void pop() {
-    --count_;
-    head_ = count_ == 0 ? 0 : wrap(head_ + 1);
-  }
-  /// The slot push() will fill next, for arrays that run beside this one.
-  [[nodiscard]] uint32_t next_slot() const { return wrap(head_ + count_); }
-  [[nodiscard]] uint32_t slot_of(uint32_t i) const { return wrap(head_ + i); }
-
- private:
-  [[nodiscard]] uint32_t wrap(uint32_t i) const { return i >= capacity_ ? i - capacity_ : i; }
-
-  uint32_t capacity_;
-  uint32_t head_ = 0;
-  uint32_t count_ = 0;
-  std::unique_ptr<T[]> slots_;
-};
+using Ring = FixedRing<T>;
 
 struct PostedReceive {
   uint64_t id;

@@ -8,8 +8,12 @@
 //   accepting    start() -> on_resolved()                    -> accept(QP at RTS) -> on_established()
 //   connecting   start() -> on_resolved() -> connect(QP at INIT) -> on_accepted() -> establish(QP at RTS)
 //                                                                                 -> on_established()
-// iWARP: connect() is followed by on_accepted() too, and QP states above INIT are the kernel's business; the
-// attributes that qp_attributes() gives say what is left to do (possibly nothing).
+// iWARP is the same, except that the kernel moves the QP to RTS by itself, in accept() or before
+// on_accepted(): qp_attributes() of the states above INIT give mask 0, nothing to do. establish() is called
+// all the same, and on_established() is delivered after it.
+// Every link ends in one of on_failed(), on_disconnected(), on_device_removed(), or its destruction; after
+// the first two, on_device_removed() may still follow. On the accepting side the first messages may complete
+// before on_established().
 #pragma once
 
 #include <array>
@@ -71,14 +75,18 @@ class CmLink {
   virtual void start(Observer& observer) = 0;
   [[nodiscard]] virtual const DevicePort& device() const = 0;
 
-  /// What to set the QP to for this state; attr_mask 0: nothing.
+  /// What to set the QP to for this state; mask 0: nothing. Of INIT: from on_resolved(); of RTR and RTS: when
+  /// the QP is due there. The rights in qp_access_flags and the depths in max_rd_atomic and
+  /// max_dest_rd_atomic are what the peer wishes: the caller puts its own in their place.
   struct QpAttributes {
     ibv_qp_attr attributes{};
     int mask{};
   };
   [[nodiscard]] virtual shm::Result<QpAttributes> qp_attributes(ibv_qp_state state) = 0;
 
-  /// Both carry SMB Direct's iWARP private data where it applies (MS-SMBD 6.1).
+  /// Both carry SMB Direct's iWARP private data where it applies (MS-SMBD 6.1). On iWARP at least 1 is
+  /// said for both depths: set-up may need one, and a peer may take 0 for a refusal. That gives nobody a
+  /// right to any memory.
   [[nodiscard]] virtual shm::Result<> accept(uint32_t qp_num, const OurLimits& limits) = 0;
   [[nodiscard]] virtual shm::Result<> connect(uint32_t qp_num, const OurLimits& limits) = 0;
   /// After on_accepted(), with the QP ready to send.

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// Why a connection over RDMA did not come about, in words: what the connection manager's status means to the
+// person who gave the address. Pure.
+#pragma once
+
+#include <string>
+
+#include <rdma/rdma_cma.h>
+
+namespace smbdirect::workers::fabric::verbs {
+
+/// One line about a failure event. status: -errno, or of rejected the fabric's reason.
+[[nodiscard]] std::string failure_text(rdma_cm_event_type type, int status, const std::string& server);
+/// Of a call that was refused with this errno while the address was looked up.
+[[nodiscard]] std::string resolve_failure_text(int system_errno, const std::string& server);
+
+}  // namespace smbdirect::workers::fabric::verbs

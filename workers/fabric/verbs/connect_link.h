@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// The connecting side's link, through librdmacm, with an event channel of its own. Owned by its endpoint, on
+// the loop's thread. The library never sees the queue pair, which is made on the endpoint's device context:
+// so it leaves its states and the last step of the set-up to us. Destroying the link ends the connection;
+// when the process dies the kernel does.
+//
+// Each event is copied and acknowledged before anything is done about it: destroying an id waits for events
+// that are not.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <sys/socket.h>
+
+#include <uv.h>
+
+#include "shm/result.h"
+#include "workers/fabric/verbs/cm_link.h"
+#include "workers/fabric/verbs/rdma_api.h"
+#include "workers/uv_handles.h"
+
+namespace smbdirect::workers::fabric::verbs {
+
+class ConnectLink final : public CmLink {
+ public:
+  static constexpr int kResolveTimeoutMs = 5000;  // of the address, and of the route again
+
+  /// Nothing is sent before start(). from: any port when its port is 0.
+  [[nodiscard]] static shm::Result<std::unique_ptr<ConnectLink>> make(
+      RdmaApi& api, uv_loop_t& loop, const sockaddr_storage& to, const std::optional<sockaddr_storage>& from);
+  ~ConnectLink() override = default;
+
+  void start(Observer& observer) override;
+  [[nodiscard]] const DevicePort& device() const override { return device_; }
+  [[nodiscard]] shm::Result<QpAttributes> qp_attributes(ibv_qp_state state) override;
+  [[nodiscard]] shm::Result<> accept(uint32_t qp_num, const OurLimits& limits) override;
+  [[nodiscard]] shm::Result<> connect(uint32_t qp_num, const OurLimits& limits) override;
+  [[nodiscard]] shm::Result<> establish() override;
+  [[nodiscard]] shm::Result<> disconnect() override;
+  [[nodiscard]] std::string description() const override { return description_; }
+
+ private:
+  struct DestroyChannel {
+    RdmaApi* api;
+    void operator()(rdma_event_channel* channel) const { api->destroy_event_channel(channel); }
+  };
+  struct DestroyId {
+    RdmaApi* api;
+    void operator()(rdma_cm_id* id) const { (void)api->destroy_id(id); }
+  };
+  using Channel = std::unique_ptr<rdma_event_channel, DestroyChannel>;
+  using Id = std::unique_ptr<rdma_cm_id, DestroyId>;
+
+  enum class State : uint8_t {
+    idle,
+    resolving_address,
+    resolving_route,
+    resolved,
+    connecting,
+    accepted,      // the server has; establish() is awaited
+    establishing,  // establish() was called; on_established() is due
+    established,
+    over,
+  };
+  /// What of an event outlives its acknowledgement.
+  struct Event {
+    rdma_cm_event_type type{};
+    int status{};
+    PeerLimits limits;
+  };
+
+  ConnectLink(RdmaApi& api, uv_loop_t& loop, Channel channel, const sockaddr_storage& to,
+              const std::optional<sockaddr_storage>& from);
+  void step();
+  void read_events();
+  void on_event(const Event& event);
+  void on_address();
+  void fail(std::string detail);
+  void ended(std::string how);
+  [[nodiscard]] shm::Error failed(const char* call) const;
+
+  RdmaApi& api_;
+  sockaddr_storage to_;
+  std::optional<sockaddr_storage> from_;
+  // In this order: the id goes before its channel, the poll before the channel's descriptor.
+  Channel channel_;
+  Id id_;
+  Poll poll_;
+  Deferred step_;
+  Observer* observer_ = nullptr;
+  State state_ = State::idle;
+  DevicePort device_;
+  bool iwarp_ = false;
+  std::string description_;
+};
+
+}  // namespace smbdirect::workers::fabric::verbs

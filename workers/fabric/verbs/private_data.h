@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// The eight bytes of private data with which SMB Direct over iWARP names its limits on RDMA READs, for
+// devices whose own set-up (MPA revision 1) does not (MS-SMBD 6.1): IRD, how many READs the sender of the
+// bytes serves at once, and ORD, how many it wants under way; each 32 bits, big-endian. They are a client's
+// to say, and absent on InfiniBand and RoCE. Pure.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "workers/fabric/verbs/cm_link.h"
+
+namespace smbdirect::workers::fabric::verbs {
+
+struct IrdOrd {
+  uint32_t ird{};
+  uint32_t ord{};
+  bool operator==(const IrdOrd&) const = default;
+};
+
+/// What a client's private data says; nothing unless the device is an iWARP one and it is eight bytes: what
+/// is absent, longer or shorter is no reason to refuse anybody. Older cifs.ko wrote the numbers in its own
+/// byte order; little-endian ones are recognised, for no IRD is as large as they look.
+[[nodiscard]] std::optional<IrdOrd> parse_ird_ord(std::span<const std::byte> private_data, bool iwarp);
+[[nodiscard]] std::array<std::byte, 8> ird_ord_bytes(const IrdOrd& values);
+
+/// A client that serves or makes no READs at all cannot be served (MS-SMBD 6.1).
+[[nodiscard]] bool acceptable(const IrdOrd& client);
+/// The limits the connection manager named, tightened by what the client said; what the client said where it
+/// named none.
+[[nodiscard]] PeerLimits tightened(PeerLimits limits, const IrdOrd& client);
+/// The server's answer, in MS-SMBD's words: IRD the lesser of its own ORD and the client's IRD, and ORD the
+/// other way round.
+[[nodiscard]] IrdOrd answer_to(const IrdOrd& client, const OurLimits& ours);
+
+/// On iWARP neither side says 0: set-up may need one READ, and 0 may be taken for a refusal. Nobody gets a
+/// right to any memory by it.
+[[nodiscard]] OurLimits at_least_one(OurLimits limits);
+
+}  // namespace smbdirect::workers::fabric::verbs

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+#include "workers/fabric/verbs/receive_queue.h"
+
+#include <cerrno>
+
+namespace smbdirect::workers::fabric::verbs {
+
+bool ReceiveQueue::set_limit(uint32_t limit) {
+  limit_ = std::min(limit, receives_.capacity());
+  return receives_.size() <= limit_;
+}
+
+std::expected<void, PostError> ReceiveQueue::add(uint64_t id, const Sge& into, MrTable* domain) {
+  if (receives_.size() >= limit_) return std::unexpected(PostError::queue_full);
+  Receive receive{.id = id,
+                  .memory = {.addr = reinterpret_cast<uint64_t>(into.addr), .length = into.length, .lkey = 0},
+                  .block = into.key,
+                  .known = into.length == 0};
+  if (domain != nullptr && !receive.known) {
+    const auto key = domain->local_key(into.key);
+    if (!key) return std::unexpected(PostError::not_registered);
+    receive.memory.lkey = *key;
+    receive.known = true;
+  }
+  receives_.push(receive);
+  return {};
+}
+
+int ReceiveQueue::post(const Device::Seat& seat, ibv_qp& qp, MrTable& domain) {
+  Device& device = seat.device();
+  auto& chain = device.scratch().receive;
+  while (has_unposted()) {
+    unsigned count = 0;
+    for (; count < WorkScratch::kChain && posted_ + count < receives_.size(); ++count) {
+      Receive& receive = receives_[posted_ + count];
+      if (!receive.known) {
+        const auto key = domain.local_key(receive.block);
+        if (!key) {
+          receives_.drop_newest(receives_.size() - posted_);
+          return ENOMEM;
+        }
+        receive.memory.lkey = *key;
+        receive.known = true;
+      }
+      chain[count] = {.wr_id = seat.work_id(WorkKind::receive, next_sequence_ + count).pack(),
+                      .next = nullptr,
+                      .sg_list = &receive.memory,
+                      .num_sge = receive.memory.length == 0 ? 0 : 1};
+      if (count > 0) chain[count - 1].next = &chain[count];
+    }
+    ibv_recv_wr* bad = nullptr;
+    const int error = device.api().post_recv(&qp, chain.data(), &bad);
+    const auto taken = error == 0 ? count : bad == nullptr ? 0U : static_cast<unsigned>(bad - chain.data());
+    ++device.stats().doorbells;
+    device.stats().work_requests += taken;
+    posted_ += taken;
+    next_sequence_ += taken;
+    if (error != 0) {
+      receives_.drop_newest(receives_.size() - posted_);
+      return error;
+    }
+  }
+  return 0;
+}
+
+std::expected<uint64_t, const char*> ReceiveQueue::complete(uint32_t sequence) {
+  const uint32_t oldest = (next_sequence_ - posted_) & WorkId::kSequenceMask;
+  if (posted_ == 0 || sequence != oldest) return std::unexpected("a receive completed out of turn");
+  const uint64_t id = receives_.front().id;
+  receives_.pop();
+  --posted_;
+  return id;
+}
+
+}  // namespace smbdirect::workers::fabric::verbs
