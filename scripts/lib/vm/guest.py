@@ -138,7 +138,10 @@ def job_text(command, directory, environment):
     """The shell script that the guest runs in place of the command."""
     lines = ['#!/bin/bash', f'cd {shlex.quote(str(directory))} || exit 126']
     lines += [f'export {name}={shlex.quote(value)}' for name, value in environment.items()]
-    lines += ['exec ' + (shlex.join(command) if command else 'bash -i')]
+    if not command:  # without the user's own start-up files, which may take long in here
+        size = os.get_terminal_size()
+        lines += [f'stty rows {size.lines} cols {size.columns}', r"export PS1='guest:\w\$ '"]
+    lines += ['exec ' + (shlex.join(command) if command else 'bash --norc -i')]
     return '\n'.join(lines) + '\n'
 
 

@@ -10,6 +10,11 @@ run=/run/vm
 
 if [ -e $run/terminal ]; then
   modprobe virtio_console
+  waited=0
+  until (: </dev/hvc0) 2>/dev/null || [ $waited -ge 50 ]; do
+    $busybox sleep 0.1
+    waited=$((waited + 1))
+  done
   $busybox setsid -c $run/job </dev/hvc0 >/dev/hvc0 2>&1
   echo $? >$run/status
   $busybox poweroff -f
