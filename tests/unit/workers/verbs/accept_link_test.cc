@@ -352,7 +352,7 @@ TEST_CASE("accept file: more events than one turn takes are all delivered") {
   Rig rig;
   rig.establish();
   for (int i = 0; i < 200; ++i) {
-    rig.kernel.deliver(CmEventType::addr_change, kId, rig.kernel.accepted.uid);
+    rig.kernel.deliver(CmEventType::timewait_exit, kId, rig.kernel.accepted.uid);
   }
   rig.kernel.deliver(CmEventType::disconnected, kId, rig.kernel.accepted.uid);
   rig.loop.turn();
