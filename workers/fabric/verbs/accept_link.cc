@@ -73,7 +73,7 @@ shm::Result<CmLink::QpAttributes> AcceptLink::qp_attributes(ibv_qp_state state) 
   ib_uverbs_qp_attr kernel{};
   const auto got = file_.cm().qp_attributes(id_, state, kernel);
   if (!got) return std::unexpected(got.error());
-  return from_kernel(kernel);
+  return from_kernel(kernel, state);
 }
 
 shm::Result<> AcceptLink::accept(uint32_t qp_num, const OurLimits& limits) {

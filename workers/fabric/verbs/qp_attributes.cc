@@ -4,7 +4,7 @@
 #include <rdma/ib_user_verbs.h>
 
 // Exported by libibverbs (IBVERBS_1.0) for librdmacm; its header, infiniband/marshall.h, is not packaged
-// everywhere. Leaves padding and what the kernel does not know alone.
+// everywhere.
 extern "C" void ibv_copy_qp_attr_from_kern(ibv_qp_attr* to, const ib_uverbs_qp_attr* from);
 
 namespace smbdirect::workers::fabric::verbs {
@@ -17,9 +17,10 @@ constexpr uint32_t kKernelOnly = 0x1e00000;
 
 }  // namespace
 
-CmLink::QpAttributes from_kernel(const ib_uverbs_qp_attr& kernel) {
+CmLink::QpAttributes from_kernel(const ib_uverbs_qp_attr& kernel, ibv_qp_state state) {
   CmLink::QpAttributes out;
   ibv_copy_qp_attr_from_kern(&out.attributes, &kernel);
+  out.attributes.qp_state = state;  // the one field it leaves to its caller
   out.mask = static_cast<int>(kernel.qp_attr_mask & ~kKernelOnly);
   return out;
 }

@@ -8,7 +8,8 @@ struct ib_uverbs_qp_attr;  // rdma/ib_user_verbs.h
 
 namespace smbdirect::workers::fabric::verbs {
 
-[[nodiscard]] CmLink::QpAttributes from_kernel(const ib_uverbs_qp_attr& kernel);
+/// kernel: what it said for `state`.
+[[nodiscard]] CmLink::QpAttributes from_kernel(const ib_uverbs_qp_attr& kernel, ibv_qp_state state);
 
 /// Attributes of INIT tell the fabrics apart: InfiniBand and RoCE set the port there, iWARP has none to set.
 [[nodiscard]] inline bool is_iwarp(const CmLink::QpAttributes& initial) {

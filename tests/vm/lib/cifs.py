@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""The kernel's SMB client: mounts of it, and what it tells of itself in /proc/fs/cifs."""
+
+import pathlib
+import re
+import subprocess
+
+from lib.network import modprobe, run
+
+PROC = pathlib.Path("/proc/fs/cifs")
+
+def load():
+    """cifs.ko; the ciphers it wants are loaded as it asks for them."""
+    modprobe("cifs")
+
+
+class Mount:
+    """Mount(directory, "192.0.2.1", rdma=True, ...).mount() ... .unmount(), or `with Mount(...) as m`.
+
+    options     further mount options, as for mount -o: {"cache": "none", "nosharesock": True}
+    """
+
+    def __init__(self, directory, address, share="share", rdma=False, port=None, vers="3.1.1", user="root",
+                 password="Passw0rd!", options=None):  # fmt: skip
+        self.directory = pathlib.Path(directory)
+        self.source = f"//{address}/{share}" if ":" not in address else f"//[{address}]/{share}"
+        self.options = {"vers": vers, "username": user, "password": password, **(options or {})}
+        if rdma:
+            self.options["rdma"] = True
+        if port:
+            self.options["port"] = port
+        self.mounted = False
+
+    @property
+    def path(self):
+        return self.directory
+
+    def mount(self, timeout=60, check=True):
+        self.directory.mkdir(parents=True, exist_ok=True)
+        text = ",".join(k if v is True else f"{k}={v}" for k, v in self.options.items() if v is not False)
+        try:
+            done = run("mount", "-t", "cifs", self.source, self.directory, "-o", text, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"mount of {self.source} with {text} hangs: {debug_data()}") from None
+        self.mounted = done.returncode == 0
+        assert self.mounted or not check, f"mount of {self.source} with {text}: {done.stdout}{done.stderr}"
+        return self if check else done
+
+    def unmount(self, timeout=60):
+        if not self.mounted:
+            return
+        self.mounted = False
+        try:
+            run("umount", self.directory, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"umount of {self.source} hangs: {debug_data()}") from None
+
+    def remount(self):
+        """Away and back: nothing of the client's cache is left."""
+        self.unmount()
+        return self.mount()
+
+    def __enter__(self):
+        return self.mount()
+
+    def __exit__(self, *_):
+        self.unmount()
+
+
+def debug_data():
+    try:
+        return (PROC / "DebugData").read_text()
+    except OSError as e:
+        return f"({e})"
+
+
+def debug_values(text=None):
+    """Every "name: number" of DebugData (hexadecimal and decimal), the first of each name."""
+    out = {}
+    for name, value in re.findall(r"([A-Za-z_][\w ]*?): (0x[0-9a-fA-F]+|\d+)", text or debug_data()):
+        out.setdefault(name.strip(), int(value, 0))
+    return out
+
+
+def clear_stats():
+    (PROC / "Stats").write_text("1")
+
+
+def stats():
+    """Operation -> (total, failed) as the client counts them since clear_stats(), over all shares."""
+    out = {}
+    for name, total, failed in re.findall(r"(\w+): (\d+) total (\d+) failed", (PROC / "Stats").read_text()):
+        before = out.get(name, (0, 0))
+        out[name] = (before[0] + int(total), before[1] + int(failed))
+    return out

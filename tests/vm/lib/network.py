@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""The guest's network: a veth pair with RDMA devices on one end. Client and server share it."""
+
+import contextlib
+import json
+import pathlib
+import re
+import subprocess
+
+from lib.process import wait_until
+
+DRIVERS = {"rxe": "rdma_rxe", "siw": "siw"}
+
+
+def run(*argv, timeout=30, check=True, **kw):
+    """A program's CompletedProcess; with check, a failure is an AssertionError with what it said."""
+    argv = [str(a) for a in argv]
+    kw.setdefault("stdin", subprocess.DEVNULL)
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout, **kw)
+    assert not check or done.returncode == 0, f"{' '.join(argv)} ended {done.returncode}: {done.stdout}{done.stderr}"
+    return done
+
+
+def modprobe(*names):
+    run("modprobe", "-a", *names)
+
+
+class Network:
+    """The pair v0 (with `addresses`, as "ADDR/PREFIX") and v1, both up and carrying. A context manager."""
+
+    def __init__(self, addresses=("192.0.2.1/24",), mtu=None):
+        self.addresses, self.mtu = list(addresses), mtu
+
+    @property
+    def address(self):
+        """The first address."""
+        return self.addresses[0].split("/")[0]
+
+    def __enter__(self):
+        run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+        for name in ("v1", "v0"):
+            if self.mtu:
+                run("ip", "link", "set", name, "mtu", self.mtu)
+            run("ip", "link", "set", name, "up")
+        for address in self.addresses:
+            nodad = ["nodad"] if ":" in address else []
+            run("ip", "address", "add", address, "dev", "v0", *nodad)
+        wait_until(lambda: pathlib.Path("/sys/class/net/v0/operstate").read_text() == "up\n", 10, "v0 is up")
+        return self
+
+    def __exit__(self, *_):
+        run("ip", "link", "delete", "v0")
+
+
+def link(name):
+    """What `rdma link` says of the device, or nothing."""
+    found = json.loads(run("rdma", "-j", "link", "show").stdout or "[]")
+    return next((entry for entry in found if entry["ifname"] == name), None)
+
+
+@contextlib.contextmanager
+def rdma_device(kind, netdev="v0", name=None):
+    """An RDMA device of `kind` ("rxe" or "siw") on netdev; gives its name. Removal waits for every process that has
+    the device open, hence for a bounded time only."""
+    name = name or f"{kind}0"
+    modprobe(DRIVERS[kind], "rdma_ucm", "ib_uverbs")
+    run("rdma", "link", "add", name, "type", kind, "netdev", netdev)
+    try:
+        wait_until(lambda: (link(name) or {}).get("state") == "ACTIVE", 10, lambda: f"{name} active: {link(name)}")
+        yield name
+    finally:
+        try:
+            run("rdma", "link", "delete", name, timeout=20)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"rdma link delete {name} hangs: who has it open? {resources('qp')}") from None
+
+
+def resources(kind="qp"):
+    """The entries of `rdma resource show KIND` ("qp", "mr", "pd", "cq"): dicts with pid or kern owner."""
+    return json.loads(run("rdma", "-j", "-d", "resource", "show", kind).stdout or "[]")
+
+
+def queue_pairs(pid=None, state=None):
+    """Queue pairs other than the drivers' own (GSI, SMI), of one process or in one state."""
+    found = [qp for qp in resources("qp") if qp.get("type") not in ("GSI", "SMI")]
+    found = [qp for qp in found if pid is None or qp.get("pid") == pid]
+    return [qp for qp in found if state is None or qp.get("state") == state]
+
+
+def hardware_counters(device):
+    """Name -> value of the device's counters, where its driver has some."""
+    folder = pathlib.Path(f"/sys/class/infiniband/{device}/ports/1/hw_counters")
+    out = {}
+    for path in folder.glob("*") if folder.is_dir() else ():
+        text = path.read_text().strip()
+        if re.fullmatch(r"\d+", text):
+            out[path.name] = int(text)
+    return out
