@@ -77,6 +77,15 @@ uint16_t port_of(const sockaddr_storage& address) {
   return 0;
 }
 
+void set_port(sockaddr_storage& address, uint16_t port) {
+  const uint16_t wire = htons(port);
+  if (address.ss_family == AF_INET) {
+    std::memcpy(reinterpret_cast<char*>(&address) + offsetof(sockaddr_in, sin_port), &wire, sizeof wire);
+  } else if (address.ss_family == AF_INET6) {
+    std::memcpy(reinterpret_cast<char*>(&address) + offsetof(sockaddr_in6, sin6_port), &wire, sizeof wire);
+  }
+}
+
 socklen_t length_of(const sockaddr_storage& address) {
   return address.ss_family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
 }

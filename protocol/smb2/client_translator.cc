@@ -77,7 +77,8 @@ std::expected<size_t, Violation> ClientTranslator::channel_request(std::span<con
   (*added)->length = request.length;
 
   std::ranges::copy(prefix.first(read_at::kBuffer), out.begin());
-  const uint32_t channel = dialect_ >= kDialect302 ? kChannelRdmaV1Invalidate : kChannelRdmaV1;
+  const bool invalidate = options_.remote_invalidate && dialect_ >= kDialect302;
+  const uint32_t channel = invalidate ? kChannelRdmaV1Invalidate : kChannelRdmaV1;
   const auto info_length = static_cast<uint16_t>(info);
   if (request.kind == Request::Kind::channel_read) {
     (*added)->command = Command::read;

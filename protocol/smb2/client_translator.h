@@ -15,6 +15,7 @@ class ClientTranslator {
     uint32_t threshold = 4096;       // READ/WRITE of at least this many bytes become channel I/O
     uint32_t max_read_write_size{};  // agreed with the server (MS-SMBD MaxReadWriteSize); larger stays inline
     uint32_t max_descriptors = 256;  // per request
+    bool remote_invalidate = true;   // the server's SENDs can revoke our memory (channel 2 from 3.0.2 on)
   };
   explicit ClientTranslator(const Options& options);
 
@@ -58,6 +59,7 @@ class ClientTranslator {
                                                             uint64_t total);
 
   void set_max_read_write_size(uint32_t size) { options_.max_read_write_size = size; }
+  void set_remote_invalidate(bool can) { options_.remote_invalidate = can; }
   [[nodiscard]] uint16_t dialect() const { return dialect_; }
   /// Channel requests without a final response yet.
   [[nodiscard]] size_t in_flight() const { return table_.size(); }

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "shm/socket_address.h"
 #include "workers/connect/address.h"
 
 namespace smbdirect::workers::connect {
@@ -46,6 +47,13 @@ shm::Result<> store_address(std::optional<sockaddr_storage>& target, const char*
   const auto parsed = parse_address(value, defaults);
   if (!parsed) return std::unexpected(parsed.error());
   target = *parsed;
+  return {};
+}
+
+shm::Result<> set_fabric(Options& o, const char* value) {
+  const auto kind = fabric_from_name(value);
+  if (!kind) return shm::fail("\"" + std::string(value) + "\" is neither iwarp nor verbs");
+  o.fabric = *kind;
   return {};
 }
 
@@ -97,11 +105,13 @@ constexpr OptionRow kTable[] = {
      "TCP address for SMB clients to connect to; loopback unless ADDR\nis given, any free port for port 0",
      [](Options& o, const char* v) { return store_address(o.listen, v, {.host = "127.0.0.1", .lone_number_is_port = true}); }},
     {"to", 0, Argument::required, "ADDR[:PORT]",
-     "the SMB Direct server (port 5445 unless given)",
-     [](Options& o, const char* v) { return store_address(o.to, v, {.port = "5445"}); }},
+     "the SMB Direct server (port 5445 on iwarp and 445 on verbs\nunless given)",
+     [](Options& o, const char* v) { return store_address(o.to, v, {.port = "0"}); }},
     {"source", 0, Argument::required, "ADDR[:PORT]",
      "local address of the connections to the server",
      [](Options& o, const char* v) { return store_address(o.source, v, {.port = "0"}); }},
+    {"fabric", 0, Argument::required, "iwarp|verbs",
+     "how to reach the server: iWARP in userspace over TCP, or an RDMA\ndevice of this machine (iwarp)", set_fabric},
     {"rdma-io", 0, Argument::none, nullptr,
      "move the data of unsigned, unencrypted READ and WRITE by RDMA",
      set_to<&Options::rdma_io, true>},
@@ -163,6 +173,11 @@ std::string written(const OptionRow& row) {
   return out;
 }
 
+/// Once all is known that a default depends on.
+void settle(Options& o) {
+  if (o.to && shm::port_of(*o.to) == 0) shm::set_port(*o.to, fabric_row(o.fabric).port);
+}
+
 shm::Result<> check(const Options& o) {
   if (o.mode == Options::Mode::help || o.mode == Options::Mode::version) return {};
   if (!o.to) return shm::fail("--to ADDR:PORT, the SMB Direct server, is missing" + std::string(kSeeHelp));
@@ -176,6 +191,14 @@ shm::Result<> check(const Options& o) {
 }
 
 }  // namespace
+
+Target Options::target() const {
+  Target target{.fabric = fabric, .to = *to, .source = source, .iwarp = iwarp};
+  // A receive more than is granted, and room for the messages and READ requests that the credits allow.
+  target.verbs.max_receive_work =
+      std::max<uint32_t>(target.verbs.max_receive_work, limits.receive_credit_max + 1u);
+  return target;
+}
 
 std::span<const OptionRow> option_table() { return kTable; }
 
@@ -215,6 +238,7 @@ shm::Result<Options> parse_options(int argc, char** argv) {
     if (options.mode == Options::Mode::help || options.mode == Options::Mode::version) return options;
   }
   if (optind < argc) return shm::fail(std::string(argv[optind]) + ": not expected here" + kSeeHelp);
+  settle(options);
   if (const auto sound = check(options); !sound) return std::unexpected(sound.error());
   return options;
 }

@@ -12,7 +12,7 @@
 #include "protocol/smbdirect/engine.h"
 #include "shm/log.h"
 #include "shm/result.h"
-#include "workers/fabric/iwarp/iwarp.h"
+#include "workers/connect/dialer.h"
 
 namespace smbdirect::workers::connect {
 
@@ -24,6 +24,7 @@ struct Options {
   std::optional<sockaddr_storage> listen;
   std::optional<sockaddr_storage> to;
   std::optional<sockaddr_storage> source;
+  FabricKind fabric = FabricKind::iwarp;
   bool rdma_io = false;
   uint32_t threshold = 4096;  // bytes; see ClientTranslator::Options
   fabric::iwarp::Options iwarp;
@@ -33,6 +34,9 @@ struct Options {
   bool progress = false;
   bool exit_when_idle = false;
   shm::log::Level log_level = shm::log::Level::notice;
+
+  /// Where and how to connect; `to` is given.
+  [[nodiscard]] Target target() const;
 };
 
 /// One option as the table has it.

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "shm/socket_address.h"
+#include "workers/connect/dialer.h"
 #include "workers/connect/pools.h"
 #include "workers/connect/stats.h"
 #include "workers/transport/transport.h"
@@ -32,6 +33,7 @@ class Prober final : private Transport::Owner {
       : loop_(loop),
         options_(options),
         pools_(options.limits.max_receive_size),
+        dialer_(loop, pools_.arena, options.target()),
         budget_(UINT64_MAX),
         transport_(std::make_unique<Transport>(loop,
                                                Transport::Config{.role = smbd::Role::active,
@@ -43,12 +45,8 @@ class Prober final : private Transport::Owner {
 
   shm::Result<std::string> run() {
     began_ = uv_hrtime();
-    const bool started = transport_->start([&](fabric::Handler& handler) {
-      auto endpoint = fabric::iwarp::connect(loop_, *options_.to, options_.source, options_.iwarp, handler);
-      if (endpoint) return std::move(*endpoint);
-      failure_ = endpoint.error().text();
-      return std::unique_ptr<fabric::Endpoint>();
-    });
+    const auto started = dialer_.start(*transport_);
+    if (!started) failure_ = started.error().text();
     while (started && !closed_) uv_run(&loop_, UV_RUN_ONCE);
     if (!agreed_.empty()) return agreed_;
     return shm::fail("no SMB Direct with " + shm::address_text(*options_.to) + ": " + failure_ + "\n" +
@@ -61,9 +59,11 @@ class Prober final : private Transport::Owner {
     const auto credits = transport_->engine().credits();
     const auto& fabric = transport_->endpoint()->attributes();
     agreed_ = "SMB Direct with " + shm::address_text(*options_.to) + " works.\n" +
+              row("fabric", fabric_row(options_.fabric).meaning) +
               row("connection", std::string(transport_->endpoint()->description())) +
               row("set up within", milliseconds(uv_hrtime() - began_)) +
-              row("CRC32C", fabric.crc ? "on" : "off") +
+              (options_.fabric == FabricKind::iwarp ? row("CRC32C", fabric.crc ? "on" : "off") : "") +
+              row("our memory is revoked by", fabric.can_be_invalidated ? "the server" : "us") +
               row("RDMA READs under way, most", std::to_string(fabric.max_outbound_reads)) +
               row("largest message sent", std::to_string(agreed.max_send_size) + " bytes") +
               row("largest message received", std::to_string(agreed.max_receive_size) + " bytes") +
@@ -83,16 +83,23 @@ class Prober final : private Transport::Owner {
   }
 
   [[nodiscard]] std::string advice() const {
+    const std::string listener = std::string(fabric_row(options_.fabric).name) + " listener";
     if (failure_.find("refused") != std::string::npos) {
-      return "Is smbdirectd running there, with an iwarp listener on this address and port?";
+      return "Is smbdirectd running there, and does it have the " + listener + " for this address and port?";
     }
-    return "Check that the address is right, that smbdirectd has an iwarp listener there, that a firewall "
-           "lets the port through, and what smbdirectd's log says.";
+    if (failure_.find("RDMA device") != std::string::npos) {
+      return "Is there one on the way to this address? Without one --fabric iwarp works, if the server has "
+             "an "
+             "iwarp listener.";
+    }
+    return "Check that the address is right, that smbdirectd has the " + listener +
+           " there, that a firewall lets the port through, and what smbdirectd's log says.";
   }
 
   uv_loop_t& loop_;
   const Options& options_;
   Pools pools_;
+  Dialer dialer_;
   Budget budget_;
   uint64_t began_ = 0;
   bool closed_ = false;

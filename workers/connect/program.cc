@@ -16,9 +16,6 @@ constexpr uint64_t kStopMs = 3000;  // for sessions to end kindly
 
 SessionConfig session_config(const Options& options) {
   SessionConfig config;
-  config.to = *options.to;
-  config.source = options.source;
-  config.iwarp = options.iwarp;
   config.limits = options.limits;
   config.rdma_io = options.rdma_io;
   config.threshold = options.threshold;
@@ -33,6 +30,7 @@ Program::Program(uv_loop_t& loop, const Options& options, std::function<void()> 
       session_config_(session_config(options)),
       stopped_(std::move(stopped)),
       pools_(options.limits.max_receive_size),
+      dialer_(loop, pools_.arena, options.target()),
       reap_(loop, [this] { reap(); }),
       progress_(loop, [this] { progress(); }),
       hurry_(loop, [this] {
@@ -59,8 +57,9 @@ void Program::accepted(shm::UniqueFd client, std::string name) {
     return;
   }
   served_ = true;
-  sessions_.push_back(std::make_unique<ConnectSession>(loop_, pools_, session_config_, std::move(client),
-                                                       std::move(name), [this] { reap_.trigger(); }));
+  sessions_.push_back(std::make_unique<ConnectSession>(loop_, pools_, dialer_, session_config_,
+                                                       std::move(client), std::move(name),
+                                                       [this] { reap_.trigger(); }));
   sessions_.back()->start();
 }
 

@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "shm/result.h"
+#include "workers/connect/dialer.h"
 #include "workers/connect/listener.h"
 #include "workers/connect/options.h"
 #include "workers/connect/session.h"
@@ -42,6 +43,7 @@ class Program {
   SessionConfig session_config_;
   std::function<void()> stopped_;
   Pools pools_;
+  Dialer dialer_;  // goes after the sessions and before the memory it has registered
   Deferred reap_;
   Timer progress_;
   Timer hurry_;

@@ -26,10 +26,11 @@ void set_option(int fd, int level, int option, int value) {
 
 }  // namespace
 
-ConnectSession::ConnectSession(uv_loop_t& loop, Pools& pools, const SessionConfig& config,
+ConnectSession::ConnectSession(uv_loop_t& loop, Pools& pools, Dialer& dialer, const SessionConfig& config,
                                shm::UniqueFd client, std::string name, std::function<void()> done)
     : loop_(loop),
       pools_(pools),
+      dialer_(dialer),
       config_(config),
       client_(std::move(client)),
       name_(std::move(name)),
@@ -66,17 +67,11 @@ ConnectSession::~ConnectSession() {
 }
 
 void ConnectSession::start() {
-  std::string reason;
-  const bool started = transport_->start([&](fabric::Handler& handler) -> std::unique_ptr<fabric::Endpoint> {
-    auto endpoint = fabric::iwarp::connect(loop_, config_.to, config_.source, config_.iwarp, handler);
-    if (endpoint) return std::move(*endpoint);
-    reason = endpoint.error().text();
-    return nullptr;
-  });
+  const auto started = dialer_.start(*transport_);
   if (started) return;
   transport_closed_ = true;
   log::write(log::Level::error, "%s: cannot connect to %s: %s", name_.c_str(),
-             shm::address_text(config_.to).c_str(), reason.c_str());
+             shm::address_text(dialer_.target().to).c_str(), started.error().text().c_str());
   reset_client_ = true;
   turn_.trigger();
 }
@@ -109,6 +104,7 @@ void ConnectSession::fail(std::string why) {
 void ConnectSession::on_negotiated() {
   const auto& agreed = transport_->engine().agreed();
   translator_.set_max_read_write_size(std::min(agreed.max_read_write_size, requests_.most_channel_bytes()));
+  translator_.set_remote_invalidate(transport_->endpoint()->attributes().can_be_invalidated);
   if (phase_ == Phase::connecting) phase_ = Phase::open;
   log::write(log::Level::info, "%s: connected, %s", name_.c_str(),
              std::string(transport_->endpoint()->description()).c_str());
@@ -156,12 +152,12 @@ void ConnectSession::on_closed(const std::string& why, bool clean) {
   if (phase_ == Phase::connecting) {
     if (!reset_client_) {
       log::write(log::Level::error, "%s: no SMB Direct connection to %s: %s", name_.c_str(),
-                 shm::address_text(config_.to).c_str(), why.c_str());
+                 shm::address_text(dialer_.target().to).c_str(), why.c_str());
     }
     reset_client_ = true;
   } else if (!clean && !reset_client_ && !disconnecting_) {
     log::write(log::Level::warning, "%s: the connection to %s was lost: %s", name_.c_str(),
-               shm::address_text(config_.to).c_str(), why.c_str());
+               shm::address_text(dialer_.target().to).c_str(), why.c_str());
     log_events();
   } else {
     log::write(log::Level::info, "%s: closed: %s", name_.c_str(), why.c_str());

@@ -11,27 +11,22 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
-#include <sys/socket.h>
 
 #include <uv.h>
 
 #include "shm/unique_fd.h"
 #include "workers/connect/channel_memory.h"
+#include "workers/connect/dialer.h"
 #include "workers/connect/pools.h"
 #include "workers/connect/request_path.h"
 #include "workers/connect/response_path.h"
-#include "workers/fabric/iwarp/iwarp.h"
 #include "workers/transport/transport.h"
 
 namespace smbdirect::workers::connect {
 
 /// What every session of a program is given.
 struct SessionConfig {
-  sockaddr_storage to{};
-  std::optional<sockaddr_storage> source;
-  fabric::iwarp::Options iwarp;
   smbd::Limits limits;
   bool rdma_io = false;
   uint32_t threshold = 4096;
@@ -43,8 +38,8 @@ class ConnectSession final : private Transport::Owner {
  public:
   /// client: a connected, non-blocking TCP socket, named for messages. done: called once, from the loop;
   /// must not destroy the session from inside.
-  ConnectSession(uv_loop_t& loop, Pools& pools, const SessionConfig& config, shm::UniqueFd client,
-                 std::string name, std::function<void()> done);
+  ConnectSession(uv_loop_t& loop, Pools& pools, Dialer& dialer, const SessionConfig& config,
+                 shm::UniqueFd client, std::string name, std::function<void()> done);
   ConnectSession(const ConnectSession&) = delete;
   ConnectSession& operator=(const ConnectSession&) = delete;
   ~ConnectSession();
@@ -93,6 +88,7 @@ class ConnectSession final : private Transport::Owner {
 
   uv_loop_t& loop_;
   Pools& pools_;
+  Dialer& dialer_;
   SessionConfig config_;
   shm::UniqueFd client_;
   std::string name_;  // "127.0.0.1:50000", the client

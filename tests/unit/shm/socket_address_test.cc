@@ -26,6 +26,15 @@ TEST_CASE("addresses go to text and back") {
   CHECK(shm::length_of(*shm::address_from_text("127.0.0.1", 1)) == sizeof(sockaddr_in));
 }
 
+TEST_CASE("a port can be put into an address") {
+  for (const char* text : {"127.0.0.1", "2001:db8::1"}) {
+    auto address = *shm::address_from_text(text, 1);
+    shm::set_port(address, 5445);
+    CHECK(shm::port_of(address) == 5445);
+    CHECK(shm::host_text(shm::host_of(address)) == text);
+  }
+}
+
 TEST_CASE("what is no numeric address is none") {
   for (const std::string text : {"", "localhost", "127.0.0", "1.2.3.4.5", "256.0.0.1", "::g", "127.0.0.1 ",
                                  "[::1]", "1.2.3.4/8", "fe80::1%lo"}) {

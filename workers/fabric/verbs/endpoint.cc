@@ -72,8 +72,8 @@ uint32_t VerbsEndpoint::send_room() const { return phase_ == Phase::established 
 void VerbsEndpoint::post_queued() {
   if (qp_ == nullptr || phase_ < Phase::connecting || phase_ > Phase::finishing) return;
   // Receives first: a SEND may grant them.
-  if (const int error = receives_.post(*seat_, *qp_, *domain_); error != 0) {
-    lost(CloseCause::protocol_error, shm::Error{"ibv_post_recv", error}.text());
+  if (const auto posted = receives_.post(*seat_, *qp_, *domain_); !posted) {
+    lost(CloseCause::protocol_error, posted.error().text());
     return;
   }
   if (const int error = sends_.post(*seat_, *qp_); error != 0) {

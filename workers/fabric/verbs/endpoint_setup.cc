@@ -95,9 +95,7 @@ shm::Result<> VerbsEndpoint::enter(ibv_qp_state state) {
 shm::Result<> VerbsEndpoint::answer() {
   if (auto done = enter(IBV_QPS_INIT); !done) return done;
   // Before the peer can know of us: its first message may come before anything else does.
-  if (const int error = receives_.post(*seat_, *qp_, *domain_); error != 0) {
-    return shm::fail("ibv_post_recv", error);
-  }
+  if (auto posted = receives_.post(*seat_, *qp_, *domain_); !posted) return posted;
   if (side_ == Side::connecting) return link_->connect(qp_->qp_num, limits_);
   for (const ibv_qp_state state : {IBV_QPS_RTR, IBV_QPS_RTS}) {
     if (auto done = enter(state); !done) return done;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "workers/fabric/verbs/receive_queue.h"
 
-#include <cerrno>
+#include <algorithm>
 
 namespace smbdirect::workers::fabric::verbs {
 
@@ -26,7 +26,7 @@ std::expected<void, PostError> ReceiveQueue::add(uint64_t id, const Sge& into, M
   return {};
 }
 
-int ReceiveQueue::post(const Device::Seat& seat, ibv_qp& qp, MrTable& domain) {
+shm::Result<> ReceiveQueue::post(const Device::Seat& seat, ibv_qp& qp, MrTable& domain) {
   Device& device = seat.device();
   auto& chain = device.scratch().receive;
   while (has_unposted()) {
@@ -37,7 +37,7 @@ int ReceiveQueue::post(const Device::Seat& seat, ibv_qp& qp, MrTable& domain) {
         const auto key = domain.local_key(receive.block);
         if (!key) {
           receives_.drop_newest(receives_.size() - posted_);
-          return ENOMEM;
+          return shm::fail("the memory of a receive cannot be registered");
         }
         receive.memory.lkey = *key;
         receive.known = true;
@@ -57,10 +57,10 @@ int ReceiveQueue::post(const Device::Seat& seat, ibv_qp& qp, MrTable& domain) {
     next_sequence_ += taken;
     if (error != 0) {
       receives_.drop_newest(receives_.size() - posted_);
-      return error;
+      return shm::fail("ibv_post_recv", error);
     }
   }
-  return 0;
+  return {};
 }
 
 std::expected<uint64_t, const char*> ReceiveQueue::complete(uint32_t sequence) {

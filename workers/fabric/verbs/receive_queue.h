@@ -7,6 +7,7 @@
 #include <expected>
 #include <vector>
 
+#include "shm/result.h"
 #include "workers/fabric/fabric.h"
 #include "workers/fabric/verbs/device.h"
 #include "workers/memory/fixed_ring.h"
@@ -22,8 +23,8 @@ class ReceiveQueue {
 
   /// domain: null while there is none; keys are looked up in post() then.
   [[nodiscard]] std::expected<void, PostError> add(uint64_t id, const Sge& into, MrTable* domain);
-  /// Posts what was added since, as one chain. 0 or an errno; what was not posted is forgotten then.
-  [[nodiscard]] int post(const Device::Seat& seat, ibv_qp& qp, MrTable& domain);
+  /// Posts what was added since, as one chain. When that fails, what was not posted is forgotten.
+  [[nodiscard]] shm::Result<> post(const Device::Seat& seat, ibv_qp& qp, MrTable& domain);
   [[nodiscard]] bool has_unposted() const { return posted_ < receives_.size(); }
 
   /// A completion arrived, successful or not. The user's id, or nothing when it is not the next one's.

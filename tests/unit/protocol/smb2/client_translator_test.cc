@@ -110,6 +110,14 @@ TEST_CASE("the Channel follows the dialect") {
   }
 }
 
+TEST_CASE("memory that cannot be revoked from afar is not offered for it") {
+  Client client(0x0311);
+  client.set_remote_invalidate(false);
+  CHECK(get(client.channel(read_request({}, {.length = 8192}), kMemory), 100, 4) == 1);
+  client.set_remote_invalidate(true);
+  CHECK(get(client.channel(read_request({.message_id = 2}, {.length = 8192}), kMemory), 100, 4) == 2);
+}
+
 TEST_CASE("what passes unchanged") {
   const auto passes = [](Client&& client, const Bytes& pdu) { return client.ask(pdu).kind == Ask::pass; };
   const Bytes read = read_request({}, {.length = 8192});

@@ -189,6 +189,13 @@ TEST_CASE("no server: the client is closed at once") {
   rig.until([&] { return rig.program().sessions() == 0; });
 }
 
+TEST_CASE("no RDMA device on the way: the client is closed at once") {
+  RigSettings settings;
+  settings.options.fabric = FabricKind::verbs;
+  Rig rig(settings);
+  rig.run([](Client& client) { CHECK(client.ended_by_reset()); });
+}
+
 TEST_CASE("stop while requests are under way") {
   for (const bool twice : {false, true}) {
     CAPTURE(twice);

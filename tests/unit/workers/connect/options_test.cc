@@ -56,6 +56,7 @@ TEST_CASE("defaults: loopback, the iWARP port, inline data, CRC on") {
   CHECK(shm::address_text(*options->listen) == "127.0.0.1:4450");
   CHECK(shm::address_text(*options->to) == "127.0.0.1:5445");
   CHECK_FALSE(options->source);
+  CHECK(options->fabric == FabricKind::iwarp);
   CHECK_FALSE(options->rdma_io);
   CHECK(options->threshold == 4096);
   CHECK(options->iwarp.want_crc);
@@ -63,16 +64,41 @@ TEST_CASE("defaults: loopback, the iWARP port, inline data, CRC on") {
   CHECK(options->stats == Options::Stats::off);
 }
 
+TEST_CASE("the port follows the fabric, wherever on the line it stands, unless it is given") {
+  const auto to = [](std::vector<std::string> words) {
+    words.insert(words.begin(), {"--probe"});
+    return shm::address_text(*parse(std::move(words))->to);
+  };
+  CHECK(to({"--to", "127.0.0.1", "--fabric", "iwarp"}) == "127.0.0.1:5445");
+  CHECK(to({"--to", "127.0.0.1", "--fabric", "verbs"}) == "127.0.0.1:445");
+  CHECK(to({"--fabric=verbs", "--to=::1"}) == "[::1]:445");
+  CHECK(to({"--fabric=verbs", "--to=127.0.0.1:5445"}) == "127.0.0.1:5445");
+}
+
+TEST_CASE("what is asked for reaches the fabric") {
+  const auto options =
+      parse({"--probe", "--to=127.0.0.1", "--source=127.0.0.2", "--fabric=verbs", "--mpa=1"});
+  REQUIRE(options);
+  const Target target = options->target();
+  CHECK(target.fabric == FabricKind::verbs);
+  CHECK(shm::address_text(target.to) == "127.0.0.1:445");
+  CHECK(shm::address_text(*target.source) == "127.0.0.2:0");
+  CHECK(target.iwarp.mpa_revision == 1);
+  CHECK(target.verbs.max_receive_work > options->limits.receive_credit_max);
+  CHECK(target.verbs.max_inbound_reads > 0);  // or the server could fetch nothing
+}
+
 TEST_CASE("every option reaches its place") {
   const auto options =
-      parse({"--listen=[::1]:0", "--to=[::1]:445", "--source=::1", "--rdma-io", "--threshold=1", "--crc=off",
-             "--mpa=1", "--max-send-size=1364", "--max-receive-size=128", "--max-fragmented-size=131072",
-             "--max-read-write-size=1048576", "--credits=5", "--max-connections=3", "--stats=json",
-             "--progress", "--exit-when-idle", "--log-level=debug"});
+      parse({"--listen=[::1]:0", "--to=[::1]:445", "--source=::1", "--fabric=verbs", "--rdma-io",
+             "--threshold=1", "--crc=off", "--mpa=1", "--max-send-size=1364", "--max-receive-size=128",
+             "--max-fragmented-size=131072", "--max-read-write-size=1048576", "--credits=5",
+             "--max-connections=3", "--stats=json", "--progress", "--exit-when-idle", "--log-level=debug"});
   REQUIRE_MESSAGE(options, options.error().text());
   CHECK(shm::address_text(*options->listen) == "[::1]:0");
   CHECK(shm::address_text(*options->to) == "[::1]:445");
   CHECK(shm::address_text(*options->source) == "[::1]:0");
+  CHECK(options->fabric == FabricKind::verbs);
   CHECK(options->rdma_io);
   CHECK(options->threshold == 1);
   CHECK_FALSE(options->iwarp.want_crc);
@@ -112,6 +138,7 @@ TEST_CASE("a wrong command line is refused with the option, what is wrong and wh
   CHECK(refusal(serve_with({"--credits", "256"})).find("from 1 to 255") != std::string::npos);
   CHECK(refusal(serve_with({"--credits", "-1"})).find("not a number") != std::string::npos);
   CHECK(refusal(serve_with({"--mpa", "3"})).find("from 1 to 2") != std::string::npos);
+  CHECK(refusal(serve_with({"--fabric", "roce"})).find("neither iwarp nor verbs") != std::string::npos);
   CHECK(refusal(serve_with({"--crc", "maybe"})).find("neither on nor off") != std::string::npos);
   CHECK(refusal(serve_with({"--stats=xml"})).find("neither text nor json") != std::string::npos);
   CHECK(refusal(serve_with({"--log-level", "loud"})).find("none of error") != std::string::npos);

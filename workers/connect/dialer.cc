@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+#include "workers/connect/dialer.h"
+
+#include <utility>
+
+namespace smbdirect::workers::connect {
+
+namespace {
+
+constexpr FabricRow kFabrics[] = {
+    {FabricKind::iwarp, "iwarp", "iWARP in userspace, over TCP", 5445},
+    {FabricKind::verbs, "verbs", "an RDMA device", 445},
+};
+
+}  // namespace
+
+const FabricRow& fabric_row(FabricKind kind) {
+  for (const FabricRow& row : kFabrics) {
+    if (row.kind == kind) return row;
+  }
+  return kFabrics[0];
+}
+
+std::optional<FabricKind> fabric_from_name(std::string_view name) {
+  for (const FabricRow& row : kFabrics) {
+    if (name == row.name) return row.kind;
+  }
+  return std::nullopt;
+}
+
+shm::Result<std::unique_ptr<fabric::Endpoint>> Dialer::dial(fabric::Handler& handler) {
+  switch (target_.fabric) {
+    case FabricKind::iwarp:
+      break;
+    case FabricKind::verbs:
+      if (verbs_ == nullptr) {
+        auto opened = fabric::verbs::Connector::open(loop_, arena_);
+        if (!opened) return std::unexpected(opened.error());
+        verbs_ = std::move(*opened);
+      }
+      return verbs_->connect(target_.to, target_.source, target_.verbs, handler);
+  }
+  return fabric::iwarp::connect(loop_, target_.to, target_.source, target_.iwarp, handler);
+}
+
+shm::Result<> Dialer::start(Transport& transport) {
+  std::optional<shm::Error> error;
+  const bool started = transport.start([&](fabric::Handler& handler) -> std::unique_ptr<fabric::Endpoint> {
+    auto endpoint = dial(handler);
+    if (endpoint) return std::move(*endpoint);
+    error = endpoint.error();
+    return nullptr;
+  });
+  if (started) return {};
+  return std::unexpected(error.value_or(shm::Error{"the connection's buffers cannot be had", 0}));
+}
+
+}  // namespace smbdirect::workers::connect

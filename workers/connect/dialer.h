@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// How connections to the server are made, over whichever fabric was asked for: the one place of
+// smbdirect-connect that knows there are several. Owned by the program (or the probe), outlives its
+// transports; the arena outlives it. One loop, one thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <sys/socket.h>
+
+#include <uv.h>
+
+#include "shm/result.h"
+#include "workers/fabric/iwarp/iwarp.h"
+#include "workers/fabric/verbs/verbs.h"
+#include "workers/memory/arena.h"
+#include "workers/transport/transport.h"
+
+namespace smbdirect::workers::connect {
+
+enum class FabricKind : uint8_t { iwarp, verbs };
+
+struct FabricRow {
+  FabricKind kind;
+  const char* name;     // as the command line and the pool file have it
+  const char* meaning;  // for a person
+  uint16_t port;        // SMB Direct's there
+};
+[[nodiscard]] const FabricRow& fabric_row(FabricKind kind);
+[[nodiscard]] std::optional<FabricKind> fabric_from_name(std::string_view name);
+
+/// Where to connect to, and how.
+struct Target {
+  FabricKind fabric = FabricKind::iwarp;
+  sockaddr_storage to{};
+  std::optional<sockaddr_storage> source;
+  fabric::iwarp::Options iwarp;
+  // The server reads our memory as many times at once as Linux's client lets it, and we never read its.
+  fabric::verbs::Options verbs{.max_inbound_reads = 32, .max_outbound_reads = 1};
+};
+
+class Dialer {
+ public:
+  Dialer(uv_loop_t& loop, Arena& arena, const Target& target) : loop_(loop), arena_(arena), target_(target) {}
+
+  /// Starts the transport on a new connection. An error means that nothing was begun: its owner hears
+  /// nothing.
+  [[nodiscard]] shm::Result<> start(Transport& transport);
+  [[nodiscard]] const Target& target() const { return target_; }
+
+ private:
+  [[nodiscard]] shm::Result<std::unique_ptr<fabric::Endpoint>> dial(fabric::Handler& handler);
+
+  uv_loop_t& loop_;
+  Arena& arena_;
+  Target target_;
+  std::unique_ptr<fabric::verbs::Connector> verbs_;  // once it is needed
+};
+
+}  // namespace smbdirect::workers::connect
