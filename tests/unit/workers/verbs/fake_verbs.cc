@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: MIT
+#include "fake_verbs.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+namespace smbdirect::test {
+namespace {
+
+shm::UniqueFd event_fd() { return shm::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
+
+void set(const shm::UniqueFd& fd) {
+  const uint64_t one = 1;
+  (void)!::write(fd.get(), &one, sizeof one);
+}
+
+void clear(const shm::UniqueFd& fd) {
+  uint64_t value = 0;
+  (void)!::read(fd.get(), &value, sizeof value);
+}
+
+/// A table's object by its handle.
+template <class Table, class Handle>
+auto& at(Table& table, Handle* handle) {
+  return *table.at(handle);
+}
+
+}  // namespace
+
+FakeVerbs::FakeVerbs(bool iwarp, uint64_t guid) : guid_(guid) {
+  std::strcpy(device.name, iwarp ? "fake_iw0" : "fake0");
+  device.transport_type = iwarp ? IBV_TRANSPORT_IWARP : IBV_TRANSPORT_IB;
+  device.node_type = iwarp ? IBV_NODE_RNIC : IBV_NODE_CA;
+  attributes.device_cap_flags = IBV_DEVICE_MEM_MGT_EXTENSIONS;
+  attributes.max_qp_wr = 4096;
+  attributes.max_sge = 6;
+  attributes.max_cqe = 16384;
+  attributes.max_qp_rd_atom = 64;
+  attributes.max_qp_init_rd_atom = 64;
+}
+
+FakeVerbs::~FakeVerbs() = default;
+
+bool FakeVerbs::fails(const char* call) {
+  if (fail_at_ == 0 || ++calls_ != fail_at_) return false;
+  last_failed = call;
+  errno = ENOMEM;
+  return true;
+}
+
+// --- devices ---
+
+ibv_device** FakeVerbs::get_device_list(int* count) {
+  if (fails("get_device_list")) return nullptr;
+  list_[0] = &device;
+  *count = 1;
+  return list_;
+}
+
+void FakeVerbs::free_device_list(ibv_device** list) {
+  if (list != list_) mistake("a device list that is not ours");
+}
+
+uint64_t FakeVerbs::get_device_guid(ibv_device*) { return guid_; }
+
+ibv_context* FakeVerbs::open_device(ibv_device* of) {
+  if (fails("open_device")) return nullptr;
+  auto context = std::make_unique<Context>();
+  context->events = event_fd();
+  context->handle.device = of;
+  context->handle.async_fd = context->events.get();
+  context->handle.num_comp_vectors = 2;
+  ibv_context* handle = &context->handle;
+  contexts_[handle] = std::move(context);
+  return handle;
+}
+
+int FakeVerbs::close_device(ibv_context* context) {
+  destroyed.emplace_back("context");
+  if (!pds_.empty() || !cqs_.empty() || !qps_.empty() || !channels_.empty())
+    mistake("a device closed in use");
+  contexts_.erase(context);
+  return 0;
+}
+
+int FakeVerbs::query_device(ibv_context*, ibv_device_attr* out) {
+  if (fails("query_device")) return EIO;
+  *out = attributes;
+  return 0;
+}
+
+int FakeVerbs::query_port(ibv_context*, uint8_t, ibv_port_attr* out) {
+  if (fails("query_port")) return EIO;
+  out->max_msg_sz = 1U << 23U;
+  return 0;
+}
+
+int FakeVerbs::get_async_event(ibv_context* context, ibv_async_event* event) {
+  Context& of = at(contexts_, context);
+  if (of.async.empty()) {
+    errno = EAGAIN;
+    return -1;
+  }
+  *event = of.async.front();
+  of.async.pop_front();
+  if (of.async.empty()) clear(of.events);
+  return 0;
+}
+
+void FakeVerbs::ack_async_event(ibv_async_event*) {}
+
+void FakeVerbs::raise(ibv_async_event event) {
+  for (auto& [handle, context] : contexts_) {
+    context->async.push_back(event);
+    set(context->events);
+  }
+}
+
+// --- memory ---
+
+ibv_pd* FakeVerbs::alloc_pd(ibv_context* context) {
+  if (fails("alloc_pd")) return nullptr;
+  auto pd = std::make_unique<ibv_pd>();
+  pd->context = context;
+  ibv_pd* handle = pd.get();
+  pds_[handle] = std::move(pd);
+  return handle;
+}
+
+int FakeVerbs::dealloc_pd(ibv_pd* pd) {
+  destroyed.emplace_back("pd");
+  const bool used = std::ranges::any_of(mrs_, [pd](const auto& m) { return m.first->pd == pd; }) ||
+                    std::ranges::any_of(qps_, [pd](const auto& q) { return q.first->pd == pd; });
+  if (used) {
+    mistake("a protection domain freed in use");
+    return EBUSY;
+  }
+  pds_.erase(pd);
+  return 0;
+}
+
+ibv_mr* FakeVerbs::reg_mr(ibv_pd* pd, void* address, size_t length, int access) {
+  if (fails("reg_mr")) return nullptr;
+  auto mr = std::make_unique<Mr>();
+  mr->access = access;
+  mr->handle.pd = pd;
+  mr->handle.addr = address;
+  mr->handle.length = length;
+  mr->handle.lkey = mr->handle.rkey = next_key_++;
+  registrations.emplace_back(length, access);
+  ibv_mr* handle = &mr->handle;
+  mrs_[handle] = std::move(mr);
+  return handle;
+}
+
+int FakeVerbs::dereg_mr(ibv_mr* mr) {
+  destroyed.emplace_back("mr");
+  if (mrs_.erase(mr) == 0) mistake("a registration that is not there");
+  return 0;
+}
+
+FakeVerbs::Mr* FakeVerbs::find(const ibv_pd* pd, uint32_t key, uint64_t address, uint64_t length) {
+  for (auto& [handle, mr] : mrs_) {
+    const auto begin = reinterpret_cast<uint64_t>(handle->addr);
+    if (handle->pd == pd && handle->lkey == key && address >= begin && length <= handle->length &&
+        address - begin <= handle->length - length) {
+      return mr.get();
+    }
+  }
+  return nullptr;
+}
+
+// --- completions ---
+
+ibv_comp_channel* FakeVerbs::create_comp_channel(ibv_context* context) {
+  if (fails("create_comp_channel")) return nullptr;
+  auto channel = std::make_unique<Channel>();
+  channel->fd = event_fd();
+  channel->handle.context = context;
+  channel->handle.fd = channel->fd.get();
+  ibv_comp_channel* handle = &channel->handle;
+  channels_[handle] = std::move(channel);
+  return handle;
+}
+
+int FakeVerbs::destroy_comp_channel(ibv_comp_channel* channel) {
+  destroyed.emplace_back("channel");
+  if (!cqs_.empty()) mistake("a completion channel destroyed in use");
+  channels_.erase(channel);
+  return 0;
+}
+
+ibv_cq* FakeVerbs::create_cq(ibv_context* context, int entries, void* cq_context, ibv_comp_channel* channel,
+                             int vector) {
+  if (fails("create_cq")) return nullptr;
+  if (vector < 0 || vector >= context->num_comp_vectors) mistake("no such completion vector");
+  if (entries > attributes.max_cqe) mistake("a completion queue beyond the device's size");
+  auto cq = std::make_unique<Cq>();
+  cq->handle.context = context;
+  cq->handle.channel = channel;
+  cq->handle.cq_context = cq_context;
+  cq->handle.cqe = entries;
+  ibv_cq* handle = &cq->handle;
+  cqs_[handle] = std::move(cq);
+  return handle;
+}
+
+int FakeVerbs::destroy_cq(ibv_cq* cq) {
+  destroyed.emplace_back("cq");
+  const Cq& of = at(cqs_, cq);
+  if (of.queue_pairs > 0) mistake("a completion queue destroyed in use");
+  if (of.unacknowledged > 0) mistake("destroying a completion queue would wait for acknowledgements");
+  for (auto& [handle, channel] : channels_) std::erase(channel->events, &of);
+  cqs_.erase(cq);
+  return 0;
+}
+
+int FakeVerbs::req_notify_cq(ibv_cq* cq, int) {
+  if (fails("req_notify_cq")) return EIO;
+  at(cqs_, cq).armed = true;
+  return 0;
+}
+
+int FakeVerbs::get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) {
+  Channel& of = at(channels_, channel);
+  if (of.events.empty()) {
+    clear(of.fd);
+    errno = EAGAIN;
+    return -1;
+  }
+  if (fails("get_cq_event")) return -1;
+  Cq& from = *of.events.front();
+  of.events.pop_front();
+  if (of.events.empty()) clear(of.fd);
+  ++from.unacknowledged;
+  *cq = &from.handle;
+  *cq_context = from.handle.cq_context;
+  return 0;
+}
+
+void FakeVerbs::ack_cq_events(ibv_cq* cq, unsigned count) {
+  Cq& of = at(cqs_, cq);
+  if (count > of.unacknowledged) mistake("more events acknowledged than taken");
+  of.unacknowledged -= std::min(count, of.unacknowledged);
+}
+
+int FakeVerbs::poll_cq(ibv_cq* cq, int entries, ibv_wc* wc) {
+  if (fails("poll_cq")) return -1;
+  Cq& of = at(cqs_, cq);
+  int count = 0;
+  for (; count < entries && !of.entries.empty(); ++count) {
+    wc[count] = of.entries.front();
+    of.entries.pop_front();
+  }
+  return count;
+}
+
+void FakeVerbs::complete(Qp& qp, uint64_t wr_id, ibv_wc_status status, uint32_t bytes, unsigned flags,
+                         uint32_t token) {
+  ibv_wc wc{};
+  wc.wr_id = wr_id;
+  wc.status = status;
+  wc.qp_num = qp.handle.qp_num;
+  // Undefined after an error: nonsense, so that nobody relies on it.
+  wc.opcode = status == IBV_WC_SUCCESS ? IBV_WC_SEND : IBV_WC_TSO;
+  wc.byte_len = status == IBV_WC_SUCCESS ? bytes : 0xDEADBEEF;
+  wc.wc_flags = flags;
+  wc.invalidated_rkey = token;
+  push(*qp.cq, wc);
+}
+
+void FakeVerbs::push(Cq& cq, const ibv_wc& wc) {
+  cq.entries.push_back(wc);
+  if (cq.entries.size() > static_cast<size_t>(cq.handle.cqe)) mistake("a completion queue overran");
+  if (!cq.armed) return;
+  cq.armed = false;
+  Channel& channel = at(channels_, cq.handle.channel);
+  channel.events.push_back(&cq);
+  set(channel.fd);
+}
+
+// --- queue pairs ---
+
+ibv_qp* FakeVerbs::create_qp(ibv_pd* pd, ibv_qp_init_attr* init) {
+  if (fails("create_qp")) return nullptr;
+  if (init->cap.max_send_wr > static_cast<uint32_t>(attributes.max_qp_wr) ||
+      init->cap.max_recv_wr > static_cast<uint32_t>(attributes.max_qp_wr) ||
+      init->cap.max_send_sge > static_cast<uint32_t>(attributes.max_sge)) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  auto qp = std::make_unique<Qp>();
+  qp->cap = init->cap;
+  init->cap.max_send_wr += 3;  // devices round up
+  qp->cq = &at(cqs_, init->send_cq);
+  ++qp->cq->queue_pairs;
+  qp->handle.pd = pd;
+  qp->handle.context = pd->context;
+  qp->handle.qp_num = next_qp_++;
+  ibv_qp* handle = &qp->handle;
+  qps_[handle] = std::move(qp);
+  return handle;
+}
+
+int FakeVerbs::destroy_qp(ibv_qp* qp) {
+  destroyed.emplace_back("qp");
+  --at(qps_, qp).cq->queue_pairs;
+  qps_.erase(qp);
+  return 0;
+}
+
+int FakeVerbs::modify_qp(ibv_qp* qp, ibv_qp_attr* set_to, int mask) {
+  if (fails("modify_qp")) return EIO;
+  Qp& of = at(qps_, qp);
+  if ((mask & IBV_QP_STATE) != 0) of.state = set_to->qp_state;
+  if ((mask & IBV_QP_ACCESS_FLAGS) != 0) of.access = set_to->qp_access_flags;
+  if ((mask & IBV_QP_MAX_QP_RD_ATOMIC) != 0) of.max_reads = set_to->max_rd_atomic;
+  return 0;
+}
+
+int FakeVerbs::post_send(ibv_qp* qp, ibv_send_wr* first, ibv_send_wr** bad) {
+  Qp& of = at(qps_, qp);
+  chains.push_back(0);
+  for (ibv_send_wr* wr = first; wr != nullptr; wr = wr->next) {
+    *bad = wr;
+    if (fails("post_send")) return ENOMEM;
+    if (of.state != IBV_QPS_RTS && of.state != IBV_QPS_ERR) return EINVAL;
+    if (of.sends.size() + of.reads.size() >= of.cap.max_send_wr) {
+      mistake("a send queue overran");
+      return ENOMEM;
+    }
+    Sent posted{.wr = *wr, .pieces = {wr->sg_list, wr->sg_list + wr->num_sge}, .inlined = {}};
+    const bool inlined = (wr->send_flags & IBV_SEND_INLINE) != 0;
+    uint64_t bytes = 0;
+    for (const ibv_sge& piece : posted.pieces) {
+      bytes += piece.length;
+      if (!inlined && find(qp->pd, piece.lkey, piece.addr, piece.length) == nullptr) {
+        mistake("a piece in no registered memory");
+      }
+    }
+    if (posted.pieces.size() > of.cap.max_send_sge) mistake("too many pieces");
+    if (wr->opcode == IBV_WR_RDMA_READ && wr->num_sge > 1) mistake("a READ in pieces");
+    if (inlined && bytes > of.cap.max_inline_data) mistake("too many bytes inlined");
+    if (inlined) posted.inlined = gather(posted);
+    sent.push_back(*wr);
+    of.sends.push_back(std::move(posted));
+    ++chains.back();
+  }
+  *bad = nullptr;
+  return 0;
+}
+
+int FakeVerbs::post_recv(ibv_qp* qp, ibv_recv_wr* first, ibv_recv_wr** bad) {
+  Qp& of = at(qps_, qp);
+  for (ibv_recv_wr* wr = first; wr != nullptr; wr = wr->next) {
+    *bad = wr;
+    if (fails("post_recv")) return ENOMEM;
+    if (of.state == IBV_QPS_RESET) return EINVAL;
+    if (of.receives.size() >= of.cap.max_recv_wr) {
+      mistake("a receive queue overran");
+      return ENOMEM;
+    }
+    Received posted{.wr_id = wr->wr_id, .pieces = {wr->sg_list, wr->sg_list + wr->num_sge}};
+    for (const ibv_sge& piece : posted.pieces) {
+      if (find(qp->pd, piece.lkey, piece.addr, piece.length) == nullptr)
+        mistake("a receive in no registered memory");
+    }
+    of.receives.push_back(std::move(posted));
+  }
+  *bad = nullptr;
+  return 0;
+}
+
+FakeVerbs::Qp* FakeVerbs::qp(uint32_t qp_num) {
+  for (auto& [handle, one] : qps_) {
+    if (handle->qp_num == qp_num) return one.get();
+  }
+  return nullptr;
+}
+
+std::vector<FakeVerbs::Qp*> FakeVerbs::qps() {
+  std::vector<Qp*> all;
+  for (auto& [handle, one] : qps_) all.push_back(one.get());
+  std::ranges::sort(all, {}, [](const Qp* q) { return q->handle.qp_num; });
+  return all;
+}
+
+void FakeVerbs::join(uint32_t a, uint32_t b) {
+  qp(a)->peer = b;
+  qp(b)->peer = a;
+}
+
+// --- moving data ---
+
+bool FakeVerbs::run() {
+  bool any = false;
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (Qp* one : qps()) {
+      if (one->state == IBV_QPS_ERR) {
+        moved |= flush_all(*one);
+      } else if (one->state == IBV_QPS_RTS && !hold_sends) {
+        moved |= move_one(*one);
+      }
+    }
+    any |= moved;
+  }
+  return any;
+}
+
+bool FakeVerbs::flush_all(Qp& qp) {
+  if (!flush || (qp.sends.empty() && qp.reads.empty() && qp.receives.empty())) return false;
+  for (auto* queue : {&qp.reads, &qp.sends}) {
+    for (const Sent& one : *queue) {
+      if (flush_unsignalled || (one.wr.send_flags & IBV_SEND_SIGNALED) != 0) {
+        complete(qp, one.wr.wr_id, IBV_WC_WR_FLUSH_ERR);
+      }
+    }
+    queue->clear();
+  }
+  for (const Received& one : qp.receives) complete(qp, one.wr_id, IBV_WC_WR_FLUSH_ERR);
+  qp.receives.clear();
+  return true;
+}
+
+bool FakeVerbs::move_one(Qp& qp) {
+  if (qp.sends.empty()) return false;
+  Qp* peer = this->qp(qp.peer);
+  Sent one = qp.sends.front();
+  const bool read = one.wr.opcode == IBV_WR_RDMA_READ;
+  if (!read && !qp.reads.empty() && !sends_pass_reads) return false;
+  qp.sends.pop_front();
+  if (peer == nullptr || peer->state == IBV_QPS_ERR) {
+    fault(qp, one, IBV_WC_RETRY_EXC_ERR);
+    return true;
+  }
+  if (read && (hold_reads || !qp.reads.empty())) {
+    qp.reads.push_back(std::move(one));
+    most_reads = std::max(most_reads, qp.reads.size());
+    if (qp.max_reads >= 0 && qp.reads.size() > static_cast<size_t>(qp.max_reads)) mistake("too many READs");
+    return true;
+  }
+  const bool carried = one.wr.opcode == IBV_WR_SEND || one.wr.opcode == IBV_WR_SEND_WITH_INV
+                           ? carry_send(qp, *peer, one)
+                           : carry_rdma(qp, *peer, one, read);
+  if (carried && (one.wr.send_flags & IBV_SEND_SIGNALED) != 0) complete(qp, one.wr.wr_id, IBV_WC_SUCCESS);
+  return true;
+}
+
+void FakeVerbs::finish_read(Qp& qp) {
+  Sent one = std::move(qp.reads.front());
+  qp.reads.pop_front();
+  if (carry_rdma(qp, *this->qp(qp.peer), one, true)) complete(qp, one.wr.wr_id, IBV_WC_SUCCESS);
+}
+
+std::vector<std::byte> FakeVerbs::gather(const Sent& one) const {
+  if (!one.inlined.empty()) return one.inlined;
+  std::vector<std::byte> bytes;
+  for (const ibv_sge& piece : one.pieces) {
+    const auto* from = reinterpret_cast<const std::byte*>(piece.addr);
+    bytes.insert(bytes.end(), from, from + piece.length);
+  }
+  return bytes;
+}
+
+void FakeVerbs::fault(Qp& qp, const Sent& one, ibv_wc_status status) {
+  complete(qp, one.wr.wr_id, status);
+  qp.state = IBV_QPS_ERR;
+}
+
+bool FakeVerbs::carry_send(Qp& qp, Qp& peer, Sent& one) {
+  if (peer.receives.empty()) {
+    fault(qp, one, IBV_WC_RNR_RETRY_EXC_ERR);
+    return false;
+  }
+  const Received into = peer.receives.front();
+  peer.receives.pop_front();
+  const std::vector<std::byte> bytes = gather(one);
+  const size_t room = into.pieces.empty() ? 0 : into.pieces[0].length;
+  if (bytes.size() > room) {
+    complete(peer, into.wr_id, IBV_WC_LOC_LEN_ERR);
+    peer.state = IBV_QPS_ERR;
+    fault(qp, one, IBV_WC_REM_INV_REQ_ERR);
+    return false;
+  }
+  if (!bytes.empty()) std::memcpy(reinterpret_cast<void*>(into.pieces[0].addr), bytes.data(), bytes.size());
+  const bool invalidates = one.wr.opcode == IBV_WR_SEND_WITH_INV && reports_invalidate;
+  complete(peer, into.wr_id, IBV_WC_SUCCESS, static_cast<uint32_t>(bytes.size()),
+           invalidates ? static_cast<unsigned>(IBV_WC_WITH_INV) : 0U,
+           invalidates ? one.wr.invalidate_rkey : 0);
+  return true;
+}
+
+bool FakeVerbs::carry_rdma(Qp& qp, Qp& peer, const Sent& one, bool read) {
+  uint64_t length = 0;
+  for (const ibv_sge& piece : one.pieces) length += piece.length;
+  const uint64_t address = one.wr.wr.rdma.remote_addr;
+  const unsigned need = read ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_REMOTE_WRITE;
+  const Mr* mr = find(peer.handle.pd, one.wr.wr.rdma.rkey, address, length);
+  if ((peer.access & need) == 0 || mr == nullptr || (static_cast<unsigned>(mr->access) & need) == 0) {
+    fault(qp, one, IBV_WC_REM_ACCESS_ERR);
+    peer.state = IBV_QPS_ERR;
+    return false;
+  }
+  if (!read) {
+    const std::vector<std::byte> bytes = gather(one);
+    if (!bytes.empty()) std::memcpy(reinterpret_cast<void*>(address), bytes.data(), bytes.size());
+  } else if (length > 0) {
+    const ibv_sge& into = one.pieces[0];
+    const Mr* sink = find(qp.handle.pd, into.lkey, into.addr, into.length);
+    if (device.transport_type == IBV_TRANSPORT_IWARP && (sink->access & IBV_ACCESS_REMOTE_WRITE) == 0) {
+      mistake("a READ into memory that an iWARP device cannot write to");
+    }
+    std::memcpy(reinterpret_cast<void*>(into.addr), reinterpret_cast<const void*>(address), length);
+  }
+  return true;
+}
+
+}  // namespace smbdirect::test
