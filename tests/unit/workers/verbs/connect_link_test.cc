@@ -79,7 +79,7 @@ class FakeRdma final : public verbs::RdmaApi {
   }
   int resolve_addr(rdma_cm_id* /*which*/, sockaddr* from, sockaddr* to, int timeout_ms) override {
     if (refuses("resolve_addr")) return -1;
-    CHECK(timeout_ms == 5000);
+    CHECK(timeout_ms == ConnectLink::kResolveTimeoutMs);
     std::memcpy(&id.route.addr.dst_storage, to, sizeof(sockaddr_in));
     const auto chosen = *shm::address_from_text("192.0.2.7", 40000);
     std::memcpy(&id.route.addr.src_storage,
@@ -88,7 +88,7 @@ class FakeRdma final : public verbs::RdmaApi {
     return 0;
   }
   int resolve_route(rdma_cm_id* /*which*/, int timeout_ms) override {
-    CHECK(timeout_ms == 5000);
+    CHECK(timeout_ms == ConnectLink::kResolveTimeoutMs);
     return note("resolve_route");
   }
   int init_qp_attr(rdma_cm_id* /*which*/, ibv_qp_attr* attributes, int* mask) override {
@@ -336,8 +336,10 @@ TEST_CASE("connect link: errors at each call") {
   SUBCASE("connect") {
     Rig rig;
     rig.resolve();
-    rig.rdma.errors["connect"] = EINVAL;
-    CHECK_FALSE(rig.link->connect(1, {}));
+    rig.rdma.errors["connect"] = ECONNREFUSED;  // siw does so
+    const auto refused = rig.link->connect(1, {});
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().text().find("nobody listens") != std::string::npos);
     rig.rdma.errors.clear();
     CHECK_FALSE(rig.link->connect(1, {}));
     CHECK(rig.seen.told == Told{"resolved 0/0"});
