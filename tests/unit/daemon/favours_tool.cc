@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Runs the supervisor's privileged favours without a supervisor, for tests that need a network namespace:
-//     favours_tool transparent [mark=N] [table=N] [lock=DIRECTORY] [ports=FIRST-LAST] [deadline=MS]
-// Descriptor 3 is a SOCK_SEQPACKET socket of the test. The tool says "ready ..." or "error ..." on it, and
+//     favours_tool transparent FD [mark=N] [table=N] [lock=DIRECTORY] [ports=FIRST-LAST] [deadline=MS]
+// FD is a SOCK_SEQPACKET socket of the test. The tool says "ready ..." or "error ..." on it, and
 // then obeys:
 //     open NUMBER CLIENT PORT SERVER PORT   -> "stream NUMBER" with the descriptor, or "failed NUMBER why"
 //     cancel NUMBER                         -> "cancelled NUMBER"
@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <map>
 #include <memory>
 #include <sstream>
@@ -29,9 +30,7 @@ namespace shm = smbdirect::shm;
 
 namespace {
 
-constexpr int kTestFd = 3;
-
-void say(const std::string& text, int descriptor = -1) {
+void say(int to, const std::string& text, int descriptor = -1) {
   iovec part{const_cast<char*>(text.data()), text.size()};
   msghdr message{};
   message.msg_iov = &part;
@@ -46,17 +45,17 @@ void say(const std::string& text, int descriptor = -1) {
     header->cmsg_len = CMSG_LEN(sizeof(int));
     std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
   }
-  if (sendmsg(kTestFd, &message, 0) < 0) std::perror("sendmsg");
+  if (sendmsg(to, &message, 0) < 0) std::perror("sendmsg");
 }
 
 class Commands {
  public:
-  explicit Commands(SmbdDoor& door) : door_(door) {}
+  Commands(int fd, SmbdDoor& door) : fd_(fd), door_(door) {}
 
   /// False: the test is done.
   bool obey() {
     std::array<char, 512> buffer{};
-    const ssize_t got = recv(kTestFd, buffer.data(), buffer.size(), 0);
+    const ssize_t got = recv(fd_, buffer.data(), buffer.size(), 0);
     if (got <= 0) return false;
     std::istringstream words(std::string(buffer.data(), size_t(got)));
     std::string verb, number, client, server;
@@ -65,40 +64,41 @@ class Commands {
     if (verb == "open" && words >> client >> client_port >> server >> server_port) {
       numbers_[number] = door_.open(*shm::address_from_text(client, client_port),
                                     *shm::address_from_text(server, server_port),
-                                    [number](shm::Result<shm::UniqueFd> stream) {
+                                    [fd = fd_, number](shm::Result<shm::UniqueFd> stream) {
                                       if (stream) {
-                                        say("stream " + number, stream->get());
+                                        say(fd, "stream " + number, stream->get());
                                       } else {
-                                        say("failed " + number + " " + stream.error().text());
+                                        say(fd, "failed " + number + " " + stream.error().text());
                                       }
                                     });
     } else if (verb == "cancel") {
       door_.cancel(numbers_[number]);
-      say("cancelled " + number);
+      say(fd_, "cancelled " + number);
     } else {
-      say("what?");
+      say(fd_, "what?");
     }
     return true;
   }
 
  private:
+  int fd_;
   SmbdDoor& door_;
   std::map<std::string, uint64_t> numbers_;
 };
 
-int serve(Loop& loop, SmbdDoor& door, const std::string& greeting) {
-  Commands commands(door);
-  auto watch = ReadWatch::make(loop, kTestFd, [&] {
+int serve(int fd, Loop& loop, SmbdDoor& door, const std::string& greeting) {
+  Commands commands(fd, door);
+  auto watch = ReadWatch::make(loop, fd, [&] {
     if (!commands.obey()) loop.stop();
   });
   if (!watch) return 1;
   watch->start();
-  say(greeting);
+  say(fd, greeting);
   loop.run();
   return 0;
 }
 
-int run_transparent(std::map<std::string, std::string>& options) {
+int run_transparent(int fd, std::map<std::string, std::string>& options) {
   TransparentRoutes::Options routes;
   TransparentConnector::Options connector;
   if (options.contains("mark")) routes.mark = uint32_t(std::stoul(options["mark"], nullptr, 0));
@@ -113,14 +113,14 @@ int run_transparent(std::map<std::string, std::string>& options) {
   }
   const auto set_up = TransparentRoutes::set_up(routes);
   if (!set_up) {
-    say("error " + set_up.error().text());
+    say(fd, "error " + set_up.error().text());
     return 1;
   }
   connector.mark = routes.mark;
   connector.no_ipv6 = (*set_up)->no_ipv6();
   Loop loop;
   TransparentConnector door(loop, connector);
-  return serve(loop, door, "ready " + connector.no_ipv6);
+  return serve(fd, loop, door, "ready " + connector.no_ipv6);
 }
 
 }  // namespace
@@ -129,13 +129,15 @@ int main(int argc, char** argv) {
   shm::log::configure(shm::log::Level::debug, "favours_tool");
   prepare_process(64);
   std::map<std::string, std::string> options;
-  for (int i = 2; i < argc; ++i) {
+  for (int i = 3; i < argc; ++i) {
     const std::string word(argv[i]);
     const size_t equals = word.find('=');
     options[word.substr(0, equals)] = equals == std::string::npos ? "" : word.substr(equals + 1);
   }
-  const std::string mode = argc > 1 ? argv[1] : "";
-  if (mode == "transparent") return run_transparent(options);
+  const std::string mode = argc > 2 ? argv[1] : "";
+  const int fd = argc > 2 ? std::atoi(argv[2]) : -1;
+  if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
+  if (mode == "transparent") return run_transparent(fd, options);
   std::fprintf(stderr, "see the head of favours_tool.cc\n");
   return 2;
 }
