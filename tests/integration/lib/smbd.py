@@ -100,7 +100,7 @@ class SmbdServer:
             self._add_user()
         self.server = Server(
             "smbd",
-            [SMBD, "-F", "--no-process-group", "-s", self.config],
+            self.command(),
             self.directory / "log" / "smbd.out",
         )
         self._smbd_log = LogSource("smbd's log", self.log_path)
@@ -115,6 +115,9 @@ class SmbdServer:
             self.stop()
             raise
         return self
+
+    def command(self):
+        return [SMBD, "-F", "--no-process-group", "-s", self.config]
 
     def _listening(self):
         wanted = f":{self.port:04X}"
