@@ -21,6 +21,7 @@ import xml.etree.ElementTree as ET
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'scripts/lib'))
+import guest_tests  # noqa: E402
 import static_checks  # noqa: E402
 
 BUILD = ROOT / 'build'
@@ -312,6 +313,25 @@ def pytest(run, section, log, kind, *arguments):
         sanitizer_findings(section, reports)
 
 
+# --- tests in the guest kernel ----------------------------------------------------------------------
+
+
+def guest_kernel(run, section, log):
+    if run.options.no_vm:
+        section.skips.append(('all', guest_tests.NOT_RUN))
+        return
+    run.command([ROOT / 'scripts/vm', '--prepare'], log)
+    for program in guest_tests.programs():
+        argv = guest_tests.command(program, LOGS / f'{log}-{program.stem}.console.log')
+        status, text = run.command(argv, log, {'SMBDIRECTD_BUILD': str(BUILD / 'normal')}, check=False,
+                                   timeout=guest_tests.SECONDS + 60)
+        passed, failures, skips = guest_tests.judge(program.stem, status, text)
+        section.passed += passed
+        section.failures += failures
+        section.skips += skips
+        print(f'    {program.stem}: {passed} passed, {len(failures)} failed, {len(skips)} skipped', flush=True)
+
+
 # --- the whole --------------------------------------------------------------------------------------
 
 
@@ -338,6 +358,7 @@ def everything(run):
     tests = run.options
     if built:
         run.section('integration', lambda s, log: pytest(run, s, log, 'normal'))
+        run.section('guest kernel', lambda s, log: guest_kernel(run, s, log))
         run.section('unit tests under valgrind', lambda s, log: valgrind_tests(run, s, log))
     if run.section('build with ASan and UBSan', lambda s, log: build(run, s, log, 'asan')):
         run.section('unit tests with ASan', lambda s, log: meson_tests(
@@ -358,6 +379,7 @@ def main():
     group.add_argument('--quick', action='store_true',
                        help='one build, the unit tests, the tree rules and a smoke test: a few minutes')
     group.add_argument('--full', action='store_true', help='also the long parity lists, the fuzzers (a minute each) and clang-tidy')
+    parser.add_argument('--no-vm', action='store_true', help='without the tests in the guest kernel (scripts/vm)')
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = Run(options)

@@ -21,7 +21,7 @@ import traceback
 from lib.kernel_log import KernelLog
 from lib.process import LogSource, tail
 
-SECONDS = 300  # a case may take
+SECONDS = 600  # a case may take
 
 
 class Skip(Exception):
@@ -42,11 +42,15 @@ class Cases:
         self.passed, self.failed, self.skipped = 0, 0, 0
 
     def case(self, allow=(), seconds=SECONDS):
-        def add(function):
-            self.cases.append((function.__name__, function, tuple(allow), seconds))
+        def register(function):
+            self.add(function.__name__, function, allow=allow, seconds=seconds)
             return function
 
-        return add
+        return register
+
+    def add(self, name, function, *args, allow=(), seconds=SECONDS):
+        """As case(), for one function called as function(world, *args)."""
+        self.cases.append((name, lambda world: function(world, *args), tuple(allow), seconds))
 
     def main(self):
         """Runs the cases named on the command line (all when none is) and returns the exit status."""
@@ -82,7 +86,7 @@ class Cases:
                 signal.alarm(SECONDS)
                 begin = time.monotonic()
         except Exception as e:
-            self._report("FAILED", "setting up" if at_setup else "taking down", begin, e)
+            self._report("FAILED", "set-up" if at_setup else "take-down", begin, e)
         finally:
             signal.alarm(0)
 
@@ -111,7 +115,7 @@ class Cases:
         print("".join(traceback.format_exception(error)).rstrip())
         for source in LogSource.live:
             if text := tail(source.path, 60, source.start):
-                print(f"--- log of {source.name}:\n{text}")
+                print(f"--- log of {source.name}:\n" + "\n".join(line[:400] for line in text.splitlines()))
         if log and (lines := log.lines()):
             print("--- the kernel's log:\n" + "\n".join(lines[-60:]))
         # Last: what is read first by those who see only the end.

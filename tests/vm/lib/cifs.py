@@ -74,12 +74,10 @@ def debug_data():
         return f"({e})"
 
 
-def debug_values(text=None):
-    """Every "name: number" of DebugData (hexadecimal and decimal), the first of each name."""
-    out = {}
-    for name, value in re.findall(r"([A-Za-z_][\w ]*?): (0x[0-9a-fA-F]+|\d+)", text or debug_data()):
-        out.setdefault(name.strip(), int(value, 0))
-    return out
+def smb_direct_values():
+    """What DebugData tells of the first SMB Direct connection: name -> number."""
+    lines = debug_data().partition("\nSMBDirect (in hex)")[2].partition("\nNumber of credits")[0]
+    return {name: int(value, 16) for name, value in re.findall(r"(\w+): ?([0-9a-f]+)\b", lines)}
 
 
 def clear_stats():

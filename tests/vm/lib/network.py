@@ -12,12 +12,22 @@ from lib.process import wait_until
 DRIVERS = {"rxe": "rdma_rxe", "siw": "siw"}
 
 
-def run(*argv, timeout=30, check=True, **kw):
-    """A program's CompletedProcess; with check, a failure is an AssertionError with what it said."""
+def run(*argv, timeout=30, check=True, cwd=None):
+    """A program's CompletedProcess; with check, a failure is an AssertionError with what it said. TimeoutExpired when
+    the time is up, even if it hangs in the kernel and cannot be killed."""
     argv = [str(a) for a in argv]
-    kw.setdefault("stdin", subprocess.DEVNULL)
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout, **kw)
-    assert not check or done.returncode == 0, f"{' '.join(argv)} ended {done.returncode}: {done.stdout}{done.stderr}"
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", cwd=cwd
+    )
+    try:
+        out, errors = process.communicate(timeout=timeout)
+    except BaseException:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=2)
+        raise
+    done = subprocess.CompletedProcess(argv, process.returncode, out, errors)
+    assert not check or done.returncode == 0, f"{' '.join(argv)} ended {done.returncode}: {out}{errors}"
     return done
 
 

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""The tests in the guest kernel, tests/vm/*.py: how each is run, and what its output says."""
+
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SECONDS = 3000  # one program, from boot to end
+CASE = re.compile(r'^(ok|FAILED|skip) ([^\s:]+):?(.*)$')
+CLOSING = re.compile(r'^(\d+) passed, (\d+) failed, (\d+) skipped$')
+NOT_RUN = "tests in the guest kernel are off (--no-vm): SMB Direct was not tried with the kernel's own client"
+
+
+def programs():
+    return sorted((ROOT / 'tests/vm').glob('*.py'))
+
+
+def command(program, console):
+    return [ROOT / 'scripts/vm', '--timeout', SECONDS, '--keep-log', console, program]
+
+
+def judge(name, status, text):
+    """(passed, failures, skips) of one program, as run_tests' sections keep them. A program that does not end with
+    the closing line that fits its cases has failed, whatever came before."""
+    lines = text.rstrip().splitlines()
+    passed, failures, skips = 0, [], []
+    for number, line in enumerate(lines):
+        case = CASE.match(line)
+        if case and case[1] == 'ok':
+            passed += 1
+        elif case and case[1] == 'skip':
+            skips.append((f'{name}: {case[2]}', f'{name}: {case[2]}: {case[3].strip()}'))
+        elif case:
+            failures.append((f'{name}: {case[2]}', '\n'.join(lines[max(0, number - 60):number + 1])))
+    closing = CLOSING.match(lines[-1]) if lines else None
+    counted = [passed, len(failures), len(skips)]
+    if closing is None or [int(n) for n in closing.groups()] != counted or (status != 0) != bool(failures):
+        failures.append((name, f'ended with {status}\n' + '\n'.join(lines[-60:])))
+    return passed, failures, skips

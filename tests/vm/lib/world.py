@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""What every test of SMB Direct in the guest stands on: a network, an RDMA device, smbd, and smbdirectd before it."""
+
+import contextlib
+import ipaddress
+import types
+
+from lib import cifs, storage
+from lib.daemon import Smbdirectd
+from lib.files import make_file, make_tree
+from lib.network import Network, rdma_device
+from lib.smbd import SmbdServer
+
+LARGE = 64 << 20
+
+
+@contextlib.contextmanager
+def world(device, fabric, plain, pool=None, addresses=("192.0.2.1/24",), smbd_options=None, workers=2):
+    """device    the client's RDMA device, "rxe" or "siw"
+    fabric    the listener's, "iwarp" or "verbs"
+    plain     mount options for sessions that are neither signed nor sealed
+    Gives network, directory (on ext4), smbd, daemon, plain, and what to copy: the directories tree and
+    large_tree (one file of LARGE bytes), with their digests."""
+    cifs.load()
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(Network(addresses))
+        directory = stack.enter_context(storage.ext4("/srv/test", megabytes=6144))
+        for name in ("smbd", "tree", "large"):
+            (directory / name).mkdir()
+        make_tree(directory / "tree", 150, seed=3, largest=200_000)
+        make_file(directory / "large" / "large", LARGE, seed=4)
+        smbd = stack.enter_context(SmbdServer(directory / "smbd", options=smbd_options))
+        stack.enter_context(rdma_device(device))
+        listeners = [{"address": a.split("/")[0], "port": 5445, "fabric": fabric} for a in addresses]
+        networks = sorted({str(ipaddress.ip_interface(a).network) for a in addresses})
+        settings = {"listeners": listeners, "upstream": {"allow": networks}, **(pool or {})}
+        daemon = stack.enter_context(Smbdirectd(directory / "smbdirectd", smbd.port, pool=settings, workers=workers))
+        yield types.SimpleNamespace(
+            network=network, directory=directory, smbd=smbd, daemon=daemon, plain=plain,
+            tree=directory / "tree", large=directory / "large",
+        )  # fmt: skip
+
+
+def mounted(world, vers="3.1.1", where="/mnt/test", **options):
+    """The share, mounted over SMB Direct; options as for mount -o."""
+    return cifs.Mount(where, world.network.address, rdma=True, vers=vers, options=options)
+
+
+def fresh(world, name):
+    """An empty directory on the share for one case: its path on the server's side."""
+    path = world.smbd.share_path() / name
+    path.mkdir()
+    return path
