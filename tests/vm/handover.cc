@@ -122,6 +122,9 @@ class Listener {
       if (event->type != CmEventType::connect_request || event->cookie != kListenerCookie) {
         give_up("an event that is no request: " + std::string(daemon::cm_event_name(event->type)));
       }
+      const daemon::CmParameters& asked = event->parameters;
+      std::printf("request %u bytes of private data, depths %u/%u\n", asked.private_data_length,
+                  asked.initiator_depth, asked.responder_resources);
       return *event;
     }
   }

@@ -7,7 +7,6 @@ import contextlib
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 
 from lib.cases import Cases
@@ -16,7 +15,13 @@ from lib.process import Server, wait_until
 
 BUILD = pathlib.Path(os.environ.get("SMBDIRECTD_BUILD", "build/normal"))
 PORTS = {"rxe": 445, "siw": 5445}
+PRIVATE_DATA = {"rxe": 56, "siw": 8}
 REFUSALS = ("EINVAL", "ENOENT", "EACCES")
+
+
+def probe(address, port):
+    argv = [BUILD / "workers/connect/smbdirect-connect", "--probe", "--fabric", "verbs", "--to", f"{address}:{port}"]
+    return run(*argv, timeout=60, check=False)
 
 
 class Played:
@@ -28,12 +33,8 @@ class Played:
         self.server = Server(f"handover {scenario}", argv, f"/tmp/handover-{kind}-{scenario}.log")
         self.server.wait_for_log("serving", 30)
 
-    def probe(self, wait=True):
-        argv = [BUILD / "workers/connect/smbdirect-connect", "--probe", "--fabric", "verbs", "--to",
-                f"{self.address}:{self.port}"]
-        if wait:
-            return run(*argv, timeout=60, check=False)
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def probe(self):
+        return probe(self.address, self.port)
 
     def accepted(self, device):
         done = self.probe()
@@ -91,6 +92,8 @@ def accepted(network, kind):
         first = play.accepted(device)
         play.accepted(device)
         play.over()
+        # SMB Direct's private data on iWARP; InfiniBand's request always has all its bytes.
+        assert f"request {PRIVATE_DATA[kind]} bytes of private data, depths 32/1" in play.lines(), play.lines()
         assert sum(line.startswith("A negotiated verbs") for line in play.lines()) == 2, play.lines()
         assert sum(line.startswith("A closed cleanly") for line in play.lines()) == 2, play.lines()
     return next(line.split("connection", 1)[1].strip() for line in first.splitlines() if "  connection" in line)
@@ -106,7 +109,7 @@ def nothing_to_steal(network, kind):
         for line in play.lines():
             if line.startswith("try "):
                 tried = line[4:]
-            elif line.startswith("A "):
+            elif line.startswith(("A take=", "A destroy=")):
                 outcomes.setdefault(tried, []).extend(word.split("=") for word in line[2:].split())
         assert len(outcomes) == 3, play.lines()
         for tried, results in outcomes.items():
@@ -159,6 +162,22 @@ def the_listener_dies(network, kind):
         finally:
             following.server.kill_group()
             following.server.end()
+
+
+@on_both
+def why_there_is_no_connection(network, kind):
+    """What a person reads, by cause."""
+    said = {}
+    with rdma_device(kind):
+        for name, address in (("nobody listens", network.address), ("no device", "127.0.0.1"), ("nobody there", "192.0.2.99")):
+            done = probe(address, PORTS[kind])
+            assert done.returncode == 1, done.stdout
+            said[name] = done.stderr.splitlines()[0].split(": ", 2)[2]
+    assert "nobody listens for RDMA" in said["nobody listens"], said
+    # Loopback addresses have no device; siw's refusal only names the argument.
+    assert "no RDMA device reaches 127.0.0.1" in said["no device"] or "rdma_resolve_addr" in said["no device"], said
+    assert "nobody answers at the address of 192.0.2.99" in said["nobody there"] or "no route" in said["nobody there"], said
+    return said
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <memory>
 #include <string>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <vector>
@@ -146,6 +147,9 @@ class Worker {
 }  // namespace
 
 int run_worker() {
+  // Before the last change of credentials, as every change of a worker.
+  const rlimit unlimited{.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+  (void)::setrlimit(RLIMIT_MEMLOCK, &unlimited);
   if (::setgroups(0, nullptr) != 0 || ::setgid(kNobody) != 0 || ::setuid(kNobody) != 0) {
     std::perror("drop privileges");
     return 1;

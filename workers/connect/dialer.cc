@@ -1,11 +1,23 @@
 // SPDX-License-Identifier: MIT
 #include "workers/connect/dialer.h"
 
+#include <sys/resource.h>
 #include <utility>
 
 namespace smbdirect::workers::connect {
 
 namespace {
+
+/// Memory that a device may reach is locked, and some devices count it against this limit for root too. What
+/// cannot be raised shows when memory is registered.
+void raise_locked_memory_limit() {
+  const rlimit unlimited{.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+  if (::setrlimit(RLIMIT_MEMLOCK, &unlimited) == 0) return;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_MEMLOCK, &limit);
+}
 
 constexpr FabricRow kFabrics[] = {
     {FabricKind::iwarp, "iwarp", "iWARP in userspace, over TCP", 5445},
@@ -34,6 +46,7 @@ shm::Result<std::unique_ptr<fabric::Endpoint>> Dialer::dial(fabric::Handler& han
       break;
     case FabricKind::verbs:
       if (verbs_ == nullptr) {
+        raise_locked_memory_limit();
         auto opened = fabric::verbs::Connector::open(loop_, arena_);
         if (!opened) return std::unexpected(opened.error());
         verbs_ = std::move(*opened);

@@ -39,7 +39,7 @@ std::string reason(int status) {
 
 }  // namespace
 
-std::string resolve_failure_text(int system_errno, const std::string& server) {
+std::string refused_call_text(const char* call, int system_errno, const std::string& server) {
   switch (system_errno) {
     case ENODEV:
       return "no RDMA device reaches " + server + " (\"rdma link\" lists the devices and their interfaces)";
@@ -50,8 +50,10 @@ std::string resolve_failure_text(int system_errno, const std::string& server) {
       return "no route leads to " + server;
     case ETIMEDOUT:
       return "nobody answers at the address of " + server;
+    case ECONNREFUSED:  // siw connects while it is called
+      return rejected_text(-ECONNREFUSED, server);
     default:
-      return "look up the way to " + server + ": " + std::strerror(system_errno);
+      return std::string(call) + " of the connection to " + server + ": " + std::strerror(system_errno);
   }
 }
 
@@ -59,7 +61,7 @@ std::string failure_text(rdma_cm_event_type type, int status, const std::string&
   switch (type) {
     case RDMA_CM_EVENT_ADDR_ERROR:
       // The library says -1 when it cannot open the device that the kernel chose.
-      return status < -1 ? resolve_failure_text(-status, server)
+      return status < -1 ? refused_call_text("rdma_resolve_addr", -status, server)
                          : "the RDMA device that reaches " + server + " cannot be used";
     case RDMA_CM_EVENT_ROUTE_ERROR:
       return "no RDMA path leads to " + server + ": " + reason(status);

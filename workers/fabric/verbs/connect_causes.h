@@ -11,7 +11,7 @@ namespace smbdirect::workers::fabric::verbs {
 
 /// One line about a failure event. status: -errno, or of rejected the fabric's reason.
 [[nodiscard]] std::string failure_text(rdma_cm_event_type type, int status, const std::string& server);
-/// Of a call that was refused with this errno while the address was looked up.
-[[nodiscard]] std::string resolve_failure_text(int system_errno, const std::string& server);
+/// Of a call on the way to a connection that was refused with this errno.
+[[nodiscard]] std::string refused_call_text(const char* call, int system_errno, const std::string& server);
 
 }  // namespace smbdirect::workers::fabric::verbs

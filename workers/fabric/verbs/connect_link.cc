@@ -57,8 +57,7 @@ ConnectLink::ConnectLink(RdmaApi& api, uv_loop_t& loop, Channel channel, const s
       description_("-> " + shm::address_text(to)) {}
 
 shm::Error ConnectLink::failed(const char* call) const {
-  const int error = errno;
-  return {std::string(call) + " of the connection to " + shm::address_text(to_), error};
+  return {refused_call_text(call, errno, shm::address_text(to_)), 0};
 }
 
 void ConnectLink::start(Observer& observer) {
@@ -73,7 +72,7 @@ void ConnectLink::step() {
     poll_.want(UV_READABLE);
     sockaddr* from = from_ ? as_sockaddr(*from_) : nullptr;
     if (api_.resolve_addr(id_.get(), from, as_sockaddr(to_), kResolveTimeoutMs) != 0) {
-      fail(resolve_failure_text(errno, shm::address_text(to_)));
+      fail(failed("rdma_resolve_addr").text());
     }
   } else if (state_ == State::establishing) {
     state_ = State::established;

@@ -24,7 +24,9 @@ namespace smbdirect::workers::fabric::verbs {
 
 class ConnectLink final : public CmLink {
  public:
-  static constexpr int kResolveTimeoutMs = 5000;  // of the address, and of the route again
+  // Of the address, and of the route again: both within the 5 s that a connection may take in all, so that
+  // the one who waits hears the reason.
+  static constexpr int kResolveTimeoutMs = 2000;
 
   /// Nothing is sent before start(). from: any port when its port is 0.
   [[nodiscard]] static shm::Result<std::unique_ptr<ConnectLink>> make(

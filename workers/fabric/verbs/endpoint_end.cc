@@ -88,7 +88,11 @@ void VerbsEndpoint::work_failed(const WorkId& id, const ibv_wc& completion) {
       verdict_open_ = true;
       close_ = Close{CloseCause::peer_reset, "the connection broke"};
     } else if (phase_ < Phase::established) {
-      setup_ended(CloseCause::setup_failed, "the connection broke during set-up");
+      // A refusal on iWARP flushes the receives first; the connection manager's event has the reason.
+      if (!close_) {
+        close_ = Close{CloseCause::setup_failed, "the connection broke during set-up"};
+        arm(times_.verdict_ms);
+      }
       return;
     }
     drain();
@@ -179,7 +183,7 @@ void VerbsEndpoint::deadline_passed() {
       return;
     case Phase::resolving:
     case Phase::connecting:
-      setup_failed("no RDMA connection in time");
+      setup_failed(close_ ? close_->detail : "no RDMA connection in time");
       return;
     case Phase::finishing:
     case Phase::closing:

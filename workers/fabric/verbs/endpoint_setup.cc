@@ -118,7 +118,7 @@ void VerbsEndpoint::on_accepted(const PeerLimits& peer) {
 void VerbsEndpoint::on_established() { establish(); }
 
 void VerbsEndpoint::establish() {
-  if (phase_ != Phase::connecting) return;
+  if (phase_ != Phase::connecting || close_) return;  // it broke in the meantime
   phase_ = Phase::established;
   timer_.stop();
   handler_.on_established();

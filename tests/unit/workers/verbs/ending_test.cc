@@ -194,6 +194,29 @@ TEST_CASE("work is flushed before anybody says why: the connection manager has t
   }
 }
 
+TEST_CASE("receives are flushed during set-up: the connection manager's reason is waited for, not for long") {
+  for (const bool says : {true, false}) {
+    Rig rig;
+    rig.cm.hold_established = true;
+    for (uint64_t i = 0; i < 4; ++i) REQUIRE(rig.server->post_receive(i, rig.piece(0, 100)));
+    rig.client->start();
+    REQUIRE(rig.until([&] { return rig.cm.connecting().answered; }));
+    rig.server->start();
+    REQUIRE(rig.until([&] { return rig.cm.accepting().answered; }));
+    rig.fake.break_queue_pair(rig.server_qp());
+    rig.settle();
+    CHECK(rig.server_events.closed_calls == 0);
+    if (says) {
+      rig.cm.tell(rig.cm.accepting(),
+                  [](CmLink::Observer& o) { o.on_failed(CloseCause::setup_failed, "because"); });
+    }
+    REQUIRE(rig.until([&] { return rig.server_events.closed_calls > 0; }));
+    CHECK_FALSE(rig.server_events.established);
+    CHECK(rig.server_events.close.cause == CloseCause::setup_failed);
+    CHECK(rig.server_events.close.detail == (says ? "because" : "the connection broke during set-up"));
+  }
+}
+
 TEST_CASE("work that never comes back: the queue pair is destroyed by force") {
   Rig rig;
   for (uint64_t i = 0; i < 4; ++i) REQUIRE(rig.server->post_receive(i, rig.piece(0, 100)));
