@@ -373,18 +373,23 @@ TEST_CASE("connections come and go") {
   MESSAGE((milliseconds_since(begin) / kCycles) << " ms for each connection");
 }
 
-TEST_CASE("SEND with invalidate of memory that is only registered" * doctest::skip(true)) {
+// Why Attributes::can_be_invalidated is false here: rxe invalidates only memory windows and what a kernel
+// registers for the purpose, and siw does it without telling the receiver.
+TEST_CASE("SEND with invalidate of memory that is only registered") {
   World world;
   auto pair = world.connect();
   std::vector<std::byte> lent(4096);
   const auto at = pair->client->expose(lent, fabric::Access::remote_write);
-  REQUIRE(pair->server->post_send(1, {}, &at->token));
+  const fabric::Sge pieces[] = {world.piece(0, 24), world.piece(100, 76)};
+  REQUIRE(pair->server->post_send(1, pieces, &at->token));
   pair->server->ring();
   world.loop.until([&] { return pair->both_closed() || pair->client_events.count(Op::receive) == 1; });
-  for (const auto& completion : pair->client_events.of(Op::receive))
-    MESSAGE("invalidated: " << completion.invalidated);
-  MESSAGE("server: " << pair->server_events.close.detail
-                     << " / client: " << pair->client_events.close.detail);
+  CHECK(pair->both_closed() == !on_iwarp());
+  if (!on_iwarp()) return;
+  CHECK(pair->client_events.of(Op::receive)[0].bytes == 100);
+  REQUIRE(pair->server->post_write(2, pieces, *at));
+  pair->server->ring();
+  CHECK(world.loop.until([&] { return pair->both_closed(); }));
 }
 
 TEST_CASE("the device is deleted under a connection" * doctest::skip(true)) {

@@ -8,7 +8,7 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/unit/daemon/fake_rdma_cm.h"
+#include "tests/unit/daemon/fake_kernel.h"
 
 using namespace smbdirect::daemon;
 namespace shm = smbdirect::shm;

@@ -1,191 +1,120 @@
 // SPDX-License-Identifier: MIT
-// The kernel's connection manager as far as listening and handing over go: files, the ids on them, who may
-// move them, devices that come and go. Tests hold real descriptors (eventfds, readable while an event waits),
-// so loops can watch them.
+// An rdma_cm file that records each command as its bytes, with the response's address blanked out, and
+// answers what the test wants.
 #pragma once
 
-#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
-#include <deque>
 #include <map>
-#include <netinet/in.h>
-#include <set>
 #include <string>
-#include <sys/eventfd.h>
 #include <unistd.h>
+#include <utility>
+#include <vector>
 
 #include <doctest/doctest.h>
-#include <rdma/rdma_user_cm.h>
 
 #include "daemon/rdma_ucm.h"
-#include "shm/socket_address.h"
 
-namespace smbdirect::daemon::fake {
+namespace rdma_ucm_test {
+
+using smbdirect::daemon::RdmaCm;
+using Bytes = std::vector<uint8_t>;
+
+class Build {
+ public:
+  Build& u8(uint8_t v) { return put(&v, sizeof v); }
+  Build& u16(uint16_t v) { return put(&v, sizeof v); }
+  Build& u32(uint32_t v) { return put(&v, sizeof v); }
+  Build& u64(uint64_t v) { return put(&v, sizeof v); }
+  Build& zeros(size_t n) {
+    bytes_.resize(bytes_.size() + n);
+    return *this;
+  }
+  Build& pad_to(size_t size) {
+    bytes_.resize(size);
+    return *this;
+  }
+  operator const Bytes&() const { return bytes_; }
+  friend bool operator==(const Bytes& bytes, const Build& build) { return bytes == build.bytes_; }
+
+ private:
+  Build& put(const void* from, size_t size) {
+    const auto* bytes = static_cast<const uint8_t*>(from);
+    bytes_.insert(bytes_.end(), bytes, bytes + size);
+    return *this;
+  }
+  Bytes bytes_;
+};
+
+template <class T>
+T read_at(const Bytes& bytes, size_t offset) {
+  T value{};
+  REQUIRE(offset + sizeof value <= bytes.size());
+  std::memcpy(&value, bytes.data() + offset, sizeof value);
+  return value;
+}
+
+// Command numbers and where in the body (after 8 bytes of header) the response's address is.
+enum : uint32_t {
+  kCreate = 0,
+  kDestroy = 1,
+  kListen = 7,
+  kAccept = 8,
+  kReject = 9,
+  kDisconnect = 10,
+  kInitQpAttr = 11,
+  kGetEvent = 12,
+  kSetOption = 14,
+  kMigrate = 18,
+  kQuery = 19,
+  kBind = 20,
+};
+inline const std::map<uint32_t, size_t> kResponseAt = {{kCreate, 16},  {kDestroy, 8}, {kInitQpAttr, 8},
+                                                       {kGetEvent, 8}, {kQuery, 8},   {kMigrate, 8},
+                                                       {kSetOption, 8}};
 
 class Kernel final : public RdmaCm::Calls {
  public:
-  struct Id {
-    int file = -1;
-    uint64_t uid = 0;
-    sockaddr_storage local{};
-    sockaddr_storage peer{};
-    bool bound = false;
-    bool listening = false;
-    bool rejected = false;
-  };
-
-  std::set<std::string> devices;  // addresses that RDMA devices have
-  std::map<uint32_t, Id> ids;
-  std::map<uint32_t, Id> destroyed;
-  std::map<uint32_t, int> fail_command;  // command -> errno, until taken out
-
-  int open(const char*) override {
-    const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    events_[fd];
-    return fd;
+  int open(const char* path) override {
+    opened = path;
+    if (open_error != 0) {
+      errno = open_error;
+      return -1;
+    }
+    return ::dup(2);
   }
-
   ssize_t write(int fd, const void* command, size_t size) override {
-    rdma_ucm_cmd_hdr header{};
-    std::memcpy(&header, command, sizeof header);
-    const auto* body = static_cast<const std::byte*>(command) + sizeof header;
-    REQUIRE(size == sizeof header + header.in);
-    const auto failing = fail_command.find(header.cmd);
-    const int error = failing != fail_command.end() ? failing->second : run(fd, header.cmd, body);
-    if (error == 0) return ssize_t(size);
-    errno = error;
-    return -1;
-  }
-
-  /// A client asks for a connection at the one listening id; its id.
-  uint32_t request(const char* peer, uint8_t private_length = 0) {
-    for (const auto& [listener, facts] : ids) {
-      if (!facts.listening) continue;
-      const uint32_t id = ++last_id_;
-      ids[id] = {.file = facts.file,
-                 .local = facts.local,
-                 .peer = *shm::address_from_text(peer, 40'000),
-                 .bound = true};
-      rdma_ucm_event_resp event{};
-      event.uid = facts.uid;
-      event.id = id;
-      event.event = uint32_t(CmEventType::connect_request);
-      event.param.conn.responder_resources = 1;
-      event.param.conn.initiator_depth = 32;
-      event.param.conn.private_data_len = private_length;
-      for (uint8_t i = 0; i < private_length; ++i) event.param.conn.private_data[i] = i;
-      push(facts.file, event);
-      return id;
+    CHECK(fd >= 0);
+    Bytes bytes(static_cast<const uint8_t*>(command), static_cast<const uint8_t*>(command) + size);
+    const auto number = read_at<uint32_t>(bytes, 0);
+    CHECK(read_at<uint16_t>(bytes, 4) == size - 8);
+    if (const auto at = kResponseAt.find(number); at != kResponseAt.end()) {
+      const auto address = read_at<uint64_t>(bytes, at->second);
+      CHECK(address != 0);
+      std::memset(bytes.data() + at->second, 0, 8);
+      const size_t room = number == kSetOption ? 4 : read_at<uint16_t>(bytes, 6);
+      if (number == kSetOption) option = *reinterpret_cast<const int*>(address);
+      CHECK(answer.size() <= room);
+      if (number != kSetOption && error == 0) {
+        std::memcpy(reinterpret_cast<void*>(address), answer.data(), answer.size());
+      }
     }
-    FAIL("nothing listens");
-    return 0;
-  }
-
-  /// The device under the listening ids goes, or their address moves.
-  void strike(CmEventType type) {
-    for (auto& [id, facts] : ids) {
-      if (!facts.listening) continue;
-      rdma_ucm_event_resp event{};
-      event.uid = facts.uid;
-      event.id = id;
-      event.event = uint32_t(type);
-      push(facts.file, event);
+    commands.push_back(std::move(bytes));
+    if (error != 0) {
+      errno = error;
+      return -1;
     }
+    return static_cast<ssize_t>(size) - cut;
   }
 
- private:
-  template <class Body>
-  static Body read(const std::byte* bytes) {
-    Body body{};
-    std::memcpy(&body, bytes, sizeof body);
-    return body;
-  }
-  template <class Response>
-  static void answer(uint64_t at, const Response& response) {
-    std::memcpy(reinterpret_cast<void*>(at), &response, sizeof response);
-  }
-  void push(int fd, const rdma_ucm_event_resp& event) {
-    events_[fd].push_back(event);
-    REQUIRE(eventfd_write(fd, 1) == 0);
-  }
-  int find(int fd, uint32_t id, Id*& out) {
-    const auto found = ids.find(id);
-    if (found == ids.end()) return ENOENT;
-    if (found->second.file != fd) return EINVAL;
-    out = &found->second;
-    return 0;
-  }
-
-  int run(int fd, uint32_t number, const std::byte* bytes) {
-    Id* id = nullptr;
-    int error = 0;
-    switch (number) {
-      case RDMA_USER_CM_CMD_CREATE_ID: {
-        const auto body = read<rdma_ucm_create_id>(bytes);
-        ids[++last_id_] = {.file = fd, .uid = body.uid};
-        answer(body.response, rdma_ucm_create_id_resp{last_id_});
-        return 0;
-      }
-      case RDMA_USER_CM_CMD_BIND: {
-        const auto body = read<rdma_ucm_bind>(bytes);
-        if (error = find(fd, body.id, id); error != 0) return error;
-        std::memcpy(&id->local, &body.addr, sizeof id->local);
-        const std::string text = shm::address_text(id->local);
-        if (!devices.contains(text)) return ENODEV;
-        id->bound = true;
-        return 0;
-      }
-      case RDMA_USER_CM_CMD_SET_OPTION:
-        return find(fd, read<rdma_ucm_set_option>(bytes).id, id);
-      case RDMA_USER_CM_CMD_LISTEN:
-        if (error = find(fd, read<rdma_ucm_listen>(bytes).id, id); error != 0) return error;
-        id->listening = id->bound;
-        return id->bound ? 0 : EINVAL;
-      case RDMA_USER_CM_CMD_QUERY: {
-        const auto body = read<rdma_ucm_query>(bytes);
-        if (error = find(fd, body.id, id); error != 0) return error;
-        rdma_ucm_query_addr_resp response{};
-        response.node_guid = 0x1122;
-        response.port_num = 1;
-        std::memcpy(&response.src_addr, &id->local, sizeof id->local);
-        std::memcpy(&response.dst_addr, &id->peer, sizeof id->peer);
-        answer(body.response, response);
-        return 0;
-      }
-      case RDMA_USER_CM_CMD_GET_EVENT: {
-        auto& queue = events_[fd];
-        if (queue.empty()) return EAGAIN;
-        answer(read<rdma_ucm_get_event>(bytes).response, queue.front());
-        queue.pop_front();
-        eventfd_t count = 0;
-        if (queue.empty()) eventfd_read(fd, &count);
-        return 0;
-      }
-      case RDMA_USER_CM_CMD_MIGRATE_ID: {
-        const auto body = read<rdma_ucm_migrate_id>(bytes);
-        if (error = find(int(body.fd), body.id, id); error != 0) return error;
-        id->file = fd;
-        return 0;
-      }
-      case RDMA_USER_CM_CMD_REJECT:
-        if (error = find(fd, read<rdma_ucm_reject>(bytes).id, id); error != 0) return error;
-        id->rejected = true;
-        return 0;
-      case RDMA_USER_CM_CMD_DESTROY_ID: {
-        const uint32_t number_of_id = read<rdma_ucm_destroy_id>(bytes).id;
-        if (error = find(fd, number_of_id, id); error != 0) return error;
-        destroyed.insert(ids.extract(number_of_id));
-        return 0;
-      }
-      default:
-        return ENOSYS;
-    }
-  }
-
-  uint32_t last_id_ = 100;
-  std::map<int, std::deque<rdma_ucm_event_resp>> events_;
+  std::string opened;
+  int open_error = 0;
+  int error = 0;
+  ssize_t cut = 0;
+  int option = 0;
+  Bytes answer;
+  std::vector<Bytes> commands;
 };
 
-}  // namespace smbdirect::daemon::fake
+}  // namespace rdma_ucm_test

@@ -57,8 +57,10 @@ Device::Device(VerbsApi& api, uv_loop_t& loop, Arena& arena, ContextHandle conte
       attributes_(attributes),
       node_guid_(0),
       idle_(loop, [this] { owner_.device_done(*this); }),
+      presence_(loop, [this] { look_for_device(); }),
       async_(loop, context_->async_fd, [this](int, int) { on_async_readable(); }) {
   async_.want(UV_READABLE);
+  presence_.start(kPresenceMs);
 }
 
 Device::~Device() { assert(seats_.taken() == 0); }
@@ -109,6 +111,15 @@ shm::Result<MrTable*> Device::shared_domain() {
     shared_domain_ = std::move(*domain);
   }
   return shared_domain_.get();
+}
+
+void Device::look_for_device() {
+  if (removed_) return;
+  if (!api_.is_present(context_->device)) {
+    remove("was removed");
+    return;
+  }
+  presence_.start(kPresenceMs);
 }
 
 void Device::on_polling_failed(std::string why) { remove("failed: " + std::move(why)); }

@@ -34,6 +34,8 @@ struct WorkScratch {
 
 class Device final : private CompletionQueues::Owner {
  public:
+  static constexpr uint64_t kPresenceMs = 1000;
+
   class Owner {
    public:
     /// Nobody uses the device: destroy it. From the loop.
@@ -105,6 +107,7 @@ class Device final : private CompletionQueues::Owner {
          const ibv_device_attr& attributes, Owner& owner);
   void leave(const Seat& seat);
   void on_polling_failed(std::string why) override;
+  void look_for_device();
   void on_async_readable();
   void on_async_event(const ibv_async_event& event);
 
@@ -122,6 +125,7 @@ class Device final : private CompletionQueues::Owner {
   uint32_t idle_ms_ = 0;
   bool removed_ = false;
   Timer idle_;
+  Timer presence_;
   Poll async_;
 };
 

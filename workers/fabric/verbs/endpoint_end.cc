@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The ways a connection ends. All of them come to finish(), and from there, on a clean turn of the loop, to
 // release() and on_closed().
-#include <cassert>
 #include <utility>
 
 #include "shm/log.h"
@@ -106,7 +105,8 @@ void VerbsEndpoint::work_failed(const WorkId& id, const ibv_wc& completion) {
     lost(close.cause, std::move(close.detail));
   } else if (verdict_open_) {
     settle(std::move(close));
-  } else if (close_->cause == CloseCause::peer_closed && close.cause == CloseCause::peer_terminate) {
+  } else if (close_ && close_->cause == CloseCause::peer_closed &&
+             close.cause == CloseCause::peer_terminate) {
     close_ = std::move(close);  // it closed because of what we asked for
   }
 }
@@ -145,7 +145,6 @@ bool VerbsEndpoint::tell_peer() {
 }
 
 void VerbsEndpoint::drain() {
-  assert(close_);
   phase_ = Phase::draining;
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_ERR;
@@ -217,7 +216,7 @@ void VerbsEndpoint::finish() {
 
 void VerbsEndpoint::tell_closed() {
   release();
-  handler_.on_closed(*close_);
+  handler_.on_closed(close_.value_or(Close{CloseCause::local, "closed"}));
 }
 
 void VerbsEndpoint::release() {

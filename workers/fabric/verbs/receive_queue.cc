@@ -2,6 +2,7 @@
 #include "workers/fabric/verbs/receive_queue.h"
 
 #include <algorithm>
+#include <cerrno>
 
 namespace smbdirect::workers::fabric::verbs {
 
@@ -49,7 +50,8 @@ shm::Result<> ReceiveQueue::post(const Device::Seat& seat, ibv_qp& qp, MrTable& 
       if (count > 0) chain[count - 1].next = &chain[count];
     }
     ibv_recv_wr* bad = nullptr;
-    const int error = device.api().post_recv(&qp, chain.data(), &bad);
+    int error = device.api().post_recv(&qp, chain.data(), &bad);
+    if (error < 0) error = errno;  // libsiw's way to say that the kernel refused
     const auto taken = error == 0 ? count : bad == nullptr ? 0U : static_cast<unsigned>(bad - chain.data());
     ++device.stats().doorbells;
     device.stats().work_requests += taken;

@@ -2,6 +2,7 @@
 #include "workers/fabric/verbs/send_queue.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 namespace smbdirect::workers::fabric::verbs {
@@ -49,12 +50,13 @@ std::expected<void, PostError> SendQueue::add_read(uint64_t id, const Sge& into,
     if (!key) return std::unexpected(PostError::not_registered);
     local_key = *key;
   }
-  reads_.push(
-      {.id = id,
-       .into = {.addr = reinterpret_cast<uint64_t>(into.addr), .length = into.length, .lkey = local_key},
-       .offset = from.offset,
-       .token = from.token,
-       .asked = 0});
+  reads_.push({.id = id,
+               .into = into.addr,
+               .length = into.length,
+               .local_key = local_key,
+               .offset = from.offset,
+               .token = from.token,
+               .asked = 0});
   ++in_use_;
   return {};
 }
@@ -71,7 +73,8 @@ int SendQueue::post(const Device::Seat& seat, ibv_qp& qp) {
     for (unsigned i = 1; i < count; ++i) chain[i - 1].next = &chain[i];
 
     ibv_send_wr* bad = nullptr;
-    const int error = device.api().post_send(&qp, chain.data(), &bad);
+    int error = device.api().post_send(&qp, chain.data(), &bad);
+    if (error < 0) error = errno;  // libsiw's way to say that the kernel refused
     const auto taken = error == 0 ? count : bad == nullptr ? 0U : static_cast<unsigned>(bad - chain.data());
     ++device.stats().doorbells;
     device.stats().work_requests += taken;
@@ -105,8 +108,9 @@ unsigned SendQueue::build_messages(const Device::Seat& seat, std::span<ibv_send_
       wr.wr.rdma.rkey = pending.token;  // where libsiw looks for it; nobody else does
     } else {
       wr.opcode = IBV_WR_SEND;
+      // Not with invalidate: siw takes no other SEND inline.
+      if (pending.bytes <= limits_.inlined) wr.send_flags |= IBV_SEND_INLINE;
     }
-    if (pending.op == Op::send && pending.bytes <= limits_.inlined) wr.send_flags |= IBV_SEND_INLINE;
     if (++unsignalled_ >= kSignalEvery) {
       wr.send_flags |= IBV_SEND_SIGNALED;
       unsignalled_ = 0;
@@ -144,11 +148,11 @@ unsigned SendQueue::build_reads(const Device::Seat& seat, std::span<ibv_send_wr>
 bool SendQueue::next_part(Part& part, RemoteMemory& from) {
   if (reads_begun_ >= reads_released_ || parts_.size() >= limits_.reads || parts_.full()) return false;
   Read& read = reads_[reads_begun_];
-  const uint32_t left = read.into.length - read.asked;
+  const uint32_t left = read.length - read.asked;
   uint32_t length = std::min(left, limits_.max_message);
   from = {.offset = read.offset + read.asked, .token = read.token};
   part = {};
-  part.wanted_at = reinterpret_cast<std::byte*>(read.into.addr) + read.asked;
+  part.wanted_at = read.into + read.asked;
   if (limits_.sink != nullptr) {
     length = std::min(length, ReadSink::kSlotBytes);
     part.slot = next_slot_++ % limits_.sink->slots();
@@ -156,10 +160,11 @@ bool SendQueue::next_part(Part& part, RemoteMemory& from) {
                  .length = length,
                  .lkey = limits_.sink->local_key()};
   } else {
-    part.into = {.addr = read.into.addr + read.asked, .length = length, .lkey = read.into.lkey};
+    part.into = {
+        .addr = reinterpret_cast<uint64_t>(part.wanted_at), .length = length, .lkey = read.local_key};
   }
   read.asked += length;
-  part.last = read.asked == read.into.length;
+  part.last = read.asked == read.length;
   if (part.last) ++reads_begun_;
   return true;
 }
@@ -207,10 +212,10 @@ void SendQueue::complete_part(Traffic& traffic, std::vector<Completion>& done) {
   }
   if (!part.last) return;
   const Read& read = reads_.front();
-  done.push_back({.id = read.id, .op = Op::rdma_read, .bytes = read.into.length});
+  done.push_back({.id = read.id, .op = Op::rdma_read, .bytes = read.length});
   ++undelivered_;
   ++traffic.reads;
-  traffic.read_bytes += read.into.length;
+  traffic.read_bytes += read.length;
   reads_.pop();
   --reads_begun_;
   --reads_released_;

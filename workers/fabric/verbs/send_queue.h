@@ -95,7 +95,9 @@ class SendQueue {
   };
   struct Read {
     uint64_t id;
-    ibv_sge into;
+    std::byte* into;
+    uint32_t length;
+    uint32_t local_key;
     uint64_t offset;
     uint32_t token;
     uint32_t asked;  // bytes that parts were posted for

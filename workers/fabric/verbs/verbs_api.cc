@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "workers/fabric/verbs/verbs_api.h"
 
+#include <cerrno>
+#include <unistd.h>
+
 namespace smbdirect::workers::fabric::verbs {
 
 ibv_device** SystemVerbs::get_device_list(int* count) { return ibv_get_device_list(count); }
@@ -18,6 +21,9 @@ int SystemVerbs::get_async_event(ibv_context* context, ibv_async_event* event) {
   return ibv_get_async_event(context, event);
 }
 void SystemVerbs::ack_async_event(ibv_async_event* event) { ibv_ack_async_event(event); }
+bool SystemVerbs::is_present(const ibv_device* device) {
+  return ::access(device->dev_path, F_OK) == 0 || errno != ENOENT;
+}
 
 ibv_pd* SystemVerbs::alloc_pd(ibv_context* context) { return ibv_alloc_pd(context); }
 int SystemVerbs::dealloc_pd(ibv_pd* pd) { return ibv_dealloc_pd(pd); }

@@ -30,6 +30,8 @@ class VerbsApi {
   virtual int query_port(ibv_context* context, uint8_t port, ibv_port_attr* attributes) = 0;
   virtual int get_async_event(ibv_context* context, ibv_async_event* event) = 0;
   virtual void ack_async_event(ibv_async_event* event) = 0;
+  /// Not the library's: whether the device's file is still offered (device.h says what that tells).
+  virtual bool is_present(const ibv_device* device) = 0;
 
   // --- memory ---
   virtual ibv_pd* alloc_pd(ibv_context* context) = 0;
@@ -68,6 +70,7 @@ class SystemVerbs final : public VerbsApi {
   int query_port(ibv_context* context, uint8_t port, ibv_port_attr* attributes) override;
   int get_async_event(ibv_context* context, ibv_async_event* event) override;
   void ack_async_event(ibv_async_event* event) override;
+  bool is_present(const ibv_device* device) override;
   ibv_pd* alloc_pd(ibv_context* context) override;
   int dealloc_pd(ibv_pd* pd) override;
   ibv_mr* reg_mr(ibv_pd* pd, void* address, size_t length, int access) override;

@@ -44,20 +44,25 @@ TEST_CASE("a device nobody has heard of") {
 }
 
 TEST_CASE("a removed device ends its connections, and is closed at once") {
-  for (const bool fatal : {false, true}) {
-    CAPTURE(fatal);
+  enum class Told : uint8_t { by_connection_manager, by_device, by_nobody };
+  for (const Told told : {Told::by_connection_manager, Told::by_device, Told::by_nobody}) {
+    const bool fatal = told == Told::by_device;
+    CAPTURE(static_cast<int>(told));
     Rig rig;
     for (uint64_t i = 0; i < 4; ++i) REQUIRE(rig.server->post_receive(i, rig.piece(0, 100)));
     REQUIRE(rig.establish());
     REQUIRE(rig.server->post_send(1, {}));
     rig.server->ring();
+    rig.fake.hold_sends = true;
     rig.fake.flush = false;  // its work does not come back
     if (fatal) {
       ibv_async_event event{};
       event.event_type = IBV_EVENT_DEVICE_FATAL;
       rig.fake.raise(event);
-    } else {
+    } else if (told == Told::by_connection_manager) {
       rig.cm.tell(rig.cm.accepting(), [](CmLink::Observer& o) { o.on_device_removed(); });
+    } else {
+      rig.fake.present = false;
     }
     REQUIRE(rig.until([&] { return rig.both_closed(); }));
     for (const Recorder* events : {&rig.server_events, &rig.client_events}) {

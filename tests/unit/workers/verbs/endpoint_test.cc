@@ -222,6 +222,7 @@ TEST_CASE("a SEND with invalidate names the token twice, and the receiver learns
   const ibv_send_wr& wr = rig.fake.sent.back();
   CHECK(wr.opcode == IBV_WR_SEND_WITH_INV);
   CHECK(wr.invalidate_rkey == at->token);
+  CHECK((wr.send_flags & IBV_SEND_INLINE) == 0);  // siw refuses that
   CHECK(wr.wr.rdma.rkey == at->token);
   CHECK(rig.client_events.done[0].invalidated);
   CHECK(rig.client_events.done[0].invalidated_token == at->token);

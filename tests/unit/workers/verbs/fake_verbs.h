@@ -59,6 +59,7 @@ class FakeVerbs final : public verbs::VerbsApi {
   // --- what the test turns ---
   ibv_device device{};
   ibv_device_attr attributes{};
+  bool present = true;
   bool hold_reads = false;         // READs start and do not finish
   bool hold_sends = false;         // nothing moves
   bool sends_pass_reads = false;   // as on siw: a SEND completes before an earlier READ
@@ -117,6 +118,7 @@ class FakeVerbs final : public verbs::VerbsApi {
   int query_port(ibv_context* context, uint8_t port, ibv_port_attr* attributes) override;
   int get_async_event(ibv_context* context, ibv_async_event* event) override;
   void ack_async_event(ibv_async_event* event) override;
+  bool is_present(const ibv_device*) override { return present; }
   ibv_pd* alloc_pd(ibv_context* context) override;
   int dealloc_pd(ibv_pd* pd) override;
   ibv_mr* reg_mr(ibv_pd* pd, void* address, size_t length, int access) override;
