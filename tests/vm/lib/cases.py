@@ -37,8 +37,9 @@ def _alarm(*_):
 
 
 class Cases:
-    def __init__(self, world=contextlib.nullcontext):
-        self.world, self.cases = world, []
+    def __init__(self, world=contextlib.nullcontext, allow=()):
+        """allow: as for case(), in every case."""
+        self.world, self.cases, self.allow = world, [], tuple(allow)
         self.passed, self.failed, self.skipped = 0, 0, 0
 
     def case(self, allow=(), seconds=SECONDS):
@@ -97,7 +98,7 @@ class Cases:
         try:
             signal.alarm(seconds)
             details = function(world)
-            log.assert_quiet(allow)
+            log.assert_quiet(self.allow + allow)
         except Skip as e:
             self.skipped += 1
             print(f"skip {name}: {e}", flush=True)

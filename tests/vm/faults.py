@@ -1,0 +1,157 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Things break in the middle of a transfer, over siw and the verbs fabric; the mount recovers and no byte is wrong.
+
+Over siw, because 6.1's client can hang for good when it ends a connection over rxe, whatever the server does.
+"""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+from lib import cifs
+from lib.cases import Cases
+from lib.files import content, sha256
+from lib.network import link, queue_pairs, run
+from lib.process import alive, wait_until
+from lib.world import fresh, world
+
+PLAIN = {"rsize": 524288, "wsize": 524288}
+BLOCK = 256 * 1024
+BLOCKS = 160  # 40 MiB
+# A client that has vanished is found within seconds.
+POOL = {"smbdirect": {"idle_timeout_ms": 3000, "keepalive_timeout_ms": 3000}, "restart": {"backoff_increment_s": 1}}
+
+cases = Cases(functools.partial(world, "siw", "verbs", PLAIN, pool=POOL, workers=3))
+
+
+class Transfer(threading.Thread):
+    """Writes BLOCKS blocks with direct I/O, each known, and reads all of it back."""
+
+    def __init__(self, path, seed):
+        super().__init__(daemon=True)
+        self.path, self.seed, self.written, self.error = path, seed, 0, None
+
+    def run(self):
+        try:
+            with open(self.path, "wb", buffering=0) as out:
+                for block in self.blocks():
+                    out.write(block)
+                    self.written += 1
+                os.fsync(out.fileno())
+        except OSError as e:
+            self.error = e
+
+    def blocks(self):
+        source = content(BLOCK * BLOCKS, self.seed)
+        data = b"".join(source)
+        return (data[i : i + BLOCK] for i in range(0, len(data), BLOCK))
+
+    def reached(self, blocks):
+        wait_until(lambda: self.written >= blocks or self.error, 60, lambda: f"{blocks} blocks written: {self.written}")
+        assert not self.error, self.error
+
+    def finish(self, seconds=150):
+        self.join(seconds)
+        assert not self.is_alive(), f"stuck after {self.written} of {BLOCKS} blocks:\n{cifs.debug_data()}"
+        assert not self.error, f"after {self.written} blocks: {self.error}"
+
+
+def survives(world, name, strike):
+    """A transfer through `strike`, and what there is afterwards, byte for byte, on both sides."""
+    server_side = fresh(world, name)
+    options = {"cache": "none", "hard": True, "echo_interval": 2, **world.plain}
+    with cifs.Mount("/mnt/fault", world.network.address, rdma=True, options=options) as mount:
+        transfer = Transfer(mount.path / name / "file", seed=len(name))
+        transfer.start()
+        transfer.reached(BLOCKS // 4)
+        told = strike(world)
+        at = transfer.written
+        assert at < BLOCKS, "it was over before anything broke"
+        transfer.finish()
+        wanted = run("sha256sum", server_side / "file").stdout.split()[0]
+        mount.remount()
+        assert sha256(mount.path / name / "file") == wanted
+    expected = subprocess.run(["sha256sum"], input=b"".join(transfer.blocks()), capture_output=True, check=True)
+    assert expected.stdout.decode().split()[0] == wanted, "what was written is not what smbd has"
+    return f"{told} after {at} of {BLOCKS} blocks"
+
+
+def serving(world):
+    """The worker that has the mount's queue pair."""
+    pids = {qp["pid"] for qp in queue_pairs() if "pid" in qp} & set(world.daemon.worker_pids())
+    assert len(pids) == 1, f"workers with a queue pair: {pids}"
+    return pids.pop()
+
+
+@cases.case()
+def a_worker_is_killed(world):
+    def strike(world):
+        pid = serving(world)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(world.daemon.worker_pids()) == 3 and not alive(pid), 20, "a new worker")
+        return f"worker {pid} was killed"
+
+    return survives(world, "worker", strike)
+
+
+@cases.case()
+def smbd_is_killed(world):
+    def strike(world):
+        serving = world.smbd.client_pids()
+        assert len(serving) == 1, f"smbd's processes with a client: {serving}"
+        os.kill(serving[0], signal.SIGKILL)
+        return f"smbd {serving[0]} was killed"
+
+    return survives(world, "smbd", strike)
+
+
+@cases.case()
+def the_link_goes_down(world):
+    def strike(world):
+        run("ip", "link", "set", "v0", "down")
+        wait_until(lambda: link("siw0")["state"] != "ACTIVE", 20, "siw0 is down")
+        wait_until(lambda: not queue_pairs(state="RTS"), 30, lambda: f"connections end: {queue_pairs()}")
+        run("ip", "link", "set", "v0", "up")
+        return "v0 went down and up"
+
+    return survives(world, "link", strike)
+
+
+@cases.case()
+def the_device_is_deleted(world):
+    def strike(world):
+        run("rdma", "link", "delete", "siw0", timeout=60)
+        assert link("siw0") is None
+        run("rdma", "link", "add", "siw0", "type", "siw", "netdev", "v0")
+        return "siw0 was deleted and made again"
+
+    workers = world.daemon.worker_pids()
+    told = survives(world, "device", strike)
+    assert world.daemon.worker_pids() == workers, "a worker ended because its device did"
+    return told
+
+
+@cases.case()
+def the_supervisor_is_killed(world):
+    """Its workers serve what they have; another supervisor listens beside them at once."""
+
+    def strike(world):
+        old = world.daemon.worker_pids()
+        os.kill(world.daemon.pid, signal.SIGKILL)
+        world.daemon.server.end(signal.SIGKILL)
+        world.daemon.start()
+        assert all(alive(pid) for pid in old if pid == serving_of(old)), "the worker in use went with it"
+        return "the supervisor was killed and another started"
+
+    def serving_of(pids):
+        return next(iter({qp["pid"] for qp in queue_pairs() if "pid" in qp} & set(pids)), None)
+
+    return survives(world, "supervisor", strike)
+
+
+if __name__ == "__main__":
+    sys.exit(cases.main())
