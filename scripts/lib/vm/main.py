@@ -96,6 +96,9 @@ def main():
     except KeyboardInterrupt:
         say('interrupted')
         return 130
+    except BrokenPipeError:  # whoever read our output has left; so does Python's own last flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 if __name__ == '__main__':
