@@ -7,6 +7,7 @@ import hashlib
 import os
 import pathlib
 import shutil
+import tempfile
 import time
 
 FORGET_AFTER = 60 * 86400  # seconds since an entry was last used
@@ -66,9 +67,10 @@ def entry(name, make, say):
         for old in root.glob('*-*'):
             # What a builder that was killed left (we hold the lock now), and kernels of long ago.
             if old.suffix == '.partial' or time.time() - old.stat().st_mtime > FORGET_AFTER:
-                shutil.rmtree(old)
-        partial = root / f'{name}.partial'
-        partial.mkdir()
+                shutil.rmtree(old, ignore_errors=True)
+        # A name of its own: what a killed builder started may still be writing into that builder's.
+        partial = pathlib.Path(tempfile.mkdtemp(prefix=f'{name}-', suffix='.partial', dir=root))
+        partial.chmod(0o755)
         make(partial, say)
         partial.rename(path)
     return path

@@ -37,8 +37,9 @@ def version():
 def command(argv, log, timeout, cwd=None, stdin=subprocess.DEVNULL):
     log.write(('$ ' + ' '.join(map(str, argv)) + '\n').encode())
     log.flush()
+    whole = ['setpriv', '--pdeathsig', 'KILL', *map(str, argv)]  # it ends with us, however we end
     try:
-        done = subprocess.run([str(a) for a in argv], cwd=cwd, stdin=stdin, stdout=log, stderr=log, timeout=timeout)
+        done = subprocess.run(whole, cwd=cwd, stdin=stdin, stdout=log, stderr=log, timeout=timeout)
     except subprocess.TimeoutExpired:
         raise Problem(f'{argv[0]} took longer than {timeout} s; what it said is in {log.name}') from None
     if done.returncode != 0:

@@ -85,6 +85,8 @@ def main():
         if options.output:
             options.output = options.output.resolve()
             options.output.mkdir(parents=True, exist_ok=True)
+        if options.keep_log:
+            options.keep_log.touch()  # what cannot be written is better known before the run
         environment = guest.guest_environment(ROOT, os.environ.get('SMBDIRECTD_BUILD'))
         environment |= dict(pair.split('=', 1) for pair in options.env)
         with cache.run_directory() as directory:
@@ -92,6 +94,12 @@ def main():
             return machine.run(guest.job_text(options.command, pathlib.Path.cwd(), environment))
     except cache.Problem as problem:
         say(problem)
+        return 1
+    except BrokenPipeError:  # whoever read our output has left; so does Python's own last flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as e:
+        say(f'{e.filename or "a system call"}: {e.strerror}')
         return 1
     except KeyboardInterrupt:
         say('interrupted')

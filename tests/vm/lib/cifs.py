@@ -9,6 +9,7 @@ from lib.network import modprobe, run
 
 PROC = pathlib.Path("/proc/fs/cifs")
 
+
 def load():
     """cifs.ko; the ciphers it wants are loaded as it asks for them."""
     modprobe("cifs")

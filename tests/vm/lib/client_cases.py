@@ -96,8 +96,8 @@ def add_all(cases, plain):
     """All of the above to a Cases, with `plain` as mount options where nothing is signed or sealed."""
     for vers in ("3.0", "3.1.1"):
         cases.add(f"files_{vers}_uncached", files, vers, "none", plain)
-        cases.add(f"files_{vers}_cached", files, vers, "strict", plain)
         cases.add(f"fio_{vers}", fio, vers, plain)
+    cases.add("files_cached", files, "3.1.1", "strict", plain)
     for name, options in (("signed", SIGNED), ("sealed", SEALED)):
         cases.add(f"files_{name}", files, "3.1.1", "none", options)
         cases.add(f"fio_{name}", fio, "3.1.1", options)

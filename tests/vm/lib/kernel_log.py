@@ -33,18 +33,28 @@ class KernelLog:
             text = record.decode(errors="replace").partition(";")[2]
             self._lines.append(text.splitlines()[0] if text else "")
 
+    def reports(self):
+        """The lines, those that belong to one report ("cut here" to "end trace") together."""
+        out, inside = [], False
+        for line in self.lines():
+            if inside:
+                out[-1].append(line)
+            else:
+                out.append([line])
+            inside = "cut here" in line or (inside and "end trace" not in line)
+        return out
+
     def complaints(self, allow=()):
-        return [
-            line
-            for line in self.lines()
-            if COMPLAINT.search(line) and not OF_THE_HOST.search(line) and not any(text in line for text in allow)
-        ]
+        """What tells of a bug, one line for each report. allow: texts; a report with one of them is none."""
+        found = []
+        for report in self.reports():
+            told = [line for line in report if COMPLAINT.search(line) and not OF_THE_HOST.search(line)]
+            if told and not any(text in line for text in allow for line in report):
+                found.append(next((line for line in told if "cut here" not in line), told[0]))
+        return found
 
     def assert_quiet(self, allow=()):
-        """allow: texts; a line with one of them is no complaint, nor is the trace that a WARNING of it prints."""
         found = self.complaints(allow)
-        if found and any(text in line for text in allow for line in self.lines()):
-            found = [line for line in found if not re.search(r"cut here|Call Trace", line)]
         assert not found, "the kernel complains: " + "; ".join(found[:5])
 
     def close(self):
