@@ -96,7 +96,7 @@ class Kernel final : public RdmaCm::Calls {
       const size_t room = number == kSetOption ? 4 : read_at<uint16_t>(bytes, 6);
       if (number == kSetOption) option = *reinterpret_cast<const int*>(address);
       CHECK(answer.size() <= room);
-      if (number != kSetOption && error == 0) {
+      if (number != kSetOption && error == 0 && !answer.empty()) {
         std::memcpy(reinterpret_cast<void*>(address), answer.data(), answer.size());
       }
     }

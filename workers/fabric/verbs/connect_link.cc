@@ -143,7 +143,10 @@ void ConnectLink::read_events() {
       ended(failed("rdma_get_cm_event").text());
       return;
     }
-    Event event{.type = got->event, .status = got->status, .limits = {}};
+    Event event{.type = 0, .status = got->status, .limits = {}};
+    static_assert(sizeof event.type == sizeof got->event);
+    std::memcpy(&event.type, &got->event,
+                sizeof event.type);  // a later kernel's would be no value of the enum
     if (event.type == RDMA_CM_EVENT_CONNECT_RESPONSE || event.type == RDMA_CM_EVENT_ESTABLISHED) {
       event.limits = {.initiator_depth = got->param.conn.initiator_depth,
                       .responder_resources = got->param.conn.responder_resources};
@@ -189,7 +192,7 @@ void ConnectLink::on_event(const Event& event) {
     case RDMA_CM_EVENT_UNREACHABLE:
     case RDMA_CM_EVENT_REJECTED:
     case RDMA_CM_EVENT_DISCONNECTED:
-      ended(failure_text(event.type, event.status, shm::address_text(to_)));
+      ended(failure_text(static_cast<rdma_cm_event_type>(event.type), event.status, shm::address_text(to_)));
       return;
     case RDMA_CM_EVENT_DEVICE_REMOVAL:
       state_ = State::over;
@@ -206,8 +209,7 @@ void ConnectLink::on_event(const Event& event) {
     case RDMA_CM_EVENT_MULTICAST_ERROR:
       break;
   }
-  log::write(log::Level::debug, "%s: event %d not expected here", description_.c_str(),
-             static_cast<int>(event.type));
+  log::write(log::Level::debug, "%s: event %d not expected here", description_.c_str(), event.type);
 }
 
 void ConnectLink::ended(std::string how) {

@@ -67,7 +67,7 @@ class ConnectLink final : public CmLink {
   };
   /// What of an event outlives its acknowledgement.
   struct Event {
-    rdma_cm_event_type type{};
+    int type{};  // enum rdma_cm_event_type, or a number that is not in it
     int status{};
     PeerLimits limits;
   };

@@ -35,7 +35,7 @@ struct Rig {
     CHECK(seen.told.empty());
     loop.turn();
   }
-  void event(rdma_cm_event_type type, int status = 0) {
+  void event(int type, int status = 0) {
     rdma.deliver(type, status);
     loop.turn();
   }
@@ -306,7 +306,7 @@ TEST_CASE("connect link: events that do not concern it change nothing") {
     for (int type = 0; type < 40; ++type) {
       if (concern.contains(type) || type == RDMA_CM_EVENT_DEVICE_REMOVAL) continue;
       if (!established && type == RDMA_CM_EVENT_ADDR_RESOLVED) continue;
-      rig.event(static_cast<rdma_cm_event_type>(type));
+      rig.event(type);
     }
     CHECK(rig.seen.told == before);
   }

@@ -112,10 +112,10 @@ class FakeRdma final : public verbs::RdmaApi {
     return 0xabcd;
   }
 
-  void deliver(rdma_cm_event_type type, int status) {
+  void deliver(int type, int status) {
     rdma_cm_event event{};
     event.id = &id;
-    event.event = type;
+    std::memcpy(&event.event, &type, sizeof type);
     event.status = status;
     event.param.conn.initiator_depth = 9;
     event.param.conn.responder_resources = 3;
