@@ -5,7 +5,7 @@ import pathlib
 import re
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SECONDS = 3000  # one program, from boot to end
+SECONDS, FULL_SECONDS = 900, 3000  # one program, from boot to end; in a full run
 CASE = re.compile(r'^(ok|FAILED|skip) ([^\s:]+):?(.*)$')
 CLOSING = re.compile(r'^(\d+) passed, (\d+) failed, (\d+) skipped$')
 NOT_RUN = "tests in the guest kernel are off (--no-vm): SMB Direct was not tried with the kernel's own client"
@@ -15,8 +15,9 @@ def programs():
     return sorted((ROOT / 'tests/vm').glob('*.py'))
 
 
-def command(program, console):
-    return [ROOT / 'scripts/vm', '--timeout', SECONDS, '--keep-log', console, program]
+def command(program, console, full):
+    more = ['--env', 'SMBDIRECTD_FULL=1'] if full else []
+    return [ROOT / 'scripts/vm', '--timeout', FULL_SECONDS if full else SECONDS, '--keep-log', console, *more, program]
 
 
 def judge(name, status, text):

@@ -39,18 +39,21 @@ def _alarm(*_):
 class Cases:
     def __init__(self, world=contextlib.nullcontext, allow=()):
         """allow: as for case(), in every case."""
-        self.world, self.cases, self.allow = world, [], tuple(allow)
+        self.world, self.cases, self.allow, self.of_full_runs = world, [], tuple(allow), set()
         self.passed, self.failed, self.skipped = 0, 0, 0
 
-    def case(self, allow=(), seconds=SECONDS):
+    def case(self, allow=(), seconds=SECONDS, full=False):
         def register(function):
-            self.add(function.__name__, function, allow=allow, seconds=seconds)
+            self.add(function.__name__, function, allow=allow, seconds=seconds, full=full)
             return function
 
         return register
 
-    def add(self, name, function, *args, allow=(), seconds=SECONDS):
-        """As case(), for one function called as function(world, *args)."""
+    def add(self, name, function, *args, allow=(), seconds=SECONDS, full=False):
+        """As case(), for one function called as function(world, *args). full: only in full runs ($SMBDIRECTD_FULL), or
+        when it is named."""
+        if full:
+            self.of_full_runs.add(name)
         self.cases.append((name, lambda world: function(world, *args), tuple(allow), seconds))
 
     def main(self):
@@ -70,7 +73,8 @@ class Cases:
             parser.error("this changes network devices and loads modules: run it by scripts/vm, in the guest")
         signal.signal(signal.SIGALRM, _alarm)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        self._run_all([c for c in self.cases if not options.cases or c[0] in options.cases])
+        wanted = options.cases or [n for n in names if n not in self.of_full_runs or os.environ.get("SMBDIRECTD_FULL")]
+        self._run_all([c for c in self.cases if c[0] in wanted])
         print(f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped", flush=True)
         return 1 if self.failed else 0
 
