@@ -324,7 +324,7 @@ def guest_kernel(run, section, log):
     for program in guest_tests.programs():
         argv = guest_tests.command(program, LOGS / f'{log}-{program.stem}.console.log', run.options.full)
         status, text = run.command(argv, log, {'SMBDIRECTD_BUILD': str(BUILD / 'normal')}, check=False,
-                                   timeout=guest_tests.SECONDS + 60)
+                                   timeout=guest_tests.FULL_SECONDS + 60)
         passed, failures, skips = guest_tests.judge(program.stem, status, text)
         section.passed += passed
         section.failures += failures
