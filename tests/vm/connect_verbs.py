@@ -33,20 +33,20 @@ cases = Cases(world)
 
 
 @contextlib.contextmanager
-def served(world, device, port):
+def served(world, device, port, name):
     pool = {
         "listeners": [{"address": world.network.address, "port": port, "fabric": "verbs"}],
         "upstream": {"allow": ["192.0.2.0/24"]},
         "verbs": {"device_idle_ms": 200},
     }
-    folder = world.directory / f"daemon-{device}-{port}"
+    folder = world.directory / f"daemon-{name}"  # its own: what waits for a line of the log must not find an old one
     with rdma_device(device), Smbdirectd(folder, world.smbd.port, pool=pool) as daemon:
         yield daemon
 
 
 def transfer(world, device, port, protocol, protection):
     name = f"{device}-{protocol}-{protection}"
-    with served(world, device, port) as daemon:
+    with served(world, device, port, name) as daemon:
         moved = Moved(daemon)
         with Connect(world.directory / f"connect-{name}", daemon, "--fabric", "verbs") as connect:
             back = world.directory / f"back-{name}"
@@ -78,7 +78,7 @@ def probe(world):
     """What is agreed, for a person; and what is said when nothing listens."""
     out = []
     for device, port in (("rxe", 445), ("siw", 5445)):
-        with served(world, device, port) as daemon:
+        with served(world, device, port, f"probe-{device}") as daemon:
             done = run(program("smbdirect-connect"), "--fabric", "verbs", "--to", daemon.target, "--probe")
             assert "SMB Direct with" in done.stdout, done.stdout
             daemon.stop()
