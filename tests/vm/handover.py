@@ -30,7 +30,9 @@ class Played:
     def __init__(self, address, kind, scenario):
         self.address, self.port = address, PORTS[kind]
         argv = [BUILD / "tests/vm/handover", scenario, address, self.port]
-        self.server = Server(f"handover {scenario}", argv, f"/tmp/handover-{kind}-{scenario}.log")
+        log = pathlib.Path(f"/tmp/handover-{kind}-{scenario}.log")
+        log.unlink(missing_ok=True)
+        self.server = Server(f"handover {scenario}", argv, log)
         self.server.wait_for_log("serving", 30)
 
     def probe(self):

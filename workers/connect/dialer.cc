@@ -40,23 +40,29 @@ std::optional<FabricKind> fabric_from_name(std::string_view name) {
   return std::nullopt;
 }
 
+/// What is done once, outside the time that a connection may take.
+shm::Result<> Dialer::prepare() {
+  if (target_.fabric != FabricKind::verbs || verbs_ != nullptr) return {};
+  raise_locked_memory_limit();
+  auto opened = fabric::verbs::Connector::open(loop_, arena_);
+  uv_update_time(&loop_);
+  if (!opened) return std::unexpected(opened.error());
+  verbs_ = std::move(*opened);
+  return {};
+}
+
 shm::Result<std::unique_ptr<fabric::Endpoint>> Dialer::dial(fabric::Handler& handler) {
   switch (target_.fabric) {
     case FabricKind::iwarp:
       break;
     case FabricKind::verbs:
-      if (verbs_ == nullptr) {
-        raise_locked_memory_limit();
-        auto opened = fabric::verbs::Connector::open(loop_, arena_);
-        if (!opened) return std::unexpected(opened.error());
-        verbs_ = std::move(*opened);
-      }
       return verbs_->connect(target_.to, target_.source, target_.verbs, handler);
   }
   return fabric::iwarp::connect(loop_, target_.to, target_.source, target_.iwarp, handler);
 }
 
 shm::Result<> Dialer::start(Transport& transport) {
+  if (const auto ready = prepare(); !ready) return ready;
   std::optional<shm::Error> error;
   const bool started = transport.start([&](fabric::Handler& handler) -> std::unique_ptr<fabric::Endpoint> {
     auto endpoint = dial(handler);

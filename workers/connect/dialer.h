@@ -51,6 +51,7 @@ class Dialer {
   [[nodiscard]] const Target& target() const { return target_; }
 
  private:
+  [[nodiscard]] shm::Result<> prepare();
   [[nodiscard]] shm::Result<std::unique_ptr<fabric::Endpoint>> dial(fabric::Handler& handler);
 
   uv_loop_t& loop_;

@@ -22,10 +22,8 @@ sockaddr* as_sockaddr(sockaddr_storage& address) { return reinterpret_cast<socka
 
 }  // namespace
 
-shm::Result<std::unique_ptr<ConnectLink>> ConnectLink::make(RdmaApi& api, uv_loop_t& loop,
-                                                            const sockaddr_storage& to,
-                                                            const std::optional<sockaddr_storage>& from) {
-  Channel channel(api.create_event_channel(), DestroyChannel{&api});
+shm::Result<EventChannel> open_channel(RdmaApi& api) {
+  EventChannel channel(api.create_event_channel(), DestroyEventChannel{&api});
   if (channel == nullptr) {
     const int error = errno;
     return shm::fail(std::string("open the RDMA connection manager") +
@@ -35,7 +33,15 @@ shm::Result<std::unique_ptr<ConnectLink>> ConnectLink::make(RdmaApi& api, uv_loo
                                             : ""),
                      error);
   }
-  std::unique_ptr<ConnectLink> link(new ConnectLink(api, loop, std::move(channel), to, from));
+  return channel;
+}
+
+shm::Result<std::unique_ptr<ConnectLink>> ConnectLink::make(RdmaApi& api, uv_loop_t& loop,
+                                                            const sockaddr_storage& to,
+                                                            const std::optional<sockaddr_storage>& from) {
+  auto channel = open_channel(api);
+  if (!channel) return std::unexpected(channel.error());
+  std::unique_ptr<ConnectLink> link(new ConnectLink(api, loop, std::move(*channel), to, from));
   rdma_cm_id* id = nullptr;
   if (api.create_id(link->channel_.get(), &id, link.get(), RDMA_PS_TCP) != 0) {
     return shm::fail("make an RDMA connection to " + shm::address_text(to), errno);
@@ -45,7 +51,7 @@ shm::Result<std::unique_ptr<ConnectLink>> ConnectLink::make(RdmaApi& api, uv_loo
 }
 
 // Watching the channel makes it non-blocking.
-ConnectLink::ConnectLink(RdmaApi& api, uv_loop_t& loop, Channel channel, const sockaddr_storage& to,
+ConnectLink::ConnectLink(RdmaApi& api, uv_loop_t& loop, EventChannel channel, const sockaddr_storage& to,
                          const std::optional<sockaddr_storage>& from)
     : api_(api),
       to_(to),

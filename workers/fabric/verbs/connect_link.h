@@ -22,6 +22,14 @@
 
 namespace smbdirect::workers::fabric::verbs {
 
+struct DestroyEventChannel {
+  RdmaApi* api;
+  void operator()(rdma_event_channel* channel) const { api->destroy_event_channel(channel); }
+};
+using EventChannel = std::unique_ptr<rdma_event_channel, DestroyEventChannel>;
+/// The error says what may be missing.
+[[nodiscard]] shm::Result<EventChannel> open_channel(RdmaApi& api);
+
 class ConnectLink final : public CmLink {
  public:
   // Of the address, and of the route again: both within the 5 s that a connection may take in all, so that
@@ -43,15 +51,10 @@ class ConnectLink final : public CmLink {
   [[nodiscard]] std::string description() const override { return description_; }
 
  private:
-  struct DestroyChannel {
-    RdmaApi* api;
-    void operator()(rdma_event_channel* channel) const { api->destroy_event_channel(channel); }
-  };
   struct DestroyId {
     RdmaApi* api;
     void operator()(rdma_cm_id* id) const { (void)api->destroy_id(id); }
   };
-  using Channel = std::unique_ptr<rdma_event_channel, DestroyChannel>;
   using Id = std::unique_ptr<rdma_cm_id, DestroyId>;
 
   enum class State : uint8_t {
@@ -72,7 +75,7 @@ class ConnectLink final : public CmLink {
     PeerLimits limits;
   };
 
-  ConnectLink(RdmaApi& api, uv_loop_t& loop, Channel channel, const sockaddr_storage& to,
+  ConnectLink(RdmaApi& api, uv_loop_t& loop, EventChannel channel, const sockaddr_storage& to,
               const std::optional<sockaddr_storage>& from);
   void step();
   void read_events();
@@ -86,7 +89,7 @@ class ConnectLink final : public CmLink {
   sockaddr_storage to_;
   std::optional<sockaddr_storage> from_;
   // In this order: the id goes before its channel, the poll before the channel's descriptor.
-  Channel channel_;
+  EventChannel channel_;
   Id id_;
   Poll poll_;
   Deferred step_;

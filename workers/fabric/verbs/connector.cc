@@ -16,6 +16,14 @@ class SystemConnector final : public Connector {
  public:
   SystemConnector(uv_loop_t& loop, Arena& arena) : loop_(loop), devices_(loop, arena, verbs_) {}
 
+  /// Once now rather than within the first connection's time.
+  shm::Result<> prepare() {
+    load_drivers(verbs_);
+    const auto channel = open_channel(rdma_);
+    if (!channel) return std::unexpected(channel.error());
+    return {};
+  }
+
   shm::Result<std::unique_ptr<Endpoint>> connect(const sockaddr_storage& to,
                                                  const std::optional<sockaddr_storage>& from,
                                                  const Options& options, Handler& handler) override {
@@ -35,7 +43,9 @@ class SystemConnector final : public Connector {
 }  // namespace
 
 shm::Result<std::unique_ptr<Connector>> Connector::open(uv_loop_t& loop, Arena& arena) {
-  return std::make_unique<SystemConnector>(loop, arena);
+  auto connector = std::make_unique<SystemConnector>(loop, arena);
+  if (auto ready = connector->prepare(); !ready) return std::unexpected(ready.error());
+  return connector;
 }
 
 }  // namespace smbdirect::workers::fabric::verbs

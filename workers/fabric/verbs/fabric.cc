@@ -18,7 +18,9 @@ namespace log = shm::log;
 class SystemFabric final : public Fabric {
  public:
   SystemFabric(uv_loop_t& loop, Arena& arena, daemon::RdmaCm cm)
-      : loop_(loop), devices_(loop, arena, api_), file_(loop, std::move(cm)) {}
+      : loop_(loop), devices_(loop, arena, api_), file_(loop, std::move(cm)) {
+    load_drivers(api_);
+  }
 
   shm::Result<> take(const Request& request) override {
     return file_.cm().migrate(request.id, request.handover_fd);

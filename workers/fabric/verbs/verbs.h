@@ -50,7 +50,8 @@ struct Request {
 
 class Fabric {
  public:
-  /// Opens the worker's own rdma_cm file at once; fails when it cannot (no module, no permission).
+  /// Opens the worker's own rdma_cm file at once; fails when it cannot (no module, no permission). Loads the
+  /// devices' drivers, which takes a while and needs the file system.
   [[nodiscard]] static shm::Result<std::unique_ptr<Fabric>> open(uv_loop_t& loop, Arena& arena);
   virtual ~Fabric() = default;
 
@@ -67,6 +68,7 @@ class Fabric {
 /// registered for the purpose; Attributes say whether the peer may invalidate it.
 class Connector {
  public:
+  /// Loads the devices' drivers; fails where there is no device at all.
   [[nodiscard]] static shm::Result<std::unique_ptr<Connector>> open(uv_loop_t& loop, Arena& arena);
   virtual ~Connector() = default;
   [[nodiscard]] virtual shm::Result<std::unique_ptr<Endpoint>> connect(

@@ -6,6 +6,11 @@
 
 namespace smbdirect::workers::fabric::verbs {
 
+void load_drivers(VerbsApi& api) {
+  int count = 0;
+  if (ibv_device** list = api.get_device_list(&count); list != nullptr) api.free_device_list(list);
+}
+
 ibv_device** SystemVerbs::get_device_list(int* count) { return ibv_get_device_list(count); }
 void SystemVerbs::free_device_list(ibv_device** list) { ibv_free_device_list(list); }
 uint64_t SystemVerbs::get_device_guid(ibv_device* device) { return ibv_get_device_guid(device); }

@@ -58,6 +58,10 @@ class VerbsApi {
   virtual int post_recv(ibv_qp* qp, ibv_recv_wr* first, ibv_recv_wr** bad) = 0;
 };
 
+/// Has the library look for devices, which loads all their drivers at the first time: many files, for which
+/// no connection's set-up should wait, and which a process that gives up rights later may not reach any more.
+void load_drivers(VerbsApi& api);
+
 /// The library itself.
 class SystemVerbs final : public VerbsApi {
  public:
