@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from lib import cifs, storage
 from lib.cases import Cases
 from lib.network import DRAIN, queue_pairs
+from lib.files import make_tree
 from lib.process import wait_until
 from lib.world import fresh, world
 
-ADDRESSES = [f"192.0.2.{n}/24" for n in range(1, 9)]
+# Each in a network of its own, or the kernel would speak from the first one to all of them.
+ADDRESSES = [f"192.0.2.{n}/32" for n in range(1, 9)]
 PLAIN = {"rsize": 1048576, "wsize": 1048576}
 
 cases = Cases(functools.partial(world, "rxe", "verbs", PLAIN, addresses=ADDRESSES, workers=4,
@@ -39,6 +41,8 @@ def eight_clients_on_four_workers(world):
     """To a server on the same machine a client's address is the one it connects to."""
     none_left(world)
     fresh(world, "eight")
+    tree = world.directory / "small-tree"
+    make_tree(tree, 15, seed=8, largest=300_000)
     with contextlib.ExitStack() as stack:
         mounts = [
             stack.enter_context(cifs.Mount(f"/mnt/eight{n}", a.split("/")[0], rdma=True, options=PLAIN))
@@ -47,8 +51,8 @@ def eight_clients_on_four_workers(world):
         counts = by_worker(world)
         assert sorted(counts.values()) == [2, 2, 2, 2], f"connections of the workers: {counts}"
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda n: storage.copy_tree(world.tree, mounts[n].path / "eight" / str(n)), range(8)))
-            list(pool.map(lambda n: storage.compare(world.tree, mounts[-1 - n].path / "eight" / str(n)), range(8)))
+            list(pool.map(lambda n: storage.copy_tree(tree, mounts[n].path / "eight" / str(n)), range(8)))
+            list(pool.map(lambda n: storage.compare(tree, mounts[-1 - n].path / "eight" / str(n)), range(8)))
     return f"connections of the workers: {list(counts.values())}"
 
 
