@@ -69,10 +69,15 @@ def prepared():
     return image, made / 'initrd', abi
 
 
+def ended(number, _):
+    say(f'ended from outside by {signal.Signals(number).name}, and the guest with it')
+    sys.exit(128 + number)
+
+
 def main():
     options = parse()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        signal.signal(number, ended)
     try:
         image, ramdisk, abi = prepared()
         if options.prepare:
