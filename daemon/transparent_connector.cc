@@ -136,7 +136,7 @@ shm::Result<> TransparentConnector::check_families(const Attempt& attempt) const
     return shm::fail(
         what(attempt) +
         ": a link-local address means nothing beyond its link; the client must use its global IPv6 "
-        "address or IPv4 (or use mode \"connect\" or \"handoff\")");
+        "address or IPv4, or use mode \"connect\"");
   }
   return {};
 }
