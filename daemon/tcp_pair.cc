@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 #include <string>
 #include <sys/time.h>
+#include <utility>
 
 #include "shm/socket_address.h"
 
@@ -35,6 +36,21 @@ shm::Result<shm::UniqueFd> make_socket(int family, const std::string& what) {
   return fd;
 }
 
+/// A listener that stops to listen when this ends, and not only when its descriptor closes: a process that
+/// the loop's thread forks at this moment holds a copy until its exec, and the next pair would find the port
+/// taken.
+class Listener {
+ public:
+  explicit Listener(shm::UniqueFd fd) : fd_(std::move(fd)) {}
+  ~Listener() { shutdown(fd_.get(), SHUT_RDWR); }
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+  [[nodiscard]] int get() const { return fd_.get(); }
+
+ private:
+  shm::UniqueFd fd_;
+};
+
 shm::Result<shm::UniqueFd> dial(const sockaddr_storage& from, const sockaddr_storage& to,
                                 const std::string& what) {
   auto fd = make_socket(from.ss_family, what);
@@ -57,9 +73,10 @@ void make_ordinary(const shm::UniqueFd& fd) {
 shm::Result<TcpPair> make_tcp_pair(const sockaddr_storage& client, const sockaddr_storage& server) {
   const std::string what =
       "make a TCP pair from " + shm::address_text(client) + " to " + shm::address_text(server);
-  const auto listener = make_socket(server.ss_family, what);
-  if (!listener) return std::unexpected(listener.error());
-  if (bind(listener->get(), plain(server), shm::length_of(server)) != 0 || listen(listener->get(), 1) != 0) {
+  auto socket = make_socket(server.ss_family, what);
+  if (!socket) return std::unexpected(socket.error());
+  const Listener listener(std::move(*socket));
+  if (bind(listener.get(), plain(server), shm::length_of(server)) != 0 || listen(listener.get(), 1) != 0) {
     return shm::fail(what + ": listen", errno);
   }
   auto dialled = dial(client, server, what);
@@ -69,7 +86,7 @@ shm::Result<TcpPair> make_tcp_pair(const sockaddr_storage& client, const sockadd
     dialled = dial(*shm::address_from_text(shm::host_text(shm::host_of(client)), 0), server, what);
   }
   if (!dialled) return std::unexpected(dialled.error());
-  shm::UniqueFd accepted(accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC));
+  shm::UniqueFd accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!accepted.valid()) return shm::fail(what + ": accept", errno);
   make_ordinary(*dialled);
   make_ordinary(accepted);

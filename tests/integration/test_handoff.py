@@ -223,7 +223,8 @@ def test_no_more_than_allowed(lan, favours):
 
 def test_many_at_once(lan, favours):
     tool = favours(lan)
-    numbers = [tool.begin("203.0.113.77", "203.0.113.1", client_port=42000 + i) for i in range(12)]
+    # While the loop forks for one, the thread makes the next one's pair.
+    numbers = [tool.begin("203.0.113.77", "203.0.113.1", client_port=42000 + i) for i in range(24)]
     for i, number in enumerate(numbers):
         with tool.finish(number) as stream:
             assert stream.getsockname() == ("203.0.113.77", 42000 + i)
