@@ -33,7 +33,7 @@ class Handoff final : public SmbdDoor {
     std::string pid_directory;                           // of the listening smbd; empty: ask Samba
     std::string run_directory = "/run/smbdirectd/smbd";  // made where it is missing
     size_t max_carriers = 1'024;
-    uint32_t deadline_ms = 1'000;
+    uint32_t deadline_ms = 3'000;    // of a burst the last one waits for the others' fork and exec
     uint32_t stop_grace_ms = 2'000;  // between SIGTERM and SIGKILL
   };
 

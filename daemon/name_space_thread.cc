@@ -123,12 +123,14 @@ void NameSpaceThread::serve() {
 }
 
 void NameSpaceThread::deliver() {
-  std::deque<Answer> answers;
-  {
-    const std::lock_guard lock(mutex_);
-    answers.swap(answers_);
-  }
-  for (Answer& answer : answers) done_(answer.number, std::move(answer.pair));
+  // One at a time: what is done with a pair takes milliseconds, and the loop has others to serve.
+  std::unique_lock lock(mutex_);
+  if (answers_.empty()) return;
+  Answer answer = std::move(answers_.front());
+  answers_.pop_front();
+  if (!answers_.empty()) wake_.wake();
+  lock.unlock();
+  done_(answer.number, std::move(answer.pair));
 }
 
 }  // namespace smbdirect::daemon
