@@ -83,7 +83,8 @@ shm::Result<TcpPair> make_tcp_pair(const sockaddr_storage& client, const sockadd
   if (!dialled &&
       (dialled.error().system_errno == EADDRINUSE || dialled.error().system_errno == EADDRNOTAVAIL)) {
     // A connection with this very pair of addresses is there already.
-    dialled = dial(*shm::address_from_text(shm::host_text(shm::host_of(client)), 0), server, what);
+    dialled =
+        dial(shm::address_from_text(shm::host_text(shm::host_of(client)), 0).value_or(client), server, what);
   }
   if (!dialled) return std::unexpected(dialled.error());
   shm::UniqueFd accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
