@@ -29,7 +29,8 @@ void put_host(const sockaddr_storage& address, void* words) {
 /// A listener of our own that the kernel must find, or it finds none.
 shm::Result<> try_out(SocketLookup& lookup) {
   const std::string what = "look up a TCP socket";
-  sockaddr_storage here = *shm::address_from_text("127.0.0.1", 0);
+  sockaddr_storage here = shm::address_from_text("127.0.0.1", 0).value_or(sockaddr_storage{});
+  const sockaddr_storage nowhere = shm::address_from_text("127.0.0.1", 1).value_or(sockaddr_storage{});
   socklen_t length = shm::length_of(here);
   auto* plain = reinterpret_cast<sockaddr*>(&here);
   const shm::UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -37,7 +38,7 @@ shm::Result<> try_out(SocketLookup& lookup) {
       getsockname(listener.get(), plain, &length) != 0) {
     return shm::fail(what + ": listen on 127.0.0.1", errno);
   }
-  const auto reached = lookup.look(*shm::address_from_text("127.0.0.1", 1), here);
+  const auto reached = lookup.look(nowhere, here);
   if (!reached) return std::unexpected(reached.error());
   if (*reached != SocketLookup::Reached::listener) {
     return shm::fail(what + ": the kernel does not answer (is the module tcp_diag missing?)");

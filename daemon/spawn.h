@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Starts a worker process as contract.h says: fork and exec, exactly the contract's descriptors, default
-// signal dispositions, nothing blocked, a session of its own (a terminal's ^C is for the supervisor, which
-// then stops its workers in order). No parent-death signal: workers outlive the supervisor on purpose.
-// Supervisor only.
+// Starts a worker process as contract.h says: fork and exec, exactly the contract's descriptors, a session of
+// its own (child_process.h). No parent-death signal: workers outlive the supervisor on purpose. Supervisor
+// only.
 #pragma once
 
 #include <cstddef>

@@ -26,7 +26,7 @@ sockaddr_storage native(const sockaddr_storage& address) {
 }
 
 sockaddr_storage with_port(const sockaddr_storage& address, uint16_t port) {
-  return *shm::address_from_text(shm::host_text(shm::host_of(address)), port);
+  return shm::address_from_text(shm::host_text(shm::host_of(address)), port).value_or(address);
 }
 
 const sockaddr* plain(const sockaddr_storage& address) { return reinterpret_cast<const sockaddr*>(&address); }
@@ -37,7 +37,7 @@ bool is_collision(int error) { return error == EADDRINUSE || error == EADDRNOTAV
 std::string advice(int error) {
   switch (error) {
     case ECONNREFUSED:
-      return "; no smbd listens there";
+      return "; no smbd of this host listens there";
     case ETIMEDOUT:
       return "; smbd does not accept in time, or its answers do not come back to this host (has the routing "
              "rule of mode \"transparent\" been removed?)";
@@ -61,7 +61,7 @@ struct TransparentConnector::Attempt {
   sockaddr_storage server{};
   Done done;
   std::optional<shm::Error> failed;  // at the start; told from the loop
-  std::optional<SourcePorts> ports;
+  SourcePorts ports{{}, 0, 0};
   shm::UniqueFd fd;
   std::optional<WriteWatch> watch;  // after fd: gone before it is closed
   Timer deadline;
@@ -136,7 +136,7 @@ shm::Result<> TransparentConnector::check_families(const Attempt& attempt) const
     return shm::fail(
         what(attempt) +
         ": a link-local address means nothing beyond its link; the client must use its global IPv6 "
-        "address or IPv4 (or use mode \"connect\" or \"handoff\")");
+        "address or IPv4, or use mode \"connect\"");
   }
   return {};
 }
@@ -144,12 +144,12 @@ shm::Result<> TransparentConnector::check_families(const Attempt& attempt) const
 shm::Result<> TransparentConnector::begin(Attempt& attempt) {
   if (auto fit = check_families(attempt); !fit) return fit;
   std::random_device random;
-  attempt.ports.emplace(options_.ports, random(), options_.port_tries);
+  attempt.ports = SourcePorts(options_.ports, random(), options_.port_tries);
   return try_ports(attempt);
 }
 
 shm::Result<> TransparentConnector::try_ports(Attempt& attempt) {
-  while (const uint16_t port = attempt.ports->next()) {
+  while (const uint16_t port = attempt.ports.next()) {
     const sockaddr_storage client = with_port(attempt.client, port);
     if (lookup_) {
       const auto reached = lookup_->look(client, attempt.server);

@@ -18,11 +18,13 @@ sockaddr* plain(sockaddr_storage& address) { return reinterpret_cast<sockaddr*>(
 }  // namespace
 
 sockaddr_storage probe_address(int family) {
-  return *shm::address_from_text(family == AF_INET6 ? "2001:db8::1" : "192.0.2.1", 0);
+  return shm::address_from_text(family == AF_INET6 ? "2001:db8::1" : "192.0.2.1", 0)
+      .value_or(sockaddr_storage{});
 }
 
 shm::Result<> probe_transparent(int family, uint32_t mark) {
-  sockaddr_storage server = *shm::address_from_text(family == AF_INET6 ? "::1" : "127.0.0.1", 0);
+  sockaddr_storage server =
+      shm::address_from_text(family == AF_INET6 ? "::1" : "127.0.0.1", 0).value_or(sockaddr_storage{});
   sockaddr_storage client = probe_address(family);
   socklen_t length = shm::length_of(server);
   const std::string what =

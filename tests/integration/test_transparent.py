@@ -253,7 +253,7 @@ def test_nobody_listens_is_told_at_once(favours):
     tool = favours(deadline=5000)
     for client, server in (("10.9.9.77", "127.0.0.1"), ("fd99::77", "::1")):
         begin = time.monotonic()
-        with pytest.raises(Failed, match="no smbd listens there"):
+        with pytest.raises(Failed, match="no smbd of this host listens there"):
             tool.open(client, server)
         assert time.monotonic() - begin < 0.5
 
@@ -267,7 +267,7 @@ def test_families_must_match(favours):
     with pytest.raises(Failed, match="link-local"):
         tool.open("fe80::77", "::1")
     # An IPv4 client of a listener for both comes in this form.
-    with pytest.raises(Failed, match="no smbd listens there"):
+    with pytest.raises(Failed, match="no smbd of this host listens there"):
         tool.open("::ffff:10.9.9.77", "127.0.0.1")
 
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Runs the supervisor's privileged favours without a supervisor, for tests that need a network namespace:
 //     favours_tool transparent FD [mark=N] [table=N] [lock=DIRECTORY] [ports=FIRST-LAST] [deadline=MS]
+//     [tries=N] favours_tool handoff FD run=DIRECTORY [conf=SMB.CONF] [smbd=PROGRAM] [testparm=PROGRAM]
+//     [most=N]
 // FD is a SOCK_SEQPACKET socket of the test. The tool says "ready ..." or "error ..." on it, and
 // then obeys:
 //     open NUMBER CLIENT PORT SERVER PORT   -> "stream NUMBER" with the descriptor, or "failed NUMBER why"
@@ -17,6 +19,7 @@
 #include <string>
 #include <sys/socket.h>
 
+#include "daemon/handoff.h"
 #include "daemon/process_setup.h"
 #include "daemon/smbd_door.h"
 #include "daemon/transparent_connector.h"
@@ -123,6 +126,22 @@ int run_transparent(int fd, std::map<std::string, std::string>& options) {
   return serve(fd, loop, door, "ready " + connector.no_ipv6);
 }
 
+int run_handoff(int fd, std::map<std::string, std::string>& options) {
+  Handoff::Options handoff;
+  handoff.run_directory = options["run"];
+  handoff.samba.smb_conf = options["conf"];
+  if (options.contains("smbd")) handoff.smbd = options["smbd"];
+  if (options.contains("testparm")) handoff.samba.testparm = options["testparm"];
+  if (options.contains("most")) handoff.max_carriers = std::stoul(options["most"]);
+  Loop loop;
+  const auto door = Handoff::set_up(loop, handoff);
+  if (!door) {
+    say(fd, "error " + door.error().text());
+    return 1;
+  }
+  return serve(fd, loop, **door, "ready");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -138,6 +157,7 @@ int main(int argc, char** argv) {
   const int fd = argc > 2 ? std::atoi(argv[2]) : -1;
   if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
   if (mode == "transparent") return run_transparent(fd, options);
+  if (mode == "handoff") return run_handoff(fd, options);
   std::fprintf(stderr, "see the head of favours_tool.cc\n");
   return 2;
 }
