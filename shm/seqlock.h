@@ -9,7 +9,7 @@
 // back. That is all the proof needs (and what the model checker of the tests enumerates), it costs nothing
 // on x86, and thread sanitizers understand it, which they do not with stand-alone fences.
 //
-// A writer that dies inside a change leaves an odd sequence; readers give up after kReadAttempts.
+// A writer that dies inside a change leaves an odd sequence; readers give up after a number of attempts.
 #pragma once
 
 #include <atomic>
@@ -31,14 +31,14 @@ inline void store_word(uint64_t& word, uint64_t value) {
   std::atomic_ref<uint64_t>(word).store(value, std::memory_order_release);
 }
 
-/// A change is a few dozen stores; a writer that was preempted inside one comes back too late for any number
-/// of attempts that a reader would want to spend.
-inline constexpr int kReadAttempts = 64;
-
-/// A process's view of shared words. Templates below take any type with these two members, so that tests
-/// can put a model of memory in its place.
+/// A process's view of shared words. Templates take any type with these members, so that tests can put a
+/// model of memory in its place.
 class MappedWords {
  public:
+  /// A change is a few dozen stores; a writer that was preempted inside one comes back too late for any
+  /// number of attempts that a reader would want to spend.
+  static constexpr int kReadAttempts = 64;
+
   explicit MappedWords(std::span<const uint64_t> words) : words_(words) {}
   [[nodiscard]] uint64_t load(size_t index) const { return load_word(words_[index]); }
   /// An attempt failed, another follows.
@@ -56,7 +56,7 @@ class MappedWords {
 /// left behind. body meets torn states: it must bound whatever it takes from the words.
 template <class Memory, class Body>
 [[nodiscard]] bool read_stable(const Memory& memory, size_t sequence_index, Body&& body) {
-  for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
+  for (int attempt = 0; attempt < Memory::kReadAttempts; ++attempt) {
     if (attempt > 0) memory.retry();
     const uint64_t before = memory.load(sequence_index);
     if (before % 2 != 0) continue;
