@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <random>
 #include <vector>
@@ -39,6 +40,17 @@ inline std::vector<shm::Guid> colliding_guids(const shm::RegistryGeometry& geome
       found.push_back(guid_number(number));
   }
   return found;
+}
+
+/// How often a randomised test repeats itself; SMBDIRECTD_ROUNDS asks for more (or fewer).
+inline uint64_t rounds(uint64_t by_default) {
+  const char* const asked = std::getenv("SMBDIRECTD_ROUNDS");
+  return asked == nullptr ? by_default : std::strtoull(asked, nullptr, 10);
+}
+/// SMBDIRECTD_SEED repeats a run whose seed was printed.
+inline uint32_t seed() {
+  const char* const asked = std::getenv("SMBDIRECTD_SEED");
+  return asked == nullptr ? std::random_device{}() : uint32_t(std::strtoul(asked, nullptr, 10));
 }
 
 using Contents = std::map<shm::Guid, shm::Entry>;
