@@ -262,7 +262,8 @@ TEST_CASE("a writer killed at any store leaves what the next one can mend, and r
     first.wait();
     second.wait();
   }
-  MESSAGE(board.searches.load() << " searches by other processes, " << board.hits.load() << " of changing entries found");
+  MESSAGE(board.searches.load() << " searches by other processes, " << board.hits.load()
+                                << " of changing entries found");
   CHECK(board.wrong == 0);
   CHECK(board.hits > 0);
   for (int step = 0; step <= int(shm::RegistryStep::worker_slot); ++step) {
@@ -293,6 +294,7 @@ TEST_CASE("an entry that a dead writer left half changed is a miss, and those be
   CHECK_FALSE(reader.find(guids[1]));
   CHECK(reader.find(guids[2]));
   CHECK(writer.repair());
+  REQUIRE(reader.find(guids[1]));
   CHECK(reader.find(guids[1])->channels() == 2);  // what had been decided is done
   CHECK(writer.size() == 3);
   munmap(&board, 4096);
