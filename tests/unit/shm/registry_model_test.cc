@@ -74,7 +74,6 @@ class History {
 /// The reader's view in one execution; the explorer says which.
 class ModelWords {
  public:
-  struct TriedBefore {};
   struct Choice {
     size_t taken;
     size_t options;
@@ -94,6 +93,7 @@ class ModelWords {
         attempts_ = 0;
         look_up_state();
       }
+      if (tried_before_) return 1;  // a quick way out: no attempt begins any more
       if (blind_) return 0;
     }
     const auto& changes = history_.of_word(index);
@@ -114,6 +114,8 @@ class ModelWords {
     look_up_state();
   }
   [[nodiscard]] size_t now() const { return now_; }
+  /// What the reader found means nothing: the rest of its way was tried in an earlier execution.
+  [[nodiscard]] bool tried_before() const { return tried_before_; }
 
  private:
   static bool is_sequence(size_t index) {
@@ -127,7 +129,8 @@ class ModelWords {
   /// Between attempts and between entries the reader remembers nothing else.
   void look_up_state() const {
     const bool replaying = depth_ < choices_.size();
-    if (!tried_.insert({entry_, attempts_, now_}).second && !replaying && !first_) throw TriedBefore{};
+    const bool fresh = tried_.insert({entry_, attempts_, now_}).second;
+    if (!fresh && !replaying && !first_) tried_before_ = true;
     first_ = false;
   }
 
@@ -140,6 +143,7 @@ class ModelWords {
   mutable size_t entry_ = 0;
   mutable int attempts_ = 0;
   mutable bool first_ = true;
+  mutable bool tried_before_ = false;
   mutable std::vector<History::Change> options_;
 };
 
@@ -151,6 +155,19 @@ struct Found {
   uint64_t unjustified = 0;  // a miss although the entry was there all the time
 };
 
+/// Was the answer of a search between these times true at one of them?
+void judge(const History& history, const shm::Guid& guid, size_t begin, size_t end,
+           const std::optional<shm::Entry>& entry, Found& found) {
+  bool justified = false;
+  for (size_t time = begin; time <= end && !justified; ++time) {
+    const auto there = history.visible(time).find(guid);
+    const bool present = there != history.visible(time).end();
+    justified = entry ? present && there->second == *entry : !present;
+  }
+  ++(entry ? found.hits : found.misses);
+  if (!justified) ++(entry ? found.torn : found.unjustified);
+}
+
 /// Every execution of one search that begins at this time.
 void explore(const History& history, const shm::RegistryGeometry& geometry, const shm::Guid& guid,
              size_t begin, bool blind, Found& found) {
@@ -159,18 +176,8 @@ void explore(const History& history, const shm::RegistryGeometry& geometry, cons
   while (true) {
     const ModelWords memory(history, begin, choices, tried, blind);
     ++found.executions;
-    try {
-      const auto entry = find_entry(memory, geometry, guid);
-      bool justified = false;
-      for (size_t time = begin; time <= memory.now() && !justified; ++time) {
-        const auto there = history.visible(time).find(guid);
-        const bool present = there != history.visible(time).end();
-        justified = entry ? present && there->second == *entry : !present;
-      }
-      ++(entry ? found.hits : found.misses);
-      if (!justified) ++(entry ? found.torn : found.unjustified);
-    } catch (const ModelWords::TriedBefore&) {
-    }
+    const auto entry = find_entry(memory, geometry, guid);
+    if (!memory.tried_before()) judge(history, guid, begin, memory.now(), entry, found);
     while (!choices.empty() && choices.back().taken + 1 == choices.back().options) choices.pop_back();
     if (choices.empty()) return;
     ++choices.back().taken;
@@ -244,24 +251,31 @@ void check(const Sequence& before, const Sequence& during, bool blind, Found& fo
   }
 }
 
-/// The shortest sequences that lead to each state of the table, up to this length.
+std::vector<uint64_t> state_after(const Sequence& way) {
+  auto writer = shm::RegistryWriter::create(4, kKey);
+  const auto guids = small_guids(writer->table().geometry());
+  writer->worker_started(kA);
+  writer->worker_started(kB);
+  for (const size_t op : way) run(*writer, guids, op);
+  std::vector<uint64_t> state;
+  for (size_t i = 0; i < 4; ++i) {  // sequence numbers do not matter
+    const auto entry =
+        writer->table().map().words().subspan(shm::RegistryGeometry::entry_word(i) + 1, shm::record::kWords);
+    state.insert(state.end(), entry.begin(), entry.end());
+  }
+  return state;
+}
+
+/// A shortest sequence to each state of the table that can be reached in so many operations.
 std::vector<Sequence> ways_to_states(size_t length) {
-  std::vector<Sequence> ways;
-  std::set<std::vector<uint64_t>> states;
-  for (size_t n = 0; n <= length; ++n) {
-    for (const Sequence& way : sequences(n)) {
-      auto writer = shm::RegistryWriter::create(4, kKey);
-      const auto guids = small_guids(writer->table().geometry());
-      writer->worker_started(kA);
-      writer->worker_started(kB);
-      for (const size_t op : way) run(*writer, guids, op);
-      std::vector<uint64_t> state;
-      for (size_t i = 0; i < 4; ++i) {  // sequence numbers do not matter
-        const auto entry = writer->table().map().words().subspan(shm::RegistryGeometry::entry_word(i) + 1,
-                                                                 shm::record::kWords);
-        state.insert(state.end(), entry.begin(), entry.end());
-      }
-      if (states.insert(state).second) ways.push_back(way);
+  std::vector<Sequence> ways{{}};
+  std::set<std::vector<uint64_t>> states{state_after({})};
+  for (size_t i = 0; i < ways.size(); ++i) {
+    if (ways[i].size() == length) continue;
+    for (size_t op = 0; op < kOps; ++op) {
+      Sequence longer = ways[i];
+      longer.push_back(op);
+      if (states.insert(state_after(longer)).second) ways.push_back(std::move(longer));
     }
   }
   return ways;
