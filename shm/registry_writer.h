@@ -39,8 +39,9 @@ struct ClaimAnswer {
 
 enum class Report : uint8_t {
   done,
-  unknown,        // there is no such entry, or it has no such channel or claim of this worker
-  other_owner,    // the entry belongs to another peer; nothing was recorded
+  unknown,      // there is no such entry, or it has no such channel or claim of this worker
+  other_owner,  // the entry belongs to another peer; nothing was recorded. One of the two must have died: if
+                // it is the owner, unnoticed, peer_gone() and the same report again set it right
   not_claimable,  // a zero GUID
   full,           // no room
   stale,          // the worker is not the current one of its slot

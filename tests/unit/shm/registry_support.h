@@ -43,10 +43,12 @@ inline std::vector<shm::Guid> colliding_guids(const shm::RegistryGeometry& geome
 }
 
 /// How often a randomised test repeats itself; SMBDIRECTD_ROUNDS asks for more (or fewer).
-inline uint64_t rounds(uint64_t by_default) {
+inline std::optional<uint64_t> rounds_asked() {
   const char* const asked = std::getenv("SMBDIRECTD_ROUNDS");
-  return asked == nullptr ? by_default : std::strtoull(asked, nullptr, 10);
+  if (asked == nullptr) return std::nullopt;
+  return std::strtoull(asked, nullptr, 10);
 }
+inline uint64_t rounds(uint64_t by_default) { return rounds_asked().value_or(by_default); }
 /// SMBDIRECTD_SEED repeats a run whose seed was printed.
 inline uint32_t seed() {
   const char* const asked = std::getenv("SMBDIRECTD_SEED");
