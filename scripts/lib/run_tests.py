@@ -203,7 +203,7 @@ NOT_UNDER_VALGRIND = {
 
 def valgrind_tests(run, section, log):
     wrapped = ('--wrapper', VALGRIND, '--timeout-multiplier', '20')
-    meson_tests(run, section, log, 'normal', '--no-suite', 'rules', '--no-suite', 'fuzz', *wrapped,
+    meson_tests(run, section, log, 'normal', '--no-suite', 'rules', '--no-suite', 'fuzz', '--no-suite', 'threads', *wrapped,
                 '--test-args', '"-tce=' + ','.join(NOT_UNDER_VALGRIND) + '"', excluded=True)
     meson_tests(run, section, log + '-fuzz', 'normal', '--suite', 'fuzz', *wrapped)
     section.skips += list(NOT_UNDER_VALGRIND.items())
