@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fcntl.h>
 #include <functional>
 #include <map>
@@ -38,6 +39,13 @@ using What = Order::What;
 
 constexpr int kWaitMs = 30'000;
 constexpr uint64_t kListenerCookie = 0x115;
+
+/// Of the clock that the log's lines have.
+double seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<double>(now.tv_sec % 60) + static_cast<double>(now.tv_nsec) / 1e9;
+}
 
 [[noreturn]] void give_up(const std::string& why) {
   std::printf("failed %s\n", why.c_str());
@@ -95,6 +103,7 @@ class Worker {
     if (n <= 0) give_up("the worker has ended");
     const std::string line(text.data(), static_cast<size_t>(n));
     std::printf("%s %s\n", name_, line.c_str());
+    std::fprintf(stderr, "  (%s at %.3f s)\n", name_, seconds());
     return line;
   }
   void kill() { ::kill(pid_, SIGKILL); }
@@ -123,6 +132,7 @@ class Listener {
         give_up("an event that is no request: " + std::string(daemon::cm_event_name(event->type)));
       }
       const daemon::CmParameters& asked = event->parameters;
+      std::fprintf(stderr, "  (request at %.3f s)\n", seconds());
       std::printf("request %u bytes of private data, depths %u/%u\n", asked.private_data_length,
                   asked.initiator_depth, asked.responder_resources);
       return *event;
