@@ -362,7 +362,7 @@ TEST_CASE("binding says why an address does not do") {
   RdmaCm cm = open_on(kernel);
   const std::map<int, const char*> advice = {{ENODEV, "no RDMA device has this address"},
                                              {EADDRNOTAVAIL, "no network interface"},
-                                             {EADDRINUSE, "another process listens there"}};
+                                             {EADDRINUSE, "another program listens there"}};
   for (const auto& [error, text] : advice) {
     kernel.error = error;
     const auto bound = cm.bind(1, address("192.0.2.1", 445));
