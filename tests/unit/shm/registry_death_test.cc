@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <functional>
 #include <new>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -88,8 +89,7 @@ struct Board {
 /// A child that is not left behind, whatever becomes of the test.
 class Child {
  public:
-  template <class Body>
-  explicit Child(Body&& body) : pid_(fork()) {
+  explicit Child(const std::function<void()>& body) : pid_(fork()) {
     if (pid_ != 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     body();
@@ -180,8 +180,8 @@ class Killer {
 
   /// A child makes some operations and dies at a store of theirs; the oracle makes them too.
   void round() {
-    std::vector<Op> ops;
-    for (size_t i = 0; i < 4; ++i) ops.push_back(random_op());
+    std::array<Op, 4> ops;
+    for (Op& op : ops) op = random_op();
     board_.completed = 0;
     board_.died_at = -1;
     DieAt die{1 + random_() % 120, &board_};
@@ -273,12 +273,11 @@ TEST_CASE("a writer killed at any store leaves what the next one can mend, and r
                << board.hits.load() << " of changing entries found");
   CHECK(board.wrong == 0);
   CHECK(board.hits > 0);
-  CHECK(killer.died_everywhere());
+  if (!rounds_asked()) CHECK(killer.died_everywhere());
   munmap(&board, 4096);
 }
 
 TEST_CASE("an entry that a dead writer left half changed is a miss, and those behind it are found") {
-  Board& board = make_board();
   auto writer = *shm::RegistryWriter::create(8);
   const auto reader = *shm::RegistryReader::open(writer.fd());
   const auto guids = colliding_guids(reader.geometry(), 3);
@@ -299,8 +298,6 @@ TEST_CASE("an entry that a dead writer left half changed is a miss, and those be
   CHECK_FALSE(reader.find(guids[1]));
   CHECK(reader.find(guids[2]));
   CHECK(writer.repair());
-  REQUIRE(reader.find(guids[1]));
-  CHECK(reader.find(guids[1])->channels() == 2);  // what had been decided is done
+  CHECK(reader.find(guids[1]).value_or(shm::Entry{}).channels() == 2);  // what had been decided is done
   CHECK(writer.size() == 3);
-  munmap(&board, 4096);
 }

@@ -30,6 +30,9 @@ struct Registry {
     CHECK(entry == writer.find(guid));
     return entry;
   }
+  /// The same, EMPTY when there is none.
+  shm::Entry get(const shm::Guid& guid) const { return find(guid).value_or(shm::Entry{}); }
+
   shm::RegistryWriter writer;
   shm::RegistryReader reader;
 };
@@ -40,27 +43,26 @@ TEST_CASE("the first claim is granted, the next waits, and after a channel is up
   Registry r;
   CHECK_FALSE(r.find(kGuid));
   CHECK(r.writer.claim(kGuid, kHost, kA, 500).outcome == Claim::granted);
-  auto entry = r.find(kGuid);
-  REQUIRE(entry);
-  CHECK(entry->state == shm::EntryState::starting);
-  CHECK(entry->starter == kA);
-  CHECK(entry->since_ms == 500);
-  CHECK(entry->workers == 0);
-  CHECK(entry->addresses == std::vector{kHost});
+  const shm::Entry entry = r.get(kGuid);
+  CHECK(entry.state == shm::EntryState::starting);
+  CHECK(entry.starter == kA);
+  CHECK(entry.since_ms == 500);
+  CHECK(entry.workers == 0);
+  CHECK(entry.addresses == std::vector{kHost});
   CHECK(r.writer.claim(kGuid, kHost, kB, 501).outcome == Claim::wait);
   CHECK(r.writer.claim(kGuid, kHost, kA, 501).outcome == Claim::wait);  // Windows opens two at once
 
   CHECK(r.writer.channel_up(kGuid, kA, kSmbd, kHost, 600) == Report::done);
   const auto answer = r.writer.claim(kGuid, host_number(2), kB, 700);
   CHECK(answer.outcome == Claim::owner);
-  REQUIRE(answer.entry);
-  CHECK(answer.entry->state == shm::EntryState::live);
-  CHECK(answer.entry->peer == kSmbd);
-  CHECK(answer.entry->workers == 1);
-  CHECK(answer.entry->slots[0] == shm::SlotUse{1, 1});
-  CHECK(answer.entry->since_ms == 600);
-  CHECK(answer.entry->addresses == std::vector{kHost, host_number(2)});
-  CHECK(answer.entry == r.find(kGuid));
+  const shm::Entry owner = answer.entry.value_or(shm::Entry{});
+  CHECK(owner.state == shm::EntryState::live);
+  CHECK(owner.peer == kSmbd);
+  CHECK(owner.workers == 1);
+  CHECK(owner.slots[0] == shm::SlotUse{1, 1});
+  CHECK(owner.since_ms == 600);
+  CHECK(owner.addresses == std::vector{kHost, host_number(2)});
+  CHECK(owner == r.get(kGuid));
   CHECK(r.writer.size() == 1);
 }
 
@@ -69,14 +71,14 @@ TEST_CASE("channels are counted by worker, and the entry goes with the last") {
   CHECK(r.writer.channel_up(kGuid, kA, kSmbd, kHost, 1) == Report::done);
   CHECK(r.writer.channel_up(kGuid, kA, kSmbd, kHost, 2) == Report::done);
   CHECK(r.writer.channel_up(kGuid, kLast, kSmbd, kHost, 3) == Report::done);
-  CHECK(r.find(kGuid)->workers == (uint64_t{1} << 63 | 1));
-  CHECK(r.find(kGuid)->channels() == 3);
-  CHECK(r.find(kGuid)->slots[63] == shm::SlotUse{7, 1});
+  CHECK(r.get(kGuid).workers == (uint64_t{1} << 63 | 1));
+  CHECK(r.get(kGuid).channels() == 3);
+  CHECK(r.get(kGuid).slots[63] == shm::SlotUse{7, 1});
   CHECK(r.writer.channel_down(kGuid, kB) == Report::unknown);
   CHECK(r.writer.channel_down(kGuid, kA) == Report::done);
-  CHECK(r.find(kGuid)->workers == (uint64_t{1} << 63 | 1));
+  CHECK(r.get(kGuid).workers == (uint64_t{1} << 63 | 1));
   CHECK(r.writer.channel_down(kGuid, kA) == Report::done);
-  CHECK(r.find(kGuid)->workers == uint64_t{1} << 63);
+  CHECK(r.get(kGuid).workers == uint64_t{1} << 63);
   CHECK(r.writer.channel_down(kGuid, kA) == Report::unknown);
   CHECK(r.writer.channel_down(kGuid, kLast) == Report::done);
   CHECK_FALSE(r.find(kGuid));
@@ -135,7 +137,7 @@ TEST_CASE("a dead worker takes its bit away, and entries that have no other work
   CHECK(gone == std::vector{kGuid, starting});
   CHECK_FALSE(r.find(kGuid));
   CHECK_FALSE(r.find(starting));
-  CHECK(r.find(both)->workers == 2);
+  CHECK(r.get(both).workers == 2);
   CHECK(r.find(others));
   CHECK(r.writer.channel_up(both, kA, kSmbd, kHost, 0) == Report::stale);  // a word from the grave
   CHECK_FALSE(r.reader.worker_generation(0));
@@ -151,7 +153,7 @@ TEST_CASE("a slot's next worker inherits nothing") {
   CHECK_FALSE(r.find(kGuid));
   CHECK(r.writer.channel_up(kGuid, kA, kSmbd, kHost, 0) == Report::stale);
   CHECK(r.writer.channel_up(kGuid, {0, 2}, kSmbd, kHost, 0) == Report::done);
-  CHECK(r.find(kGuid)->slots[0] == shm::SlotUse{2, 1});
+  CHECK(r.get(kGuid).slots[0] == shm::SlotUse{2, 1});
   CHECK(r.writer.worker_gone(kA).empty());
   CHECK(r.find(kGuid));
 }
@@ -161,9 +163,9 @@ TEST_CASE("the owner is the peer") {
   (void)r.writer.channel_up(kGuid, kA, kSmbd, kHost, 0);
   CHECK(r.writer.channel_up(kGuid, kB, kOther, kHost, 0) == Report::other_owner);
   CHECK(r.writer.channel_up(kGuid, kB, {kSmbd.pid, 1001}, kHost, 0) == Report::other_owner);  // the pid again
-  CHECK(r.find(kGuid)->workers == 1);
+  CHECK(r.get(kGuid).workers == 1);
   CHECK(r.writer.channel_up(kGuid, kB, {}, kHost, 0) == Report::done);  // whoever it is
-  CHECK(r.find(kGuid)->peer == kSmbd);
+  CHECK(r.get(kGuid).peer == kSmbd);
   (void)r.writer.channel_up(guid_number(2), kA, kOther, kHost, 0);
   CHECK(r.writer.peer_gone({kSmbd.pid, 1001}).empty());
   CHECK(r.writer.peer_gone({}).empty());
@@ -175,9 +177,9 @@ TEST_CASE("the owner is the peer") {
 TEST_CASE("a peer that was not known becomes known") {
   Registry r;
   (void)r.writer.channel_up(kGuid, kA, {}, kHost, 0);
-  CHECK_FALSE(r.find(kGuid)->peer.known());
+  CHECK_FALSE(r.get(kGuid).peer.known());
   (void)r.writer.channel_up(kGuid, kA, kSmbd, kHost, 0);
-  CHECK(r.find(kGuid)->peer == kSmbd);
+  CHECK(r.get(kGuid).peer == kSmbd);
 }
 
 TEST_CASE("a late word about a peer that has gone does not end a channel with its successor") {
@@ -211,23 +213,23 @@ TEST_CASE("a channel that comes up elsewhere decides a claim too") {
   Registry r;
   (void)r.writer.claim(kGuid, kHost, kA, 0);
   CHECK(r.writer.channel_up(kGuid, kB, kSmbd, kHost, 5) == Report::done);
-  CHECK(r.find(kGuid)->workers == 2);
+  CHECK(r.get(kGuid).workers == 2);
   CHECK(r.writer.claim_failed(kGuid, kA) == Report::unknown);
   CHECK(r.writer.channel_up(kGuid, kA, kSmbd, kHost, 6) == Report::done);
-  CHECK(r.find(kGuid)->workers == 3);
-  CHECK(r.find(kGuid)->since_ms == 5);
+  CHECK(r.get(kGuid).workers == 3);
+  CHECK(r.get(kGuid).since_ms == 5);
 }
 
 TEST_CASE("eight addresses are remembered, the oldest forgotten") {
   Registry r;
   CHECK(r.writer.learn_address(kGuid, kHost) == Report::unknown);
   (void)r.writer.claim(kGuid, {}, kA, 0);
-  CHECK(r.find(kGuid)->addresses.empty());  // no address is not an address
+  CHECK(r.get(kGuid).addresses.empty());  // no address is not an address
   for (uint32_t i = 1; i <= 9; ++i) {
     CHECK(r.writer.learn_address(kGuid, host_number(i)) == Report::done);
     CHECK(r.writer.learn_address(kGuid, host_number(i)) == Report::done);
   }
-  const auto addresses = r.find(kGuid)->addresses;
+  const auto addresses = r.get(kGuid).addresses;
   REQUIRE(addresses.size() == 8);
   CHECK(addresses.front() == host_number(2));
   CHECK(addresses.back() == host_number(9));
@@ -290,7 +292,7 @@ TEST_CASE("entries behind one that ended are still found, and its place is used 
   CHECK(r.find(guids[4]));
   CHECK(r.find(guids[3]));
   const auto home = r.writer.table().geometry().home(guids[0]);
-  CHECK(r.writer.table().read((home + 1) % 16)->guid == guids[4]);
+  CHECK(r.writer.table().read((home + 1) % 16).value_or(shm::Entry{}).guid == guids[4]);
   // When nothing is left no search walks past anything.
   for (const size_t i : {3u, 0u, 4u}) CHECK(r.writer.claim_failed(guids[i], kA) == Report::done);
   for (size_t i = 0; i < 16; ++i) {

@@ -23,6 +23,7 @@ template <class Write, class Read>
 void beside(Write&& write, Read&& read) {
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
+  threads.reserve(kReaders);
   for (size_t i = 0; i < kReaders; ++i) {
     threads.emplace_back([&] {
       while (!stop) read();
