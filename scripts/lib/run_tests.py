@@ -358,7 +358,6 @@ def everything(run):
     tests = run.options
     if built:
         run.section('integration', lambda s, log: pytest(run, s, log, 'normal'))
-        run.section('guest kernel', lambda s, log: guest_kernel(run, s, log))
         run.section('unit tests under valgrind', lambda s, log: valgrind_tests(run, s, log))
     if run.section('build with ASan and UBSan', lambda s, log: build(run, s, log, 'asan')):
         run.section('unit tests with ASan', lambda s, log: meson_tests(
@@ -366,6 +365,8 @@ def everything(run):
         # The long parity lists ran above; here the sanitizers watch all else.
         run.section('integration with ASan', lambda s, log: pytest(
             run, s, log, 'asan', '--ignore=tests/integration/test_torture.py'))
+    if built:  # last: it takes longest
+        run.section('guest kernel', lambda s, log: guest_kernel(run, s, log))
     # A third build and every source through clang-tidy: they would double the time on two cores.
     if tests.full and run.section('build for fuzzing', lambda s, log: build(run, s, log, 'fuzz')):
         run.section('fuzzing', lambda s, log: fuzz(run, s, log, 60))
