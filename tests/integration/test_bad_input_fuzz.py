@@ -9,7 +9,7 @@ import pytest
 from lib import iwarp, rdma, smb2
 from lib.bystander import Bystander
 from lib.iwarp import QN_SEND, READ_RESPONSE, SEND, PeerError, fpdu, tagged, untagged
-from lib.process import wait_until
+from lib.process import dial, wait_until
 from lib.smbdirect import data_message, negotiate_request
 
 ROUNDS = 150  # mutations per layer

@@ -18,6 +18,7 @@ from lib.iwarp import (
     READ_RESPONSE, SEND, SEND_INV, TERMINATE, WRITE, Closed, Iwarp, Terminated, enhanced_words, mpa_frame,
     tagged, untagged,
 )  # fmt: skip
+from lib.process import dial
 from lib.smbdirect import data_message, negotiate_request
 
 

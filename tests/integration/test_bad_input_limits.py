@@ -15,7 +15,7 @@ from lib.daemon import Smbdirectd
 from lib.iwarp import (
     MPA_CRC, MPA_ENHANCED, MPA_REQUEST, QN_SEND, SEND, Closed, Iwarp, enhanced_words, mpa_frame, untagged,
 )  # fmt: skip
-from lib.process import free_port, wait_until
+from lib.process import dial, free_port, wait_until
 from lib.smbdirect import SmbDirect, negotiate_request
 
 SHORT = {

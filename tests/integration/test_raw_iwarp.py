@@ -11,6 +11,7 @@ from lib.iwarp import (
     MPA_ENHANCED, MPA_REQUEST, QN_READ_REQUEST, READ_REQUEST, READ_RESPONSE, SEND_SE, WRITE, Iwarp, enhanced_words,
     fpdu, mpa_frame, read_request, tagged, untagged,
 )  # fmt: skip
+from lib.process import dial
 from lib.smbdirect import SmbDirect, data_message
 
 EMPTY, READ, RDMA_WRITE = "empty", "read", "write"

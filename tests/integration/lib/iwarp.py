@@ -13,6 +13,8 @@ import struct
 import time
 from dataclasses import dataclass, field
 
+from lib.process import dial
+
 # RDMAP opcodes (RFC 5040 4.3)
 WRITE, READ_REQUEST, READ_RESPONSE, SEND, SEND_INV, SEND_SE, SEND_SE_INV, TERMINATE = range(8)
 # DDP queue numbers (RFC 5040 4.2)
