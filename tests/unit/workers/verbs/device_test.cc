@@ -12,7 +12,7 @@ namespace {
 
 TEST_CASE("a device is opened by the first connection and closed when it has been idle") {
   RigOptions options;
-  options.server.device_idle_ms = options.client.device_idle_ms = 20;
+  options.server.device_idle_ms = options.client.device_idle_ms = 500;
   Rig rig(options);
   CHECK(rig.fake.live_contexts() == 0);
   REQUIRE(rig.establish());
