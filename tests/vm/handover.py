@@ -75,19 +75,7 @@ def played(network, kind, scenario):
 cases = Cases(Network)
 
 
-def on_both(function):
-    """The case over rxe and over siw."""
-    for kind in PORTS:
-
-        def one(network, kind=kind):
-            return function(network, kind)
-
-        one.__name__ = f"{function.__name__}_{kind}"
-        cases.case()(one)
-    return function
-
-
-@on_both
+@cases.on_each(PORTS)
 def accepted(network, kind):
     """Listener -> hand-over file -> the worker's own file, accepted by an unprivileged worker."""
     with played(network, kind, "accept") as (play, device):
@@ -101,7 +89,7 @@ def accepted(network, kind):
     return next(line.split("connection", 1)[1].strip() for line in first.splitlines() if "  connection" in line)
 
 
-@on_both
+@cases.on_each(PORTS)
 def nothing_to_steal(network, kind):
     """With its hand-over file a worker reaches neither the listening id nor what is not offered to it."""
     with played(network, kind, "steal") as (play, device):
@@ -123,7 +111,7 @@ def nothing_to_steal(network, kind):
     return {tried: " ".join(result for _, result in results) for tried, results in outcomes.items()}
 
 
-@on_both
+@cases.on_each(PORTS)
 def taken_back(network, kind):
     """An offer that nobody takes is taken back: refused, or only destroyed, the client hears of it."""
     with played(network, kind, "take-back") as (play, device):
@@ -138,7 +126,7 @@ def taken_back(network, kind):
     return f"{rejected} ({', '.join(takes)})"
 
 
-@on_both
+@cases.on_each(PORTS)
 def a_worker_dies_with_an_offer(network, kind):
     with played(network, kind, "worker-dies") as (play, device):
         play.accepted(device)
@@ -146,7 +134,7 @@ def a_worker_dies_with_an_offer(network, kind):
         assert any(line.startswith("B negotiated") for line in play.lines()), play.lines()
 
 
-@on_both
+@cases.on_each(PORTS)
 def the_listener_dies(network, kind):
     """A worker that outlives it keeps no listener: the next one binds the same address at once."""
     with played(network, kind, "listener-dies") as (play, device):
@@ -166,7 +154,7 @@ def the_listener_dies(network, kind):
             following.server.end()
 
 
-@on_both
+@cases.on_each(PORTS)
 def why_there_is_no_connection(network, kind):
     """What a person reads, by cause."""
     said = {}

@@ -29,18 +29,7 @@ def play(network, kind, *arguments):
     return next(line for line in text.splitlines() if "assertions:" in line)
 
 
-def on_both(function):
-    for kind in PORTS:
-
-        def one(network, kind=kind):
-            return function(network, kind)
-
-        one.__name__ = f"{function.__name__}_{kind}"
-        cases.case()(one)
-    return function
-
-
-@on_both
+@cases.on_each(PORTS)
 def endpoints(network, kind):
     with rdma_device(kind):
         said = play(network, kind)
@@ -48,7 +37,7 @@ def endpoints(network, kind):
         return said
 
 
-@on_both
+@cases.on_each(PORTS)
 def deleted_device(network, kind):
     """The process ends its connections and lets the device go, or the command would hang."""
     modprobe({"rxe": "rdma_rxe", "siw": "siw"}[kind], "rdma_ucm", "ib_uverbs")

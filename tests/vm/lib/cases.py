@@ -56,6 +56,16 @@ class Cases:
             self.of_full_runs.add(name)
         self.cases.append((name, lambda world: function(world, *args), tuple(allow), seconds))
 
+    def on_each(self, kinds):
+        """As case(), once for each of `kinds`, called as function(world, kind)."""
+
+        def register(function):
+            for kind in kinds:
+                self.add(f"{function.__name__}_{kind}", function, kind)
+            return function
+
+        return register
+
     def main(self):
         """Runs the cases named on the command line (all when none is) and returns the exit status."""
         parser = argparse.ArgumentParser(description="Run in the guest: scripts/vm tests/vm/NAME.py [CASE...]")
