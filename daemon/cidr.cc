@@ -66,7 +66,7 @@ std::string Cidr::text() const {
 
 Access AccessList::check(const shm::Host& host) const {
   if (any_contains(deny, host)) return Access::denied;
-  if (allow.empty()) return shm::is_loopback(host) ? Access::allowed : Access::not_loopback;
+  if (allow.empty()) return everyone || shm::is_loopback(host) ? Access::allowed : Access::not_loopback;
   return any_contains(allow, host) ? Access::allowed : Access::not_in_allow;
 }
 

@@ -3,8 +3,9 @@
 //
 // An address is let in when it matches `allow` and does not match `deny`: deny always wins, whatever is
 // more specific (unlike smb.conf's "hosts deny", where the allow list takes precedence). An empty `allow`
-// stands for loopback. IPv4 networks match IPv4 peers, also in their IPv6-mapped form; IPv6 networks
-// match IPv6 peers only, so "::/0" lets no IPv4 peer in.
+// stands for loopback, or for everyone where smbd itself sees the client's address and decides. IPv4 networks
+// match IPv4 peers, also in their IPv6-mapped form; IPv6 networks match IPv6 peers only, so "::/0" lets no
+// IPv4 peer in.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +39,7 @@ enum class Access : uint8_t { allowed, denied, not_in_allow, not_loopback };
 struct AccessList {
   std::vector<Cidr> allow;
   std::vector<Cidr> deny;
+  bool everyone = false;  // what an empty `allow` stands for: everyone, else loopback
 
   [[nodiscard]] Access check(const shm::Host& host) const;
 };

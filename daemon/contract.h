@@ -58,6 +58,8 @@ struct WorkerConfig {
   shm::log::Level log_level = shm::log::Level::info;
   std::string user;  // drop to this user when started as root; empty: stay
 
+  bool upstream_asked_for =
+      false;                     // streams to smbd come from the supervisor (want_smbd), not from connect(2)
   std::string upstream_address;  // smbd
   uint16_t upstream_port = 445;
   uint32_t upstream_connect_timeout_ms = 1000;
@@ -113,6 +115,7 @@ enum class MessageType : uint16_t {
   refuse,     // offer: draining or at a limit
   closed,     // offer: the connection granted under this number has ended
   pong,       // sequence
+  want_smbd,  // offer: this connection's client wants smbd; asked once, answered by smbd or no_smbd
   // supervisor -> worker
   offer = 64,  // offer, fabric, peer, local; cm when the fabric is verbs
   grant,       // offer, and the connection's descriptor
@@ -120,6 +123,8 @@ enum class MessageType : uint16_t {
   drain,       // finish what you have, take no more, exit within deadline_ms (0: no deadline)
   stop,        // close everything in an orderly way and exit within deadline_ms
   dump,        // log totals and one line per connection, with its recent events
+  smbd,        // offer, and a descriptor: a stream to smbd, which sees the client's address on it
+  no_smbd,     // offer, error: there is none; the log of the supervisor says why
 };
 
 /// One control message. Fields not named for its type in MessageType are zero.
@@ -129,6 +134,7 @@ struct Message {
   uint64_t offer = 0;
   uint64_t sequence = 0;
   uint32_t deadline_ms = 0;
+  uint32_t error = 0;  // an errno
   Fabric fabric{};
   sockaddr_storage peer{};
   sockaddr_storage local{};

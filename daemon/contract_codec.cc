@@ -10,7 +10,7 @@ namespace smbdirect::daemon {
 namespace {
 
 constexpr uint32_t kMagic = 0x31434453;  // "SDC1" on the wire
-constexpr uint16_t kVersion = 2;
+constexpr uint16_t kVersion = 3;
 
 constexpr size_t kPeerAt = 40;
 constexpr size_t kLocalAt = 64;
@@ -24,12 +24,15 @@ constexpr std::array kTable{
     MessageFields{.type = Type::refuse, .name = "refuse", .offer = true},
     MessageFields{.type = Type::closed, .name = "closed", .offer = true},
     MessageFields{.type = Type::pong, .name = "pong", .sequence = true},
+    MessageFields{.type = Type::want_smbd, .name = "want_smbd", .offer = true},
     MessageFields{.type = Type::offer, .name = "offer", .offer = true, .addresses = true},
     MessageFields{.type = Type::grant, .name = "grant", .offer = true, .descriptor = true},
     MessageFields{.type = Type::ping, .name = "ping", .sequence = true},
     MessageFields{.type = Type::drain, .name = "drain", .deadline = true},
     MessageFields{.type = Type::stop, .name = "stop", .deadline = true},
     MessageFields{.type = Type::dump, .name = "dump"},
+    MessageFields{.type = Type::smbd, .name = "smbd", .offer = true, .descriptor = true},
+    MessageFields{.type = Type::no_smbd, .name = "no_smbd", .offer = true, .error = true},
 };
 
 template <class T>
@@ -127,6 +130,7 @@ MessageBytes encode_message(const Message& message) {
   const MessageFields* fields = message_fields(message.type);
   if (fields == nullptr) return bytes;
   if (fields->deadline) put<uint32_t>(bytes, 12, message.deadline_ms);
+  if (fields->error) put<uint32_t>(bytes, 12, message.error);
   if (fields->offer) put<uint64_t>(bytes, 16, message.offer);
   if (fields->sequence) put<uint64_t>(bytes, 24, message.sequence);
   if (fields->addresses) {
@@ -153,6 +157,7 @@ shm::Result<Message> decode_message(std::span<const std::byte> bytes) {
   if (fields == nullptr) return refuse("unknown type " + std::to_string(uint16_t(message.type)));
   message.generation = take<uint32_t>(bytes, 8);
   if (fields->deadline) message.deadline_ms = take<uint32_t>(bytes, 12);
+  if (fields->error) message.error = take<uint32_t>(bytes, 12);
   if (fields->offer) message.offer = take<uint64_t>(bytes, 16);
   if (fields->sequence) message.sequence = take<uint64_t>(bytes, 24);
   if (fields->addresses) {

@@ -5,7 +5,7 @@
 // built together, so anything else means a foreign or damaged sender.
 //
 // Little-endian, fixed size, fields not named for the type are zero:
-//     0 u32 magic "SDC1"   4 u16 version   6 u16 type        8 u32 generation   12 u32 deadline_ms
+//     0 u32 magic "SDC1"   4 u16 version   6 u16 type        8 u32 generation   12 u32 deadline_ms or error
 //    16 u64 offer         24 u64 sequence  32 u8 fabric
 //    40 peer address      64 local address, each: u16 family (0, 4, 6), u16 port, u32 scope, 16 address
 //   and with fabric verbs:
@@ -33,7 +33,7 @@ using MessageBytes = std::array<std::byte, kMessageSize>;
 struct MessageFields {
   MessageType type{};
   std::string_view name;
-  bool offer{}, sequence{}, deadline{}, addresses{}, descriptor{};
+  bool offer{}, sequence{}, deadline{}, error{}, addresses{}, descriptor{};
 };
 [[nodiscard]] std::span<const MessageFields> message_table();
 /// Nothing for a number that is no type.

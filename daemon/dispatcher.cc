@@ -77,7 +77,7 @@ void Dispatcher::dispatch(Offer& offer) {
     auto offered = offer.incoming->prepare(workers_[*slot]->handover(), message);
     if (offered) offered = workers_[*slot]->send(message);
     if (offered) {
-      roster_.add(number, *slot, client);
+      roster_.add(number, *slot, offer.peer, offer.local);
       return;
     }
     log::write(log::Level::debug, "worker %zu: %s", *slot, offered.error().text().c_str());

@@ -38,6 +38,7 @@ class Dispatcher {
   /// Closes what has not been granted; nothing more may be accepted.
   void close();
 
+  [[nodiscard]] const Roster& roster() const { return roster_; }
   [[nodiscard]] size_t connections() const { return roster_.total(); }
   [[nodiscard]] size_t connections_of(size_t slot) const { return roster_.of_slot(slot); }
   /// "accepted=12 granted=11 refused_access=1 ...": counts since the start, and what is pending.

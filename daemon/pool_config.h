@@ -14,7 +14,7 @@
 namespace smbdirect::daemon {
 
 enum class Affinity : uint8_t { client, spread };
-enum class UpstreamMode : uint8_t { connect };
+enum class UpstreamMode : uint8_t { transparent, handoff, connect };
 
 struct ListenerConfig {
   std::string address;
@@ -34,11 +34,29 @@ struct RestartConfig {
   uint32_t ping_timeout_ms = 10'000;
 };
 
+/// What mode "transparent" adds to the host's routing (transparent_routes.h).
+struct TransparentConfig {
+  uint32_t mark = 0x534d42;  // "SMB"
+  uint32_t table = 5342;
+  uint32_t priority = 100;
+};
+
+/// How mode "handoff" starts smbd (handoff.h).
+struct HandoffConfig {
+  std::string smbd = "/usr/sbin/smbd";
+  std::string testparm = "/usr/bin/testparm";
+  std::string configfile;     // empty: Samba's own default
+  std::string pid_directory;  // of the listening smbd; empty: Samba is asked
+  uint32_t processes = 1024;
+};
+
 struct PoolConfig {
   uint32_t workers = 4;
   Affinity affinity = Affinity::client;
   std::vector<ListenerConfig> listeners;
-  UpstreamMode upstream_mode = UpstreamMode::connect;
+  UpstreamMode upstream_mode = UpstreamMode::transparent;
+  TransparentConfig transparent;
+  HandoffConfig handoff;
   AccessList access;
   uint32_t connections_per_client = 64;  // of WorkerConfig::connections
   RestartConfig restart;

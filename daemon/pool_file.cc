@@ -235,6 +235,9 @@ void check_together(const PoolConfig& config, const Node& root, Problems& proble
   at_most("/restart/ping_interval_ms", config.restart.ping_interval_ms, "/restart/ping_timeout_ms",
           config.restart.ping_timeout_ms);
 
+  if (config.upstream_mode == UpstreamMode::connect && config.worker.upstream_address.empty()) {
+    report("/upstream/address", "is missing; wanted with mode \"connect\": a numeric IPv4 or IPv6 address");
+  }
   for (size_t i = 0; i < config.listeners.size(); ++i) {
     const auto address = *shm::address_from_text(config.listeners[i].address, config.listeners[i].port);
     const std::string pointer = "/listeners/" + std::to_string(i);
@@ -250,7 +253,7 @@ void check_together(const PoolConfig& config, const Node& root, Problems& proble
     }
     // smbd would see every client as coming from the worker's address, often 127.0.0.1, which passes its
     // "hosts allow" whatever that says.
-    if (!shm::is_loopback(shm::host_of(address)) && config.access.allow.empty()) {
+    if (!config.access.everyone && !shm::is_loopback(shm::host_of(address)) && config.access.allow.empty()) {
       report(pointer + "/address",
              "is \"" + config.listeners[i].address +
                  "\", which is not a loopback address, while /upstream/allow is empty or missing: with mode "
@@ -275,6 +278,9 @@ std::expected<PoolConfig, Problems> parse_pool(std::string_view text) {
         Problems{{.line = root.line, .text = "is " + root.shown() + "; allowed: an object"}});
   }
   Validator(config, problems).object(root, "", "", 0);
+  const bool smbd_decides = config.upstream_mode != UpstreamMode::connect;
+  config.access.everyone = smbd_decides;
+  config.worker.upstream_asked_for = smbd_decides;
   if (problems.empty()) check_together(config, root, problems);
   if (problems.empty()) return config;
   std::ranges::sort(problems, [](const Problem& a, const Problem& b) {

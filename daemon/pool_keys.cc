@@ -13,8 +13,8 @@ namespace {
 using std::string_view;
 
 constexpr std::array<string_view, 2> kAffinities{"client", "spread"};
-constexpr std::array<string_view, 1> kModes{"connect"};
-constexpr std::array<string_view, 3> kModesToCome{"transparent", "handoff", "channel"};
+constexpr std::array<string_view, 3> kModes{"transparent", "handoff", "connect"};
+constexpr std::array<string_view, 1> kModesToCome{"channel"};
 constexpr std::array<string_view, 2> kFabrics{"iwarp", "verbs"};
 constexpr std::array<string_view, 5> kLevels{"error", "warning", "notice", "info", "debug"};
 
@@ -74,20 +74,50 @@ const std::array kKeys{
            "(RoCE, InfiniBand, iWARP) through rdma-core. The address must then be one of an RDMA device."),
 
     object("/upstream", "The smbd that connections are carried to.", true),
-    choice(
-        "/upstream/mode", kModes, IN_POOL(upstream_mode),
-        "How smbd is reached: \"connect\" is an ordinary TCP connection to a listening smbd, which sees the "
-        "worker's address as its client. The lists below stand in for \"hosts allow\".",
-        kModesToCome),
-    other("/upstream/address", KeyType::address, IN_POOL(worker.upstream_address), "smbd's address.", true),
+    choice("/upstream/mode", kModes, IN_POOL(upstream_mode),
+           "How smbd is reached. \"transparent\": a connection to the listening smbd on this host, which "
+           "sees the "
+           "client's own address on it, so that \"hosts allow\", logs and smbstatus are right; needs "
+           "CAP_NET_ADMIN, and "
+           "adds a rule, a table and a sysctl to the host's routing. \"handoff\": the same through an \"smbd "
+           "-i\" for "
+           "each connection, with no change to the routing, but without durable handles; needs root. "
+           "\"connect\": an "
+           "ordinary TCP connection, also to another host; smbd sees the worker's address, and the lists "
+           "below stand in "
+           "for \"hosts allow\".",
+           kModesToCome),
+    other("/upstream/address", KeyType::address, IN_POOL(worker.upstream_address),
+          "smbd's address. Required with \"connect\"; else it is the address that the client connected to."),
     integer("/upstream/port", 1, 65535, IN_POOL(worker.upstream_port), "smbd's port."),
     integer("/upstream/connect_timeout_ms", 10, 60'000, IN_POOL(worker.upstream_connect_timeout_ms),
             "How long smbd may take to accept before the client is turned away."),
     other("/upstream/allow", KeyType::networks, IN_POOL(access.allow),
-          "Networks whose clients are let in. Empty: loopback only. Required when a listener is not on "
-          "loopback."),
+          "Networks whose clients are let in. Empty: everyone, for smbd decides; with \"connect\" loopback "
+          "only, and "
+          "required when a listener is not on loopback."),
     other("/upstream/deny", KeyType::networks, IN_POOL(access.deny),
           "Networks whose clients are turned away even if \"allow\" names them."),
+
+    object("/upstream/transparent",
+           "What mode \"transparent\" adds to the host's routing, and takes back at the end."),
+    integer("/upstream/transparent/mark", 1, kU32, IN_POOL(transparent.mark),
+            "The mark (SO_MARK) of our connections; nobody else may use it."),
+    integer("/upstream/transparent/table", 1, kU32, IN_POOL(transparent.table),
+            "The routing table that makes every address local for that mark; nobody else may use it."),
+    integer("/upstream/transparent/priority", 1, 32765, IN_POOL(transparent.priority),
+            "Of the rule that leads to the table."),
+
+    object("/upstream/handoff", "How mode \"handoff\" starts smbd."),
+    other("/upstream/handoff/smbd", KeyType::text, IN_POOL(handoff.smbd), "The smbd program."),
+    other("/upstream/handoff/testparm", KeyType::text, IN_POOL(handoff.testparm),
+          "The testparm program, which tells what smb.conf says."),
+    other("/upstream/handoff/configfile", KeyType::text, IN_POOL(handoff.configfile),
+          "The smb.conf of the listening smbd; empty: Samba's own."),
+    other("/upstream/handoff/pid_directory", KeyType::text, IN_POOL(handoff.pid_directory),
+          "Where the listening smbd has its pid file; empty: Samba is asked."),
+    integer("/upstream/handoff/processes", 1, 65536, IN_POOL(handoff.processes),
+            "Most \"smbd -i\" at one time."),
 
     object("/smbdirect", "Limits of the SMB Direct protocol (MS-SMBD 3.1.1.1)."),
     integer("/smbdirect/receive_credit_initial", 1, 65535, IN_POOL(worker.receive_credit_initial),

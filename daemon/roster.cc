@@ -7,8 +7,10 @@
 
 namespace smbdirect::daemon {
 
-void Roster::add(uint64_t connection, size_t slot, const shm::Host& client) {
-  if (!connections_.try_emplace(connection, Connection{slot, client}).second) return;
+void Roster::add(uint64_t connection, size_t slot, const sockaddr_storage& peer,
+                 const sockaddr_storage& local) {
+  const shm::Host client = shm::host_of(peer);
+  if (!connections_.try_emplace(connection, Connection{slot, client, {peer, local}}).second) return;
   ++slots_.at(slot).connections;
   ++slots_[slot].clients[client];
 }
@@ -22,6 +24,11 @@ bool Roster::remove(uint64_t connection, size_t slot) {
   if (--client->second == 0) worker.clients.erase(client);
   connections_.erase(found);
   return true;
+}
+
+const Roster::Addresses* Roster::addresses(uint64_t connection, size_t slot) const {
+  const auto found = connections_.find(connection);
+  return found == connections_.end() || found->second.slot != slot ? nullptr : &found->second.addresses;
 }
 
 size_t Roster::of_client(const shm::Host& client) const {

@@ -22,7 +22,7 @@ class Roster {
   explicit Roster(size_t slots) : slots_(slots) {}
 
   /// A connection is with a worker from its offer on. One that is there already is not added again.
-  void add(uint64_t connection, size_t slot, const shm::Host& client);
+  void add(uint64_t connection, size_t slot, const sockaddr_storage& peer, const sockaddr_storage& local);
   /// False when there is no such connection with that slot (a worker's word is not trusted).
   bool remove(uint64_t connection, size_t slot);
 
@@ -30,6 +30,12 @@ class Roster {
   [[nodiscard]] size_t of_slot(size_t slot) const { return slots_.at(slot).connections; }
   [[nodiscard]] size_t of_client(const shm::Host& client) const;
   [[nodiscard]] size_t of_slot_and_client(size_t slot, const shm::Host& client) const;
+  struct Addresses {
+    sockaddr_storage peer{};
+    sockaddr_storage local{};
+  };
+  /// Of a connection, if that slot has it.
+  [[nodiscard]] const Addresses* addresses(uint64_t connection, size_t slot) const;
   /// The numbers of a slot's connections, ascending.
   [[nodiscard]] std::vector<uint64_t> connections_of(size_t slot) const;
 
@@ -47,6 +53,7 @@ class Roster {
   struct Connection {
     size_t slot{};
     shm::Host client{};
+    Addresses addresses;
   };
   std::vector<Slot> slots_;
   std::unordered_map<uint64_t, Connection> connections_;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "daemon/smbd_doors.h"
 #include "shm/log.h"
 
 namespace smbdirect::daemon {
@@ -26,6 +27,7 @@ Supervisor::Supervisor(PoolConfig config, Options options)
           [this](std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                  const sockaddr_storage& local) { dispatcher_.accepted(std::move(incoming), peer, local); }),
       dispatcher_(loop_, config_, workers_, listeners_),
+      desk_(loop_, config_, workers_, dispatcher_.roster()),
       start_timer_(loop_, [this] {
         stop(ExitCode::environment, "no worker was ready within " +
                                         std::to_string(config_.restart.ready_timeout_ms) +
@@ -57,6 +59,12 @@ ExitCode Supervisor::run() {
     log::write(log::Level::error, "%s", bound.error().text().c_str());
     return ExitCode::environment;
   }
+  auto door = open_smbd_door(loop_, config_);
+  if (!door) {
+    log::write(log::Level::error, "%s", door.error().text().c_str());
+    return ExitCode::environment;
+  }
+  desk_.open(std::move(*door));
   // The pool's timer first: of two timers of one length it fires before the workers' own.
   start_timer_.start(config_.restart.ready_timeout_ms);
   for (const auto& worker : workers_) worker->start();
@@ -87,9 +95,14 @@ void Supervisor::serve() {
   }
 }
 
-void Supervisor::worker_said(size_t slot, const Message& message) { dispatcher_.worker_said(slot, message); }
+void Supervisor::worker_said(size_t slot, const Message& message) {
+  if (message.type == MessageType::want_smbd) return desk_.wanted(slot, message.offer);
+  if (message.type == MessageType::closed) desk_.forget(slot, message.offer);
+  dispatcher_.worker_said(slot, message);
+}
 
 void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
+  desk_.forget_worker(slot);
   const size_t lost = dispatcher_.worker_gone(slot);
   std::string next;
   if (workers_[slot]->state() == WorkerState::failed) {
@@ -139,7 +152,7 @@ void Supervisor::drain() {
 }
 
 void Supervisor::dump() {
-  log::write(log::Level::notice, "pool: %s", dispatcher_.totals().c_str());
+  log::write(log::Level::notice, "pool: %s %s", dispatcher_.totals().c_str(), desk_.totals().c_str());
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     const WorkerSlot& worker = *workers_[slot];
     log::write(log::Level::notice, "worker %zu: state=%s pid=%d generation=%" PRIu32 " connections=%zu", slot,
@@ -155,6 +168,7 @@ void Supervisor::reap() {
 
 void Supervisor::finish_if_empty() {
   if (std::ranges::any_of(workers_, [](const auto& worker) { return worker->has_process(); })) return;
+  desk_.close();  // what it added to the host's routing goes last: the workers' connections needed it
   log::write(log::Level::notice, "stopped");
   loop_.stop();
 }

@@ -15,6 +15,7 @@
 #include "daemon/listeners.h"
 #include "daemon/pool_config.h"
 #include "daemon/sd_notify.h"
+#include "daemon/smbd_desk.h"
 #include "daemon/uv_handles.h"
 #include "daemon/worker_slot.h"
 #include "shm/unique_fd.h"
@@ -56,6 +57,7 @@ class Supervisor final : public WorkerSlot::Observer {
   std::vector<std::unique_ptr<WorkerSlot>> workers_;
   Listeners listeners_;
   Dispatcher dispatcher_;
+  SmbdDesk desk_;
   Timer start_timer_;
   std::vector<SignalWatch> signals_;
   Phase phase_ = Phase::starting;

@@ -18,6 +18,7 @@ template <class Config, class Visit>
 void visit_members(Config& config, Visit&& visit) {
   visit("log_level", config.log_level);
   visit("user", config.user);
+  visit("upstream_asked_for", config.upstream_asked_for);
   visit("upstream_address", config.upstream_address);
   visit("upstream_port", config.upstream_port);
   visit("upstream_connect_timeout_ms", config.upstream_connect_timeout_ms);

@@ -219,6 +219,7 @@ void WorkerSlot::handle(const Message& message) {
     case MessageType::take:
     case MessageType::refuse:
     case MessageType::closed:
+    case MessageType::want_smbd:
       return observer_.worker_said(slot_, message);
     case MessageType::offer:
     case MessageType::grant:
@@ -226,6 +227,8 @@ void WorkerSlot::handle(const Message& message) {
     case MessageType::drain:
     case MessageType::stop:
     case MessageType::dump:
+    case MessageType::smbd:
+    case MessageType::no_smbd:
       break;
   }
   kill("broke the contract: it sent '" + std::string(message_name(message.type)) +

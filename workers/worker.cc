@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 
 #include "workers/fabric/iwarp/iwarp.h"
+#include "workers/upstream/connector.h"
 
 namespace smbdirect::workers {
 
@@ -22,6 +23,7 @@ constexpr uint32_t kSmallestReceive = 512;  // a padded negotiate request (MS-SM
 constexpr uint64_t kEndLineIntervalMs = 10'000;
 constexpr size_t kEndLineKeys = 4096;
 constexpr size_t kMaxCauses = 256;
+constexpr uint32_t kAnswerGraceMs = 1'000;  // for the supervisor, beyond the time its attempt may take
 
 std::string address_text(const sockaddr_storage& address, bool with_port) {
   char host[INET6_ADDRSTRLEN] = "?";
@@ -55,7 +57,12 @@ Worker::Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemo
       header_slabs_(arena_, kHeaderSlabBytes),
       buffered_(Admission::hard_limit(config.buffered_bytes_per_worker)),
       promised_(UINT64_MAX),
-      resources_{loop_, config_, slabs_, receive_slabs_, header_slabs_, buffered_, promised_},
+      favours_(
+          loop, [this](uint64_t offer) { send({.type = MessageType::want_smbd, .offer = offer}); },
+          config.upstream_connect_timeout_ms + kAnswerGraceMs),
+      resources_{
+          loop_,         config_,   slabs_,    receive_slabs_,
+          header_slabs_, buffered_, promised_, [this](uint64_t number) { return open_upstream(number); }},
       end_lines_(kEndLineIntervalMs, kEndLineKeys),
       burial_(loop, [this] { bury(); }),
       deadline_(loop, [this] { begin_stop(true, 0); }),
@@ -117,6 +124,9 @@ void Worker::on_message(daemon::Received received) {
       return on_offer(message);
     case MessageType::grant:
       return on_grant(std::move(received));
+    case MessageType::smbd:
+    case MessageType::no_smbd:
+      return on_smbd(std::move(received));
     case MessageType::ping:
       return send({.type = MessageType::pong, .sequence = message.sequence});
     case MessageType::drain:
@@ -196,10 +206,24 @@ void Worker::on_grant(daemon::Received received) {
   });
 }
 
+std::unique_ptr<Upstream> Worker::open_upstream(uint64_t offer) {
+  if (config_.upstream_asked_for) return favours_.request(offer);
+  return std::make_unique<Connector>(loop_, config_.upstream_address, config_.upstream_port,
+                                     config_.upstream_connect_timeout_ms);
+}
+
+void Worker::on_smbd(daemon::Received received) {
+  const daemon::Message& message = received.message;
+  if (received.descriptor.valid()) return favours_.answered(message.offer, std::move(received.descriptor));
+  // A descriptor that found no room in our table is no answer either.
+  const int error = message.type == MessageType::no_smbd ? static_cast<int>(message.error) : EMFILE;
+  favours_.answered(message.offer, shm::fail("the supervisor's connection to smbd", error));
+}
+
 void Worker::begin_session(uint64_t offer, const std::string& peer,
                            const Transport::MakeEndpoint& make_endpoint) {
   auto session = std::make_unique<Session>(
-      resources_, peer,
+      resources_, offer, peer,
       [this, offer](const std::string& why, bool clean) { on_session_ended(offer, why, clean); });
   Session& started = *session;
   sessions_.emplace(offer, std::move(session));

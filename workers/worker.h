@@ -17,6 +17,7 @@
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/slab.h"
 #include "workers/session/session.h"
+#include "workers/upstream/favours.h"
 #include "workers/uv_handles.h"
 
 namespace smbdirect::workers {
@@ -39,6 +40,8 @@ class Worker {
   void on_message(daemon::Received received);
   void on_offer(const daemon::Message& message);
   void on_grant(daemon::Received received);
+  void on_smbd(daemon::Received received);
+  [[nodiscard]] std::unique_ptr<Upstream> open_upstream(uint64_t offer);
   [[nodiscard]] static fabric::verbs::Request request_of(const daemon::Message& offer);
   [[nodiscard]] bool take_request(const daemon::Message& offer);
   void accept_request(const daemon::Message& offer);
@@ -61,6 +64,7 @@ class Worker {
   SlabPool header_slabs_;
   Budget buffered_;
   Budget promised_;
+  Favours favours_;  // outlives the sessions' attempts
   SessionResources resources_;
   std::unique_ptr<fabric::verbs::Fabric> verbs_;           // outlives the sessions' endpoints
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;  // by offer

@@ -38,8 +38,9 @@ void reset_on_close(int fd) {
 
 }  // namespace
 
-Session::Session(const SessionResources& resources, std::string peer, Ended ended)
+Session::Session(const SessionResources& resources, uint64_t offer, std::string peer, Ended ended)
     : resources_(resources),
+      offer_(offer),
       peer_(std::move(peer)),
       ended_(std::move(ended)),
       budget_(Admission::hard_limit(connection_limit(resources)), &resources.buffered),
@@ -105,9 +106,7 @@ void Session::on_retry() {
 
 void Session::on_negotiate(const smb2::NegotiateRequest& /*negotiate*/) {
   negotiate_timer_.stop();
-  connector_ = std::make_unique<Connector>(resources_.loop, resources_.config.upstream_address,
-                                           resources_.config.upstream_port,
-                                           resources_.config.upstream_connect_timeout_ms);
+  connector_ = resources_.open_upstream(offer_);
   connector_->start([this](shm::Result<shm::UniqueFd> result) { on_upstream_connected(std::move(result)); });
 }
 

@@ -17,7 +17,7 @@
 #include "workers/session/context.h"
 #include "workers/session/request_path.h"
 #include "workers/session/response_path.h"
-#include "workers/upstream/connector.h"
+#include "workers/upstream/upstream.h"
 
 namespace smbdirect::workers {
 
@@ -30,6 +30,7 @@ struct SessionResources {
   SlabPool& header_slabs;
   Budget& buffered;  // bytes of slabs, all connections
   Budget& promised;  // bytes of replies that may come, all connections
+  OpenUpstream open_upstream;
 };
 
 class Session final : private Transport::Owner, private SessionEvents {
@@ -38,7 +39,8 @@ class Session final : private Transport::Owner, private SessionEvents {
   /// not inside the call).
   using Ended = std::function<void(const std::string& why, bool clean)>;
 
-  Session(const SessionResources& resources, std::string peer, Ended ended);
+  /// offer: the number the supervisor knows this connection by.
+  Session(const SessionResources& resources, uint64_t offer, std::string peer, Ended ended);
   ~Session();
 
   [[nodiscard]] bool start(const Transport::MakeEndpoint& make_endpoint);
@@ -72,6 +74,7 @@ class Session final : private Transport::Owner, private SessionEvents {
   void on_retry();
 
   const SessionResources& resources_;
+  uint64_t offer_;
   std::string peer_;
   Ended ended_;
   Budget budget_;
@@ -86,7 +89,7 @@ class Session final : private Transport::Owner, private SessionEvents {
   std::optional<std::string> broken_;
   bool over_ = false;
 
-  std::unique_ptr<Connector> connector_;
+  std::unique_ptr<Upstream> connector_;
   shm::UniqueFd upstream_;
   std::unique_ptr<Poll> upstream_poll_;  // after upstream_: gone before it is closed
   bool read_paused_ = false;             // at the hard cap

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <sys/socket.h>
@@ -13,18 +12,16 @@
 
 #include "shm/result.h"
 #include "shm/unique_fd.h"
+#include "workers/upstream/upstream.h"
 #include "workers/uv_handles.h"
 
 namespace smbdirect::workers {
 
-class Connector {
+class Connector final : public Upstream {
  public:
-  using Done = std::function<void(shm::Result<shm::UniqueFd>)>;
-
   /// address: numeric IPv4 or IPv6.
   Connector(uv_loop_t& loop, std::string address, uint16_t port, uint32_t timeout_ms);
-  /// done is called once, from the loop, unless this is destroyed first.
-  void start(Done done);
+  void start(Done done) override;
 
  private:
   void finish(shm::Result<shm::UniqueFd> result);

@@ -30,7 +30,7 @@ struct File {
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 constexpr const char* kGood =
-    R"({ "listeners": [ { "address": "127.0.0.1", "port": 0 } ], "upstream": { "address": "127.0.0.1" } })";
+    R"({ "listeners": [ { "address": "127.0.0.1", "port": 0 } ], "upstream": { "mode": "connect", "address": "127.0.0.1" } })";
 
 }  // namespace
 
@@ -69,7 +69,7 @@ TEST_CASE("--check-config says ok, or everything that is wrong") {
 
 TEST_CASE("a listener that others reach needs to know whom to let in") {
   const File open_to_all(
-      R"({ "listeners": [ { "address": "0.0.0.0" } ], "upstream": { "address": "127.0.0.1" } })");
+      R"({ "listeners": [ { "address": "0.0.0.0" } ], "upstream": { "mode": "connect", "address": "127.0.0.1" } })");
   const auto result = run_daemon({"-s", open_to_all.path});
   CHECK(result.status == 2);
   CHECK(has(result.output, "add the networks of your clients, such as \"upstream\": { \"allow\": "));
@@ -92,7 +92,7 @@ TEST_CASE("what can be known to be wrong is known before a worker starts") {
   CHECK(ready.status == 2);
   CHECK(has(ready.output, "--ready-fd 77 is not an open descriptor"));
   const File stranger(
-      R"({ "user": "no-such-user", "listeners": [ { "address": "127.0.0.1" } ], "upstream": { "address": "::1" } })");
+      R"({ "user": "no-such-user", "listeners": [ { "address": "127.0.0.1" } ], "upstream": { "mode": "connect", "address": "::1" } })");
   const auto user = run_daemon({"-s", stranger.path, "--check-config"});
   CHECK(user.status == 2);
   CHECK(has(user.output, "/user is \"no-such-user\", whom this system does not know"));
@@ -102,7 +102,7 @@ TEST_CASE("a program that is no executable is told with its reason, and the pool
   const File script("not a program");
   std::filesystem::permissions(script.path, std::filesystem::perms::owner_all);
   const File pool(R"({ "workers": 1, "listeners": [ { "address": "127.0.0.1", "port": 0 } ],
-    "upstream": { "address": "127.0.0.1" }, "restart": { "ready_timeout_ms": 200 } })");
+    "upstream": { "mode": "connect", "address": "127.0.0.1" }, "restart": { "ready_timeout_ms": 200 } })");
   const auto result = run_daemon({"-s", pool.path, "--worker", script.path});
   CHECK(result.status == 3);
   CHECK(has(result.output, "cannot start '" + script.path + "': Exec format error"));

@@ -65,6 +65,7 @@ Message full_message(MessageType type) {
   message.offer = 0x1122334455667788;
   message.sequence = 99;
   message.deadline_ms = 5000;
+  message.error = 111;
   message.fabric = Fabric::verbs;
   message.peer = *shm::address_from_text("192.0.2.1", 40000);
   message.local = *shm::address_from_text("2001:db8::1", 5445);
@@ -79,6 +80,7 @@ void check_same(const Message& got, const Message& sent, const MessageFields& fi
   CHECK(got.offer == (fields.offer ? sent.offer : 0));
   CHECK(got.sequence == (fields.sequence ? sent.sequence : 0));
   CHECK(got.deadline_ms == (fields.deadline ? sent.deadline_ms : 0));
+  CHECK(got.error == (fields.error ? sent.error : 0));
   CHECK(got.fabric == (fields.addresses ? sent.fabric : Fabric{}));
   if (fields.addresses) {
     CHECK(shm::address_text(got.peer) == shm::address_text(sent.peer));
@@ -98,7 +100,7 @@ void check_same(const Message& got, const Message& sent, const MessageFields& fi
 
 TEST_CASE("every message arrives as it was sent, with the fields of its type") {
   const Pair pair;
-  CHECK(message_table().size() == 11);
+  CHECK(message_table().size() == 14);
   for (const MessageFields& fields : message_table()) {
     INFO(std::string(fields.name));
     const Message sent = full_message(fields.type);
@@ -122,7 +124,7 @@ TEST_CASE("the bytes of a message are what the codec's header says") {
   const MessageBytes bytes = encode_message(message);
   const auto at = [&](size_t i) { return unsigned(bytes[i]); };
   CHECK(std::memcmp(bytes.data(), "SDC1", 4) == 0);
-  CHECK((at(4) == 2 && at(5) == 0));
+  CHECK((at(4) == 3 && at(5) == 0));
   CHECK((at(6) == 64 && at(7) == 0));
   CHECK(at(8) == 7);
   CHECK((at(16) == 0x88 && at(23) == 0x11));
@@ -156,11 +158,11 @@ TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor b
       {"short", std::vector(good.begin(), good.end() - 1), "95 bytes instead of 96"},
       {"one byte", std::vector(good.begin(), good.begin() + 1), "1 bytes instead of 96"},
       {"magic", changed(0, 0), "magic"},
-      {"version", changed(4, 1), "different releases"},
+      {"version", changed(4, 2), "different releases"},
       {"type 0", changed(6, 0), "unknown type 0"},
-      {"type 6", changed(6, 6), "unknown type 6"},
+      {"type 7", changed(6, 7), "unknown type 7"},
       {"type 63", changed(6, 63), "unknown type 63"},
-      {"type 70", changed(6, 70), "unknown type 70"},
+      {"type 72", changed(6, 72), "unknown type 72"},
       {"type high", changed(7, 1), "unknown type"},
       {"deadline in offer", changed(12, 1), "do not belong"},
       {"sequence in offer", changed(31, 1), "do not belong"},

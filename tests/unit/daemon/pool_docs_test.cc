@@ -57,7 +57,7 @@ TEST_CASE("the example is valid, has every key, and every default is the default
   const auto config = parse_pool(example);
   REQUIRE(config);
   const auto minimal =
-      parse_pool(R"({"listeners": [{"address": "127.0.0.1"}], "upstream": {"address": "127.0.0.1"}})");
+      parse_pool(R"({"listeners": [{"address": "127.0.0.1"}], "upstream": {"mode": "connect", "address": "127.0.0.1"}})");
   REQUIRE(minimal);
   CHECK(dump_pool(*config) == dump_pool(*minimal));
   for (const Key& key : pool_keys())

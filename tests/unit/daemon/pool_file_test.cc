@@ -15,7 +15,7 @@ using namespace smbdirect::daemon;
 namespace {
 
 constexpr const char* kListeners = R"("listeners": [{"address": "127.0.0.1"}])";
-constexpr const char* kUpstream = R"("upstream": {"address": "127.0.0.1"})";
+constexpr const char* kUpstream = R"("upstream": {"mode": "connect", "address": "127.0.0.1"})";
 
 /// A valid file around the text, which is on line 2.
 std::string around(const std::string& text) {
@@ -58,7 +58,10 @@ TEST_CASE("the documented defaults") {
     "workers": 4, "user": "", "affinity": "client",
     "listeners": [ { "address": "127.0.0.1", "port": 5445, "fabric": "iwarp" } ],
     "upstream": { "mode": "connect", "address": "127.0.0.1", "port": 445, "connect_timeout_ms": 1000, "allow": [],
-                  "deny": [] },
+                  "deny": [],
+                  "transparent": { "mark": 5459266, "table": 5342, "priority": 100 },
+                  "handoff": { "smbd": "/usr/sbin/smbd", "testparm": "/usr/bin/testparm", "configfile": "",
+                               "pid_directory": "", "processes": 1024 } },
     "smbdirect": { "receive_credit_initial": 32, "receive_credit_max": 255, "send_credit_target": 255,
                    "max_send_size": 8192, "max_receive_size": 8192, "max_fragmented_size": 8519680,
                    "max_read_write_size": 8388608, "negotiate_timeout_ms": 5000, "idle_timeout_ms": 120000,
@@ -173,8 +176,8 @@ TEST_CASE("wrong files: where and what, one problem each") {
       {std::string("{") + kUpstream + "}", "/listeners", 1,
        "is missing; wanted: an array of at least one object"},
       {std::string("{\n") + kListeners + "}", "/upstream", 1, "is missing; wanted: an object"},
-      {std::string("{") + kListeners + ",\n\"upstream\": {}}", "/upstream/address", 2,
-       "is missing; wanted: a numeric"},
+      {std::string("{") + kListeners + ",\n\"upstream\": {\"mode\": \"connect\"}}", "/upstream/address", 2,
+       "is missing; wanted with mode \"connect\": a numeric"},
       {listeners("{\"address\": \"::1\"},\n{\"port\": 1}"), "/listeners/1/address", 4, "is missing"},
       // Wrong kinds and ranges.
       {around("\"workers\": 0"), "/workers", 2, "is 0; allowed: an integer from 1 to 64"},
@@ -215,8 +218,8 @@ TEST_CASE("wrong files: where and what, one problem each") {
       {listeners("{\"address\": \"::1\", \"port\": 65536}"), "/listeners/0/port", 3, "is 65536; allowed"},
       {listeners("{\"address\": \"::1\", \"fabric\": \"tcp\"}"), "/listeners/0/fabric", 3,
        "is \"tcp\"; allowed: \"iwarp\" or \"verbs\""},
-      {upstream("\"mode\": \"transparent\""), "/upstream/mode", 3, "which is not built in this version"},
-      {upstream("\"mode\": \"magic\""), "/upstream/mode", 3, "is \"magic\"; allowed: \"connect\""},
+      {upstream("\"mode\": \"channel\""), "/upstream/mode", 3, "which is not built in this version"},
+      {upstream("\"mode\": \"magic\""), "/upstream/mode", 3, "is \"magic\"; allowed: \"transparent\", \"handoff\" or \"connect\""},
       {upstream("\"port\": 0"), "/upstream/port", 3, "is 0; allowed: an integer from 1 to 65535"},
       {upstream("\"allow\": \"10.0.0.0/8\""), "/upstream/allow", 3, "is \"10.0.0.0/8\"; allowed: an array"},
       {upstream("\"allow\": [\"10.0.0.0/8\",\n\"10.0.0.1/8\"]"), "/upstream/allow/1", 4,
@@ -260,7 +263,7 @@ TEST_CASE("wrong files: where and what, one problem each") {
 
 TEST_CASE("allow makes a listener that others reach possible") {
   const std::string text = R"({"listeners": [{"address": "0.0.0.0"}, {"address": "::"}],
-    "upstream": {"address": "127.0.0.1", "allow": ["192.0.2.0/24"]}})";
+    "upstream": {"mode": "connect", "address": "127.0.0.1", "allow": ["192.0.2.0/24"]}})";
   CHECK(parse_pool(text).has_value());
 }
 
@@ -277,7 +280,7 @@ TEST_CASE("all problems of a file are told at once, in the order of the file") {
   std::string shown;
   for (const Problem& problem : config.error()) shown += std::to_string(problem.line) + problem.pointer + " ";
   CHECK(shown ==
-        "2/workers 3/listeners/0/address 4/listeners/1/port 5/workers 6/upstream/address 6/upstream/bogus "
+        "2/workers 3/listeners/0/address 4/listeners/1/port 5/workers 6/upstream/bogus "
         "7/upstream/allow/0 7/upstream/allow/1 ");
 }
 
@@ -317,10 +320,20 @@ TEST_CASE("very many keys end the reading early") {
 TEST_CASE("an RDMA listener has SMB Direct's port on RoCE, and ports apart from those of TCP") {
   const auto config = parse_pool(R"({ "listeners": [
     { "address": "127.0.0.1", "fabric": "verbs" }, { "address": "127.0.0.1", "port": 5445, "fabric": "verbs" },
-    { "address": "127.0.0.1" } ], "upstream": { "address": "127.0.0.1" } })");
+    { "address": "127.0.0.1" } ], "upstream": { "mode": "connect", "address": "127.0.0.1" } })");
   REQUIRE(config);
   CHECK(config->listeners[0].port == 445);
   CHECK(config->listeners[1].port == 5445);
   CHECK(config->listeners[2].port == 5445);
   CHECK(config->worker.verbs);
+}
+
+TEST_CASE("where smbd sees the client's address, smbd decides who is let in") {
+  for (const char* mode : {"\"mode\": \"transparent\"", "\"mode\": \"handoff\"", ""}) {
+    const auto config =
+        parse_pool(std::string(R"({"listeners": [{"address": "0.0.0.0"}], "upstream": {)") + mode + "}}");
+    REQUIRE_MESSAGE(config, mode);
+    CHECK(config->worker.upstream_asked_for);
+    CHECK(config->access.check(shm::host_of(*shm::address_from_text("192.0.2.9", 1))) == Access::allowed);
+  }
 }

@@ -6,11 +6,18 @@
 
 #include <doctest/doctest.h>
 
+#include "shm/socket_address.h"
+
 using smbdirect::daemon::Affinity;
 using smbdirect::daemon::Roster;
 namespace shm = smbdirect::shm;
 
 namespace {
+/// A connection of the client, whose address is all that counts here.
+void add(Roster& roster, uint64_t connection, size_t slot, const shm::Host& client) {
+  roster.add(connection, slot, *shm::address_from_text(shm::host_text(client), 40'000), {});
+}
+
 shm::Host client(uint8_t n) { return shm::Host{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, n}; }
 }  // namespace
 
@@ -18,15 +25,15 @@ TEST_CASE("affinity client: the worker that serves the client, else the one with
   Roster roster(3);
   const std::vector<bool> all{true, true, true};
   CHECK(roster.choose(client(1), Affinity::client, all) == 0);
-  roster.add(1, 0, client(1));
+  add(roster, 1, 0, client(1));
   CHECK(roster.choose(client(2), Affinity::client, all) == 1);
-  roster.add(2, 1, client(2));
+  add(roster, 2, 1, client(2));
   CHECK(roster.choose(client(1), Affinity::client, all) == 0);  // although 2 is idle
-  roster.add(3, 0, client(1));
+  add(roster, 3, 0, client(1));
   CHECK(roster.choose(client(3), Affinity::client, all) == 2);
   // When its worker is not eligible, another one serves the client too; later the one with more has it.
   CHECK(roster.choose(client(1), Affinity::client, {false, true, true}) == 2);
-  roster.add(4, 2, client(1));
+  add(roster, 4, 2, client(1));
   CHECK(roster.choose(client(1), Affinity::client, all) == 0);
 }
 
@@ -36,7 +43,7 @@ TEST_CASE("affinity spread: the fewest connections whoever asks, equals in turn"
   for (uint64_t i = 0; i < 9; ++i) {
     const auto slot = roster.choose(client(1), Affinity::spread, all);
     CHECK(slot == i % 3);
-    roster.add(i, *slot, client(1));
+    add(roster, i, *slot, client(1));
   }
   CHECK(roster.remove(4, 1));
   CHECK(roster.choose(client(1), Affinity::spread, all) == 1);
@@ -59,8 +66,8 @@ TEST_CASE("none eligible is an answer") {
 
 TEST_CASE("a worker's word about connections it does not have changes nothing") {
   Roster roster(2);
-  roster.add(7, 0, client(1));
-  roster.add(7, 1, client(2));  // a number is given once
+  add(roster, 7, 0, client(1));
+  add(roster, 7, 1, client(2));  // a number is given once
   CHECK(roster.of_slot(1) == 0);
   CHECK_FALSE(roster.remove(7, 1));
   CHECK_FALSE(roster.remove(8, 0));
@@ -92,7 +99,7 @@ TEST_CASE("property: counts agree with a plain list") {
           if (eligible[s]) REQUIRE(roster.of_slot(*slot) <= roster.of_slot(s));
         }
       }
-      roster.add(number, *slot, client(who));
+      add(roster, number, *slot, client(who));
       list[number] = {*slot, who};
     } else if (!list.empty()) {
       const auto victim = std::next(list.begin(), random() % list.size());
@@ -114,4 +121,16 @@ TEST_CASE("property: counts agree with a plain list") {
     for (const auto& [number, where] : list) count += where.second == who ? 1 : 0;
     CHECK(roster.of_client(client(who)) == count);
   }
+}
+
+TEST_CASE("a connection's addresses are told for the slot that has it, and for no other") {
+  Roster roster(2);
+  const auto peer = *shm::address_from_text("192.0.2.7", 40'000);
+  const auto local = *shm::address_from_text("192.0.2.1", 445);
+  roster.add(5, 1, peer, local);
+  REQUIRE(roster.addresses(5, 1) != nullptr);
+  CHECK(shm::address_text(roster.addresses(5, 1)->peer) == "192.0.2.7:40000");
+  CHECK(shm::address_text(roster.addresses(5, 1)->local) == "192.0.2.1:445");
+  CHECK(roster.addresses(5, 0) == nullptr);
+  CHECK(roster.addresses(6, 1) == nullptr);
 }

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// Makes the pool's way to smbd ready at start (blocking for a moment): what /upstream/mode asks for, or an
+// error that says what is missing and which other mode there is. Supervisor only.
+#pragma once
+
+#include <memory>
+
+#include "daemon/pool_config.h"
+#include "daemon/smbd_door.h"
+#include "daemon/uv_handles.h"
+#include "shm/result.h"
+
+namespace smbdirect::daemon {
+
+/// Null in mode "connect", where workers connect by themselves.
+[[nodiscard]] shm::Result<std::unique_ptr<SmbdDoor>> open_smbd_door(Loop& loop, const PoolConfig& config);
+
+}  // namespace smbdirect::daemon
