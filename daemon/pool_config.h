@@ -52,6 +52,7 @@ struct HandoffConfig {
 
 struct PoolConfig {
   uint32_t workers = 4;
+  std::string run_directory = "/run/smbdirectd";
   Affinity affinity = Affinity::client;
   std::vector<ListenerConfig> listeners;
   UpstreamMode upstream_mode = UpstreamMode::transparent;

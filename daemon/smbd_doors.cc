@@ -31,7 +31,10 @@ class TransparentDoor final : public SmbdDoor {
 shm::Result<std::unique_ptr<SmbdDoor>> open_transparent(Loop& loop, const PoolConfig& config) {
   const TransparentConfig& wanted = config.transparent;
   auto routes =
-      TransparentRoutes::set_up({.mark = wanted.mark, .table = wanted.table, .priority = wanted.priority});
+      TransparentRoutes::set_up({.mark = wanted.mark,
+                                          .table = wanted.table,
+                                          .priority = wanted.priority,
+                                          .lock_directory = config.run_directory});
   if (!routes) return std::unexpected(routes.error());
   TransparentConnector::Options options;
   options.mark = wanted.mark;
@@ -46,6 +49,7 @@ shm::Result<std::unique_ptr<SmbdDoor>> open_handoff(Loop& loop, const PoolConfig
   options.samba = {.testparm = wanted.testparm, .smb_conf = wanted.configfile};
   options.smbd = wanted.smbd;
   options.pid_directory = wanted.pid_directory;
+  options.run_directory = config.run_directory + "/smbd";
   options.max_carriers = wanted.processes;
   options.deadline_ms = config.worker.upstream_connect_timeout_ms;
   return Handoff::set_up(loop, std::move(options));

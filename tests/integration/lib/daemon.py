@@ -49,10 +49,11 @@ class Smbdirectd:
     smbdirectd in the foreground. stop() sends TERM and asserts exit status 0 and that no process is left.
     """
 
-    def __init__(self, directory, upstream_port, pool=None, workers=2, argv=(), name="smbdirectd", env=None):
+    def __init__(self, directory, upstream_port, pool=None, workers=2, argv=(), name="smbdirectd", env=None, space=None):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.name, self.argv, self.env = name, list(argv), env
+        self.space = space  # a NetSpace to run in
         self.address, self.port = "127.0.0.1", free_port()
         defaults = {
             "workers": workers,
@@ -75,6 +76,7 @@ class Smbdirectd:
         self.pool_path.write_text(json.dumps(self.pool, indent=2))
         argv = [program("smbdirectd"), "--foreground", "--configfile", self.pool_path]
         argv += ["--worker", program("smbdirect-worker"), *self.argv]
+        argv = self.space.wrap(*argv) if self.space else argv
         self.server = Server(self.name, argv, self.log_path, env=self.env)
         if wait:
             try:

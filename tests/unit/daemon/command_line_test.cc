@@ -57,11 +57,11 @@ TEST_CASE("--check-config says ok, or everything that is wrong") {
   CHECK(ok.status == 0);
   CHECK(ok.output == good.path + ": ok\n");
   const File wrong(
-      "{ \"workers\": 0,\n \"listeners\": [ { \"address\": \"0.0.0.0\" } ],\n \"upstream\": {} }");
+      "{ \"workers\": 0,\n \"listeners\": [ { \"address\": \"0.0.0.0\" } ],\n \"upstream\": { \"port\": 0 } }");
   const auto result = run_daemon({"-s", wrong.path, "--check-config"});
   CHECK(result.status == 2);
   CHECK(has(result.output, wrong.path + ":1: /workers is 0; allowed: an integer from 1 to 64\n"));
-  CHECK(has(result.output, wrong.path + ":3: /upstream/address is missing"));
+  CHECK(has(result.output, wrong.path + ":3: /upstream/port is 0"));
   const auto missing = run_daemon({"-s", "/nonexistent", "--check-config"});
   CHECK(missing.status == 2);
   CHECK(has(missing.output, "/nonexistent: cannot be read: No such file or directory"));

@@ -55,7 +55,7 @@ TEST_CASE("the documented defaults") {
   REQUIRE(config);
   const auto dumped = nlohmann::json::parse(dump_pool(*config));
   const auto documented = nlohmann::json::parse(R"({
-    "workers": 4, "user": "", "affinity": "client",
+    "workers": 4, "user": "", "run_directory": "/run/smbdirectd", "affinity": "client",
     "listeners": [ { "address": "127.0.0.1", "port": 5445, "fabric": "iwarp" } ],
     "upstream": { "mode": "connect", "address": "127.0.0.1", "port": 445, "connect_timeout_ms": 1000, "allow": [],
                   "deny": [],
@@ -219,7 +219,8 @@ TEST_CASE("wrong files: where and what, one problem each") {
       {listeners("{\"address\": \"::1\", \"fabric\": \"tcp\"}"), "/listeners/0/fabric", 3,
        "is \"tcp\"; allowed: \"iwarp\" or \"verbs\""},
       {upstream("\"mode\": \"channel\""), "/upstream/mode", 3, "which is not built in this version"},
-      {upstream("\"mode\": \"magic\""), "/upstream/mode", 3, "is \"magic\"; allowed: \"transparent\", \"handoff\" or \"connect\""},
+      {upstream("\"mode\": \"magic\""), "/upstream/mode", 3,
+       "is \"magic\"; allowed: \"transparent\", \"handoff\" or \"connect\""},
       {upstream("\"port\": 0"), "/upstream/port", 3, "is 0; allowed: an integer from 1 to 65535"},
       {upstream("\"allow\": \"10.0.0.0/8\""), "/upstream/allow", 3, "is \"10.0.0.0/8\"; allowed: an array"},
       {upstream("\"allow\": [\"10.0.0.0/8\",\n\"10.0.0.1/8\"]"), "/upstream/allow/1", 4,
@@ -334,6 +335,7 @@ TEST_CASE("where smbd sees the client's address, smbd decides who is let in") {
         parse_pool(std::string(R"({"listeners": [{"address": "0.0.0.0"}], "upstream": {)") + mode + "}}");
     REQUIRE_MESSAGE(config, mode);
     CHECK(config->worker.upstream_asked_for);
-    CHECK(config->access.check(shm::host_of(*shm::address_from_text("192.0.2.9", 1))) == Access::allowed);
+    CHECK(config->access.check(smbdirect::shm::host_of(*smbdirect::shm::address_from_text("192.0.2.9", 1))) ==
+          Access::allowed);
   }
 }

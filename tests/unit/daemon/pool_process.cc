@@ -134,8 +134,8 @@ PoolProcess::PoolProcess(const PoolOptions& options) {
   directory_ = pattern;
   const std::string file = directory_ + "/pool.json";
   std::ofstream(file) << "{\"workers\": " << options.workers << ", \"listeners\": " << options.listeners
-                      << ", \"upstream\": {\"mode\": \"connect\", \"address\": \"127.0.0.1\"" << options.upstream
-                      << "}, \"log\": {\"level\": \"debug\"}" << options.more << "}\n";
+                      << ", \"upstream\": {\"mode\": \"connect\", \"address\": \"127.0.0.1\""
+                      << options.upstream << "}, \"log\": {\"level\": \"debug\"}" << options.more << "}\n";
   const std::string program = environment("SMBDIRECTD");
   const std::string worker = environment("FAKE_WORKER_PROGRAM");
   const std::string log_file = directory_ + "/log";
