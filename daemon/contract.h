@@ -33,6 +33,7 @@
 #include <sys/socket.h>
 #include <vector>
 
+#include "shm/guid.h"
 #include "shm/log.h"
 #include "shm/result.h"
 #include "shm/unique_fd.h"
@@ -116,6 +117,10 @@ enum class MessageType : uint16_t {
   closed,     // offer: the connection granted under this number has ended
   pong,       // sequence
   want_smbd,  // offer: this connection's client wants smbd; asked once, answered by smbd or no_smbd
+  claim,      // offer, guid: the connection's client named itself so (MS-SMB2 2.2.3 ClientGuid)
+  channel_up,  // offer: a channel between that client and smbd is up, until CLOSED
+  board,       // a descriptor: the scoreboard of this worker (shm/scoreboard.h); once, before READY
+  reported,    // sequence: the report asked for under this number is written
   // supervisor -> worker
   offer = 64,  // offer, fabric, peer, local; cm when the fabric is verbs
   grant,       // offer, and the connection's descriptor
@@ -125,6 +130,7 @@ enum class MessageType : uint16_t {
   dump,        // log totals and one line per connection, with its recent events
   smbd,        // offer, and a descriptor: a stream to smbd, which sees the client's address on it
   no_smbd,     // offer, error: there is none; the log of the supervisor says why
+  report,      // sequence, and a descriptor: a memfd to write the connections' recent events into, as JSON
 };
 
 /// One control message. Fields not named for its type in MessageType are zero.
@@ -135,6 +141,7 @@ struct Message {
   uint64_t sequence = 0;
   uint32_t deadline_ms = 0;
   uint32_t error = 0;  // an errno
+  shm::Guid guid{};
   Fabric fabric{};
   sockaddr_storage peer{};
   sockaddr_storage local{};

@@ -25,6 +25,10 @@ constexpr std::array kTable{
     MessageFields{.type = Type::closed, .name = "closed", .offer = true},
     MessageFields{.type = Type::pong, .name = "pong", .sequence = true},
     MessageFields{.type = Type::want_smbd, .name = "want_smbd", .offer = true},
+    MessageFields{.type = Type::claim, .name = "claim", .offer = true, .guid = true},
+    MessageFields{.type = Type::channel_up, .name = "channel_up", .offer = true},
+    MessageFields{.type = Type::board, .name = "board", .descriptor = true},
+    MessageFields{.type = Type::reported, .name = "reported", .sequence = true},
     MessageFields{.type = Type::offer, .name = "offer", .offer = true, .addresses = true},
     MessageFields{.type = Type::grant, .name = "grant", .offer = true, .descriptor = true},
     MessageFields{.type = Type::ping, .name = "ping", .sequence = true},
@@ -33,6 +37,7 @@ constexpr std::array kTable{
     MessageFields{.type = Type::dump, .name = "dump"},
     MessageFields{.type = Type::smbd, .name = "smbd", .offer = true, .descriptor = true},
     MessageFields{.type = Type::no_smbd, .name = "no_smbd", .offer = true, .error = true},
+    MessageFields{.type = Type::report, .name = "report", .sequence = true, .descriptor = true},
 };
 
 template <class T>
@@ -133,6 +138,7 @@ MessageBytes encode_message(const Message& message) {
   if (fields->error) put<uint32_t>(bytes, 12, message.error);
   if (fields->offer) put<uint64_t>(bytes, 16, message.offer);
   if (fields->sequence) put<uint64_t>(bytes, 24, message.sequence);
+  if (fields->guid) std::ranges::copy(message.guid, &bytes[kPeerAt]);
   if (fields->addresses) {
     put<uint8_t>(bytes, kFabricAt, uint8_t(message.fabric));
     put_address(bytes, kPeerAt, message.peer);
@@ -160,6 +166,7 @@ shm::Result<Message> decode_message(std::span<const std::byte> bytes) {
   if (fields->error) message.error = take<uint32_t>(bytes, 12);
   if (fields->offer) message.offer = take<uint64_t>(bytes, 16);
   if (fields->sequence) message.sequence = take<uint64_t>(bytes, 24);
+  if (fields->guid) std::ranges::copy(bytes.subspan(kPeerAt, message.guid.size()), message.guid.begin());
   if (fields->addresses) {
     const auto fabric = take<uint8_t>(bytes, kFabricAt);
     if (fabric > uint8_t(Fabric::verbs)) return refuse("unknown fabric " + std::to_string(fabric));

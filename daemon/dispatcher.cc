@@ -30,11 +30,13 @@ std::string log_key(Refusal refusal, const shm::Host& client) {
 }  // namespace
 
 Dispatcher::Dispatcher(Loop& loop, const PoolConfig& config,
-                       std::vector<std::unique_ptr<WorkerSlot>>& workers, Listeners& listeners)
+                       std::vector<std::unique_ptr<WorkerSlot>>& workers, Listeners& listeners,
+                       WorkersAt workers_at)
     : loop_(loop),
       config_(config),
       workers_(workers),
       listeners_(listeners),
+      workers_at_(std::move(workers_at)),
       roster_(config.workers),
       offers_(config.workers),
       deadline_timer_(loop, [this] { deadlines(); }),
@@ -70,7 +72,8 @@ void Dispatcher::dispatch(Offer& offer) {
     for (size_t slot = 0; slot < workers_.size(); ++slot) {
       eligible[slot] = workers_[slot]->takes_offers() && !offer.tried[slot];
     }
-    const auto slot = roster_.choose(client, config_.affinity, eligible);
+    const uint64_t known = config_.affinity == Affinity::client ? workers_at_(client) : 0;
+    const auto slot = roster_.choose(client, config_.affinity, eligible, known);
     if (!slot) break;
     Offers::assign(offer, *slot, loop_.now());
     Message message{.type = MessageType::offer, .offer = number, .peer = offer.peer, .local = offer.local};
@@ -78,7 +81,7 @@ void Dispatcher::dispatch(Offer& offer) {
     if (offered) offered = workers_[*slot]->send(message);
     if (offered) {
       roster_.add(number, *slot, offer.peer, offer.local);
-      return;
+      return count_affinity(known, *slot);
     }
     log::write(log::Level::debug, "worker %zu: %s", *slot, offered.error().text().c_str());
     Offers::give_up_on(offer);
@@ -89,6 +92,10 @@ void Dispatcher::dispatch(Offer& offer) {
   const sockaddr_storage peer = offer.peer;
   offers_.drop(number);
   refuse(Refusal::no_worker, peer, "no worker takes it");
+}
+
+void Dispatcher::count_affinity(uint64_t known, size_t slot) {
+  if (known != 0) ++((known >> slot & 1) != 0 ? affinity_hits_ : affinity_misses_);
 }
 
 void Dispatcher::retry(uint64_t number) {
@@ -231,7 +238,8 @@ std::string Dispatcher::totals() const {
   for (size_t i = 0; i < refused_.size(); ++i) {
     text += " " + std::string(kRefusalNames[i]) + "=" + std::to_string(refused_[i]);
   }
-  return text;
+  return text + " affinity_hits=" + std::to_string(affinity_hits_) +
+         " affinity_misses=" + std::to_string(affinity_misses_);
 }
 
 }  // namespace smbdirect::daemon

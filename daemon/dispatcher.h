@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,8 +26,11 @@ enum class Refusal : uint8_t { access, pool_limit, client_limit, no_worker };
 
 class Dispatcher {
  public:
+  /// The workers that serve the client who was seen at an address before: bit n is slot n.
+  using WorkersAt = std::function<uint64_t(const shm::Host& client)>;
+
   Dispatcher(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
-             Listeners& listeners);
+             Listeners& listeners, WorkersAt workers_at);
 
   void accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                 const sockaddr_storage& local);
@@ -50,6 +54,7 @@ class Dispatcher {
   void hand_over(Offer& offer);
   void handed_over(const Offer& offer, size_t slot);
   void deadlines();
+  void count_affinity(uint64_t known, size_t slot);
   void refuse(Refusal refusal, const sockaddr_storage& peer, const std::string& why);
   void settle();
 
@@ -57,6 +62,7 @@ class Dispatcher {
   const PoolConfig& config_;
   std::vector<std::unique_ptr<WorkerSlot>>& workers_;
   Listeners& listeners_;
+  WorkersAt workers_at_;
   Roster roster_;
   Offers offers_;
   Timer deadline_timer_;
@@ -65,6 +71,8 @@ class Dispatcher {
   uint64_t accepted_ = 0;
   uint64_t granted_ = 0;
   std::array<uint64_t, 4> refused_{};
+  uint64_t affinity_hits_ = 0;    // offered to a worker that serves the client
+  uint64_t affinity_misses_ = 0;  // to another, although one does
 };
 
 }  // namespace smbdirect::daemon

@@ -52,14 +52,16 @@ std::vector<uint64_t> Roster::connections_of(size_t slot) const {
 }
 
 std::optional<size_t> Roster::choose(const shm::Host& client, Affinity affinity,
-                                     const std::vector<bool>& eligible) {
+                                     const std::vector<bool>& eligible, uint64_t known) {
+  if (affinity == Affinity::spread) known = 0;
   std::optional<size_t> best;
-  std::pair<size_t, size_t> best_rank;
+  std::tuple<bool, size_t, size_t> best_rank;
   for (size_t i = 0; i < slots_.size(); ++i) {
     const size_t slot = (turn_ + i) % slots_.size();
     if (!eligible.at(slot)) continue;
-    const size_t known = affinity == Affinity::client ? of_slot_and_client(slot, client) : 0;
-    const std::pair rank{std::numeric_limits<size_t>::max() - known, slots_[slot].connections};
+    const size_t here = affinity == Affinity::client ? of_slot_and_client(slot, client) : 0;
+    const std::tuple rank{(known >> slot & 1) == 0, std::numeric_limits<size_t>::max() - here,
+                          slots_[slot].connections};
     if (!best || rank < best_rank) std::tie(best, best_rank) = std::pair(slot, rank);
   }
   if (best) turn_ = (*best + 1) % slots_.size();

@@ -39,11 +39,12 @@ class Roster {
   /// The numbers of a slot's connections, ascending.
   [[nodiscard]] std::vector<uint64_t> connections_of(size_t slot) const;
 
-  /// Among the eligible slots: for Affinity::client the one with the most connections of this client, if
-  /// any has one; then, and for Affinity::spread at once, the one with the fewest connections; among
-  /// equals the next in turn. Nothing when none is eligible.
+  /// Among the eligible slots: for Affinity::client one that is known to serve this client (bit n of `known`:
+  /// slot n), also from other addresses; of those, the one with the most connections of this address, if any
+  /// has one; then, and for Affinity::spread at once, the one with the fewest connections; among equals the
+  /// next in turn. Nothing when none is eligible.
   [[nodiscard]] std::optional<size_t> choose(const shm::Host& client, Affinity affinity,
-                                             const std::vector<bool>& eligible);
+                                             const std::vector<bool>& eligible, uint64_t known = 0);
 
  private:
   struct Slot {

@@ -26,7 +26,8 @@ Supervisor::Supervisor(PoolConfig config, Options options)
           loop_, config_,
           [this](std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                  const sockaddr_storage& local) { dispatcher_.accepted(std::move(incoming), peer, local); }),
-      dispatcher_(loop_, config_, workers_, listeners_),
+      dispatcher_(loop_, config_, workers_, listeners_,
+                  [this](const shm::Host& client) { return clients_ ? clients_->workers_at(client) : 0; }),
       desk_(loop_, config_, workers_, dispatcher_.roster()),
       start_timer_(loop_, [this] {
         stop(ExitCode::environment, "no worker was ready within " +
@@ -65,6 +66,12 @@ ExitCode Supervisor::run() {
     return ExitCode::environment;
   }
   desk_.open(std::move(*door));
+  auto clients = Clients::create(loop_, config_.worker.connections, dispatcher_.roster());
+  if (!clients) {
+    log::write(log::Level::error, "the registry of clients: %s", clients.error().text().c_str());
+    return ExitCode::environment;
+  }
+  clients_ = std::move(*clients);
   // The pool's timer first: of two timers of one length it fires before the workers' own.
   start_timer_.start(config_.restart.ready_timeout_ms);
   for (const auto& worker : workers_) worker->start();
@@ -73,7 +80,8 @@ ExitCode Supervisor::run() {
   return exit_code_;
 }
 
-void Supervisor::worker_ready(size_t) {
+void Supervisor::worker_ready(size_t slot) {
+  clients_->worker_ready(ref(slot));
   if (phase_ == Phase::starting) serve();
   if (phase_ == Phase::serving) dispatcher_.worker_ready();
   show_status();
@@ -95,14 +103,32 @@ void Supervisor::serve() {
   }
 }
 
-void Supervisor::worker_said(size_t slot, const Message& message) {
-  if (message.type == MessageType::want_smbd) return desk_.wanted(slot, message.offer);
-  if (message.type == MessageType::closed) desk_.forget(slot, message.offer);
+shm::WorkerRef Supervisor::ref(size_t slot) const {
+  return {.slot = uint32_t(slot), .generation = workers_[slot]->generation()};
+}
+
+void Supervisor::worker_said(size_t slot, Received said) {
+  const Message& message = said.message;
+  switch (message.type) {
+    case MessageType::want_smbd:
+      return desk_.wanted(slot, message.offer);
+    case MessageType::claim:
+      return clients_->claimed(ref(slot), message.offer, message.guid);
+    case MessageType::channel_up:
+      return clients_->channel_up(ref(slot), message.offer);
+    case MessageType::closed:
+      desk_.forget(slot, message.offer);
+      clients_->closed(ref(slot), message.offer);
+      break;
+    default:
+      break;
+  }
   dispatcher_.worker_said(slot, message);
 }
 
 void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
   desk_.forget_worker(slot);
+  clients_->worker_gone(ref(slot));
   const size_t lost = dispatcher_.worker_gone(slot);
   std::string next;
   if (workers_[slot]->state() == WorkerState::failed) {
@@ -152,7 +178,8 @@ void Supervisor::drain() {
 }
 
 void Supervisor::dump() {
-  log::write(log::Level::notice, "pool: %s %s", dispatcher_.totals().c_str(), desk_.totals().c_str());
+  log::write(log::Level::notice, "pool: %s %s %s", dispatcher_.totals().c_str(), desk_.totals().c_str(),
+             clients_->totals().c_str());
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     const WorkerSlot& worker = *workers_[slot];
     log::write(log::Level::notice, "worker %zu: state=%s pid=%d generation=%" PRIu32 " connections=%zu", slot,

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/clients.h"
 #include "daemon/dispatcher.h"
 #include "daemon/listeners.h"
 #include "daemon/pool_config.h"
@@ -38,7 +39,7 @@ class Supervisor final : public WorkerSlot::Observer {
   enum class Phase : uint8_t { starting, serving, draining, stopping };
 
   void worker_ready(size_t slot) override;
-  void worker_said(size_t slot, const Message& message) override;
+  void worker_said(size_t slot, Received said) override;
   void worker_gone(size_t slot, const Obituary& obituary) override;
 
   void serve();
@@ -48,6 +49,7 @@ class Supervisor final : public WorkerSlot::Observer {
   void reap();
   void finish_if_empty();
   void show_status();
+  [[nodiscard]] shm::WorkerRef ref(size_t slot) const;
   [[nodiscard]] size_t count(WorkerState state) const;
 
   PoolConfig config_;
@@ -57,6 +59,7 @@ class Supervisor final : public WorkerSlot::Observer {
   std::vector<std::unique_ptr<WorkerSlot>> workers_;
   Listeners listeners_;
   Dispatcher dispatcher_;
+  std::unique_ptr<Clients> clients_;  // from run() on
   SmbdDesk desk_;
   Timer start_timer_;
   std::vector<SignalWatch> signals_;

@@ -197,11 +197,12 @@ void WorkerSlot::read_control() {
       return;
     }
     if (!*received) return;
-    handle((*received)->message);
+    handle(std::move(**received));
   }
 }
 
-void WorkerSlot::handle(const Message& message) {
+void WorkerSlot::handle(Received received) {
+  const Message& message = received.message;
   if (message.generation != generation_) {
     log::write(log::Level::debug, "worker %zu: message of generation %" PRIu32 " ignored", slot_,
                message.generation);
@@ -220,7 +221,11 @@ void WorkerSlot::handle(const Message& message) {
     case MessageType::refuse:
     case MessageType::closed:
     case MessageType::want_smbd:
-      return observer_.worker_said(slot_, message);
+    case MessageType::claim:
+    case MessageType::channel_up:
+    case MessageType::board:
+    case MessageType::reported:
+      return observer_.worker_said(slot_, std::move(received));
     case MessageType::offer:
     case MessageType::grant:
     case MessageType::ping:
@@ -229,6 +234,7 @@ void WorkerSlot::handle(const Message& message) {
     case MessageType::dump:
     case MessageType::smbd:
     case MessageType::no_smbd:
+    case MessageType::report:
       break;
   }
   kill("broke the contract: it sent '" + std::string(message_name(message.type)) +

@@ -39,7 +39,8 @@ class WorkerSlot {
   class Observer {
    public:
     virtual void worker_ready(size_t slot) = 0;
-    virtual void worker_said(size_t slot, const Message& message) = 0;  // take, refuse, closed
+    /// What is not about the process itself.
+    virtual void worker_said(size_t slot, Received said) = 0;
     virtual void worker_gone(size_t slot, const Obituary& obituary) = 0;
 
    protected:
@@ -77,7 +78,7 @@ class WorkerSlot {
  private:
   [[nodiscard]] shm::Result<> launch();
   void read_control();
-  void handle(const Message& message);
+  void handle(Received received);
   void became_ready();
   void check_liveness();
   void kill(const std::string& reason);

@@ -36,6 +36,8 @@ void reset_on_close(int fd) {
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
+constexpr uint16_t kSmb21 = 0x0210;
+
 }  // namespace
 
 Session::Session(const SessionResources& resources, uint64_t offer, std::string peer, Ended ended)
@@ -104,8 +106,10 @@ void Session::on_retry() {
   transport_.pump();
 }
 
-void Session::on_negotiate(const smb2::NegotiateRequest& /*negotiate*/) {
+void Session::on_negotiate(const smb2::NegotiateRequest& negotiate) {
   negotiate_timer_.stop();
+  // Before SMB 2.1 the field means nothing (MS-SMB2 2.2.3).
+  if (negotiate.highest_dialect >= kSmb21) resources_.claim(offer_, negotiate.client_guid);
   connector_ = resources_.open_upstream(offer_);
   connector_->start([this](shm::Result<shm::UniqueFd> result) { on_upstream_connected(std::move(result)); });
 }
@@ -119,6 +123,7 @@ void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
     return;
   }
   upstream_ = std::move(*result);
+  resources_.channel_up(offer_);
   transport_.record(EventKind::upstream_connected, resources_.config.upstream_port, 1);
   upstream_poll_ = std::make_unique<Poll>(resources_.loop, upstream_.get(), [this](int events, int status) {
     on_upstream_ready(events, status);

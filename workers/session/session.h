@@ -31,6 +31,9 @@ struct SessionResources {
   Budget& buffered;  // bytes of slabs, all connections
   Budget& promised;  // bytes of replies that may come, all connections
   OpenUpstream open_upstream;
+  // What the supervisor hears of a connection (contract.h): CLAIM and CHANNEL_UP.
+  std::function<void(uint64_t offer, const smb2::Guid& client_guid)> claim;
+  std::function<void(uint64_t offer)> channel_up;
 };
 
 class Session final : private Transport::Owner, private SessionEvents {
