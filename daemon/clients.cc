@@ -14,8 +14,7 @@ constexpr size_t kEntriesPerConnection = 2;
 }  // namespace
 
 shm::Result<std::unique_ptr<Clients>> Clients::create(Loop& loop, size_t connections, const Roster& roster) {
-  auto writer =
-      shm::RegistryWriter::create(std::min(connections * kEntriesPerConnection, shm::kMaxEntries));
+  auto writer = shm::RegistryWriter::create(std::min(connections * kEntriesPerConnection, shm::kMaxEntries));
   if (!writer) return std::unexpected(writer.error());
   return std::unique_ptr<Clients>(new Clients(loop, roster, std::move(*writer)));
 }
@@ -31,6 +30,7 @@ void Clients::claimed(const shm::WorkerRef& worker, uint64_t connection, const s
   const Roster::Addresses* addresses = roster_.addresses(connection, worker.slot);
   if (addresses == nullptr || connections_.contains({worker.slot, connection})) return;
   const shm::Host address = shm::host_of(addresses->peer);
+  const std::optional<shm::Entry> before = writer_.find(guid);
   const shm::ClaimAnswer answer = writer_.claim(guid, address, worker, loop_.now());
   switch (answer.outcome) {
     case shm::Claim::granted:
@@ -42,13 +42,8 @@ void Clients::claimed(const shm::WorkerRef& worker, uint64_t connection, const s
     case shm::Claim::stale:
       return;  // it is served like any other, and its next connection goes by its address alone
   }
-  if (answer.entry) learn(guid, *answer.entry, address);
+  if (before && std::ranges::find(before->addresses, address) == before->addresses.end()) ++learned_;
   connections_[{worker.slot, connection}] = {.guid = guid, .starter = answer.outcome == shm::Claim::granted};
-}
-
-void Clients::learn(const shm::Guid& guid, const shm::Entry& entry, const shm::Host& address) {
-  if (std::ranges::find(entry.addresses, address) != entry.addresses.end()) return;
-  if (writer_.learn_address(guid, address) == shm::Report::done) ++learned_;
 }
 
 void Clients::channel_up(const shm::WorkerRef& worker, uint64_t connection) {
@@ -56,8 +51,8 @@ void Clients::channel_up(const shm::WorkerRef& worker, uint64_t connection) {
   const Roster::Addresses* addresses = roster_.addresses(connection, worker.slot);
   if (found == connections_.end() || addresses == nullptr || found->second.up) return;
   // smbd itself brings a client's channels together; which process it is, is looked up when somebody asks.
-  const shm::Report report = writer_.channel_up(found->second.guid, worker, shm::Peer{},
-                                                shm::host_of(addresses->peer), loop_.now());
+  const shm::Report report =
+      writer_.channel_up(found->second.guid, worker, shm::Peer{}, shm::host_of(addresses->peer), loop_.now());
   if (report != shm::Report::done) return;
   found->second.up = true;
   found->second.starter = false;

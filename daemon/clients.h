@@ -52,7 +52,6 @@ class Clients {
 
   Clients(Loop& loop, const Roster& roster, shm::RegistryWriter writer)
       : loop_(loop), roster_(roster), writer_(std::move(writer)) {}
-  void learn(const shm::Guid& guid, const shm::Entry& entry, const shm::Host& address);
 
   Loop& loop_;
   const Roster& roster_;

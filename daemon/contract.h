@@ -111,13 +111,13 @@ struct CmRequest {
 
 enum class MessageType : uint16_t {
   // worker -> supervisor
-  ready = 1,  // configuration applied, memory and loop stand
-  take,       // offer; with verbs: the id is on a file of the worker's
-  refuse,     // offer: draining or at a limit
-  closed,     // offer: the connection granted under this number has ended
-  pong,       // sequence
-  want_smbd,  // offer: this connection's client wants smbd; asked once, answered by smbd or no_smbd
-  claim,      // offer, guid: the connection's client named itself so (MS-SMB2 2.2.3 ClientGuid)
+  ready = 1,   // configuration applied, memory and loop stand
+  take,        // offer; with verbs: the id is on a file of the worker's
+  refuse,      // offer: draining or at a limit
+  closed,      // offer: the connection granted under this number has ended
+  pong,        // sequence
+  want_smbd,   // offer: this connection's client wants smbd; asked once, answered by smbd or no_smbd
+  claim,       // offer, guid: the connection's client named itself so (MS-SMB2 2.2.3 ClientGuid)
   channel_up,  // offer: a channel between that client and smbd is up, until CLOSED
   board,       // a descriptor: the scoreboard of this worker (shm/scoreboard.h); once, before READY
   reported,    // sequence: the report asked for under this number is written

@@ -52,9 +52,10 @@ const std::array kKeys{
             "How many worker processes are started before the first connection."),
     other("/user", KeyType::text, IN_POOL(worker.user),
           "The user that workers become when the daemon is started as root; empty: they stay what they are."),
-    other("/run_directory", KeyType::text, IN_POOL(run_directory),
-          "Where the daemon keeps what lasts while it runs; made where it is missing, for root alone. Daemons "
-          "beside each other may share it."),
+    other(
+        "/run_directory", KeyType::text, IN_POOL(run_directory),
+        "Where the daemon keeps what lasts while it runs; made where it is missing, for root alone. Daemons "
+        "beside each other may share it."),
     choice("/affinity", kAffinities, IN_POOL(affinity),
            "Where a connection goes: \"client\" is the worker that already serves its client address, else "
            "the one "
@@ -77,22 +78,26 @@ const std::array kKeys{
            "(RoCE, InfiniBand, iWARP) through rdma-core. The address must then be one of an RDMA device."),
 
     object("/upstream", "The smbd that connections are carried to.", true),
-    choice(
-        "/upstream/mode", kModes, IN_POOL(upstream_mode),
-        "How smbd is reached. \"transparent\": a connection to the listening smbd on this host that carries the "
-        "client's own address, so that \"hosts allow\", logs and smbstatus are right; needs CAP_NET_ADMIN, and "
-        "adds a rule, a table and a sysctl to the host's routing. \"handoff\": the same through an \"smbd -i\" "
-        "for each connection, with no change to the routing, but without durable handles; needs root. "
-        "\"connect\": an ordinary TCP connection, also to another host; smbd sees the worker's address, and the "
-        "lists below stand in for \"hosts allow\".",
-        kModesToCome),
+    choice("/upstream/mode", kModes, IN_POOL(upstream_mode),
+           "How smbd is reached. \"transparent\": a connection to the listening smbd on this host that "
+           "carries the "
+           "client's own address, so that \"hosts allow\", logs and smbstatus are right; needs "
+           "CAP_NET_ADMIN, and "
+           "adds a rule, a table and a sysctl to the host's routing. \"handoff\": the same through an \"smbd "
+           "-i\" "
+           "for each connection, with no change to the routing, but without durable handles; needs root. "
+           "\"connect\": an ordinary TCP connection, also to another host; smbd sees the worker's address, "
+           "and the "
+           "lists below stand in for \"hosts allow\".",
+           kModesToCome),
     other("/upstream/address", KeyType::address, IN_POOL(worker.upstream_address),
           "smbd's address. Required with \"connect\"; else it is the address that the client connected to."),
     integer("/upstream/port", 1, 65535, IN_POOL(worker.upstream_port), "smbd's port."),
     integer("/upstream/connect_timeout_ms", 10, 60'000, IN_POOL(worker.upstream_connect_timeout_ms),
             "How long smbd may take to accept before the client is turned away."),
     other("/upstream/allow", KeyType::networks, IN_POOL(access.allow),
-          "Networks whose clients are let in. Empty: everyone, for smbd decides; with \"connect\" loopback only, "
+          "Networks whose clients are let in. Empty: everyone, for smbd decides; with \"connect\" loopback "
+          "only, "
           "and required when a listener is not on loopback."),
     other("/upstream/deny", KeyType::networks, IN_POOL(access.deny),
           "Networks whose clients are turned away even if \"allow\" names them."),

@@ -30,11 +30,10 @@ class TransparentDoor final : public SmbdDoor {
 
 shm::Result<std::unique_ptr<SmbdDoor>> open_transparent(Loop& loop, const PoolConfig& config) {
   const TransparentConfig& wanted = config.transparent;
-  auto routes =
-      TransparentRoutes::set_up({.mark = wanted.mark,
-                                          .table = wanted.table,
-                                          .priority = wanted.priority,
-                                          .lock_directory = config.run_directory});
+  auto routes = TransparentRoutes::set_up({.mark = wanted.mark,
+                                           .table = wanted.table,
+                                           .priority = wanted.priority,
+                                           .lock_directory = config.run_directory});
   if (!routes) return std::unexpected(routes.error());
   TransparentConnector::Options options;
   options.mark = wanted.mark;

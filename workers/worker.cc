@@ -60,13 +60,18 @@ Worker::Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemo
       favours_(
           loop, [this](uint64_t offer) { send({.type = MessageType::want_smbd, .offer = offer}); },
           config.upstream_connect_timeout_ms + kAnswerGraceMs),
-      resources_{
-          loop_,         config_,   slabs_,    receive_slabs_,
-          header_slabs_, buffered_, promised_, [this](uint64_t number) { return open_upstream(number); },
-          [this](uint64_t number, const smb2::Guid& guid) {
-            send({.type = MessageType::claim, .offer = number, .guid = guid});
-          },
-          [this](uint64_t number) { send({.type = MessageType::channel_up, .offer = number}); }},
+      resources_{loop_,
+                 config_,
+                 slabs_,
+                 receive_slabs_,
+                 header_slabs_,
+                 buffered_,
+                 promised_,
+                 [this](uint64_t number) { return open_upstream(number); },
+                 [this](uint64_t number, const smb2::Guid& guid) {
+                   send({.type = MessageType::claim, .offer = number, .guid = guid});
+                 },
+                 [this](uint64_t number) { send({.type = MessageType::channel_up, .offer = number}); }},
       end_lines_(kEndLineIntervalMs, kEndLineKeys),
       burial_(loop, [this] { bury(); }),
       deadline_(loop, [this] { begin_stop(true, 0); }),

@@ -57,7 +57,8 @@ TEST_CASE("--check-config says ok, or everything that is wrong") {
   CHECK(ok.status == 0);
   CHECK(ok.output == good.path + ": ok\n");
   const File wrong(
-      "{ \"workers\": 0,\n \"listeners\": [ { \"address\": \"0.0.0.0\" } ],\n \"upstream\": { \"port\": 0 } }");
+      "{ \"workers\": 0,\n \"listeners\": [ { \"address\": \"0.0.0.0\" } ],\n \"upstream\": { \"port\": 0 } "
+      "}");
   const auto result = run_daemon({"-s", wrong.path, "--check-config"});
   CHECK(result.status == 2);
   CHECK(has(result.output, wrong.path + ":1: /workers is 0; allowed: an integer from 1 to 64\n"));

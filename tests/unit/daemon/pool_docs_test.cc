@@ -56,8 +56,7 @@ TEST_CASE("the example is valid, has every key, and every default is the default
   const std::string example = file("conf/pool.json");
   const auto config = parse_pool(example);
   REQUIRE(config);
-  const auto minimal = parse_pool(
-      R"({"listeners": [{"address": "127.0.0.1"}], "upstream": {}})");
+  const auto minimal = parse_pool(R"({"listeners": [{"address": "127.0.0.1"}], "upstream": {}})");
   REQUIRE(minimal);
   CHECK(dump_pool(*config) == dump_pool(*minimal));
   for (const Key& key : pool_keys())

@@ -154,7 +154,7 @@ TEST_CASE("wrong files: where and what, one problem each") {
       {around("\"user\": [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]"), "", 2, "more than 16 levels"},
       // Unknown keys.
       {around("\"worker\": 3"), "/worker", 2,
-       "did you mean \"workers\"?; allowed here: workers, user, affinity"},
+       "did you mean \"workers\"?; allowed here: workers, user, run_directory, affinity"},
       {around("\"limits\": {\n\"conections\": 3}"), "/limits/conections", 3, "did you mean \"connections\"?"},
       {around("\"zzzzzzzz\": 3"), "/zzzzzzzz", 2, "is not a known key; allowed here: workers"},
       {around("\"\": 3"), "/", 2, "is not a known key"},

@@ -134,3 +134,14 @@ TEST_CASE("a connection's addresses are told for the slot that has it, and for n
   CHECK(roster.addresses(5, 0) == nullptr);
   CHECK(roster.addresses(6, 1) == nullptr);
 }
+
+TEST_CASE("affinity client: a worker that is known to serve the client comes before all others") {
+  Roster roster(3);
+  const std::vector<bool> all{true, true, true};
+  add(roster, 1, 0, client(1));
+  add(roster, 2, 2, client(2));
+  CHECK(roster.choose(client(1), Affinity::client, all, 0b100) == 2);  // before the address's own
+  CHECK(roster.choose(client(1), Affinity::client, all, 0b101) == 0);  // of two, the address's own
+  CHECK(roster.choose(client(1), Affinity::client, {true, true, false}, 0b100) == 0);
+  CHECK(roster.choose(client(3), Affinity::spread, all, 0b100) == 1);
+}
