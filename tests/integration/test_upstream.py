@@ -5,6 +5,7 @@ what is left when the daemon has gone. Each test has a server's and a client's n
 import os
 import random
 import signal
+import time
 
 import pytest
 
@@ -24,7 +25,7 @@ class Lan:
     """smbd and smbdirectd on one host (two addresses), and another host with two addresses a family: smbd lets in the
     first of each."""
 
-    def __init__(self, directory, mode):
+    def __init__(self, directory, mode, affinity="spread"):
         self.mode = mode
         self.here, self.there = NetSpace(), NetSpace()
         prefix = {4: "/24", 6: "/64"}
@@ -35,7 +36,7 @@ class Lan:
         self.before = self.here.state()
         pool = {
             "run_directory": str(directory / "run"),
-            "affinity": "spread",
+            "affinity": affinity,
             "listeners": [{"address": server, "port": 5445} for server, *_ in FAMILIES.values()],
             "upstream": {
                 "mode": mode,
@@ -69,7 +70,11 @@ class Lan:
 
     def carriers(self):
         """Pids of the daemon's `smbd -i`."""
-        return [pid for pid in children_of(self.daemon.pid) if "smbd" in command_line(pid)[0]]
+        return [p for p in children_of(self.daemon.pid) if os.path.basename(command_line(p)[0]) == "smbd"]
+
+    def smbd_log(self):
+        """Of the smbd that serves a client: in mode "handoff" it logs through the daemon."""
+        return self.smbd.log_tail(400) + (self.daemon.log if self.mode == "handoff" else "")
 
     def stop(self):
         try:
@@ -82,13 +87,13 @@ class Lan:
 
 
 @pytest.fixture
-def make_lan(scratch, request):
+def make_lan(scratch):
     made = []
 
-    def make(mode):
-        directory = scratch / f"upstream-{request.node.name.replace('/', '_')}"
+    def make(mode, **kw):
+        directory = scratch / f"up-{time.monotonic_ns()}"  # short: smbd has sockets below it
         directory.mkdir()
-        made.append(Lan(directory, mode))
+        made.append(Lan(directory, mode, **kw))
         return made[-1]
 
     yield make
@@ -121,7 +126,7 @@ def test_hosts_allow_is_smbds_business(make_lan, mode, family):
     _, _, stranger = FAMILIES[family]
     with lan.client(family, which=2) as smb, pytest.raises((rdma.Closed, rdma.Terminated)):
         smb.negotiate((smb2.SMB_3_0_2,))
-    wait_until(lambda: f"Denied connection from {stranger}" in lan.smbd.log_tail(400), 5, lan.smbd.log_tail)
+    wait_until(lambda: f"Denied connection from {stranger}" in lan.smbd_log(), 5, lan.smbd_log)
     with lan.session(family) as smb:
         assert smb.echo().check()
 
@@ -147,6 +152,31 @@ def test_two_connections_of_a_client_end_in_one_smbd(make_lan, family):
             for slot in (0, 1):
                 line = lan.daemon.wait_for_log(f"worker {slot}: state=", 5)
                 assert line.endswith("connections=1"), line
+
+
+def test_a_clients_other_address_is_learned(make_lan):
+    """A client comes from an address nobody knew, and from then on that leads to its worker too."""
+    lan = make_lan("transparent", affinity="client")
+    lan.smbd.stop()
+    lan.smbd.options["hosts allow"] = "10.9.9.0/24"
+    lan.smbd.start()
+
+    def totals():
+        position = lan.daemon.log_position()
+        lan.daemon.server.process.send_signal(signal.SIGUSR1)
+        line = lan.daemon.wait_for_log("pool: ", 5, position)
+        return {k: int(v) for k, v in (word.split("=") for word in line.split("pool: ")[1].split())}
+
+    with lan.session("IPv4") as first:
+        with lan.session("IPv4", which=2, guid=first.guid):
+            t = totals()
+            assert (t["clients"], t["addresses_learned"], t["affinity_hits"]) == (1, 1, 0)
+        wait_until(lambda: totals()["connections"] == 1, 5, "the second connection's end")
+        with lan.session("IPv4", which=2, guid=first.guid):
+            t = totals()
+            assert (t["clients"], t["addresses_learned"]) == (1, 1)
+            assert (t["affinity_hits"], t["affinity_misses"]) == (1, 0)
+    wait_until(lambda: totals()["clients"] == 0, 5, "no client")
 
 
 @MODES

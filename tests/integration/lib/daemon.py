@@ -77,10 +77,11 @@ class Smbdirectd:
         argv = [program("smbdirectd"), "--foreground", "--configfile", self.pool_path]
         argv += ["--worker", program("smbdirect-worker"), *self.argv]
         argv = self.space.wrap(*argv) if self.space else argv
+        started = self.log_path.stat().st_size if self.log_path.exists() else 0  # an earlier one's log
         self.server = Server(self.name, argv, self.log_path, env=self.env)
         if wait:
             try:
-                self.server.wait_for_log(f"listening on {self.address} port {self.port}", 20)
+                self.server.wait_for_log(f"listening on {self.address} port {self.port}", 20, started)
             except BaseException:
                 self.server.end(signal.SIGKILL)
                 self.server = None
