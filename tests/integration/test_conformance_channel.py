@@ -360,7 +360,7 @@ def test_connections_side_by_side(fast_daemon, smbd):
         except BaseException as e:
             failures.append((number, e))
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(4)]
     for t in threads:
         t.start()
     for t in threads:

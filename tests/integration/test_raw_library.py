@@ -20,7 +20,7 @@ def pair(crc=True, revision=2):
         def accept():
             made["responder"] = iwarp.Iwarp.accept(listener.accept()[0], crc=False)
 
-        thread = threading.Thread(target=accept)
+        thread = threading.Thread(target=accept, daemon=True)
         thread.start()
         initiator = iwarp.Iwarp.connect(listener.getsockname(), crc=crc, revision=revision)
         thread.join(5)
@@ -60,7 +60,7 @@ def test_iwarp_loopback(crc, revision):
     rng = random.Random(5044)
     for size in (0, 1, 3, 1000, 8192, 100_000):
         data = rng.randbytes(size)
-        thread = threading.Thread(target=a.send, args=(data,))
+        thread = threading.Thread(target=a.send, args=(data,), daemon=True)
         thread.start()
         assert b.recv().data == data
         thread.join()
@@ -156,7 +156,7 @@ def test_smb_direct_between_two_of_us(credits):
     """Automatic credits never deadlock, even with one each way."""
     a, b = pair(crc=False)
     ended = []
-    thread = threading.Thread(target=echo_server, args=(b, credits, ended))
+    thread = threading.Thread(target=echo_server, args=(b, credits, ended), daemon=True)
     thread.start()
     s = smbdirect.SmbDirect(a, receive_credits=credits, send_target=credits)
     s.negotiate(preferred_send_size=1024, max_receive_size=1024, credits_requested=credits)

@@ -103,7 +103,7 @@ def test_eight_clients_at_once(smbd, daemon, make_connect, tmp_path):
     since = daemon.log_position()
     connects = [make_connect(daemon, source=f"127.0.0.{2 + number}") for number in range(8)]
     smbclient(smbd, "ls", port=connects[0].port)  # so that client.conf is written once, not eight times at once
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+    threads = [threading.Thread(target=client, args=(number,), daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -71,7 +71,7 @@ def cycles(daemon, count):
             except Exception as e:  # noqa: BLE001  (carried to the test's own thread)
                 errors.append((number, e))
 
-    threads = [threading.Thread(target=work) for _ in range(THREADS)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:

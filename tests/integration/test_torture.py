@@ -7,6 +7,7 @@ that equal results cannot come from both lanes failing alike. (setinfo.setinfo i
 failures: smbd cannot set a change time.)
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -14,7 +15,9 @@ import shutil
 
 import pytest
 
-from lib.daemon import build_dir
+from lib.daemon import Connect, Smbdirectd, build_dir
+from lib.netspace import NetSpace, SmbdInside
+from lib.smbd import SmbdServer
 from lib.torture import Lane, compare
 
 HERE = pathlib.Path(__file__).parent
@@ -79,24 +82,27 @@ def log():
     return Log()
 
 
-@pytest.fixture(scope="module")
-def parity(tmp_path_factory, scratch, log):
-    """parity(suite) -> Comparison, with a server and two lanes that live as long as this module."""
-    from lib.daemon import Connect, Smbdirectd
-    from lib.smbd import SmbdServer
-
-    def directory(name):
-        path = scratch / f"torture-{name}"
-        path.mkdir()
-        return path
-
-    smbd = SmbdServer(
-        directory("smbd"), shares={"tcp": SHARE, "direct": SHARE}, options={"smbd:FSCTL_SMBTORTURE": "yes"}
-    )
-    # A threshold of one byte: every plain READ and WRITE becomes channel I/O and meets the translator.
-    with smbd, Smbdirectd(directory("smbdirectd"), smbd.port, pool={"log": {"level": "info"}}) as daemon:
-        with Connect(directory("connect"), daemon, "--threshold", "1") as connect:
-            lanes = [Lane("tcp", smbd.port, "tcp"), Lane("smbdirect", connect.port, "direct")]
+@contextlib.contextmanager
+def two_lanes(directory, mode, log):
+    """run(suite, timeout) -> Comparison, with a server and two lanes. The modes in which the daemon opens smbd's
+    side need a network namespace: one changes its routing, the other wants port 445."""
+    (directory / "smbd").mkdir(parents=True)
+    kw = {"shares": {"tcp": SHARE, "direct": SHARE}, "options": {"smbd:FSCTL_SMBTORTURE": "yes"}}
+    pool = {"log": {"level": "info"}, "run_directory": str(directory / "run")}
+    with contextlib.ExitStack() as stack:
+        space = None if mode == "connect" else stack.enter_context(NetSpace())
+        if space:
+            kw["options"]["interfaces"] = "lo"
+            kw["options"]["durable handles"] = "no" if mode == "handoff" else "yes"
+            smbd = stack.enter_context(SmbdInside(space, directory / "smbd", **kw))
+            pool["upstream"] = {"mode": mode, "handoff": {"configfile": str(smbd.config)}}
+        else:
+            smbd = stack.enter_context(SmbdServer(directory / "smbd", **kw))
+        daemon = stack.enter_context(Smbdirectd(directory / "smbdirectd", smbd.port, pool=pool, space=space))
+        # A threshold of one byte: every plain READ and WRITE becomes channel I/O and meets the translator.
+        connect = Connect(directory / "connect", daemon, "--threshold", "1", source="127.0.0.2", space=space)
+        with connect:
+            lanes = [Lane("tcp", smbd.port, "tcp", space), Lane("smbdirect", connect.port, "direct", space)]
 
             def run(suite, timeout):
                 comparison = compare(lanes, smbd, suite, timeout=timeout)
@@ -105,6 +111,20 @@ def parity(tmp_path_factory, scratch, log):
                 return comparison
 
             yield run
+
+
+@pytest.fixture(scope="module")
+def parity(scratch, log):
+    with two_lanes(scratch / "torture", "connect", log) as run:
+        yield run
+
+
+@pytest.fixture(scope="module", params=["transparent", "handoff"])
+def parity_inside(request, scratch, log):
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it makes network namespaces")
+    with two_lanes(scratch / request.param, request.param, log) as run:
+        yield run
 
 
 def check(comparison, floor):
@@ -120,6 +140,13 @@ def check(comparison, floor):
 @pytest.mark.parametrize("suite", DEFAULT)
 def test_parity(parity, suite):
     check(parity(f"smb2.{suite}", timeout=120), FLOOR["default"][suite])
+
+
+@pytest.mark.parametrize("suite", DEFAULT)
+def test_parity_where_smbd_sees_the_client(parity_inside, suite):
+    """Modes "transparent" and "handoff". The latter goes without durable handles, in both lanes."""
+    result = parity_inside(f"smb2.{suite}", timeout=120)
+    check(result, FLOOR["default"][suite] if suite != "durable-open" else 0)
 
 
 @needs_full

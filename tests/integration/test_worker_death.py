@@ -37,7 +37,7 @@ def test_only_its_own_clients_notice(smbd, make_daemon, make_connect, tmp_path):
         except subprocess.TimeoutExpired as e:
             done[n] = e
 
-    threads = [threading.Thread(target=put, args=(n,)) for n in range(CLIENTS)]
+    threads = [threading.Thread(target=put, args=(n,), daemon=True) for n in range(CLIENTS)]
     for thread in threads:
         thread.start()
 

@@ -15,7 +15,7 @@ class Bystander:
         self.client = rdma.session(daemon, smbd, source=(source, 0))
         self.file = self.client.create(name)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def _run(self):

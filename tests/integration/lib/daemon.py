@@ -162,7 +162,7 @@ class Smbdirectd:
 class Connect:
     """smbdirect-connect carrying a local TCP port over SMB Direct to `to` ("ADDR:PORT" or an Smbdirectd)."""
 
-    def __init__(self, directory, to, *options, source=None, rdma_io=True, name="smbdirect-connect"):
+    def __init__(self, directory, to, *options, source=None, rdma_io=True, name="smbdirect-connect", space=None):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.name = name
@@ -170,6 +170,7 @@ class Connect:
         argv += ["--source", source] if source else []
         argv += ["--rdma-io"] if rdma_io else []
         self.argv = [str(a) for a in argv + ["--stats=json", *options]]
+        self.argv = space.wrap(*self.argv) if space else self.argv
         self.out_path = self.directory / f"{name}.out"
         self.address, self.port, self.server, self._stats = "127.0.0.1", None, None, None
 

@@ -78,7 +78,7 @@ class NetSpace:
             os.close(fd)
             out.append(make() if entered == 0 else OSError(ctypes.get_errno(), "setns"))
 
-        thread = threading.Thread(target=inside)
+        thread = threading.Thread(target=inside, daemon=True)
         thread.start()
         thread.join()
         if isinstance(out[0], Exception):

@@ -12,11 +12,12 @@ RERUNS = 3
 
 @dataclasses.dataclass
 class Lane:
-    """One way to smbd: where smbtorture connects to, and which share is this lane's own."""
+    """One way to smbd: where smbtorture connects to, and which share is this lane's own; in a NetSpace, or here."""
 
     name: str
     port: int
     share: str
+    space: object = None
 
 
 def parse(text):
@@ -37,6 +38,7 @@ def parse(text):
 def begin(lane, smbd, test, seed):
     argv = ["smbtorture", f"//127.0.0.1/{lane.share}", "-p", str(lane.port), f"-U{smbd.user}%{smbd.password}"]
     argv += ["-s", str(smbd.config), "--target=samba3", f"--seed={seed}", "--option=torture:progress=no", test]
+    argv = lane.space.wrap(*argv) if lane.space else argv
     return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
