@@ -45,6 +45,8 @@ class EventRing {
   }
   /// Oldest first, one line each: "-120ms received bytes=96 send_credits=31".
   [[nodiscard]] std::string text(uint64_t now_ms) const;
+  /// The same as a JSON array: [{"ago_ms":120,"event":"received","bytes":96,"send_credits":31}].
+  [[nodiscard]] std::string json(uint64_t now_ms) const;
 
  private:
   struct Event {

@@ -69,7 +69,7 @@ void check_locked_memory(const WorkerConfig& config, uint64_t limit) {
       static_cast<unsigned long long>(limit));
 }
 
-ExitCode serve(uv_loop_t& loop, unsigned generation, const WorkerConfig& config) {
+ExitCode serve(uv_loop_t& loop, unsigned slot, unsigned generation, const WorkerConfig& config) {
   smbdirect::workers::Worker worker(loop, smbdirect::daemon::kControlFd, generation, config);
   if (config.verbs) {
     if (const auto opened = worker.open_verbs(); !opened) {
@@ -79,6 +79,7 @@ ExitCode serve(uv_loop_t& loop, unsigned generation, const WorkerConfig& config)
   if (const auto confined = smbdirect::workers::confine(); !confined) {
     return static_cast<ExitCode>(leave(ExitCode::environment, confined.error()));
   }
+  worker.show_board(slot);
   worker.announce_ready();
   return worker.run();
 }
@@ -108,7 +109,7 @@ int main(int argc, char** argv) {
   uv_loop_t loop;
   uv_loop_init(&loop);
   // RDMA descriptors work only under the credentials that opened them: from here on these never change.
-  const ExitCode code = serve(loop, arguments.generation, *config);
+  const ExitCode code = serve(loop, arguments.slot, arguments.generation, *config);
   uv_run(&loop, UV_RUN_DEFAULT);  // lets libuv free the handles that were closed
   uv_loop_close(&loop);
   return static_cast<int>(code);

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
+#include <cstring>
 #include <netinet/in.h>
+#include <unistd.h>
 
 #include "workers/fabric/iwarp/iwarp.h"
 #include "workers/upstream/connector.h"
@@ -81,6 +83,45 @@ Worker::Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemo
 
 Worker::~Worker() = default;
 
+void Worker::show_board(uint32_t slot) {
+  auto writer = shm::ScoreboardWriter::create(
+      {.slot = slot, .generation = generation_, .pid = static_cast<uint32_t>(::getpid())});
+  if (!writer) {
+    log::write(log::Level::warning,
+               "no scoreboard, so smbdirectctl will not see this worker's connections: %s",
+               writer.error().text().c_str());
+    return;
+  }
+  board_.emplace(loop_, std::move(*writer), [this](Board::View& view) { look(view); });
+  send({.type = MessageType::board}, board_->fd());
+}
+
+void Worker::look(Board::View& view) const {
+  view.summary.phase = draining_ ? shm::WorkerPhase::draining : shm::WorkerPhase::ready;
+  Counters all = totals_;
+  for (const auto& [offer, session] : sessions_) {
+    all.add(session->counters());
+    view.connections.push_back(session->row());
+    ++view.summary.connections[size_t(view.connections.back().phase)];
+  }
+  view.summary.counters = all.values();
+}
+
+void Worker::report(const daemon::Received& asked) {
+  std::string text = R"({"connections":[)";
+  for (const auto& [offer, session] : sessions_) {
+    if (text.back() != '[') text += ',';
+    text += R"({"number":)" + std::to_string(offer) + R"(,"events":)" +
+            session->events().json(uv_now(&loop_)) + "}";
+  }
+  text += "]}";
+  // Short or failed: the supervisor finds no JSON there, and says so.
+  if (!asked.descriptor.valid() || ::write(asked.descriptor.get(), text.data(), text.size()) < 0) {
+    log::write(log::Level::warning, "report: %s", std::strerror(errno));
+  }
+  send({.type = MessageType::reported, .sequence = asked.message.sequence});
+}
+
 void Worker::announce_ready() {
   send({.type = MessageType::ready});
   log::write(log::Level::info, "ready (pid %d, generation %u)", static_cast<int>(::getpid()), generation_);
@@ -91,10 +132,10 @@ ExitCode Worker::run() {
   return exit_code_;
 }
 
-void Worker::send(daemon::Message message) {
+void Worker::send(daemon::Message message, int descriptor) {
   if (supervisor_gone_) return;
   message.generation = generation_;
-  const auto sent = daemon::send_message(control_fd_, message);
+  const auto sent = daemon::send_message(control_fd_, message, descriptor);
   if (!sent) {
     // A supervisor that does not read is gone or about to kill us; the end of the socket will say so.
     log::write(log::Level::warning, "cannot tell the supervisor: %s", sent.error().text().c_str());
@@ -144,6 +185,8 @@ void Worker::on_message(daemon::Received received) {
       return begin_stop(true, message.deadline_ms);
     case MessageType::dump:
       return dump();
+    case MessageType::report:
+      return report(received);
     default:
       log::write(log::Level::error, "control message of type %u is not for a worker",
                  static_cast<unsigned>(message.type));
@@ -191,7 +234,7 @@ void Worker::accept_request(const daemon::Message& offer) {
       .handshake_timeout_ms = config_.handshake_timeout_ms,
       .busy_poll_us = config_.verbs_busy_poll_us,
       .device_idle_ms = config_.verbs_device_idle_ms};
-  begin_session(offer.offer, address_text(offer.peer, true), [&](fabric::Handler& handler) {
+  begin_session(offer.offer, offer.peer, [&](fabric::Handler& handler) {
     return verbs_->accept(request_of(offer), options, handler);
   });
 }
@@ -210,7 +253,7 @@ void Worker::on_grant(daemon::Received received) {
                                        .max_inbound_reads = config_.iwarp_max_inbound_reads,
                                        .max_outbound_reads = config_.iwarp_max_outbound_reads,
                                        .handshake_timeout_ms = config_.handshake_timeout_ms};
-  begin_session(offer, address_text(peer, true), [&](fabric::Handler& handler) {
+  begin_session(offer, peer, [&](fabric::Handler& handler) {
     return fabric::iwarp::accept(loop_, std::move(received.descriptor), options, handler);
   });
 }
@@ -229,10 +272,10 @@ void Worker::on_smbd(daemon::Received received) {
   favours_.answered(message.offer, shm::fail("the supervisor's connection to smbd", error));
 }
 
-void Worker::begin_session(uint64_t offer, const std::string& peer,
+void Worker::begin_session(uint64_t offer, const sockaddr_storage& peer,
                            const Transport::MakeEndpoint& make_endpoint) {
   auto session = std::make_unique<Session>(
-      resources_, offer, peer,
+      resources_, offer, peer, address_text(peer, true),
       [this, offer](const std::string& why, bool clean) { on_session_ended(offer, why, clean); });
   Session& started = *session;
   sessions_.emplace(offer, std::move(session));

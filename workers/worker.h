@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 
 #include "daemon/contract.h"
 #include "shm/log.h"
+#include "workers/board.h"
 #include "workers/counters.h"
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/slab.h"
@@ -30,6 +32,8 @@ class Worker {
 
   /// Opens the RDMA connection manager; after the last change of credentials.
   [[nodiscard]] shm::Result<> open_verbs();
+  /// Shows the supervisor what goes on (shm/scoreboard.h). Without room for that it serves all the same.
+  void show_board(uint32_t slot);
   /// Tells the supervisor that connections may come.
   void announce_ready();
   /// Runs until told to end; the exit code.
@@ -45,14 +49,17 @@ class Worker {
   [[nodiscard]] static fabric::verbs::Request request_of(const daemon::Message& offer);
   [[nodiscard]] bool take_request(const daemon::Message& offer);
   void accept_request(const daemon::Message& offer);
-  void begin_session(uint64_t offer, const std::string& peer, const Transport::MakeEndpoint& make_endpoint);
+  void begin_session(uint64_t offer, const sockaddr_storage& peer,
+                     const Transport::MakeEndpoint& make_endpoint);
   void on_session_ended(uint64_t offer, const std::string& why, bool clean);
   void report_end(const Session& session, const std::string& why, bool clean);
   void bury();
   void begin_stop(bool at_once, uint32_t deadline_ms);
   void finish_if_empty();
   void dump();
-  void send(daemon::Message message);
+  void look(Board::View& view) const;
+  void report(const daemon::Received& asked);
+  void send(daemon::Message message, int descriptor = -1);
 
   uv_loop_t& loop_;
   int control_fd_;
@@ -75,6 +82,7 @@ class Worker {
   Deferred burial_;
   Timer deadline_;
   Poll control_;
+  std::optional<Board> board_;
   bool draining_ = false;
   bool supervisor_gone_ = false;
   daemon::ExitCode exit_code_ = daemon::ExitCode::ok;

@@ -124,7 +124,7 @@ def parity_inside(request, scratch, log):
     if os.geteuid() != 0:
         pytest.skip("needs root: it makes network namespaces")
     with two_lanes(scratch / request.param, request.param, log) as run:
-        yield run
+        yield run, {**FLOOR["default"], **FLOOR.get(request.param, {})}
 
 
 def check(comparison, floor):
@@ -145,8 +145,8 @@ def test_parity(parity, suite):
 @pytest.mark.parametrize("suite", DEFAULT)
 def test_parity_where_smbd_sees_the_client(parity_inside, suite):
     """Modes "transparent" and "handoff". The latter goes without durable handles, in both lanes."""
-    result = parity_inside(f"smb2.{suite}", timeout=120)
-    check(result, FLOOR["default"][suite] if suite != "durable-open" else 0)
+    run, floor = parity_inside
+    check(run(f"smb2.{suite}", timeout=120), floor[suite])
 
 
 @needs_full

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "shm/log.h"
+#include "shm/socket_address.h"
 
 namespace smbdirect::workers {
 
@@ -36,11 +37,19 @@ void reset_on_close(int fd) {
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
+uint16_t port_of(int fd, int (*ask)(int, sockaddr*, socklen_t*)) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (ask(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return 0;
+  return shm::port_of(address);
+}
+
 constexpr uint16_t kSmb21 = 0x0210;
 
 }  // namespace
 
-Session::Session(const SessionResources& resources, uint64_t offer, std::string peer, Ended ended)
+Session::Session(const SessionResources& resources, uint64_t offer, const sockaddr_storage& address,
+                 std::string peer, Ended ended)
     : resources_(resources),
       offer_(offer),
       peer_(std::move(peer)),
@@ -61,7 +70,9 @@ Session::Session(const SessionResources& resources, uint64_t offer, std::string 
       responses_(context_),
       retry_timer_(resources.loop, [this] { on_retry(); }),
       negotiate_timer_(resources.loop,
-                       [this] { on_broken("no SMB2 NEGOTIATE within the handshake deadline"); }) {}
+                       [this] { on_broken("no SMB2 NEGOTIATE within the handshake deadline"); }),
+      address_(address),
+      since_ms_(uv_now(&resources.loop)) {}
 
 Session::~Session() { close_upstream(false); }
 
@@ -108,6 +119,7 @@ void Session::on_retry() {
 
 void Session::on_negotiate(const smb2::NegotiateRequest& negotiate) {
   negotiate_timer_.stop();
+  client_guid_ = negotiate.client_guid;
   // Before SMB 2.1 the field means nothing (MS-SMB2 2.2.3).
   if (negotiate.highest_dialect >= kSmb21) resources_.claim(offer_, negotiate.client_guid);
   connector_ = resources_.open_upstream(offer_);
@@ -123,6 +135,8 @@ void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
     return;
   }
   upstream_ = std::move(*result);
+  upstream_local_port_ = port_of(upstream_.get(), ::getsockname);
+  upstream_remote_port_ = port_of(upstream_.get(), ::getpeername);
   resources_.channel_up(offer_);
   transport_.record(EventKind::upstream_connected, resources_.config.upstream_port, 1);
   upstream_poll_ = std::make_unique<Poll>(resources_.loop, upstream_.get(), [this](int events, int status) {
@@ -194,6 +208,37 @@ void Session::close_upstream(bool orderly) {
   upstream_poll_.reset();
   if (upstream_.valid() && !orderly) reset_on_close(upstream_.get());
   upstream_.reset();
+}
+
+// --- what is shown of it ---
+
+shm::ConnectionRow Session::row() const {
+  const Counters counters = transport_.counters();
+  const smbd::Credits credits = transport_.engine().credits();
+  shm::ConnectionRow row{.number = offer_,
+                         .phase = phase(),
+                         .peer = shm::host_of(address_),
+                         .peer_port = shm::port_of(address_),
+                         .upstream_local_port = upstream_local_port_,
+                         .upstream_remote_port = upstream_remote_port_,
+                         .guid = client_guid_,
+                         .since_ms = since_ms_,
+                         .receive_credits = credits.granted,
+                         .send_credits = credits.send,
+                         .requests = counters.smb_requests,
+                         .bytes = {}};
+  const auto bytes = [&](shm::Transfer kind) -> uint64_t& { return row.bytes[size_t(kind)]; };
+  bytes(shm::Transfer::inline_in) = counters.bytes_inline_received;
+  bytes(shm::Transfer::inline_out) = counters.bytes_inline_sent;
+  bytes(shm::Transfer::rdma_read) = counters.rdma_read_bytes;
+  bytes(shm::Transfer::rdma_write) = counters.rdma_write_bytes;
+  return row;
+}
+
+shm::ConnectionPhase Session::phase() const {
+  if (over_ || broken_ || upstream_ended_) return shm::ConnectionPhase::closing;
+  if (upstream_.valid()) return shm::ConnectionPhase::serving;
+  return connector_ ? shm::ConnectionPhase::connecting : shm::ConnectionPhase::negotiating;
 }
 
 // --- the end ---

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "daemon/contract.h"
+#include "shm/scoreboard.h"
 #include "shm/unique_fd.h"
 #include "workers/session/context.h"
 #include "workers/session/request_path.h"
@@ -42,8 +43,9 @@ class Session final : private Transport::Owner, private SessionEvents {
   /// not inside the call).
   using Ended = std::function<void(const std::string& why, bool clean)>;
 
-  /// offer: the number the supervisor knows this connection by.
-  Session(const SessionResources& resources, uint64_t offer, std::string peer, Ended ended);
+  /// offer: the number the supervisor knows this connection by. peer: the address, as log lines have it.
+  Session(const SessionResources& resources, uint64_t offer, const sockaddr_storage& address,
+          std::string peer, Ended ended);
   ~Session();
 
   [[nodiscard]] bool start(const Transport::MakeEndpoint& make_endpoint);
@@ -54,6 +56,8 @@ class Session final : private Transport::Owner, private SessionEvents {
   [[nodiscard]] EventRing& events() { return transport_.events(); }
   [[nodiscard]] const std::string& peer() const { return peer_; }
   [[nodiscard]] const smbd::Engine& engine() const { return transport_.engine(); }
+  /// All that a session knows of its row.
+  [[nodiscard]] shm::ConnectionRow row() const;
 
  private:
   void on_negotiated() override;
@@ -74,6 +78,7 @@ class Session final : private Transport::Owner, private SessionEvents {
   void close_upstream(bool orderly);
   void want_upstream();
   void await_memory();
+  [[nodiscard]] shm::ConnectionPhase phase() const;
   void on_retry();
 
   const SessionResources& resources_;
@@ -91,6 +96,12 @@ class Session final : private Transport::Owner, private SessionEvents {
   Timer negotiate_timer_;  // SMB Direct is up: the client's NEGOTIATE must come
   std::optional<std::string> broken_;
   bool over_ = false;
+
+  sockaddr_storage address_{};  // the peer's
+  uint64_t since_ms_;
+  smb2::Guid client_guid_{};
+  uint16_t upstream_local_port_ = 0;
+  uint16_t upstream_remote_port_ = 0;
 
   std::unique_ptr<Upstream> connector_;
   shm::UniqueFd upstream_;
