@@ -2,6 +2,7 @@
 #include "daemon/supervisor.h"
 
 #include <algorithm>
+#include <array>
 #include <cinttypes>
 #include <csignal>
 #include <cstdio>
@@ -16,6 +17,8 @@ namespace smbdirect::daemon {
 namespace {
 
 namespace log = shm::log;
+
+constexpr std::array<std::string_view, 4> kPhaseNames{"starting", "serving", "draining", "stopping"};
 
 }  // namespace
 
@@ -72,6 +75,14 @@ ExitCode Supervisor::run() {
     return ExitCode::environment;
   }
   clients_ = std::move(*clients);
+  const PoolView::Parts parts{.config = config_,
+                              .workers = workers_,
+                              .listeners = listeners_,
+                              .dispatcher = dispatcher_,
+                              .desk = desk_,
+                              .clients = *clients_,
+                              .phase = [this] { return kPhaseNames[size_t(phase_)]; }};
+  control_.emplace(loop_, parts, workers_);
   // The pool's timer first: of two timers of one length it fires before the workers' own.
   start_timer_.start(config_.restart.ready_timeout_ms);
   for (const auto& worker : workers_) worker->start();
@@ -93,6 +104,7 @@ void Supervisor::serve() {
     return stop(ExitCode::environment, listening.error().text());
   }
   phase_ = Phase::serving;
+  control_->open(config_.run_directory);
   log::write(log::Level::notice, "listening on %s, %" PRIu32 " workers", listeners_.text().c_str(),
              config_.workers);
   options_.notify.ready("listening on " + listeners_.text());
@@ -116,6 +128,10 @@ void Supervisor::worker_said(size_t slot, Received said) {
       return clients_->claimed(ref(slot), message.offer, message.guid);
     case MessageType::channel_up:
       return clients_->channel_up(ref(slot), message.offer);
+    case MessageType::board:
+      return control_->board(slot, std::move(said.descriptor));
+    case MessageType::reported:
+      return control_->reported(slot, message.sequence);
     case MessageType::closed:
       desk_.forget(slot, message.offer);
       clients_->closed(ref(slot), message.offer);
@@ -129,6 +145,7 @@ void Supervisor::worker_said(size_t slot, Received said) {
 void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
   desk_.forget_worker(slot);
   clients_->worker_gone(ref(slot));
+  control_->worker_gone(slot);
   const size_t lost = dispatcher_.worker_gone(slot);
   std::string next;
   if (workers_[slot]->state() == WorkerState::failed) {
@@ -195,6 +212,7 @@ void Supervisor::reap() {
 
 void Supervisor::finish_if_empty() {
   if (std::ranges::any_of(workers_, [](const auto& worker) { return worker->has_process(); })) return;
+  control_->close();
   desk_.close();  // what it added to the host's routing goes last: the workers' connections needed it
   log::write(log::Level::notice, "stopped");
   loop_.stop();

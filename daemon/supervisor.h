@@ -8,10 +8,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "daemon/clients.h"
+#include "daemon/control.h"
 #include "daemon/dispatcher.h"
 #include "daemon/listeners.h"
 #include "daemon/pool_config.h"
@@ -61,6 +63,7 @@ class Supervisor final : public WorkerSlot::Observer {
   Dispatcher dispatcher_;
   std::unique_ptr<Clients> clients_;  // from run() on
   SmbdDesk desk_;
+  std::optional<Control> control_;  // from run() on
   Timer start_timer_;
   std::vector<SignalWatch> signals_;
   Phase phase_ = Phase::starting;

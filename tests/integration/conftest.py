@@ -5,10 +5,12 @@ import pathlib
 import shutil
 import signal
 import tempfile
+import time
 
 import pytest
 
 from lib.daemon import Connect, Smbdirectd, build_dir
+from lib.lan import Lan
 from lib.process import LogSource, tail
 from lib.smbd import SmbdServer
 
@@ -126,6 +128,22 @@ def make_connect(scratch):
     yield make
     for client in reversed(made):
         client.stop()
+
+
+@pytest.fixture
+def make_lan(scratch):
+    """make_lan(mode, **kw) -> a Lan whose daemon runs in that upstream mode, stopped at the end of the test."""
+    made = []
+
+    def make(mode, **kw):
+        directory = scratch / f"lan-{time.monotonic_ns()}"  # short: smbd has sockets below it
+        directory.mkdir()
+        made.append(Lan(directory, mode, **kw))
+        return made[-1]
+
+    yield make
+    for lan in made:
+        lan.stop()
 
 
 def pytest_configure(config):

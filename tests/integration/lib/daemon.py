@@ -22,6 +22,7 @@ def program(name):
     """Path of one of our programs in the build directory."""
     places = {
         "smbdirectd": "daemon/smbdirectd",
+        "smbdirectctl": "daemon/smbdirectctl",
         "smbdirect-worker": "workers/smbdirect-worker",
         "smbdirect-connect": "workers/connect/smbdirect-connect",
     }
@@ -57,6 +58,7 @@ class Smbdirectd:
         self.address, self.port = "127.0.0.1", free_port()
         defaults = {
             "workers": workers,
+            "run_directory": str(self.directory / "run"),
             "listeners": [{"address": self.address, "port": self.port, "fabric": "iwarp"}],
             "upstream": {"mode": "connect", "address": "127.0.0.1", "port": upstream_port},
             "log": {"level": "info"},
@@ -105,6 +107,16 @@ class Smbdirectd:
 
     def wait_for_log(self, text, deadline=10, since=0):
         return self.server.wait_for_log(text, deadline, since)
+
+    def ctl(self, command, *options, check=True):
+        """What smbdirectctl --json says of it: the command's own part. Not check: the CompletedProcess."""
+        argv = [program("smbdirectctl"), "--socket", self.directory / "run" / "control", command, *options]
+        argv += ["--json"] if check else []
+        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=20)
+        if not check:
+            return done
+        assert done.returncode == 0, f"{argv}: {done.stderr}"
+        return json.loads(done.stdout)[command]
 
     def workers(self):
         """Slot -> pid of every worker alive now."""

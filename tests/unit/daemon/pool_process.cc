@@ -133,7 +133,8 @@ PoolProcess::PoolProcess(const PoolOptions& options) {
   REQUIRE(mkdtemp(pattern.data()) != nullptr);
   directory_ = pattern;
   const std::string file = directory_ + "/pool.json";
-  std::ofstream(file) << "{\"workers\": " << options.workers << ", \"listeners\": " << options.listeners
+  std::ofstream(file) << "{\"run_directory\": \"" << directory_ << "/run\", \"workers\": " << options.workers
+                      << ", \"listeners\": " << options.listeners
                       << ", \"upstream\": {\"mode\": \"connect\", \"address\": \"127.0.0.1\""
                       << options.upstream << "}, \"log\": {\"level\": \"debug\"}" << options.more << "}\n";
   const std::string program = environment("SMBDIRECTD");

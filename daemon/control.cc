@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/control.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "shm/log.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+namespace log = shm::log;
+using json = nlohmann::ordered_json;  // members stay in the order they are told in
+
+/// 64 events of each of the connections that a worker may have, generously.
+constexpr size_t kMaxReportBytes = size_t{32} << 20;
+
+std::string error_text(const std::string& why) { return json{{"error", why}}.dump(); }
+
+json read_report(int fd) {
+  std::string text(1 << 16, '\0');
+  size_t used = 0;
+  for (;;) {
+    const ssize_t got = pread(fd, text.data() + used, text.size() - used, off_t(used));
+    if (got <= 0) break;
+    used += size_t(got);
+    if (used > kMaxReportBytes) return {};
+    text.resize(used + (1 << 16));
+  }
+  text.resize(used);
+  return json::parse(text, nullptr, false);
+}
+
+/// The events of the report go to the connections of this worker that they are of.
+void add_events(json& connections, const json& report) {
+  if (!report.is_object() || !report.contains("connections") || !report["connections"].is_array()) return;
+  for (const json& told : report["connections"]) {
+    if (!told.is_object() || !told.contains("number") || !told.contains("events")) continue;
+    for (json& connection : connections) {
+      if (connection["number"] == told["number"]) connection["events"] = told["events"];
+    }
+  }
+}
+
+}  // namespace
+
+Control::Control(Loop& loop, const PoolView::Parts& parts,
+                 const std::vector<std::unique_ptr<WorkerSlot>>& workers)
+    : loop_(loop), workers_(workers), boards_(workers.size()), view_(loop, parts, boards_) {}
+
+void Control::open(const std::string& run_directory) {
+  const std::string path = run_directory + "/" + std::string(kControlSocket);
+  auto opened = ControlSocket::open(
+      loop_, path,
+      [this](const std::string& line, const ControlSocket::Answer& answer) { ask(line, answer); });
+  if (opened) {
+    socket_ = std::move(*opened);
+    return;
+  }
+  log::write(log::Level::warning, "smbdirectctl cannot be answered: %s", opened.error().text().c_str());
+}
+
+void Control::close() {
+  socket_.reset();
+  rounds_.clear();
+}
+
+void Control::board(size_t slot, shm::UniqueFd fd) {
+  if (!fd.valid()) return;  // no descriptor left here: it goes on unseen
+  const auto set = boards_.set(slot, workers_[slot]->generation(), std::move(fd));
+  if (!set) log::write(log::Level::warning, "worker %zu: %s", slot, set.error().text().c_str());
+}
+
+void Control::ask(const std::string& line, const ControlSocket::Answer& answer) {
+  const auto request = parse_request(line);
+  if (!request) return answer(error_text(request.error()));
+  if (request->events) return ask_workers(answer);
+  answer(view_.answer(request->command).dump());
+}
+
+void Control::ask_workers(const ControlSocket::Answer& answer) {
+  const uint64_t sequence = next_++;
+  Round& round = rounds_[sequence];
+  round.answer = answer;
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    if (workers_[slot]->state() != WorkerState::ready && workers_[slot]->state() != WorkerState::draining)
+      continue;
+    shm::UniqueFd paper(memfd_create("smbdirect-report", MFD_CLOEXEC));
+    if (!paper.valid()) continue;
+    const auto sent = workers_[slot]->send({.type = MessageType::report, .sequence = sequence}, paper.get());
+    if (sent) round.asked[slot] = std::move(paper);
+  }
+  round.deadline = std::make_unique<Timer>(loop_, [this, sequence] { finish(sequence); });
+  round.deadline->start(round.asked.empty() ? 0 : kReportDeadlineMs);
+}
+
+void Control::reported(size_t slot, uint64_t sequence) {
+  const auto found = rounds_.find(sequence);
+  if (found == rounds_.end()) return;
+  auto& [number, round] = *found;
+  const auto paper = round.asked.find(slot);
+  if (paper == round.asked.end()) return;
+  round.written.push_back(std::move(paper->second));
+  round.asked.erase(paper);
+  if (round.asked.empty()) finish(sequence);
+}
+
+void Control::worker_gone(size_t slot) {
+  boards_.drop(slot);
+  for (auto& [sequence, round] : rounds_) {
+    if (round.asked.erase(slot) != 0 && round.asked.empty()) round.deadline->start(0);
+  }
+}
+
+void Control::finish(uint64_t sequence) {
+  const Round round = std::move(rounds_.at(sequence));
+  rounds_.erase(sequence);
+  json out = view_.answer(CtlCommand::connections);
+  for (const shm::UniqueFd& paper : round.written) add_events(out["connections"], read_report(paper.get()));
+  round.answer(out.dump());
+}
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/control_socket.h"
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <utility>
+
+#include "daemon/ctl_commands.h"
+#include "shm/log.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+namespace log = shm::log;
+
+constexpr std::string_view kTooLong = R"({"error":"the request is longer than a request may be"})";
+constexpr std::string_view kNotYou = R"({"error":"only root and the daemon's own user may ask"})";
+
+shm::Result<sockaddr_un> address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return shm::fail("control socket '" + path + "'", ENAMETOOLONG);
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  return address;
+}
+
+shm::UniqueFd stream_socket() {
+  return shm::UniqueFd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+bool bind_private(int fd, const sockaddr_un& address) {
+  const mode_t before = umask(0177);
+  const int bound = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const int error = errno;
+  umask(before);
+  errno = error;
+  return bound == 0;
+}
+
+/// Whether it is the socket of a daemon that is gone.
+bool is_stale(const sockaddr_un& address) {
+  const shm::UniqueFd fd = stream_socket();
+  return connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
+         errno == ECONNREFUSED;
+}
+
+bool may_ask(int fd) {
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return false;
+  return peer.uid == 0 || peer.uid == geteuid();
+}
+
+}  // namespace
+
+shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(Loop& loop, const std::string& path,
+                                                                Ask ask) {
+  const auto address = address_of(path);
+  if (!address) return std::unexpected(address.error());
+  const std::filesystem::path directory = std::filesystem::path(path).parent_path();
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return shm::fail("directory '" + directory.string() + "'", error.value());
+  shm::UniqueFd fd = stream_socket();
+  if (!fd.valid()) return shm::fail("control socket", errno);
+  if (!bind_private(fd.get(), *address)) {
+    if (errno != EADDRINUSE) return shm::fail("control socket '" + path + "'", errno);
+    if (!is_stale(*address)) {
+      return shm::fail("control socket '" + path +
+                           "': another daemon answers there, or it is no socket; give each daemon its own "
+                           "/run_directory",
+                       EADDRINUSE);
+    }
+    unlink(path.c_str());
+    if (!bind_private(fd.get(), *address)) return shm::fail("control socket '" + path + "'", errno);
+  }
+  std::unique_ptr<ControlSocket> control(new ControlSocket(loop, path, std::move(fd), std::move(ask)));
+  if (auto watched = control->watch(); !watched) return std::unexpected(watched.error());
+  return control;
+}
+
+ControlSocket::ControlSocket(Loop& loop, std::string path, shm::UniqueFd fd, Ask ask)
+    : loop_(loop), path_(std::move(path)), fd_(std::move(fd)), ask_(std::move(ask)) {}
+
+ControlSocket::~ControlSocket() { unlink(path_.c_str()); }
+
+shm::Result<> ControlSocket::watch() {
+  if (listen(fd_.get(), int(kMaxPeers)) != 0) return shm::fail("control socket '" + path_ + "'", errno);
+  auto made = ReadWatch::make(loop_, fd_.get(), [this] { accept(); });
+  if (!made) return std::unexpected(made.error());
+  watch_ = std::make_unique<ReadWatch>(std::move(*made));
+  watch_->start();
+  return {};
+}
+
+void ControlSocket::accept() {
+  for (size_t i = 0; i < kMaxPeers; ++i) {
+    shm::UniqueFd fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd.valid()) return;  // none, or no descriptor left: whoever waits is met again
+    if (peers_.size() < kMaxPeers) admit(std::move(fd));
+  }
+}
+
+void ControlSocket::admit(shm::UniqueFd fd) {
+  const uint64_t number = next_++;
+  Peer& peer = peers_[number];
+  peer.fd = std::move(fd);
+  auto made = ReadWatch::make(loop_, peer.fd.get(), [this, number] { read(number); });
+  if (!made) {
+    peers_.erase(number);
+    return;
+  }
+  peer.readable = std::make_unique<ReadWatch>(std::move(*made));
+  peer.deadline = std::make_unique<Timer>(loop_, [this, number] { peers_.erase(number); });
+  peer.deadline->start(kPeerDeadlineMs);
+  if (!may_ask(peer.fd.get())) return answer(number, std::string(kNotYou));
+  peer.readable->start();
+}
+
+void ControlSocket::read(uint64_t number) {
+  Peer& peer = peers_.at(number);
+  char bytes[1024];
+  const ssize_t got = recv(peer.fd.get(), bytes, sizeof bytes, 0);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got <= 0 || peer.asked) {  // gone, or more than one line
+    peers_.erase(number);
+    return;
+  }
+  peer.in.append(bytes, size_t(got));
+  const size_t end = peer.in.find('\n');
+  if (peer.in.size() > kMaxRequestBytes) peer.too_long = true;
+  if (end == std::string::npos) {
+    if (peer.too_long) peer.in.clear();
+    return;
+  }
+  peer.asked = true;
+  if (peer.too_long) return answer(number, std::string(kTooLong));
+  const std::string line = peer.in.substr(0, end);
+  ask_(line, [this, number](std::string text) { answer(number, std::move(text)); });
+}
+
+void ControlSocket::answer(uint64_t number, std::string line) {
+  const auto found = peers_.find(number);
+  if (found == peers_.end()) return;  // gone meanwhile
+  Peer& peer = found->second;
+  if (peer.readable) peer.readable->stop();
+  peer.out = std::move(line) + "\n";
+  write(number);
+}
+
+void ControlSocket::write(uint64_t number) {
+  Peer& peer = peers_.at(number);
+  while (!peer.out.empty()) {
+    const ssize_t sent = send(peer.fd.get(), peer.out.data(), peer.out.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && errno == EAGAIN) {
+      peer.readable.reset();  // a descriptor is watched by one at a time
+      if (!peer.writable) {
+        auto made = WriteWatch::make(loop_, peer.fd.get(), [this, number] { write(number); });
+        if (!made) break;
+        peer.writable = std::make_unique<WriteWatch>(std::move(*made));
+      }
+      return;
+    }
+    if (sent < 0) break;
+    peer.out.erase(0, size_t(sent));
+  }
+  peers_.erase(number);
+}
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// What can be asked at the control socket, and how it is shown: the one table that the daemon's answers, the
+// client's tables and help text, the manual's test and the tests come from. Constant data; any process.
+//
+// On the wire: one line of JSON, {"command": "clients"}, is answered with one line of JSON, an object with
+// the command's member, or {"error": "why"}.
+#pragma once
+
+#include <cstddef>
+#include <expected>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace smbdirect::daemon {
+
+inline constexpr size_t kMaxRequestBytes = 4096;
+inline constexpr std::string_view kControlSocket = "control";  // below /run_directory
+
+struct CtlColumn {
+  std::string_view title;
+  std::string_view member;  // of each row
+};
+
+enum class CtlCommand : uint8_t { status, workers, connections, clients };
+
+struct CtlRow {
+  CtlCommand command;
+  std::string_view name;
+  std::string_view help;
+  std::span<const CtlColumn> columns;  // none: names and values beneath each other
+};
+[[nodiscard]] std::span<const CtlRow> ctl_table();
+
+struct CtlRequest {
+  CtlCommand command{};
+  bool events = false;  // of connections: with their recent events
+};
+/// The error is a sentence for a person.
+[[nodiscard]] std::expected<CtlRequest, std::string> parse_request(std::string_view line);
+[[nodiscard]] std::string request_text(const CtlRequest& request);
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// smbdirectctl: wiring only.
+#include <cstdio>
+#include <string>
+
+#include "daemon/build_paths.h"
+#include "daemon/ctl_client.h"
+#include "daemon/ctl_options.h"
+#include "daemon/ctl_render.h"
+
+namespace {
+
+constexpr int kRuntime = 1;
+constexpr int kUsage = 2;
+
+int complain(int status, const std::string& text) {
+  std::fprintf(stderr, "smbdirectctl: %s\n", text.c_str());
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace smbdirect::daemon;  // NOLINT: a program about one thing
+  const auto options = parse_ctl_options(argc, argv);
+  if (!options) return complain(kUsage, options.error());
+  if (options->help) return std::fputs(ctl_help_text().c_str(), stdout) < 0;
+  if (options->version) return std::printf("smbdirectctl %s\n", kVersion.data()) < 0;
+  const auto answer = ask_daemon(options->socket, options->request);
+  if (!answer) return complain(kRuntime, answer.error().text());
+  const auto text = render(options->request, *answer, options->json);
+  if (!text) return complain(kRuntime, text.error());
+  return std::fputs(text->c_str(), stdout) < 0;
+}
