@@ -62,7 +62,7 @@ class Lan:
 
     def carriers(self):
         """Pids of the daemon's `smbd -i`."""
-        return [p for p in children_of(self.daemon.pid) if os.path.basename(command_line(p)[0]) == "smbd"]
+        return [p for p in children_of(self.daemon.pid) if [os.path.basename(w) for w in command_line(p)[:1]] == ["smbd"]]
 
     def smbd_log(self):
         """Of the smbd that serves a client: in mode "handoff" it logs through the daemon."""
