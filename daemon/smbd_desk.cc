@@ -31,18 +31,18 @@ sockaddr_storage SmbdDesk::server_for(const Roster::Addresses& addresses) const 
 void SmbdDesk::wanted(size_t slot, uint64_t offer) {
   const Key key{slot, offer};
   const Roster::Addresses* addresses = roster_.addresses(offer, slot);
-  // A worker's word is not trusted: for its own connections, and once at a time.
-  if (door_ == nullptr || addresses == nullptr || pending_.contains(key)) {
+  // A worker's word is not trusted: for its own connections, and once for each.
+  if (door_ == nullptr || addresses == nullptr || asked_for_.contains(key)) {
     return refuse(key, "there is nothing to open for it", EPERM);
   }
   ++asked_;
-  pending_[key] =
+  asked_for_[key] =
       door_->open(addresses->peer, server_for(*addresses),
                   [this, key](shm::Result<shm::UniqueFd> stream) { answer(key, std::move(stream)); });
 }
 
 void SmbdDesk::answer(const Key& key, shm::Result<shm::UniqueFd> stream) {
-  pending_.erase(key);
+  asked_for_[key] = 0;
   const auto [slot, offer] = key;
   if (!stream) return refuse(key, stream.error().text(), stream.error().system_errno);
   ++opened_;
@@ -65,23 +65,25 @@ void SmbdDesk::refuse(const Key& key, const std::string& why, int error) {
 }
 
 void SmbdDesk::forget(size_t slot, uint64_t offer) {
-  const auto found = pending_.find({slot, offer});
-  if (found == pending_.end()) return;
-  door_->cancel(found->second);
-  pending_.erase(found);
+  const auto found = asked_for_.find({slot, offer});
+  if (found == asked_for_.end()) return;
+  if (found->second != 0) door_->cancel(found->second);
+  asked_for_.erase(found);
 }
 
 void SmbdDesk::forget_worker(size_t slot) {
-  std::erase_if(pending_, [&](const auto& entry) {
+  std::erase_if(asked_for_, [&](const auto& entry) {
     if (entry.first.first != slot) return false;
-    door_->cancel(entry.second);
+    if (entry.second != 0) door_->cancel(entry.second);
     return true;
   });
 }
 
 void SmbdDesk::close() {
-  for (const auto& [key, number] : pending_) door_->cancel(number);
-  pending_.clear();
+  for (const auto& [key, number] : asked_for_) {
+    if (number != 0) door_->cancel(number);
+  }
+  asked_for_.clear();
   door_.reset();
 }
 

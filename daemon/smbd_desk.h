@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Where workers ask for streams to smbd (upstream modes "transparent" and "handoff"). Answers for connections
-// that the worker really has, one at a time, with a stream on which smbd sees that connection's client. Owned
+// that the worker really has, once for each, with a stream on which smbd sees that connection's client. Owned
 // by the supervisor; its loop's thread. When it dies, workers that wait give up after their own time.
 #pragma once
 
@@ -46,8 +46,9 @@ class SmbdDesk {
   const PoolConfig& config_;
   std::vector<std::unique_ptr<WorkerSlot>>& workers_;
   const Roster& roster_;
-  std::map<Key, uint64_t> pending_;  // -> the door's number
-  std::unique_ptr<SmbdDoor> door_;   // after pending_: its callbacks end first
+  std::map<Key, uint64_t>
+      asked_for_;                   // -> the door's number, 0 once it has answered; until the connection ends
+  std::unique_ptr<SmbdDoor> door_;  // after asked_for_: its callbacks end first
   shm::log::RateLimit log_;
   uint64_t asked_ = 0;
   uint64_t opened_ = 0;
