@@ -14,11 +14,13 @@ from lib.files import make_tree
 from lib.process import wait_until
 from lib.world import fresh, world
 
+# The daemon opens smbd's side in the clients' names.
+TRANSPARENT = {"upstream": {"mode": "transparent"}}
 # Each in a network of its own, or the kernel would speak from the first one to all of them.
 ADDRESSES = [f"192.0.2.{n}/32" for n in range(1, 9)]
 PLAIN = {"rsize": 1048576, "wsize": 1048576}
 
-cases = Cases(functools.partial(world, "rxe", "verbs", PLAIN, addresses=ADDRESSES, workers=4,
+cases = Cases(functools.partial(world, "rxe", "verbs", PLAIN, TRANSPARENT, ADDRESSES, workers=4,
                                 smbd_options={"interfaces": 'lo "v0;speed=10000000000,capability=RSS,capability=RDMA"'}),
               allow=[DRAIN])  # fmt: skip
 
@@ -50,6 +52,8 @@ def eight_clients_on_four_workers(world):
         ]
         counts = by_worker(world)
         assert sorted(counts.values()) == [2, 2, 2, 2], f"connections of the workers: {counts}"
+        seen = {c["addresses"][0] for c in world.daemon.ctl("clients")}
+        assert seen == {a.split("/")[0] for a in ADDRESSES}, f"clients' addresses: {seen}"
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda n: storage.copy_tree(tree, mounts[n].path / "eight" / str(n)), range(8)))
             list(pool.map(lambda n: storage.compare(tree, mounts[-1 - n].path / "eight" / str(n)), range(8)))
@@ -82,6 +86,8 @@ def multichannel(world):
         storage.compare(world.tree, server_side / "tree")
         pids = world.smbd.client_pids()
         assert len(pids) == 1, f"smbd processes with sessions: {pids}"
+        (client,) = world.daemon.ctl("clients")
+        assert (client["channels"], client["smbd"]) == (4, pids), client
         counts = by_worker(world)
     return f"connections of the workers: {list(counts.values())}; fio {done}; smbd {pids}"
 

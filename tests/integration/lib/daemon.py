@@ -64,6 +64,8 @@ class Smbdirectd:
             "log": {"level": "info"},
         }
         self.pool = merged(defaults, pool)
+        if self.pool["upstream"]["mode"] != "connect" and "address" not in (pool or {}).get("upstream", {}):
+            del self.pool["upstream"]["address"]  # smbd is where the client came to
         self.address, self.port = self.pool["listeners"][0]["address"], self.pool["listeners"][0]["port"]
         self.pool_path = self.directory / "pool.json"
         self.log_path = self.directory / "smbdirectd.log"

@@ -32,14 +32,11 @@ class Lan:
             "listeners": [{"address": server, "port": 5445} for server, *_ in FAMILIES.values()],
             "upstream": {
                 "mode": mode,
-                "address": None,
                 "port": 445,
                 "handoff": {"configfile": str(self.smbd.config)},
             },
         }
-        self.daemon = Smbdirectd(directory, 445, pool=pool, space=self.here)
-        del self.daemon.pool["upstream"]["address"]
-        self.daemon.start()
+        self.daemon = Smbdirectd(directory, 445, pool=pool, space=self.here).start()
 
     def client(self, family, which=1, **kw):
         """An smb2.Client over SMB Direct from the other host, not yet negotiated."""
