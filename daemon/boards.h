@@ -28,7 +28,8 @@ class Boards {
   void drop(size_t slot) { boards_.at(slot).reset(); }
   /// Null: none.
   [[nodiscard]] const shm::ScoreboardReader* of(size_t slot) const {
-    return boards_.at(slot) ? &*boards_[slot] : nullptr;
+    const std::optional<shm::ScoreboardReader>& board = boards_.at(slot);
+    return board ? &*board : nullptr;
   }
 
  private:

@@ -11,12 +11,9 @@
 #include <utility>
 
 #include "daemon/ctl_commands.h"
-#include "shm/log.h"
 
 namespace smbdirect::daemon {
 namespace {
-
-namespace log = shm::log;
 
 constexpr std::string_view kTooLong = R"({"error":"the request is longer than a request may be"})";
 constexpr std::string_view kNotYou = R"({"error":"only root and the daemon's own user may ask"})";
@@ -45,7 +42,7 @@ bool bind_private(int fd, const sockaddr_un& address) {
 /// Whether it is the socket of a daemon that is gone.
 bool is_stale(const sockaddr_un& address) {
   const shm::UniqueFd fd = stream_socket();
-  return connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
+  return fd.valid() && connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
          errno == ECONNREFUSED;
 }
 

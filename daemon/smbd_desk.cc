@@ -25,7 +25,9 @@ sockaddr_storage SmbdDesk::server_for(const Roster::Addresses& addresses) const 
   const uint16_t port = config_.worker.upstream_port;
   const auto configured = shm::address_from_text(config_.worker.upstream_address, port);
   if (configured && configured->ss_family == addresses.peer.ss_family) return *configured;
-  return *shm::address_from_text(shm::host_text(shm::host_of(addresses.local)), port);
+  sockaddr_storage server = addresses.local;
+  shm::set_port(server, port);
+  return server;
 }
 
 void SmbdDesk::wanted(size_t slot, uint64_t offer) {

@@ -82,7 +82,7 @@ ExitCode Supervisor::run() {
                               .desk = desk_,
                               .clients = *clients_,
                               .phase = [this] { return kPhaseNames[size_t(phase_)]; }};
-  control_.emplace(loop_, parts, workers_);
+  control_ = std::make_unique<Control>(loop_, parts, workers_);
   // The pool's timer first: of two timers of one length it fires before the workers' own.
   start_timer_.start(config_.restart.ready_timeout_ms);
   for (const auto& worker : workers_) worker->start();

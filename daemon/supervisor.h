@@ -8,7 +8,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,7 +62,7 @@ class Supervisor final : public WorkerSlot::Observer {
   Dispatcher dispatcher_;
   std::unique_ptr<Clients> clients_;  // from run() on
   SmbdDesk desk_;
-  std::optional<Control> control_;  // from run() on
+  std::unique_ptr<Control> control_;  // from run() on
   Timer start_timer_;
   std::vector<SignalWatch> signals_;
   Phase phase_ = Phase::starting;

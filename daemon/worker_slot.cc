@@ -196,8 +196,9 @@ void WorkerSlot::read_control() {
       kill_timer_.start(kEndAfterEofMs);
       return;
     }
-    if (!*received) return;
-    handle(std::move(**received));
+    std::optional<Received>& message = *received;
+    if (!message) return;
+    handle(std::move(*message));
   }
 }
 
