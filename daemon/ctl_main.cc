@@ -8,6 +8,7 @@
 #include "daemon/ctl_options.h"
 #include "daemon/ctl_render.h"
 
+namespace smbdirect::daemon {
 namespace {
 
 constexpr int kRuntime = 1;
@@ -18,10 +19,7 @@ int complain(int status, const std::string& text) {
   return status;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  using namespace smbdirect::daemon;  // NOLINT: a program about one thing
+int run(int argc, char** argv) {
   const auto options = parse_ctl_options(argc, argv);
   if (!options) return complain(kUsage, options.error());
   if (options->help) return std::fputs(ctl_help_text().c_str(), stdout) < 0;
@@ -32,3 +30,8 @@ int main(int argc, char** argv) {
   if (!text) return complain(kRuntime, text.error());
   return std::fputs(text->c_str(), stdout) < 0;
 }
+
+}  // namespace
+}  // namespace smbdirect::daemon
+
+int main(int argc, char** argv) { return smbdirect::daemon::run(argc, argv); }
