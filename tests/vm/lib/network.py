@@ -15,12 +15,13 @@ DRAIN = "failed to drain recv queue: -12"
 DRIVERS = {"rxe": "rdma_rxe", "siw": "siw"}
 
 
-def run(*argv, timeout=30, check=True, cwd=None):
+def run(*argv, timeout=30, check=True, cwd=None, env=None):
     """A program's CompletedProcess; with check, a failure is an AssertionError with what it said. TimeoutExpired when
     the time is up, even if it hangs in the kernel and cannot be killed."""
     argv = [str(a) for a in argv]
     process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", cwd=cwd
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+        cwd=cwd, env=env,
     )
     try:
         out, errors = process.communicate(timeout=timeout)
