@@ -54,8 +54,8 @@ const std::array kKeys{
           "The user that workers become when the daemon is started as root; empty: they stay what they are."),
     other(
         "/run_directory", KeyType::text, IN_POOL(run_directory),
-        "Where the daemon keeps what lasts while it runs; made where it is missing, for root alone. Daemons "
-        "beside each other may share it."),
+        "Where the daemon keeps what lasts while it runs, and where smbdirectctl finds it; made where it is "
+        "missing. Daemons beside each other may share it, but smbdirectctl reaches only the first then."),
     choice("/affinity", kAffinities, IN_POOL(affinity),
            "Where a connection goes: \"client\" is the worker that already serves its client address, else "
            "the one "
