@@ -26,7 +26,8 @@ Result<SharedMap> SharedMap::create(const std::string& name, size_t bytes) {
   if (const int error = posix_fallocate(fd.get(), 0, off_t(bytes)); error != 0) {
     return fail(what + "allocate", error);
   }
-  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  // Populated: nothing is left to fault in, or to count for a process, when it is first written.
+  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd.get(), 0);
   if (memory == MAP_FAILED) return fail(what + "map", errno);
   SharedMap map(std::move(fd), static_cast<uint64_t*>(memory), bytes);
   if (fcntl(map.fd(), F_ADD_SEALS, kSizeSeals | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0) {
