@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/smbd_doors.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "daemon/handoff.h"
@@ -50,7 +51,8 @@ shm::Result<std::unique_ptr<SmbdDoor>> open_handoff(Loop& loop, const PoolConfig
   options.pid_directory = wanted.pid_directory;
   options.run_directory = config.run_directory + "/smbd";
   options.max_carriers = wanted.processes;
-  options.deadline_ms = config.worker.upstream_connect_timeout_ms;
+  // A process is started for each: of many at once the last one waits for the others.
+  options.deadline_ms = std::max(options.deadline_ms, config.worker.upstream_connect_timeout_ms);
   return Handoff::set_up(loop, std::move(options));
 }
 

@@ -25,7 +25,7 @@ constexpr uint32_t kSmallestReceive = 512;  // a padded negotiate request (MS-SM
 constexpr uint64_t kEndLineIntervalMs = 10'000;
 constexpr size_t kEndLineKeys = 4096;
 constexpr size_t kMaxCauses = 256;
-constexpr uint32_t kAnswerGraceMs = 1'000;  // for the supervisor, beyond the time its attempt may take
+constexpr uint32_t kAnswerGraceMs = 3'000;  // the supervisor always answers in time, unless it has died
 
 std::string address_text(const sockaddr_storage& address, bool with_port) {
   char host[INET6_ADDRSTRLEN] = "?";

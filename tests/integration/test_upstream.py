@@ -149,3 +149,18 @@ def test_without_the_right_it_says_so_and_what_else_there_is(scratch):
         assert daemon.server.process.wait(10) == 3
         assert "CAP_NET_ADMIN" in daemon.log and '"connect"' in daemon.log, daemon.log
         daemon.server.end()
+
+
+@MODES
+def test_many_at_once(make_lan, mode):
+    """Thirty clients that connect at the same moment, as after a restart, are all served."""
+    lan = make_lan(mode)
+    waiting = [lan.client("IPv4") for _ in range(30)]
+    for smb in waiting:
+        smb.send(smb2.NEGOTIATE, smb.negotiate_body((smb2.SMB_3_0_2,)))
+    for smb in waiting:
+        assert smb.wait(0).check()
+    assert len(lan.carriers()) == (30 if mode == "handoff" else 0)
+    for smb in waiting:
+        smb.close_transport()
+    wait_until(lambda: not lan.carriers(), 10, "their smbds ending")
