@@ -2,11 +2,11 @@
 #include "daemon/control.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
+#include "daemon/event_report.h"
 #include "shm/log.h"
 
 namespace smbdirect::daemon {
@@ -15,35 +15,7 @@ namespace {
 namespace log = shm::log;
 using json = nlohmann::ordered_json;  // members stay in the order they are told in
 
-/// 64 events of each of the connections that a worker may have, generously.
-constexpr size_t kMaxReportBytes = size_t{32} << 20;
-
 std::string error_text(const std::string& why) { return json{{"error", why}}.dump(); }
-
-json read_report(int fd) {
-  std::string text(1 << 16, '\0');
-  size_t used = 0;
-  for (;;) {
-    const ssize_t got = pread(fd, text.data() + used, text.size() - used, off_t(used));
-    if (got <= 0) break;
-    used += size_t(got);
-    if (used > kMaxReportBytes) return {};
-    text.resize(used + (1 << 16));
-  }
-  text.resize(used);
-  return json::parse(text, nullptr, false);
-}
-
-/// The events of the report go to the connections of this worker that they are of.
-void add_events(json& connections, const json& report) {
-  if (!report.is_object() || !report.contains("connections") || !report["connections"].is_array()) return;
-  for (const json& told : report["connections"]) {
-    if (!told.is_object() || !told.contains("number") || !told.contains("events")) continue;
-    for (json& connection : connections) {
-      if (connection["number"] == told["number"]) connection["events"] = told["events"];
-    }
-  }
-}
 
 }  // namespace
 
@@ -103,7 +75,7 @@ void Control::reported(size_t slot, uint64_t sequence) {
   auto& [number, round] = *found;
   const auto paper = round.asked.find(slot);
   if (paper == round.asked.end()) return;
-  round.written.push_back(std::move(paper->second));
+  round.written[slot] = std::move(paper->second);
   round.asked.erase(paper);
   if (round.asked.empty()) finish(sequence);
 }
@@ -119,7 +91,14 @@ void Control::finish(uint64_t sequence) {
   const Round round = std::move(rounds_.at(sequence));
   rounds_.erase(sequence);
   json out = view_.answer(CtlCommand::connections);
-  for (const shm::UniqueFd& paper : round.written) add_events(out["connections"], read_report(paper.get()));
+  for (const auto& [slot, paper] : round.written) {
+    const json report = read_event_report(paper.get());
+    if (report.is_discarded()) {
+      log::write(log::Level::warning, "worker %zu: what it wrote of its connections' events is no report",
+                 slot);
+    }
+    add_events(out["connections"], slot, report);
+  }
   round.answer(out.dump());
 }
 

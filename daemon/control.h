@@ -34,8 +34,8 @@ class Control {
   /// One question that workers are asked about.
   struct Round {
     ControlSocket::Answer answer;
-    std::map<size_t, shm::UniqueFd> asked;  // slot -> what it writes into
-    std::vector<shm::UniqueFd> written;
+    std::map<size_t, shm::UniqueFd> asked;    // slot -> what it writes into
+    std::map<size_t, shm::UniqueFd> written;  // what those that have answered wrote
     std::unique_ptr<Timer> deadline;
   };
 

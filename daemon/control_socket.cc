@@ -39,8 +39,11 @@ bool bind_private(int fd, const sockaddr_un& address) {
   return bound == 0;
 }
 
-/// Whether it is the socket of a daemon that is gone.
+/// Whether it is the socket of a daemon that is gone. A plain file refuses a connection as such a socket
+/// does.
 bool is_stale(const sockaddr_un& address) {
+  struct stat status{};
+  if (lstat(address.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
   const shm::UniqueFd fd = stream_socket();
   return fd.valid() && connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
          errno == ECONNREFUSED;
@@ -124,6 +127,8 @@ void ControlSocket::read(uint64_t number) {
   char bytes[1024];
   const ssize_t got = recv(peer.fd.get(), bytes, sizeof bytes, 0);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  // Who says no more may still listen; if it does not, the answer or the deadline ends it.
+  if (got == 0 && peer.asked) return peer.readable->stop();
   if (got <= 0 || peer.asked) {  // gone, or more than one line
     peers_.erase(number);
     return;
