@@ -85,7 +85,9 @@ shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(Loop& loop, cons
 }
 
 ControlSocket::ControlSocket(Loop& loop, std::string path, shm::UniqueFd fd, Ask ask)
-    : loop_(loop), path_(std::move(path)), fd_(std::move(fd)), ask_(std::move(ask)) {}
+    : loop_(loop), path_(std::move(path)), fd_(std::move(fd)), ask_(std::move(ask)), rest_(loop, [this] {
+        watch_->start();
+      }) {}
 
 ControlSocket::~ControlSocket() { unlink(path_.c_str()); }
 
@@ -101,7 +103,11 @@ shm::Result<> ControlSocket::watch() {
 void ControlSocket::accept() {
   for (size_t i = 0; i < kMaxPeers; ++i) {
     shm::UniqueFd fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!fd.valid()) return;  // none, or no descriptor left: whoever waits is met again
+    if (!fd.valid() && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+      watch_->stop();
+      rest_.start(kRestMs);
+    }
+    if (!fd.valid()) return;
     if (peers_.size() < kMaxPeers) admit(std::move(fd));
   }
 }

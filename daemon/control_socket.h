@@ -23,6 +23,7 @@ class ControlSocket {
  public:
   static constexpr size_t kMaxPeers = 16;
   static constexpr uint64_t kPeerDeadlineMs = 5'000;
+  static constexpr uint64_t kRestMs = 250;
 
   /// One line, without its end. To be called once, now or later; not after this socket's end.
   using Answer = std::function<void(std::string line)>;
@@ -62,6 +63,7 @@ class ControlSocket {
   shm::UniqueFd fd_;
   Ask ask_;
   std::unique_ptr<ReadWatch> watch_;
+  Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
   std::map<uint64_t, Peer> peers_;
   uint64_t next_ = 1;
 };

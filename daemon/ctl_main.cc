@@ -19,16 +19,22 @@ int complain(int status, const std::string& text) {
   return status;
 }
 
+/// Exit status 0 says that all of it was written.
+int print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
+  return complain(kRuntime, "cannot write the answer to standard output");
+}
+
 int run(int argc, char** argv) {
   const auto options = parse_ctl_options(argc, argv);
   if (!options) return complain(kUsage, options.error());
-  if (options->help) return std::fputs(ctl_help_text().c_str(), stdout) < 0;
-  if (options->version) return std::printf("smbdirectctl %s\n", kVersion.data()) < 0;
+  if (options->help) return print(ctl_help_text());
+  if (options->version) return print("smbdirectctl " + std::string(kVersion) + "\n");
   const auto answer = ask_daemon(options->socket, options->request);
   if (!answer) return complain(kRuntime, answer.error().text());
   const auto text = render(options->request, *answer, options->json);
   if (!text) return complain(kRuntime, text.error());
-  return std::fputs(text->c_str(), stdout) < 0;
+  return print(*text);
 }
 
 }  // namespace

@@ -175,6 +175,8 @@ def test_without_a_daemon_it_says_what_to_do(tmp_path):
     argv = [str(program("smbdirectctl")), "--socket", str(tmp_path / "nothing"), "status"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
     assert done.returncode == 1 and "is smbdirectd running, with this /run_directory?" in done.stderr
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([argv[0], "--help"], stdout=full, stderr=subprocess.PIPE, timeout=20).returncode == 1
     for wrong, told in ((["fly"], "unknown command fly"), ([], "no command"), (["status", "--events"], "belongs to")):
         done = subprocess.run([argv[0], *wrong], capture_output=True, text=True, timeout=20)
         assert done.returncode == 2 and told in done.stderr, done
