@@ -19,11 +19,7 @@ def first_over_tcp(smbd, dialect):
 
 
 def bind_over_rdma(daemon, smbd, first):
-    c = rdma.client(daemon, guid=first.guid, source=("127.0.0.5", 0))
-    c.negotiate((first.dialect,)).check()
-    c.login(smbd.user, smbd.password, bind_to=first).check()
-    c.tree_id = first.tree_id
-    return c
+    return rdma.client(daemon, guid=first.guid, source=("127.0.0.5", 0)).bind(first, smbd.user, smbd.password)
 
 
 @DIALECTS
@@ -65,9 +61,7 @@ def test_Smb2MultiChannel_SameGuidTwoRdmaConnections(daemon, smbd):
         first.write(f, b"2" * 5000).check()
         second = rdma.client(daemon, guid=first.guid)
         with second:
-            second.negotiate((first.dialect,)).check()
-            second.login(smbd.user, smbd.password, bind_to=first).check()
-            second.tree_id = first.tree_id
+            second.bind(first, smbd.user, smbd.password)
             wait_until(lambda: set(smbd.client_pids()) <= set(pids), 2, "smbd passing it to the first's process")
             response, placed = rdma.channel_read(second, f, 5000)
             assert placed == b"2" * 5000

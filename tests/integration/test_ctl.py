@@ -22,11 +22,7 @@ def spread(make_daemon, smbd):
 
 def bound(daemon, smbd, first):
     """A second channel of the first one's session."""
-    second = rdma.client(daemon, guid=first.guid, source=("127.0.0.5", 0))
-    second.negotiate((first.dialect,)).check()
-    second.login(smbd.user, smbd.password, bind_to=first).check()
-    second.tree_id = first.tree_id
-    return second
+    return rdma.client(daemon, guid=first.guid, source=("127.0.0.5", 0)).bind(first, smbd.user, smbd.password)
 
 
 def shown(daemon, condition, what):

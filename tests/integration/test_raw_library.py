@@ -129,9 +129,7 @@ def test_session_binding_over_two_tcp_connections(smbd, dialect):
         f = one.create("bound")
         one.write(f, b"from channel one").check()
         with smb2.over_tcp((smbd.address, smbd.port), guid=one.guid, source=("127.0.0.3", 0)) as two:
-            two.negotiate((dialect,)).check()
-            two.login(smbd.user, smbd.password, bind_to=one).check()
-            two.tree_id = one.tree_id
+            two.bind(one, smbd.user, smbd.password)
             assert two.read(f, 100).check().data == b"from channel one"
 
 

@@ -60,9 +60,7 @@ def test_two_connections_of_a_client_end_in_one_smbd(make_lan, family):
         first.write(file, data).check()
         (pid,) = lan.serving()
         with lan.client(family, guid=first.guid) as second:
-            second.negotiate((first.dialect,)).check()
-            second.login(lan.smbd.user, lan.smbd.password, bind_to=first).check()
-            second.tree_id = first.tree_id
+            second.bind(first, lan.smbd.user, lan.smbd.password)
             response, placed = rdma.channel_read(second, file, len(data))
             assert response.check() and placed == data
             assert lan.serving() == [pid]

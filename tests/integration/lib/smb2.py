@@ -530,6 +530,13 @@ class Client:
         self.tree_connect(f"\\\\{host}\\{share}").check()
         return self
 
+    def bind(self, first, user, password):
+        """NEGOTIATE, and SESSION_SETUP as one more channel of `first`'s session (which has its ClientGuid). Returns self."""
+        self.negotiate((first.dialect,)).check()
+        self.login(user, password, bind_to=first).check()
+        self.tree_id = first.tree_id
+        return self
+
     # --- files ------------------------------------------------------------------------------------------------
 
     def create(self, name, **kw):
