@@ -20,6 +20,11 @@ MAY_INCLUDE = {
     'workers': ['workers/', 'protocol/', 'shm/', 'daemon/contract.h', 'daemon/rdma_ucm.h'],
 }
 
+# The library for peers is the one part of protocol/ that does I/O; its header is C, as are all .c files.
+# Nothing but tests includes what is inside it.
+PEER = 'protocol/proxy/peer/'
+PEER_HEADER = 'protocol/proxy/smbdirect_peer.h'
+
 # top directory -> system headers its files must not include, and why.
 NO_SYSTEM = {
     'protocol': (r'uv\.h|sys/.*|netinet/.*|arpa/.*|unistd\.h|fcntl\.h|poll\.h|infiniband/.*|rdma/.*|thread|mutex|fstream|nlohmann/.*',
@@ -34,6 +39,10 @@ PROJECT_DIRS = ('protocol', 'shm', 'daemon', 'workers', 'tests', 'scripts')
 # A test may open the namespace it tests, or that of its helpers.
 OWN_IN_TEST = re.compile(r'tests/.*\.cc:\s*using\s+namespace\s+(?!std\b)')
 SPDX = 'SPDX-License-Identifier: MIT'
+
+
+def is_c(path):
+    return path.endswith('.c') or path == PEER_HEADER
 
 
 def permitted(name, allowed):
@@ -54,6 +63,10 @@ def check_include(path, opening, name, siblings):
             return f'include "{name}" by its path from the top of the tree'
         if project and top in MAY_INCLUDE and not permitted(name, MAY_INCLUDE[top]):
             return f'{top}/ must not include {name} (it may include: {", ".join(MAY_INCLUDE[top])})'
+        if project and top in MAY_INCLUDE and name.startswith(PEER) and not path.startswith(PEER):
+            return f'{name} is inside the library for peers'
+    elif path.startswith(PEER) or path == PEER_HEADER:
+        return None
     elif top in NO_SYSTEM and re.fullmatch(NO_SYSTEM[top][0], name):
         return f'{top}/ must not include <{name}>: {NO_SYSTEM[top][1]}'
     return None
@@ -62,11 +75,14 @@ def check_include(path, opening, name, siblings):
 def check_source(path, text, files):
     """Yields (line, what) for each violation in one C++ file. files: the set of all paths in the tree."""
     lines = text.splitlines()
-    if not lines or lines[0] != '// ' + SPDX:
-        yield 1, f'the first line must be "// {SPDX}"'
-    if path.endswith('.h') and '#pragma once' not in lines:
-        yield 1, 'a header needs #pragma once'
-    if path.endswith('.h') and not any(line.startswith('//') for line in lines[1:6]):
+    head, comment = (f'/* {SPDX} */', '/*') if is_c(path) else ('// ' + SPDX, '//')
+    if not lines or lines[0] != head:
+        yield 1, f'the first line must be "{head}"'
+    # A header of ours that others install is guarded as every C compiler understands.
+    guard = '#ifndef ' + path.rsplit('/', 1)[-1].replace('.', '_').upper() if is_c(path) else '#pragma once'
+    if path.endswith('.h') and guard not in lines:
+        yield 1, f'a header needs {guard}'
+    if path.endswith('.h') and not any(line.startswith(comment) for line in lines[1:6]):
         yield 2, 'a header opens with what it is and who owns it'
     first = None
     for number, line in enumerate(lines, 1):
@@ -130,6 +146,8 @@ def check_tree(root):
 def self_check():
     head = '// ' + SPDX + '\n'
     hdr = head + '// What it is.\n#pragma once\n'
+    c_head = '/* ' + SPDX + ' */\n'
+    c_hdr = c_head + '/*\n * What it is.\n */\n#ifndef SMBDIRECT_PEER_H\n'
     files = {'workers/session.h', 'workers/session.cc', 'protocol/smb2/pdu.h', 'daemon/contract.h'}
     bad = [
         ('protocol/smb2/pdu.h', hdr + '#include "shm/result.h"\n', 'must not include shm/result.h'),
@@ -147,6 +165,12 @@ def self_check():
         ('workers/loop.cc', '#include <array>\n', 'the first line must be'),
         ('workers/loop.cc', head + 'using namespace smbdirect::shm;\n', 'no "using namespace"'),
         ('tests/unit/x_test.cc', head + 'using namespace std;\n', 'no "using namespace"'),
+        ('protocol/proxy/peer/inbox.cc', head + '#include "shm/unique_fd.h"\n', 'must not include shm/unique_fd.h'),
+        ('protocol/proxy/frames.cc', head + '#include <sys/socket.h>\n', 'must not include <sys/socket.h>'),
+        ('workers/loop.cc', head + '#include "protocol/proxy/peer/inbox.h"\n', 'is inside the library for peers'),
+        (PEER_HEADER, c_head + '/* What it is. */\n#pragma once\n', 'needs #ifndef SMBDIRECT_PEER_H'),
+        (PEER_HEADER, hdr + '#ifndef SMBDIRECT_PEER_H\n/* What it is. */\n', 'the first line must be'),
+        ('tests/unit/x.c', head, 'the first line must be'),
     ]
     good = [
         ('protocol/smb2/pdu.h', hdr + '#include <span>\n\n#include "protocol/smb2/classify.h"\n'),
@@ -154,6 +178,10 @@ def self_check():
         ('daemon/main.cc', head + '#include "daemon/contract.h"\n#include "shm/log.h"\n'),
         ('tests/unit/x_test.cc', head + '#include "workers/session.h"\n#include "daemon/pool_file.h"\n'),
         ('tests/unit/x_test.cc', head + 'using namespace smbdirect::shm;\n'),
+        ('tests/unit/x_test.cc', head + '#include "protocol/proxy/peer/inbox.h"\n'),
+        ('tests/unit/x.c', c_head + '#include "protocol/proxy/smbdirect_peer.h"\n'),
+        (PEER_HEADER, c_hdr + '#include <sys/socket.h>\n'),
+        ('protocol/proxy/peer/inbox.cc', head + '#include "protocol/proxy/peer/inbox.h"\n\n#include <sys/socket.h>\n'),
     ]
     wrong = 0
     for path, text, expected in bad:
