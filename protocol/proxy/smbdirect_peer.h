@@ -11,8 +11,10 @@
  * can be handed to another process with smbdirect_channel_export().
  *
  * Everything is for one thread at a time, and fork()ed copies must not be used by both sides. Functions that
- * return int return 0 or more on success and a negated errno on failure; nothing blocks unless it says so,
- * and no signal handler is touched. Memory the library returns is its own.
+ * return int return 0 or more on success and a negated errno on failure: beside those named below, -EINVAL
+ * for arguments that make no sense, -ENOMEM, -EPROTO where the other side said what it may not, -ECONNRESET
+ * where it has gone. Nothing blocks unless it says so, no signal handler is touched, and no function raises
+ * SIGPIPE. Memory the library returns is its own.
  */
 #ifndef SMBDIRECT_PEER_H
 #define SMBDIRECT_PEER_H
@@ -56,17 +58,18 @@ struct smbdirect_start {
 
 /*
  * Registers this process with the daemon, at its control socket ("/run/smbdirectd/control"). Blocks for at
- * most 5 s. Only root and the daemon's own user may. -EBUSY: another main process is registered. -EOPNOTSUPP:
- * the daemon's upstream mode is not "channel". -ECONNREFUSED, -ENOENT: no daemon.
+ * most 5 s (-ETIMEDOUT). Only root and the daemon's own user may. -EBUSY: another main process is registered.
+ * -EOPNOTSUPP: the daemon's upstream mode is not "channel", or it knows no such thing. -ECONNREFUSED,
+ * -ENOENT: no daemon.
  */
 SMBDIRECT_PUBLIC int smbdirect_main_open(const char* control_socket, struct smbdirect_main** main_process);
 /* To be polled for reading. */
 SMBDIRECT_PUBLIC int smbdirect_main_fd(const struct smbdirect_main* main_process);
-/* 1: *start is filled in, call again; 0: nothing more now; -ECONNRESET: the daemon has gone, register again.
- */
+/* 1: *start is filled in, call again; 0: nothing more now; -ECONNRESET: the daemon has gone, register again;
+ * any other error is the same, for a reason of its own. */
 SMBDIRECT_PUBLIC int smbdirect_main_next(struct smbdirect_main* main_process, struct smbdirect_start* start);
-/* No child could be started for this client, or it ended before it opened its channel: the client is told at
- * once. */
+/* No child could be started for this client, for this errno, or it ended before it opened its channel: the
+ * client is told at once. */
 SMBDIRECT_PUBLIC int smbdirect_main_failed(struct smbdirect_main* main_process, uint64_t number, int error);
 /* Ends the registration. In a forked child it only closes the child's copy. */
 SMBDIRECT_PUBLIC void smbdirect_main_close(struct smbdirect_main* main_process);
@@ -90,7 +93,8 @@ struct smbdirect_facts {
 };
 
 /*
- * Opens the channel for a start. Blocks for at most 5 s. -EACCES: the cookie is not known, or no longer.
+ * Opens the channel for a start. Blocks for at most 5 s (-ETIMEDOUT). -EACCES: the cookie is not known, or no
+ * longer. -ECONNREFUSED, -ENOENT: the worker has gone, and the client with it.
  * Nothing has been said to the client yet: the process may look at the facts, and export the channel to
  * another one that serves this client already. Whoever serves it calls smbdirect_channel_attach() first.
  */
@@ -98,7 +102,8 @@ SMBDIRECT_PUBLIC int smbdirect_channel_open(const struct smbdirect_start* start,
                                             struct smbdirect_channel** channel);
 SMBDIRECT_PUBLIC const struct smbdirect_facts* smbdirect_channel_facts(
     const struct smbdirect_channel* channel);
-/* This process serves the channel from now on. To be called within 5 s, and before anything is sent. */
+/* This process serves the channel from now on. To be called within 5 s, and before anything is sent (until
+ * then sending is -EINVAL); and again by a process that the channel has come to. */
 SMBDIRECT_PUBLIC int smbdirect_channel_attach(struct smbdirect_channel* channel);
 /* The descriptor to poll, and for what: POLLIN, and POLLOUT while something could not be sent at once. */
 SMBDIRECT_PUBLIC int smbdirect_channel_fd(const struct smbdirect_channel* channel);
@@ -122,7 +127,8 @@ struct smbdirect_event {
 /*
  * The next event, after the descriptor was readable. 1: *event is filled in, call again; 0: none now;
  * -ECONNRESET: the client's connection has ended; any other error is the same, for a reason of its own: close
- * the channel.
+ * the channel. For a CHANNEL the worker has sent the facts already, or this blocks until they are there, for
+ * at most 5 s; one that has ended by then is no event.
  */
 SMBDIRECT_PUBLIC int smbdirect_channel_next(struct smbdirect_channel* channel, struct smbdirect_event* event);
 
@@ -146,8 +152,8 @@ struct smbdirect_descriptor {
  * Moves `length` bytes between the area at `area_offset` and the client's memory: read takes them from the
  * client (for an SMB2 WRITE), write gives them to it (for an SMB2 READ). The descriptors are used in order.
  * That part of the area must be left alone until the event DONE with this id. -EAGAIN: max_operations are
- * without their DONE. -ERANGE: not within the area. -EINVAL: no length, descriptors too small for it or too
- * many.
+ * without their DONE. -EEXIST: one with this id is. -ERANGE: not within the area. -EINVAL: no length,
+ * descriptors too small for it or too many.
  */
 SMBDIRECT_PUBLIC int smbdirect_rdma_read(struct smbdirect_channel* channel, uint64_t id, size_t area_offset,
                                          size_t length, const struct smbdirect_descriptor* descriptors,
@@ -156,14 +162,16 @@ SMBDIRECT_PUBLIC int smbdirect_rdma_write(struct smbdirect_channel* channel, uin
                                           size_t length, const struct smbdirect_descriptor* descriptors,
                                           size_t count);
 
-/* Sends what waits, after the descriptor was writable. The bytes that still wait. */
+/* Sends what waits, after the descriptor was writable. The bytes that still wait, or a negated errno. */
 SMBDIRECT_PUBLIC int64_t smbdirect_channel_flush(struct smbdirect_channel* channel);
 
 /*
  * Hands the channel to another process: two descriptors, to be sent with SCM_RIGHTS, and a state of *size
  * bytes, to be sent with them. *size is the room there is; -ENOSPC: *size is what it takes, and nothing has
- * changed. After success the channel is closed here and the descriptors are the caller's. The other process
- * imports it, attaches, and goes on where this one stopped, operations without their DONE included.
+ * changed. -EBUSY: a CHANNEL has arrived that was not taken, and cannot come along: ask for events until it
+ * is there. After success the channel is closed here and the descriptors are the caller's. The other process
+ * imports it, attaches, and goes on where this one stopped: what waited to be sent is sent first, what was
+ * read but returned as no event comes as events, and so does the DONE of each operation that is without it.
  */
 SMBDIRECT_PUBLIC int smbdirect_channel_export(struct smbdirect_channel* channel, int descriptors[2],
                                               void* state, size_t* size);
