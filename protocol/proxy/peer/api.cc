@@ -12,12 +12,11 @@
 namespace peer = smbdirect::protocol::proxy::peer;
 namespace proxy = smbdirect::protocol::proxy;
 
-// Made before what they hold, so that nothing can fail once a descriptor is theirs.
 struct smbdirect_main {
-  std::optional<peer::Registration> registration;
+  peer::Registration registration;
 };
 struct smbdirect_channel {
-  std::optional<peer::Channel> channel;
+  peer::Channel channel;
 };
 
 static_assert(SMBDIRECT_COOKIE_SIZE == proxy::kCookieBytes);
@@ -38,7 +37,8 @@ Result guarded(Function&& function) noexcept {
   }
 }
 
-/// *handle becomes one around what `make` makes, which may fail with an errno.
+/// *handle becomes one around what `make` makes, which may fail with an errno. The handle is made first, so
+/// that nothing can fail once a descriptor of the caller's is in it.
 template <typename Handle, typename Make>
 int into_handle(Handle** handle, Make&& make) noexcept {
   return guarded([&] {
@@ -46,7 +46,7 @@ int into_handle(Handle** handle, Make&& make) noexcept {
     auto content = std::forward<Make>(make)();
     if (!content) return content.error();
     auto& [held] = *made;
-    held.emplace(std::move(*content));
+    held = std::move(*content);
     *handle = made.release();
     return 0;
   });
@@ -61,7 +61,7 @@ int rdma(smbdirect_channel* channel, proxy::FrameType type, uint64_t id, size_t 
          const smbdirect_descriptor* descriptors, size_t count) {
   if (channel == nullptr || missing(descriptors, count)) return -EINVAL;
   return guarded(
-      [&] { return channel->channel->rdma(type, id, area_offset, length, std::span(descriptors, count)); });
+      [&] { return channel->channel.rdma(type, id, area_offset, length, std::span(descriptors, count)); });
 }
 
 }  // namespace
@@ -74,17 +74,17 @@ int smbdirect_main_open(const char* control_socket, smbdirect_main** main_proces
 }
 
 int smbdirect_main_fd(const smbdirect_main* main_process) {
-  return main_process == nullptr ? -EINVAL : main_process->registration->fd();
+  return main_process == nullptr ? -EINVAL : main_process->registration.fd();
 }
 
 int smbdirect_main_next(smbdirect_main* main_process, smbdirect_start* start) {
   if (main_process == nullptr || start == nullptr) return -EINVAL;
-  return guarded([&] { return main_process->registration->next(*start); });
+  return guarded([&] { return main_process->registration.next(*start); });
 }
 
 int smbdirect_main_failed(smbdirect_main* main_process, uint64_t number, int error) {
   if (main_process == nullptr) return -EINVAL;
-  return guarded([&] { return main_process->registration->failed(number, error); });
+  return guarded([&] { return main_process->registration.failed(number, error); });
 }
 
 void smbdirect_main_close(smbdirect_main* main_process) {
@@ -101,30 +101,30 @@ int smbdirect_channel_open(const smbdirect_start* start, smbdirect_channel** cha
 }
 
 const smbdirect_facts* smbdirect_channel_facts(const smbdirect_channel* channel) {
-  return channel == nullptr ? nullptr : &channel->channel->facts();
+  return channel == nullptr ? nullptr : &channel->channel.facts();
 }
 
 int smbdirect_channel_attach(smbdirect_channel* channel) {
   if (channel == nullptr) return -EINVAL;
-  return guarded([&] { return channel->channel->attach(); });
+  return guarded([&] { return channel->channel.attach(); });
 }
 
 int smbdirect_channel_fd(const smbdirect_channel* channel) {
-  return channel == nullptr ? -EINVAL : channel->channel->fd();
+  return channel == nullptr ? -EINVAL : channel->channel.fd();
 }
 
 short smbdirect_channel_events(const smbdirect_channel* channel) {
-  return channel == nullptr ? short{0} : channel->channel->events();
+  return channel == nullptr ? short{0} : channel->channel.events();
 }
 
 int smbdirect_channel_next(smbdirect_channel* channel, smbdirect_event* event) {
   if (channel == nullptr || event == nullptr) return -EINVAL;
   return guarded([&] {
     std::optional<peer::Channel> other;
-    const int result = channel->channel->next(*event, other);
+    const int result = channel->channel.next(*event, other);
     if (other) {
       auto made = std::make_unique<smbdirect_channel>();
-      made->channel = std::move(other);
+      made->channel = std::move(*other);
       event->channel = made.release();
     }
     return result;
@@ -138,8 +138,8 @@ int smbdirect_send_pdu(smbdirect_channel* channel, const iovec* pieces, int coun
     return -EINVAL;
   }
   return guarded([&] {
-    return channel->channel->send_pdu(std::span(pieces, static_cast<size_t>(count)),
-                                      std::span(invalidate, invalidate_count));
+    return channel->channel.send_pdu(std::span(pieces, static_cast<size_t>(count)),
+                                     std::span(invalidate, invalidate_count));
   });
 }
 
@@ -155,7 +155,7 @@ int smbdirect_rdma_write(smbdirect_channel* channel, uint64_t id, size_t area_of
 
 int64_t smbdirect_channel_flush(smbdirect_channel* channel) {
   if (channel == nullptr) return -EINVAL;
-  return guarded<int64_t>([&] { return channel->channel->flush(); });
+  return guarded<int64_t>([&] { return channel->channel.flush(); });
 }
 
 int smbdirect_channel_export(smbdirect_channel* channel, int descriptors[2], void* state, size_t* size) {
@@ -163,7 +163,7 @@ int smbdirect_channel_export(smbdirect_channel* channel, int descriptors[2], voi
     return -EINVAL;
   }
   return guarded([&] {
-    const int result = channel->channel->hand_over(std::span<int, 2>(descriptors, 2), state, *size);
+    const int result = channel->channel.hand_over(std::span<int, 2>(descriptors, 2), state, *size);
     if (result == 0) smbdirect_channel_close(channel);
     return result;
   });

@@ -44,7 +44,7 @@ std::expected<Channel, int> Channel::take_over(std::span<const int, 2> descripto
   auto area = Area::map(descriptors[1], state->facts.area_bytes);
   if (!area) return std::unexpected(area.error());
   if (fcntl(descriptors[1], F_SETFD, FD_CLOEXEC) != 0) return std::unexpected(-errno);
-  Channel channel{OwnedFd()};
+  Channel channel;
   channel.know(std::move(state->facts), std::move(*area));
   channel.inbox_.restore(state->unread);
   channel.outbox_.restore(state->unsent, state->first_frame);

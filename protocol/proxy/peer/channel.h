@@ -24,6 +24,8 @@ namespace smbdirect::protocol::proxy::peer {
 /// The functions are those of smbdirect_peer.h, and so are the (negated) errnos.
 class Channel {
  public:
+  /// Nothing, until a channel is moved into it.
+  Channel() = default;
   /// A channel that this process was started for.
   [[nodiscard]] static std::expected<Channel, int> open(std::string_view path, const Cookie& cookie);
   /// A channel that came with a CHANNEL frame. -ECONNRESET: it has ended by now.

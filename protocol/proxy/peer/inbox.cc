@@ -73,7 +73,7 @@ void Inbox::make_room(size_t whole) {
   const size_t usual = std::max(whole, kUsualCapacity);
   const bool shrink = filled == 0 && capacity_ > kKeptCapacity && usual < capacity_;
   if (capacity_ < whole || capacity_ == 0 || shrink) {
-    auto larger = std::make_unique_for_overwrite<std::byte[]>(usual);  // NOLINT(*-avoid-c-arrays)
+    auto larger = std::make_unique_for_overwrite<std::byte[]>(usual);
     std::copy_n(bytes_.get() + begin_, filled, larger.get());
     bytes_ = std::move(larger);
     capacity_ = usual;
@@ -114,7 +114,7 @@ int Inbox::fill(int socket) {
 void Inbox::keep_descriptors(const void* received, uint64_t first, uint64_t end) {
   auto message = *static_cast<const msghdr*>(received);
   OwnedFd kept;
-  bool lost = (message.msg_flags & MSG_CTRUNC) != 0;
+  const bool lost = (message.msg_flags & MSG_CTRUNC) != 0;
   for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);

@@ -56,7 +56,7 @@ class Inbox {
   void keep_descriptors(const void* message, uint64_t first, uint64_t end);
 
   Sender other_;
-  std::unique_ptr<std::byte[]> bytes_;  // NOLINT(*-avoid-c-arrays): it is not to be zeroed
+  std::unique_ptr<std::byte[]> bytes_;  // not a vector, which would be zeroed
   size_t capacity_ = 0;
   size_t begin_ = 0;       // the frame returned last, or what is unread
   size_t end_ = 0;         // of what was read

@@ -17,6 +17,8 @@ namespace smbdirect::protocol::proxy::peer {
 /// The functions are those of smbdirect_peer.h, and so are the (negated) errnos.
 class Registration {
  public:
+  /// Nothing, until a registration is moved into it.
+  Registration() = default;
   [[nodiscard]] static std::expected<Registration, int> open(std::string_view control_socket);
 
   [[nodiscard]] int fd() const { return socket_.get(); }

@@ -14,21 +14,21 @@ struct Exported {
   Bytes state;
 };
 
-Exported exported(Channel channel) {
+Exported exported(Channel handle) {
+  smbdirect_channel* channel = handle.release();  // which this ends
   std::array<int, 2> descriptors{-1, -1};
   size_t size = 0;
-  REQUIRE(smbdirect_channel_export(channel.get(), descriptors.data(), nullptr, &size) == -ENOSPC);
+  REQUIRE(smbdirect_channel_export(channel, descriptors.data(), nullptr, &size) == -ENOSPC);
   REQUIRE(size > 0);
   Exported result;
   result.state.resize(size);
   size_t less = size - 1;
-  REQUIRE(smbdirect_channel_export(channel.get(), descriptors.data(), result.state.data(), &less) == -ENOSPC);
+  REQUIRE(smbdirect_channel_export(channel, descriptors.data(), result.state.data(), &less) == -ENOSPC);
   CHECK(less == size);
   CHECK(descriptors[0] == -1);
   size = less + 100;  // more room than it takes
   result.state.resize(size);
-  REQUIRE(smbdirect_channel_export(channel.get(), descriptors.data(), result.state.data(), &size) == 0);
-  (void)channel.release();  // closed by that
+  REQUIRE(smbdirect_channel_export(channel, descriptors.data(), result.state.data(), &size) == 0);
   result.state.resize(size);
   CHECK(size == less);
   result.descriptors = {UniqueFd(descriptors[0]), UniqueFd(descriptors[1])};
