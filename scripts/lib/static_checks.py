@@ -33,7 +33,7 @@ def tracked(*patterns):
 
 
 def formatting():
-    names = tracked('*.cc', '*.h')
+    names = tracked('*.cc', '*.h', '*.c')
     status, text = run([f'clang-format-{CLANG}', '--dry-run', '-Werror', *names])
     if status == 0:
         return 1, []
@@ -45,13 +45,13 @@ def scripts_and_pages():
     passed, failures = 0, []
     shell = [n for n in tracked('*') if n.endswith('.sh') or first_line(n).startswith(('#!/bin/sh', '#!/bin/bash'))]
     checks = [('shellcheck', ['shellcheck', '-x', *shell])] if shell else []
-    for page in tracked('*.1', '*.5', '*.7', '*.8'):
+    for page in tracked('*.1', '*.3', '*.5', '*.7', '*.8'):
         checks.append((page, ['groff', '-man', '-Tutf8', '-ww', '-z', page]))
     for script in tracked('*.py'):
         checks.append((script, ['/usr/bin/python3', '-c', f'compile(open({script!r}).read(), {script!r}, "exec")']))
     for what, argv in checks:
         status, text = run(argv)
-        if status != 0 or (what.endswith(('.1', '.5', '.7', '.8')) and text.strip()):
+        if status != 0 or (what.endswith(('.1', '.3', '.5', '.7', '.8')) and text.strip()):
             failures.append((what, text))
         else:
             passed += 1

@@ -74,6 +74,7 @@ static void check_hand_over(void) {
 
 int main(void) {
   CHECK(strcmp(smbdirect_peer_version(), SMBDIRECT_PEER_VERSION) == 0);
+  CHECK(strcmp(smbdirect_peer_version(), LIBRARY_VERSION) == 0);
   check_main();
   check_channel();
   check_sending();
