@@ -292,3 +292,20 @@ TEST_CASE("a DONE for nothing that was asked ends the channel") {
   served.worker.send_done(4711);
   CHECK(served.smbd.closed());
 }
+
+TEST_CASE("another channel of the client is served by the same process, with a connection of its own") {
+  Served served;
+  Worker second({});
+  const Bytes negotiate = smb2_test::negotiate_request({0x0302}, 7);
+  second.arrive_with(served.worker, negotiate);
+  const Served::Ending ending{second};
+  Smbd::Connection other = served.smbd.accept_another();
+  CHECK(other.receive() == negotiate);
+  other.send(echo_response(1));
+  CHECK(second.reply().pdu == echo_response(1));
+  // Each ends by itself.
+  served.worker.end();
+  CHECK(served.smbd.closed());
+  second.send_pdu(echo(5));
+  CHECK(other.receive() == echo(5));
+}

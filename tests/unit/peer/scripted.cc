@@ -22,14 +22,36 @@ namespace {
 constexpr int kMomentMs = 100;
 constexpr proxy::Cookie kCookie{std::byte{1}, std::byte{2}, std::byte{3}};
 
+void be_patient(int fd) {
+  const timeval patience{.tv_sec = kPatience, .tv_usec = 0};
+  REQUIRE(::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
+  REQUIRE(::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0);
+}
+
+}  // namespace
+
+Directory::Directory() : path((std::filesystem::temp_directory_path() / "peer-test-XXXXXX").string()) {
+  REQUIRE(::mkdtemp(path.data()) != nullptr);
+}
+
+Directory::~Directory() { std::filesystem::remove_all(path); }
+
+peer::Fd listen_at(const std::string& path) {
+  peer::Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  REQUIRE(path.size() < sizeof address.sun_path);
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  REQUIRE(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  REQUIRE(::listen(fd.get(), 4) == 0);
+  return fd;
+}
+
 peer::Fd accept_from(int listening) {
   pollfd polled{.fd = listening, .events = POLLIN, .revents = 0};
   REQUIRE(::poll(&polled, 1, kPatience * 1000) == 1);
   peer::Fd fd(::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC));
   REQUIRE(bool(fd));
-  const timeval patience{.tv_sec = kPatience, .tv_usec = 0};
-  REQUIRE(::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
-  REQUIRE(::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0);
+  be_patient(fd.get());
   return fd;
 }
 
@@ -56,20 +78,8 @@ Bytes with_header(const proxy::FrameHeader& header, std::span<const std::byte> b
   return bytes;
 }
 
-}  // namespace
-
-Worker::Worker(const Settings& settings) : settings_(settings) {
-  std::string name = (std::filesystem::temp_directory_path() / "peer-test-XXXXXX").string();
-  REQUIRE(::mkdtemp(name.data()) != nullptr);
-  directory_ = name;
-  listening_ = peer::Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-  const std::string path = directory_ + "/worker";
-  REQUIRE(path.size() < sizeof address.sun_path);
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  REQUIRE(::bind(listening_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
-  REQUIRE(::listen(listening_.get(), 4) == 0);
-
+Worker::Worker(const Settings& settings)
+    : settings_(settings), listening_(listen_at(directory_.path + "/worker")) {
   memory_ = peer::Fd(::memfd_create("area", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   REQUIRE(::ftruncate(memory_.get(), static_cast<off_t>(settings_.area)) == 0);
   REQUIRE(::fcntl(memory_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
@@ -78,27 +88,48 @@ Worker::Worker(const Settings& settings) : settings_(settings) {
   area_ = {static_cast<std::byte*>(at), settings_.area};
 }
 
-Worker::~Worker() {
-  (void)::munmap(area_.data(), area_.size());
-  std::filesystem::remove_all(directory_);
+Worker::~Worker() { (void)::munmap(area_.data(), area_.size()); }
+
+proxy::Start Worker::start_frame() const {
+  return {.cookie = kCookie, .client_guid = {}, .client = {}, .socket = directory_.path + "/worker"};
 }
 
 smbdirect_start Worker::start() const {
   smbdirect_start start{};
   start.number = 1;
   std::memcpy(start.cookie, kCookie.data(), kCookie.size());
-  const std::string path = directory_ + "/worker";
+  const std::string path = start_frame().socket;
   std::memcpy(start.socket, path.c_str(), path.size() + 1);
   return start;
 }
 
 void Worker::accept(std::span<const std::byte> negotiate) {
+  accept_unattached(negotiate);
+  await_attached();
+}
+
+void Worker::accept_unattached(std::span<const std::byte> negotiate) {
   channel_ = accept_from(listening_.get());
   const Frame hello = receive();
   REQUIRE(hello.header.type == proxy::FrameType::hello);
   const auto cookie = proxy::parse_hello(hello.body);
   REQUIRE(cookie.has_value());
   CHECK(*cookie == kCookie);
+  introduce(negotiate);
+}
+
+void Worker::arrive_with(Worker& served, std::span<const std::byte> negotiate) {
+  std::array<int, 2> ends{};
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
+  channel_ = peer::Fd(ends[0]);
+  be_patient(channel_.get());
+  const peer::Fd theirs(ends[1]);
+  served.send({.length = 0, .type = proxy::FrameType::channel}, {}, theirs.get());
+  introduce(negotiate);
+  await_attached();
+}
+
+void Worker::introduce(std::span<const std::byte> negotiate) {
   proxy::Facts facts;
   facts.area_bytes = settings_.area;
   facts.max_pdu = 8 * 1024 * 1024 + 128 * 1024;
@@ -107,6 +138,9 @@ void Worker::accept(std::span<const std::byte> negotiate) {
   facts.negotiate.assign(negotiate.begin(), negotiate.end());
   const auto body = proxy::encode_facts(facts);
   send({.length = static_cast<uint32_t>(body.size()), .type = proxy::FrameType::facts}, body, memory_.get());
+}
+
+void Worker::await_attached() {
   const Frame attached = receive();
   REQUIRE(attached.header.type == proxy::FrameType::attached);
 }
@@ -127,6 +161,11 @@ void Worker::send(const proxy::FrameHeader& header, std::span<const std::byte> b
   rights->cmsg_len = CMSG_LEN(sizeof(int));
   std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
   REQUIRE(::sendmsg(channel_.get(), &message, MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+}
+
+bool Worker::ended() {
+  std::byte byte{};
+  return ::recv(channel_.get(), &byte, 1, 0) == 0;
 }
 
 Worker::Frame Worker::receive() {
@@ -204,26 +243,29 @@ peer::SmbdAddress Smbd::address() const {
   return address;
 }
 
-void Smbd::accept() { connection_ = accept_from(listening_.get()); }
+std::string Smbd::address_text() const {
+  const peer::SmbdAddress mine = address();
+  return "127.0.0.1:" + std::to_string(ntohs(reinterpret_cast<const sockaddr_in&>(mine.address).sin_port));
+}
 
-Bytes Smbd::receive() {
+Bytes Smbd::Connection::receive() {
   std::array<std::byte, smb2::kNbtBytes> word{};
-  read_all(connection_.get(), word);
+  read_all(fd_.get(), word);
   const auto length = smb2::parse_nbt(word);
   REQUIRE(length.has_value());
   Bytes pdu(*length);
-  read_all(connection_.get(), pdu);
+  read_all(fd_.get(), pdu);
   return pdu;
 }
 
-void Smbd::send(std::span<const std::byte> pdu) {
-  write_all(connection_.get(), smb2::encode_nbt(static_cast<uint32_t>(pdu.size())));
-  write_all(connection_.get(), pdu);
+void Smbd::Connection::send(std::span<const std::byte> pdu) {
+  write_all(fd_.get(), smb2::encode_nbt(static_cast<uint32_t>(pdu.size())));
+  write_all(fd_.get(), pdu);
 }
 
-bool Smbd::closed() {
+bool Smbd::Connection::closed() {
   std::byte byte{};
-  return ::recv(connection_.get(), &byte, 1, 0) == 0;
+  return ::recv(fd_.get(), &byte, 1, 0) == 0;
 }
 
 Peer::Peer(const smbdirect_start& start, const peer::SmbdAddress& smbd)

@@ -23,6 +23,22 @@ using Bytes = std::vector<std::byte>;
 
 inline constexpr int kPatience = 5;  // s
 
+/// The next connection; reading and writing it blocks for at most kPatience.
+[[nodiscard]] peer::Fd accept_from(int listening);
+void read_all(int fd, std::span<std::byte> into);
+void write_all(int fd, std::span<const std::byte> bytes);
+[[nodiscard]] Bytes with_header(const proxy::FrameHeader& header, std::span<const std::byte> body);
+
+/// Short, for sockets below it; gone with all that is in it at the end.
+struct Directory {
+  Directory();
+  ~Directory();
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+  std::string path;
+};
+[[nodiscard]] peer::Fd listen_at(const std::string& path);
+
 /// A worker's end of one channel.
 class Worker {
  public:
@@ -36,9 +52,16 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
 
   [[nodiscard]] smbdirect_start start() const;
-  /// The peer's HELLO, and the facts for it.
+  [[nodiscard]] proxy::Start start_frame() const;  // the same, as the daemon says it
+  /// The peer's HELLO, the facts for it, and its ATTACHED.
   void accept(std::span<const std::byte> negotiate);
+  /// HELLO and facts only.
+  void accept_unattached(std::span<const std::byte> negotiate);
+  /// Instead: this channel comes to the process that serves `served` already.
+  void arrive_with(Worker& served, std::span<const std::byte> negotiate);
   void end() { channel_ = peer::Fd(); }
+  /// The peer has closed its end.
+  [[nodiscard]] bool ended();
 
   struct Frame {
     proxy::FrameHeader header;
@@ -65,9 +88,11 @@ class Worker {
 
  private:
   void send(const proxy::FrameHeader& header, std::span<const std::byte> body, int descriptor = -1);
+  void introduce(std::span<const std::byte> negotiate);
+  void await_attached();
 
   Settings settings_;
-  std::string directory_;
+  Directory directory_;
   peer::Fd listening_;
   peer::Fd channel_;
   peer::Fd memory_;
@@ -76,19 +101,33 @@ class Worker {
 
 class Smbd {
  public:
+  class Connection {
+   public:
+    explicit Connection(peer::Fd fd) : fd_(std::move(fd)) {}
+    /// Without the length word.
+    [[nodiscard]] Bytes receive();
+    void send(std::span<const std::byte> pdu);
+    /// The peer has closed it.
+    [[nodiscard]] bool closed();
+
+   private:
+    peer::Fd fd_;
+  };
+
   Smbd();
   [[nodiscard]] peer::SmbdAddress address() const;
-  void accept();
-  /// Without the length word.
-  [[nodiscard]] Bytes receive();
-  void send(std::span<const std::byte> pdu);
-  void end() { connection_ = peer::Fd(); }
-  /// The peer has closed its connection.
-  [[nodiscard]] bool closed();
+  [[nodiscard]] std::string address_text() const;
+  [[nodiscard]] Connection accept_another() { return Connection(accept_from(listening_.get())); }
+  /// The first one, which is meant below.
+  void accept() { connection_.emplace(accept_another()); }
+  [[nodiscard]] Bytes receive() { return connection_->receive(); }
+  void send(std::span<const std::byte> pdu) { connection_->send(pdu); }
+  void end() { connection_.reset(); }
+  [[nodiscard]] bool closed() { return connection_->closed(); }
 
  private:
   peer::Fd listening_;
-  peer::Fd connection_;
+  std::optional<Connection> connection_;
 };
 
 /// A process's part, in a thread: opens the channel, and serves it to its end.
