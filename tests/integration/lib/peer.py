@@ -46,7 +46,7 @@ class ReferencePeer:
         return self
 
     def wait_ready(self, times=1, deadline=10):
-        """Until it has registered (or listens, if it adopts); `times`: as often as that, for a daemon that came back."""
+        """Until it has registered (or listens, if it adopts); `times`: that often, for a daemon that came back."""
 
         def ready():
             assert self.server.running(), f"{self.argv} ended:\n{tail(self.log_path)}"
