@@ -4,17 +4,23 @@
 // next connection should go. Owned by the supervisor; its loop's thread. When that dies, workers go on with
 // what they have, and the next supervisor begins with none.
 //
+// With native peers each claim is answered, those that wait for a client's first connection once that is
+// decided, and the owner of an entry is the process that the kernel named to the worker; when it ends its
+// entries go.
+//
 // Workers are not trusted: a word counts for a connection that the worker has, and once. A connection's claim
 // and its channel end with the connection, or with its worker.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "daemon/contract.h"
 #include "daemon/roster.h"
 #include "daemon/uv_handles.h"
 #include "shm/guid.h"
@@ -30,10 +36,21 @@ class Clients {
 
   void worker_ready(const shm::WorkerRef& worker);
   void worker_gone(const shm::WorkerRef& worker);
-  /// CLAIM, CHANNEL_UP and CLOSED, the last before the roster forgets the connection.
+  /// CLAIM, CHANNEL_UP, and CHANNEL_DOWN or CLOSED, the last before the roster forgets the connection.
   void claimed(const shm::WorkerRef& worker, uint64_t connection, const shm::Guid& guid);
-  void channel_up(const shm::WorkerRef& worker, uint64_t connection);
-  void closed(const shm::WorkerRef& worker, uint64_t connection);
+  /// process: of the native peer that serves the connection, now or from now on; 0: smbd.
+  void channel_up(const shm::WorkerRef& worker, uint64_t connection, uint32_t process);
+  void channel_down(const shm::WorkerRef& worker, uint64_t connection);
+
+  /// Native peers: what claims are answered with.
+  using Answer = std::function<void(size_t slot, uint64_t connection, ClaimOutcome outcome)>;
+  void answer_with(Answer answer) { answer_ = std::move(answer); }
+  /// The process that a connection was sent to has gone: claims again.
+  void ask_again(const shm::WorkerRef& worker, uint64_t connection);
+  [[nodiscard]] std::optional<shm::Guid> guid_of(const shm::WorkerRef& worker, uint64_t connection) const;
+  [[nodiscard]] std::optional<shm::Entry> find(const shm::Guid& guid) const { return writer_.find(guid); }
+  /// To be passed to workers.
+  [[nodiscard]] int registry_fd() const { return writer_.fd(); }
 
   /// The workers that serve the client of this address: bit n is slot n.
   [[nodiscard]] uint64_t workers_at(const shm::Host& client) const { return writer_.workers_at(client); }
@@ -46,18 +63,43 @@ class Clients {
   struct Connection {
     shm::Guid guid{};
     bool starter = false;  // granted the claim, its outcome not known
-    bool up = false;
+    bool waiting = false;  // for another's claim
+    bool up = false;       // recorded
+    // The process that serves it, where that is known. Two may serve one client: what the other has is
+    // recorded once the entry is free for it.
+    shm::Peer peer;
+    uint64_t order = 0;  // of the claims
   };
   using Key = std::pair<uint32_t, uint64_t>;  // slot, connection
 
   Clients(Loop& loop, const Roster& roster, shm::RegistryWriter writer)
       : loop_(loop), roster_(roster), writer_(std::move(writer)) {}
 
+  void claim(const Key& key, Connection& connection);
+  void settle(const std::vector<shm::Guid>& guids);
+  [[nodiscard]] bool record(const Key& key, Connection& connection);
+  void take_down(const Key& key, Connection& connection);
+  void release(const shm::Peer& peer);
+  void peer_ended(shm::Peer peer);
+  void watch(const shm::Peer& peer);
+  [[nodiscard]] shm::WorkerRef current(const Key& key) const;
+
+  /// A process that owns entries.
+  struct Watched {
+    size_t channels = 0;
+    shm::UniqueFd process;
+    std::unique_ptr<ReadWatch> ended;  // after process: gone before it is closed
+  };
+
   Loop& loop_;
   const Roster& roster_;
+  Answer answer_;
   shm::RegistryWriter writer_;
+  std::map<uint32_t, uint32_t> generations_;  // slot -> its worker's
+  std::map<shm::Peer, Watched> peers_;
   std::map<Key, Connection> connections_;  // those that have claimed
   uint64_t learned_ = 0;
+  uint64_t claims_ = 0;
 };
 
 }  // namespace smbdirect::daemon

@@ -59,11 +59,20 @@ struct WorkerConfig {
   shm::log::Level log_level = shm::log::Level::info;
   std::string user;  // drop to this user when started as root; empty: stay
 
-  bool upstream_asked_for =
-      false;                     // streams to smbd come from the supervisor (want_smbd), not from connect(2)
+  // Where streams to the server come from.
+  enum class Upstream : uint8_t {
+    connect,  // connect(2) to smbd
+    ask,      // the supervisor (want_smbd)
+    channel,  // native peers, whose processes come to the worker or are passed a channel
+  };
+  Upstream upstream = Upstream::connect;
   std::string upstream_address;  // smbd
   uint16_t upstream_port = 445;
   uint32_t upstream_connect_timeout_ms = 1000;
+
+  uint32_t channel_area_bytes = 16 << 20;  // of each native channel
+  uint64_t channel_area_bytes_per_worker = 4ull << 30;
+  uint16_t channel_operations = 64;  // RDMA operations a peer may have under way on one channel
 
   // MS-SMBD limits (protocol/smbdirect/engine.h has the meaning).
   uint16_t receive_credit_initial = 32;
@@ -98,6 +107,13 @@ struct WorkerConfig {
 
 enum class Fabric : uint8_t { iwarp, verbs };
 
+/// The answer to a CLAIM in a pool with native peers.
+enum class ClaimOutcome : uint8_t {
+  granted,  // nobody serves the client: WANT_PROCESS. Also for those that cannot be claimed
+  wait,     // its first connection has no process yet: another answer follows
+  owner,    // a process serves it: PASS the channel
+};
+
 /// What a worker needs to accept a connection request of the RDMA connection manager (rdma_ucm.h).
 struct CmRequest {
   static constexpr size_t kPrivateBytes = 8;  // all that SMB Direct has a use for (MS-SMBD 6.1)
@@ -118,9 +134,17 @@ enum class MessageType : uint16_t {
   pong,        // sequence
   want_smbd,   // offer: this connection's client wants smbd; asked once, answered by smbd or no_smbd
   claim,       // offer, guid: the connection's client named itself so (MS-SMB2 2.2.3 ClientGuid)
-  channel_up,  // offer: a channel between that client and smbd is up, until CLOSED
+  channel_up,  // offer, process: a channel between that client and smbd is up, until CHANNEL_DOWN or CLOSED.
+               // With a native
+               // peer
+               // the process is what the kernel calls it, and a later one says that another has it; else 0
   board,       // a descriptor: the scoreboard of this worker (shm/scoreboard.h); once, before READY
   reported,    // sequence: the report asked for under this number is written
+  want_process,  // offer, guid: a process is to open this connection's channel, with the guid's bytes as its
+                 // cookie
+  pass,        // offer, a descriptor: the channel of this connection, for the process that serves its client
+  not_passed,  // sequence: the process of PASS_TO has no channel with this worker
+  channel_down,  // offer: its channel has ended, or its claim; the connection itself until CLOSED
   // supervisor -> worker
   offer = 64,  // offer, fabric, peer, local; cm when the fabric is verbs
   grant,       // offer, and the connection's descriptor
@@ -131,6 +155,10 @@ enum class MessageType : uint16_t {
   smbd,        // offer, and a descriptor: a stream to smbd, which sees the client's address on it
   no_smbd,     // offer, error: there is none; the log of the supervisor says why
   report,      // sequence, and a descriptor: a memfd to write the connections' recent events into, as JSON
+  registry,    // a descriptor: the GUID registry, to be read (native peers only, as those that follow)
+  door,        // a descriptor: the listening socket at which started processes open their channels
+  claimed,     // offer, error: the answer to its CLAIM, a ClaimOutcome; not after channel_up
+  pass_to,     // sequence, process, a descriptor: give that process this channel, of another worker's
 };
 
 /// One control message. Fields not named for its type in MessageType are zero.
@@ -140,7 +168,8 @@ struct Message {
   uint64_t offer = 0;
   uint64_t sequence = 0;
   uint32_t deadline_ms = 0;
-  uint32_t error = 0;  // an errno
+  uint32_t error = 0;    // an errno
+  uint32_t process = 0;  // a pid
   shm::Guid guid{};
   Fabric fabric{};
   sockaddr_storage peer{};

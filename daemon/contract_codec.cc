@@ -10,7 +10,7 @@ namespace smbdirect::daemon {
 namespace {
 
 constexpr uint32_t kMagic = 0x31434453;  // "SDC1" on the wire
-constexpr uint16_t kVersion = 3;
+constexpr uint16_t kVersion = 4;
 
 constexpr size_t kPeerAt = 40;
 constexpr size_t kLocalAt = 64;
@@ -26,9 +26,13 @@ constexpr std::array kTable{
     MessageFields{.type = Type::pong, .name = "pong", .sequence = true},
     MessageFields{.type = Type::want_smbd, .name = "want_smbd", .offer = true},
     MessageFields{.type = Type::claim, .name = "claim", .offer = true, .guid = true},
-    MessageFields{.type = Type::channel_up, .name = "channel_up", .offer = true},
+    MessageFields{.type = Type::channel_up, .name = "channel_up", .offer = true, .process = true},
     MessageFields{.type = Type::board, .name = "board", .descriptor = true},
     MessageFields{.type = Type::reported, .name = "reported", .sequence = true},
+    MessageFields{.type = Type::want_process, .name = "want_process", .offer = true, .guid = true},
+    MessageFields{.type = Type::pass, .name = "pass", .offer = true, .descriptor = true},
+    MessageFields{.type = Type::not_passed, .name = "not_passed", .sequence = true},
+    MessageFields{.type = Type::channel_down, .name = "channel_down", .offer = true},
     MessageFields{.type = Type::offer, .name = "offer", .offer = true, .addresses = true},
     MessageFields{.type = Type::grant, .name = "grant", .offer = true, .descriptor = true},
     MessageFields{.type = Type::ping, .name = "ping", .sequence = true},
@@ -38,6 +42,11 @@ constexpr std::array kTable{
     MessageFields{.type = Type::smbd, .name = "smbd", .offer = true, .descriptor = true},
     MessageFields{.type = Type::no_smbd, .name = "no_smbd", .offer = true, .error = true},
     MessageFields{.type = Type::report, .name = "report", .sequence = true, .descriptor = true},
+    MessageFields{.type = Type::registry, .name = "registry", .descriptor = true},
+    MessageFields{.type = Type::door, .name = "door", .descriptor = true},
+    MessageFields{.type = Type::claimed, .name = "claimed", .offer = true, .error = true},
+    MessageFields{
+        .type = Type::pass_to, .name = "pass_to", .sequence = true, .process = true, .descriptor = true},
 };
 
 template <class T>
@@ -136,6 +145,7 @@ MessageBytes encode_message(const Message& message) {
   if (fields == nullptr) return bytes;
   if (fields->deadline) put<uint32_t>(bytes, 12, message.deadline_ms);
   if (fields->error) put<uint32_t>(bytes, 12, message.error);
+  if (fields->process) put<uint32_t>(bytes, 12, message.process);
   if (fields->offer) put<uint64_t>(bytes, 16, message.offer);
   if (fields->sequence) put<uint64_t>(bytes, 24, message.sequence);
   if (fields->guid) std::ranges::copy(message.guid, &bytes[kPeerAt]);
@@ -164,6 +174,7 @@ shm::Result<Message> decode_message(std::span<const std::byte> bytes) {
   message.generation = take<uint32_t>(bytes, 8);
   if (fields->deadline) message.deadline_ms = take<uint32_t>(bytes, 12);
   if (fields->error) message.error = take<uint32_t>(bytes, 12);
+  if (fields->process) message.process = take<uint32_t>(bytes, 12);
   if (fields->offer) message.offer = take<uint64_t>(bytes, 16);
   if (fields->sequence) message.sequence = take<uint64_t>(bytes, 24);
   if (fields->guid) std::ranges::copy(bytes.subspan(kPeerAt, message.guid.size()), message.guid.begin());

@@ -5,10 +5,11 @@
 // built together, so anything else means a foreign or damaged sender.
 //
 // Little-endian, fixed size, fields not named for the type are zero:
-//     0 u32 magic "SDC1"   4 u16 version   6 u16 type        8 u32 generation   12 u32 deadline_ms or error
+//     0 u32 magic "SDC1"   4 u16 version   6 u16 type        8 u32 generation   12 u32 deadline_ms, error or
+//     process
 //    16 u64 offer         24 u64 sequence  32 u8 fabric
 //    40 peer address      64 local address, each: u16 family (0, 4, 6), u16 port, u32 scope, 16 address
-//   or, in a CLAIM: 40 ClientGuid (16 bytes)
+//   or, where there is a guid: 40 ClientGuid (16 bytes)
 //   and with fabric verbs:
 //    33 u8 responder_resources   34 u8 initiator_depth   35 u8 length of the private data
 //    36 u32 id                   88 8 bytes of private data
@@ -34,7 +35,7 @@ using MessageBytes = std::array<std::byte, kMessageSize>;
 struct MessageFields {
   MessageType type{};
   std::string_view name;
-  bool offer{}, sequence{}, deadline{}, error{}, guid{}, addresses{}, descriptor{};
+  bool offer{}, sequence{}, deadline{}, error{}, process{}, guid{}, addresses{}, descriptor{};
 };
 [[nodiscard]] std::span<const MessageFields> message_table();
 /// Nothing for a number that is no type.

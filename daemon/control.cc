@@ -23,16 +23,14 @@ Control::Control(Loop& loop, const PoolView::Parts& parts,
                  const std::vector<std::unique_ptr<WorkerSlot>>& workers)
     : loop_(loop), workers_(workers), boards_(workers.size()), view_(loop, parts, boards_) {}
 
-void Control::open(const std::string& run_directory) {
-  const std::string path = run_directory + "/" + std::string(kControlSocket);
+shm::Result<> Control::open(const std::string& run_directory, ControlSocket::Keep keep) {
   auto opened = ControlSocket::open(
-      loop_, path,
-      [this](const std::string& line, const ControlSocket::Answer& answer) { ask(line, answer); });
-  if (opened) {
-    socket_ = std::move(*opened);
-    return;
-  }
-  log::write(log::Level::warning, "smbdirectctl cannot be answered: %s", opened.error().text().c_str());
+      loop_, run_directory + "/" + std::string(kControlSocket),
+      [this](const std::string& line, const ControlSocket::Answer& answer) { ask(line, answer); },
+      std::move(keep));
+  if (!opened) return std::unexpected(opened.error());
+  socket_ = std::move(*opened);
+  return {};
 }
 
 void Control::close() {

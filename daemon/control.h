@@ -23,7 +23,8 @@ class Control {
 
   Control(Loop& loop, const PoolView::Parts& parts, const std::vector<std::unique_ptr<WorkerSlot>>& workers);
 
-  void open(const std::string& run_directory);
+  /// keep: see ControlSocket.
+  [[nodiscard]] shm::Result<> open(const std::string& run_directory, ControlSocket::Keep keep = {});
   void close();
   /// BOARD and REPORTED.
   void board(size_t slot, shm::UniqueFd fd);

@@ -2,8 +2,6 @@
 #include "daemon/control_socket.h"
 
 #include <cerrno>
-#include <cstring>
-#include <filesystem>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -11,6 +9,8 @@
 #include <utility>
 
 #include "daemon/ctl_commands.h"
+#include "daemon/unix_socket.h"
+#include "protocol/proxy/frames.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -18,55 +18,24 @@ namespace {
 constexpr std::string_view kTooLong = R"({"error":"the request is longer than a request may be"})";
 constexpr std::string_view kNotYou = R"({"error":"only root and the daemon's own user may ask"})";
 
-shm::Result<sockaddr_un> address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return shm::fail("control socket '" + path + "'", ENAMETOOLONG);
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  return address;
-}
-
-shm::UniqueFd stream_socket() {
-  return shm::UniqueFd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-}
-
-bool bind_private(int fd, const sockaddr_un& address) {
-  const mode_t before = umask(0177);
-  const int bound = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  const int error = errno;
-  umask(before);
-  errno = error;
-  return bound == 0;
-}
-
 /// Whether it is the socket of a daemon that is gone. A plain file refuses a connection as such a socket
 /// does.
 bool is_stale(const sockaddr_un& address) {
   struct stat status{};
   if (lstat(address.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
-  const shm::UniqueFd fd = stream_socket();
+  const shm::UniqueFd fd = unix_socket();
   return fd.valid() && connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
          errno == ECONNREFUSED;
 }
 
-bool may_ask(int fd) {
-  ucred peer{};
-  socklen_t length = sizeof peer;
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return false;
-  return peer.uid == 0 || peer.uid == geteuid();
-}
-
 }  // namespace
 
-shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(Loop& loop, const std::string& path,
-                                                                Ask ask) {
-  const auto address = address_of(path);
+shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(Loop& loop, const std::string& path, Ask ask,
+                                                                Keep keep) {
+  const auto address = unix_address(path);
   if (!address) return std::unexpected(address.error());
-  const std::filesystem::path directory = std::filesystem::path(path).parent_path();
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) return shm::fail("directory '" + directory.string() + "'", error.value());
-  shm::UniqueFd fd = stream_socket();
+  if (auto made = make_directory_of(path); !made) return std::unexpected(made.error());
+  shm::UniqueFd fd = unix_socket();
   if (!fd.valid()) return shm::fail("control socket", errno);
   if (!bind_private(fd.get(), *address)) {
     if (errno != EADDRINUSE) return shm::fail("control socket '" + path + "'", errno);
@@ -79,15 +48,19 @@ shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(Loop& loop, cons
     unlink(path.c_str());
     if (!bind_private(fd.get(), *address)) return shm::fail("control socket '" + path + "'", errno);
   }
-  std::unique_ptr<ControlSocket> control(new ControlSocket(loop, path, std::move(fd), std::move(ask)));
+  std::unique_ptr<ControlSocket> control(
+      new ControlSocket(loop, path, std::move(fd), std::move(ask), std::move(keep)));
   if (auto watched = control->watch(); !watched) return std::unexpected(watched.error());
   return control;
 }
 
-ControlSocket::ControlSocket(Loop& loop, std::string path, shm::UniqueFd fd, Ask ask)
-    : loop_(loop), path_(std::move(path)), fd_(std::move(fd)), ask_(std::move(ask)), rest_(loop, [this] {
-        watch_->start();
-      }) {}
+ControlSocket::ControlSocket(Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep)
+    : loop_(loop),
+      path_(std::move(path)),
+      fd_(std::move(fd)),
+      ask_(std::move(ask)),
+      keep_(std::move(keep)),
+      rest_(loop, [this] { watch_->start(); }) {}
 
 ControlSocket::~ControlSocket() { unlink(path_.c_str()); }
 
@@ -124,7 +97,7 @@ void ControlSocket::admit(shm::UniqueFd fd) {
   peer.readable = std::make_unique<ReadWatch>(std::move(*made));
   peer.deadline = std::make_unique<Timer>(loop_, [this, number] { peers_.erase(number); });
   peer.deadline->start(kPeerDeadlineMs);
-  if (!may_ask(peer.fd.get())) return answer(number, std::string(kNotYou));
+  if (!is_trusted(peer.fd.get())) return answer(number, std::string(kNotYou));
   peer.readable->start();
 }
 
@@ -149,6 +122,13 @@ void ControlSocket::read(uint64_t number) {
   peer.asked = true;
   if (peer.too_long) return answer(number, std::string(kTooLong));
   const std::string line = peer.in.substr(0, end);
+  if (keep_ && line == protocol::proxy::kRegisterLine.substr(0, line.size()) &&
+      line.size() + 1 == protocol::proxy::kRegisterLine.size()) {
+    peer.readable.reset();
+    shm::UniqueFd fd = std::move(peer.fd);
+    peers_.erase(number);
+    return keep_(std::move(fd));
+  }
   ask_(line, [this, number](std::string text) { answer(number, std::move(text)); });
 }
 

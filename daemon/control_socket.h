@@ -28,11 +28,14 @@ class ControlSocket {
   /// One line, without its end. To be called once, now or later; not after this socket's end.
   using Answer = std::function<void(std::string line)>;
   using Ask = std::function<void(const std::string& line, Answer answer)>;
+  /// The socket of a server's main process that has said it registers itself (protocol/proxy/frames.h). Null:
+  /// it is asked as any other line, which is an error.
+  using Keep = std::function<void(shm::UniqueFd socket)>;
 
   /// Makes the directory where it is missing. A file that a dead daemon left is replaced; where a daemon
   /// answers, or something else lies there, it is an error that says what to do.
   [[nodiscard]] static shm::Result<std::unique_ptr<ControlSocket>> open(Loop& loop, const std::string& path,
-                                                                        Ask ask);
+                                                                        Ask ask, Keep keep = {});
   ~ControlSocket();
   ControlSocket(const ControlSocket&) = delete;
   ControlSocket& operator=(const ControlSocket&) = delete;
@@ -50,7 +53,7 @@ class ControlSocket {
         false;  // what it says more is read and forgotten: closed on unread bytes it would see a reset
   };
 
-  ControlSocket(Loop& loop, std::string path, shm::UniqueFd fd, Ask ask);
+  ControlSocket(Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep);
   [[nodiscard]] shm::Result<> watch();
   void accept();
   void admit(shm::UniqueFd fd);
@@ -62,6 +65,7 @@ class ControlSocket {
   std::string path_;
   shm::UniqueFd fd_;
   Ask ask_;
+  Keep keep_;
   std::unique_ptr<ReadWatch> watch_;
   Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
   std::map<uint64_t, Peer> peers_;

@@ -14,7 +14,7 @@
 namespace smbdirect::daemon {
 
 enum class Affinity : uint8_t { client, spread };
-enum class UpstreamMode : uint8_t { transparent, handoff, connect };
+enum class UpstreamMode : uint8_t { transparent, handoff, connect, channel };
 
 struct ListenerConfig {
   std::string address;

@@ -154,10 +154,7 @@ class Validator {
   void choice(const Key& key, const Node& node, const std::string& at, size_t index) {
     const auto found = std::ranges::find(key.choices, node.text);
     if (node.kind != Node::Kind::string || found == key.choices.end()) {
-      const bool to_come = std::ranges::find(key.not_built, node.text) != key.not_built.end();
-      if (!to_come || node.kind != Node::Kind::string) return wrong(key, node, at);
-      return report(at, node.line,
-                    is(node) + ", which is not built in this version; allowed: " + allowed_text(key));
+      return wrong(key, node, at);
     }
     const auto chosen = size_t(found - key.choices.begin());
     std::visit(
@@ -265,6 +262,19 @@ void check_together(const PoolConfig& config, const Node& root, Problems& proble
   }
 }
 
+WorkerConfig::Upstream worker_upstream(UpstreamMode mode) {
+  switch (mode) {
+    case UpstreamMode::transparent:
+    case UpstreamMode::handoff:
+      return WorkerConfig::Upstream::ask;
+    case UpstreamMode::connect:
+      break;
+    case UpstreamMode::channel:
+      return WorkerConfig::Upstream::channel;
+  }
+  return WorkerConfig::Upstream::connect;
+}
+
 }  // namespace
 
 std::expected<PoolConfig, Problems> parse_pool(std::string_view text) {
@@ -278,9 +288,8 @@ std::expected<PoolConfig, Problems> parse_pool(std::string_view text) {
         Problems{{.line = root.line, .text = "is " + root.shown() + "; allowed: an object"}});
   }
   Validator(config, problems).object(root, "", "", 0);
-  const bool smbd_decides = config.upstream_mode != UpstreamMode::connect;
-  config.access.everyone = smbd_decides;
-  config.worker.upstream_asked_for = smbd_decides;
+  config.access.everyone = config.upstream_mode != UpstreamMode::connect;  // smbd or the peer decides
+  config.worker.upstream = worker_upstream(config.upstream_mode);
   if (problems.empty()) check_together(config, root, problems);
   if (problems.empty()) return config;
   std::ranges::sort(problems, [](const Problem& a, const Problem& b) {

@@ -13,8 +13,7 @@ namespace {
 using std::string_view;
 
 constexpr std::array<string_view, 2> kAffinities{"client", "spread"};
-constexpr std::array<string_view, 3> kModes{"transparent", "handoff", "connect"};
-constexpr std::array<string_view, 1> kModesToCome{"channel"};
+constexpr std::array<string_view, 4> kModes{"transparent", "handoff", "connect", "channel"};
 constexpr std::array<string_view, 2> kFabrics{"iwarp", "verbs"};
 constexpr std::array<string_view, 5> kLevels{"error", "warning", "notice", "info", "debug"};
 
@@ -32,14 +31,9 @@ constexpr Key integer(string_view pointer, uint64_t min, uint64_t max, SlotOf sl
 constexpr Key other(string_view pointer, KeyType type, SlotOf slot, string_view help, bool required = false) {
   return {.pointer = pointer, .type = type, .help = help, .required = required, .slot = slot};
 }
-constexpr Key choice(string_view pointer, std::span<const string_view> choices, SlotOf slot, string_view help,
-                     std::span<const string_view> not_built = {}) {
-  return {.pointer = pointer,
-          .type = KeyType::choice,
-          .help = help,
-          .choices = choices,
-          .not_built = not_built,
-          .slot = slot};
+constexpr Key choice(string_view pointer, std::span<const string_view> choices, SlotOf slot,
+                     string_view help) {
+  return {.pointer = pointer, .type = KeyType::choice, .help = help, .choices = choices, .slot = slot};
 }
 
 // The row's member, written once: IN_POOL(workers) is a function from a configuration to its slot.
@@ -88,8 +82,8 @@ const std::array kKeys{
            "for each connection, with no change to the routing, but without durable handles; needs root. "
            "\"connect\": an ordinary TCP connection, also to another host; smbd sees the worker's address, "
            "and the "
-           "lists below stand in for \"hosts allow\".",
-           kModesToCome),
+           "lists below stand in for \"hosts allow\". \"channel\": no smbd, but a server that speaks to the "
+           "workers itself (smbdirect_peer(3)), and whose main process registers at the control socket."),
     other("/upstream/address", KeyType::address, IN_POOL(worker.upstream_address),
           "smbd's address. Required with \"connect\"; else it is the address that the client connected to."),
     integer("/upstream/port", 1, 65535, IN_POOL(worker.upstream_port), "smbd's port."),
@@ -121,6 +115,17 @@ const std::array kKeys{
           "Where the listening smbd has its pid file; empty: Samba is asked."),
     integer("/upstream/handoff/processes", 1, 65536, IN_POOL(handoff.processes),
             "Most \"smbd -i\" at one time."),
+
+    object("/upstream/channel", "The channels of mode \"channel\" between workers and a server's processes."),
+    integer(
+        "/upstream/channel/area_bytes", 1 << 20, 1 << 30, IN_POOL(worker.channel_area_bytes),
+        "Size of the data area of each connection, memory shared with the server that RDMA goes to and from. "
+        "RDMA devices keep all of it in memory; with the iwarp fabric it takes what is used of it."),
+    integer("/upstream/channel/area_bytes_per_worker", 1 << 20, 1ull << 50,
+            IN_POOL(worker.channel_area_bytes_per_worker),
+            "Most bytes of data areas per worker; a connection beyond it is turned away."),
+    integer("/upstream/channel/operations", 1, 4096, IN_POOL(worker.channel_operations),
+            "RDMA operations that the server may have under way on one connection."),
 
     object("/smbdirect", "Limits of the SMB Direct protocol (MS-SMBD 3.1.1.1)."),
     integer("/smbdirect/receive_credit_initial", 1, 65535, IN_POOL(worker.receive_credit_initial),

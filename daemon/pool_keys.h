@@ -37,7 +37,6 @@ struct Key {
   uint64_t min = 0;
   uint64_t max = 0;
   std::span<const std::string_view> choices{};               // in the order of the enum's values
-  std::span<const std::string_view> not_built{};             // known words that this version refuses
   Slot (*slot)(PoolConfig& config, size_t index) = nullptr;  // index: of the array's element
 
   /// "connections" of "/limits/connections".

@@ -71,6 +71,11 @@ json PoolView::status() const {
   add_totals(out, parts_.dispatcher.totals());
   add_totals(out, parts_.desk.totals());
   add_totals(out, parts_.clients.totals());
+  if (parts_.config.upstream_mode == UpstreamMode::channel) {
+    const pid_t main = parts_.peers.main_pid();
+    out["main_process"] = main == 0 ? json() : json(main);
+    add_totals(out, parts_.peers.totals());
+  }
   return out;
 }
 
@@ -163,7 +168,8 @@ json PoolView::clients() const {
     for (size_t slot = 0; slot < shm::kWorkerSlots; ++slot) {
       if (entry.has_worker(slot)) line["workers"].push_back(slot);
     }
-    const Sum& sum = sums[entry.guid];
+    Sum& sum = sums[entry.guid];
+    if (entry.peer.known()) sum.smbd.insert(entry.peer.pid);
     for (const uint32_t pid : sum.smbd) line["smbd"].push_back(pid);
     add_bytes(line, sum.bytes);
     out.push_back(std::move(line));

@@ -17,6 +17,7 @@
 #include "daemon/ctl_commands.h"
 #include "daemon/dispatcher.h"
 #include "daemon/listeners.h"
+#include "daemon/peer_desk.h"
 #include "daemon/pool_config.h"
 #include "daemon/smbd_desk.h"
 #include "daemon/worker_slot.h"
@@ -31,6 +32,7 @@ class PoolView {
     const Listeners& listeners;
     const Dispatcher& dispatcher;
     const SmbdDesk& desk;
+    const PeerDesk& peers;
     const Clients& clients;
     std::function<std::string_view()> phase;  // of the pool
   };

@@ -65,6 +65,7 @@ shm::Result<std::unique_ptr<SmbdDoor>> open_smbd_door(Loop& loop, const PoolConf
     case UpstreamMode::handoff:
       return open_handoff(loop, config);
     case UpstreamMode::connect:
+    case UpstreamMode::channel:
       break;
   }
   return nullptr;

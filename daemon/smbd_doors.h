@@ -12,7 +12,7 @@
 
 namespace smbdirect::daemon {
 
-/// Null in mode "connect", where workers connect by themselves.
+/// Null in mode "connect", where workers connect by themselves, and in mode "channel", which has no smbd.
 [[nodiscard]] shm::Result<std::unique_ptr<SmbdDoor>> open_smbd_door(Loop& loop, const PoolConfig& config);
 
 }  // namespace smbdirect::daemon

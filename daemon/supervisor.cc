@@ -32,6 +32,7 @@ Supervisor::Supervisor(PoolConfig config, Options options)
       dispatcher_(loop_, config_, workers_, listeners_,
                   [this](const shm::Host& client) { return clients_ ? clients_->workers_at(client) : 0; }),
       desk_(loop_, config_, workers_, dispatcher_.roster()),
+      peers_(loop_, config_, workers_, dispatcher_.roster()),
       start_timer_(loop_, [this] {
         stop(ExitCode::environment, "no worker was ready within " +
                                         std::to_string(config_.restart.ready_timeout_ms) +
@@ -75,14 +76,22 @@ ExitCode Supervisor::run() {
     return ExitCode::environment;
   }
   clients_ = std::move(*clients);
+  if (native()) {
+    clients_->answer_with([this](size_t slot, uint64_t connection, ClaimOutcome outcome) {
+      peers_.answer(slot, connection, outcome);
+    });
+    peers_.use(clients_.get());
+  }
   const PoolView::Parts parts{.config = config_,
                               .workers = workers_,
                               .listeners = listeners_,
                               .dispatcher = dispatcher_,
                               .desk = desk_,
+                              .peers = peers_,
                               .clients = *clients_,
                               .phase = [this] { return kPhaseNames[size_t(phase_)]; }};
   control_ = std::make_unique<Control>(loop_, parts, workers_);
+  if (const ExitCode opened = open_control(); opened != ExitCode::ok) return opened;
   // The pool's timer first: of two timers of one length it fires before the workers' own.
   start_timer_.start(config_.restart.ready_timeout_ms);
   for (const auto& worker : workers_) worker->start();
@@ -91,8 +100,23 @@ ExitCode Supervisor::run() {
   return exit_code_;
 }
 
+/// Before any worker: what lies in the run directory besides is this daemon's alone if that socket is.
+ExitCode Supervisor::open_control() {
+  ControlSocket::Keep keep;
+  if (native()) keep = [this](shm::UniqueFd socket) { peers_.registered(std::move(socket)); };
+  const auto opened = control_->open(config_.run_directory, std::move(keep));
+  if (opened) return ExitCode::ok;
+  if (native()) {
+    log::write(log::Level::error, "no server can register itself: %s", opened.error().text().c_str());
+    return ExitCode::environment;
+  }
+  log::write(log::Level::warning, "smbdirectctl cannot be answered: %s", opened.error().text().c_str());
+  return ExitCode::ok;
+}
+
 void Supervisor::worker_ready(size_t slot) {
   clients_->worker_ready(ref(slot));
+  peers_.worker_ready(slot);
   if (phase_ == Phase::starting) serve();
   if (phase_ == Phase::serving) dispatcher_.worker_ready();
   show_status();
@@ -104,7 +128,6 @@ void Supervisor::serve() {
     return stop(ExitCode::environment, listening.error().text());
   }
   phase_ = Phase::serving;
-  control_->open(config_.run_directory);
   log::write(log::Level::notice, "listening on %s, %" PRIu32 " workers", listeners_.text().c_str(),
              config_.workers);
   options_.notify.ready("listening on " + listeners_.text());
@@ -127,14 +150,24 @@ void Supervisor::worker_said(size_t slot, Received said) {
     case MessageType::claim:
       return clients_->claimed(ref(slot), message.offer, message.guid);
     case MessageType::channel_up:
-      return clients_->channel_up(ref(slot), message.offer);
+      peers_.channel_up(slot, message.offer);
+      return clients_->channel_up(ref(slot), message.offer, message.process);
+    case MessageType::channel_down:
+      return clients_->channel_down(ref(slot), message.offer);
+    case MessageType::want_process:
+      return peers_.wanted(slot, message.offer, message.guid);
+    case MessageType::pass:
+      return peers_.passed(slot, message.offer, std::move(said.descriptor));
+    case MessageType::not_passed:
+      return peers_.not_passed(slot, message.sequence);
     case MessageType::board:
       return control_->board(slot, std::move(said.descriptor));
     case MessageType::reported:
       return control_->reported(slot, message.sequence);
     case MessageType::closed:
       desk_.forget(slot, message.offer);
-      clients_->closed(ref(slot), message.offer);
+      peers_.forget(slot, message.offer);
+      clients_->channel_down(ref(slot), message.offer);
       break;
     default:
       break;
@@ -144,6 +177,7 @@ void Supervisor::worker_said(size_t slot, Received said) {
 
 void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
   desk_.forget_worker(slot);
+  peers_.forget_worker(slot);
   clients_->worker_gone(ref(slot));
   control_->worker_gone(slot);
   const size_t lost = dispatcher_.worker_gone(slot);
@@ -196,7 +230,7 @@ void Supervisor::drain() {
 
 void Supervisor::dump() {
   log::write(log::Level::notice, "pool: %s %s %s", dispatcher_.totals().c_str(), desk_.totals().c_str(),
-             clients_->totals().c_str());
+             (clients_->totals() + (native() ? " " + peers_.totals() : "")).c_str());
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     const WorkerSlot& worker = *workers_[slot];
     log::write(log::Level::notice, "worker %zu: state=%s pid=%d generation=%" PRIu32 " connections=%zu", slot,
@@ -213,6 +247,7 @@ void Supervisor::reap() {
 void Supervisor::finish_if_empty() {
   if (std::ranges::any_of(workers_, [](const auto& worker) { return worker->has_process(); })) return;
   control_->close();
+  peers_.close();
   desk_.close();  // what it added to the host's routing goes last: the workers' connections needed it
   log::write(log::Level::notice, "stopped");
   loop_.stop();

@@ -15,6 +15,7 @@
 #include "daemon/control.h"
 #include "daemon/dispatcher.h"
 #include "daemon/listeners.h"
+#include "daemon/peer_desk.h"
 #include "daemon/pool_config.h"
 #include "daemon/sd_notify.h"
 #include "daemon/smbd_desk.h"
@@ -43,6 +44,7 @@ class Supervisor final : public WorkerSlot::Observer {
   void worker_said(size_t slot, Received said) override;
   void worker_gone(size_t slot, const Obituary& obituary) override;
 
+  [[nodiscard]] ExitCode open_control();
   void serve();
   void stop(ExitCode code, const std::string& why);
   void drain();
@@ -52,6 +54,7 @@ class Supervisor final : public WorkerSlot::Observer {
   void show_status();
   [[nodiscard]] shm::WorkerRef ref(size_t slot) const;
   [[nodiscard]] size_t count(WorkerState state) const;
+  [[nodiscard]] bool native() const { return config_.upstream_mode == UpstreamMode::channel; }
 
   PoolConfig config_;
   Options options_;
@@ -62,6 +65,7 @@ class Supervisor final : public WorkerSlot::Observer {
   Dispatcher dispatcher_;
   std::unique_ptr<Clients> clients_;  // from run() on
   SmbdDesk desk_;
+  PeerDesk peers_;
   std::unique_ptr<Control> control_;  // from run() on
   Timer start_timer_;
   std::vector<SignalWatch> signals_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // WorkerConfig's way through the sealed memfd: every member by name, none optional, nothing else. Both
 // programs are built together, so a difference is a foreign file, never a version to be lenient with.
+#include <algorithm>
+#include <array>
 #include <concepts>
 #include <limits>
 #include <type_traits>
@@ -18,10 +20,13 @@ template <class Config, class Visit>
 void visit_members(Config& config, Visit&& visit) {
   visit("log_level", config.log_level);
   visit("user", config.user);
-  visit("upstream_asked_for", config.upstream_asked_for);
+  visit("upstream", config.upstream);
   visit("upstream_address", config.upstream_address);
   visit("upstream_port", config.upstream_port);
   visit("upstream_connect_timeout_ms", config.upstream_connect_timeout_ms);
+  visit("channel_area_bytes", config.channel_area_bytes);
+  visit("channel_area_bytes_per_worker", config.channel_area_bytes_per_worker);
+  visit("channel_operations", config.channel_operations);
   visit("receive_credit_initial", config.receive_credit_initial);
   visit("receive_credit_max", config.receive_credit_max);
   visit("send_credit_target", config.send_credit_target);
@@ -61,6 +66,14 @@ bool read(const Json& value, shm::log::Level& out) {
   if (level) out = *level;
   return level.has_value();
 }
+constexpr std::array kUpstreams{"connect", "ask", "channel"};
+
+bool read(const Json& value, WorkerConfig::Upstream& out) {
+  const auto found = std::ranges::find_if(kUpstreams, [&](const char* name) { return value == name; });
+  if (found == kUpstreams.end()) return false;
+  out = WorkerConfig::Upstream(found - kUpstreams.begin());
+  return true;
+}
 template <std::unsigned_integral T>
 bool read(const Json& value, T& out) {
   if (!value.is_number_unsigned() || value.get<uint64_t>() > std::numeric_limits<T>::max()) return false;
@@ -75,6 +88,8 @@ std::string WorkerConfig::to_json() const {
   visit_members(*this, [&](const char* name, const auto& value) {
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, shm::log::Level>) {
       json[name] = shm::log::level_name(value);
+    } else if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, Upstream>) {
+      json[name] = kUpstreams[size_t(value)];
     } else {
       json[name] = value;
     }

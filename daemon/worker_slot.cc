@@ -209,6 +209,11 @@ void WorkerSlot::handle(Received received) {
                message.generation);
     return;
   }
+  // Closing what a worker passed never waits for what the worker has left in it.
+  if (const int fd = received.descriptor.get(); fd >= 0) {
+    const linger none{.l_onoff = 0, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);  // no socket: nothing to wait for
+  }
   switch (message.type) {
     case MessageType::ready:
       if (state_ == WorkerState::starting && pid_ > 0) became_ready();
@@ -226,6 +231,10 @@ void WorkerSlot::handle(Received received) {
     case MessageType::channel_up:
     case MessageType::board:
     case MessageType::reported:
+    case MessageType::want_process:
+    case MessageType::pass:
+    case MessageType::not_passed:
+    case MessageType::channel_down:
       return observer_.worker_said(slot_, std::move(received));
     case MessageType::offer:
     case MessageType::grant:
@@ -236,6 +245,10 @@ void WorkerSlot::handle(Received received) {
     case MessageType::smbd:
     case MessageType::no_smbd:
     case MessageType::report:
+    case MessageType::registry:
+    case MessageType::door:
+    case MessageType::claimed:
+    case MessageType::pass_to:
       break;
   }
   kill("broke the contract: it sent '" + std::string(message_name(message.type)) +

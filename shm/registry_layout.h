@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -36,7 +37,7 @@ struct Peer {
   uint32_t pid = 0;
   uint64_t start_time = 0;
   [[nodiscard]] bool known() const { return pid != 0; }
-  bool operator==(const Peer&) const = default;
+  auto operator<=>(const Peer&) const = default;
 };
 
 /// A worker, for as long as the supervisor runs: a slot is used again, with the next generation.

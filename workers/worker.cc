@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <unistd.h>
 
@@ -59,6 +60,7 @@ Worker::Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemo
       header_slabs_(arena_, kHeaderSlabBytes),
       buffered_(Admission::hard_limit(config.buffered_bytes_per_worker)),
       promised_(UINT64_MAX),
+      areas_(config.channel_area_bytes_per_worker),
       favours_(
           loop, [this](uint64_t offer) { send({.type = MessageType::want_smbd, .offer = offer}); },
           config.upstream_connect_timeout_ms + kAnswerGraceMs),
@@ -69,15 +71,26 @@ Worker::Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemo
                  header_slabs_,
                  buffered_,
                  promised_,
-                 [this](uint64_t number) { return open_upstream(number); },
+                 [this](UpstreamRequest request) { return open_upstream(std::move(request)); },
+                 nullptr,
+                 areas_,
                  [this](uint64_t number, const smb2::Guid& guid) {
                    send({.type = MessageType::claim, .offer = number, .guid = guid});
                  },
-                 [this](uint64_t number) { send({.type = MessageType::channel_up, .offer = number}); }},
+                 [this](uint64_t number, uint32_t process) {
+                   send({.type = MessageType::channel_up, .offer = number, .process = process});
+                 },
+                 [this](uint64_t number) { send({.type = MessageType::channel_down, .offer = number}); }},
       end_lines_(kEndLineIntervalMs, kEndLineKeys),
       burial_(loop, [this] { bury(); }),
       deadline_(loop, [this] { begin_stop(true, 0); }),
-      control_(loop, control_fd, [this](int, int) { on_control(); }) {
+      control_(loop, control_fd, [this](int events, int) { on_control(events); }) {
+  if (config_.upstream == daemon::WorkerConfig::Upstream::channel) {
+    channels_.emplace(
+        loop_, [this](const daemon::Message& message, int descriptor) { send(message, descriptor); },
+        config_.handshake_timeout_ms);
+    resources_.channels = &*channels_;
+  }
   control_.want(UV_READABLE);
 }
 
@@ -132,23 +145,44 @@ ExitCode Worker::run() {
   return exit_code_;
 }
 
+/// In order, and nothing is lost while the supervisor is busy: it would not know of connections that have
+/// ended. One that reads nothing for long is gone or about to kill us, and the end of the socket will say so.
 void Worker::send(daemon::Message message, int descriptor) {
   if (supervisor_gone_) return;
   message.generation = generation_;
-  const auto sent = daemon::send_message(control_fd_, message, descriptor);
-  if (!sent) {
-    // A supervisor that does not read is gone or about to kill us; the end of the socket will say so.
-    log::write(log::Level::warning, "cannot tell the supervisor: %s", sent.error().text().c_str());
+  if (queued_.empty()) {
+    const auto sent = daemon::send_message(control_fd_, message, descriptor);
+    if (sent) return;
+    if (sent.error().system_errno != EAGAIN) {
+      return log::write(log::Level::warning, "cannot tell the supervisor: %s", sent.error().text().c_str());
+    }
   }
+  queued_.push_back({message, shm::UniqueFd(descriptor < 0 ? -1 : ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0))});
+  control_.want(UV_READABLE | UV_WRITABLE);
 }
 
-void Worker::on_control() {
+void Worker::send_queued() {
+  while (!queued_.empty()) {
+    const Queued& next = queued_.front();
+    const auto sent = daemon::send_message(control_fd_, next.message, next.descriptor.get());
+    if (!sent && sent.error().system_errno == EAGAIN) return;
+    if (!sent) {
+      log::write(log::Level::warning, "cannot tell the supervisor: %s", sent.error().text().c_str());
+    }
+    queued_.pop_front();
+  }
+  control_.want(UV_READABLE);
+}
+
+void Worker::on_control(int events) {
+  if ((events & UV_WRITABLE) != 0) send_queued();
   while (true) {
     auto received = daemon::receive_message(control_fd_);
     if (!received) {
       const int error = received.error().system_errno;
       control_.want(0);
       supervisor_gone_ = true;
+      queued_.clear();
       if (error != ECONNRESET) {
         log::write(log::Level::error, "control socket: %s; finishing what is open",
                    received.error().text().c_str());
@@ -177,6 +211,11 @@ void Worker::on_message(daemon::Received received) {
     case MessageType::smbd:
     case MessageType::no_smbd:
       return on_smbd(std::move(received));
+    case MessageType::registry:
+    case MessageType::door:
+    case MessageType::claimed:
+    case MessageType::pass_to:
+      return on_channel(std::move(received));
     case MessageType::ping:
       return send({.type = MessageType::pong, .sequence = message.sequence});
     case MessageType::drain:
@@ -234,7 +273,7 @@ void Worker::accept_request(const daemon::Message& offer) {
       .handshake_timeout_ms = config_.handshake_timeout_ms,
       .busy_poll_us = config_.verbs_busy_poll_us,
       .device_idle_ms = config_.verbs_device_idle_ms};
-  begin_session(offer.offer, offer.peer, [&](fabric::Handler& handler) {
+  begin_session(offer.offer, offer.peer, offer.local, [&](fabric::Handler& handler) {
     return verbs_->accept(request_of(offer), options, handler);
   });
 }
@@ -253,29 +292,50 @@ void Worker::on_grant(daemon::Received received) {
                                        .max_inbound_reads = config_.iwarp_max_inbound_reads,
                                        .max_outbound_reads = config_.iwarp_max_outbound_reads,
                                        .handshake_timeout_ms = config_.handshake_timeout_ms};
-  begin_session(offer, peer, [&](fabric::Handler& handler) {
+  sockaddr_storage server{};
+  length = sizeof server;
+  (void)::getsockname(received.descriptor.get(), reinterpret_cast<sockaddr*>(&server), &length);
+  begin_session(offer, peer, server, [&](fabric::Handler& handler) {
     return fabric::iwarp::accept(loop_, std::move(received.descriptor), options, handler);
   });
 }
 
-std::unique_ptr<Upstream> Worker::open_upstream(uint64_t offer) {
-  if (config_.upstream_asked_for) return favours_.request(offer);
+std::unique_ptr<Upstream> Worker::open_upstream(UpstreamRequest request) {
+  if (channels_) return channels_->request(std::move(request));
+  if (config_.upstream == daemon::WorkerConfig::Upstream::ask) return favours_.request(request.offer);
   return std::make_unique<Connector>(loop_, config_.upstream_address, config_.upstream_port,
                                      config_.upstream_connect_timeout_ms);
 }
 
 void Worker::on_smbd(daemon::Received received) {
   const daemon::Message& message = received.message;
+  if (channels_) return channels_->refused(message.offer, static_cast<int>(message.error));
   if (received.descriptor.valid()) return favours_.answered(message.offer, std::move(received.descriptor));
   // A descriptor that found no room in our table is no answer either.
   const int error = message.type == MessageType::no_smbd ? static_cast<int>(message.error) : EMFILE;
   favours_.answered(message.offer, shm::fail("the supervisor's connection to smbd", error));
 }
 
-void Worker::begin_session(uint64_t offer, const sockaddr_storage& peer,
+/// Only a pool with native peers has these.
+void Worker::on_channel(daemon::Received received) {
+  const daemon::Message& message = received.message;
+  if (!channels_) return;
+  switch (message.type) {
+    case MessageType::registry:
+      return channels_->map_registry(received.descriptor);
+    case MessageType::door:
+      return channels_->open_door(std::move(received.descriptor));
+    case MessageType::claimed:
+      return channels_->claimed(message.offer, daemon::ClaimOutcome(message.error));
+    default:
+      return channels_->pass_to(message.sequence, message.process, std::move(received.descriptor));
+  }
+}
+
+void Worker::begin_session(uint64_t offer, const sockaddr_storage& client, const sockaddr_storage& server,
                            const Transport::MakeEndpoint& make_endpoint) {
   auto session = std::make_unique<Session>(
-      resources_, offer, peer, address_text(peer, true),
+      resources_, Session::Client{offer, client, server, address_text(client, true)},
       [this, offer](const std::string& why, bool clean) { on_session_ended(offer, why, clean); });
   Session& started = *session;
   sessions_.emplace(offer, std::move(session));

@@ -4,6 +4,7 @@
 // ends. When it dies its connections drop and nothing else notices.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "daemon/contract.h"
 #include "shm/log.h"
 #include "workers/board.h"
+#include "workers/channel/channel_desk.h"
 #include "workers/counters.h"
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/slab.h"
@@ -40,16 +42,17 @@ class Worker {
   [[nodiscard]] daemon::ExitCode run();
 
  private:
-  void on_control();
+  void on_control(int events);
   void on_message(daemon::Received received);
   void on_offer(const daemon::Message& message);
   void on_grant(daemon::Received received);
   void on_smbd(daemon::Received received);
-  [[nodiscard]] std::unique_ptr<Upstream> open_upstream(uint64_t offer);
+  void on_channel(daemon::Received received);
+  [[nodiscard]] std::unique_ptr<Upstream> open_upstream(UpstreamRequest request);
   [[nodiscard]] static fabric::verbs::Request request_of(const daemon::Message& offer);
   [[nodiscard]] bool take_request(const daemon::Message& offer);
   void accept_request(const daemon::Message& offer);
-  void begin_session(uint64_t offer, const sockaddr_storage& peer,
+  void begin_session(uint64_t offer, const sockaddr_storage& client, const sockaddr_storage& server,
                      const Transport::MakeEndpoint& make_endpoint);
   void on_session_ended(uint64_t offer, const std::string& why, bool clean);
   void report_end(const Session& session, const std::string& why, bool clean);
@@ -60,6 +63,7 @@ class Worker {
   void look(Board::View& view) const;
   void report(const daemon::Received& asked);
   void send(daemon::Message message, int descriptor = -1);
+  void send_queued();
 
   uv_loop_t& loop_;
   int control_fd_;
@@ -71,7 +75,9 @@ class Worker {
   SlabPool header_slabs_;
   Budget buffered_;
   Budget promised_;
-  Favours favours_;  // outlives the sessions' attempts
+  Budget areas_;
+  Favours favours_;  // outlives the sessions' attempts, as what follows
+  std::optional<ChannelDesk> channels_;
   SessionResources resources_;
   std::unique_ptr<fabric::verbs::Fabric> verbs_;           // outlives the sessions' endpoints
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;  // by offer
@@ -83,6 +89,11 @@ class Worker {
   Timer deadline_;
   Poll control_;
   std::optional<Board> board_;
+  struct Queued {
+    daemon::Message message;
+    shm::UniqueFd descriptor;
+  };
+  std::deque<Queued> queued_;  // what the control socket has no room for now
   bool draining_ = false;
   bool supervisor_gone_ = false;
   daemon::ExitCode exit_code_ = daemon::ExitCode::ok;

@@ -105,6 +105,14 @@ std::string_view frame_error_text(FrameError error) {
   return "?";
 }
 
+Address address_of_host(const std::array<uint8_t, 16>& host, uint16_t port) {
+  constexpr std::array<uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
+  const bool ipv4 = std::equal(kMapped.begin(), kMapped.end(), host.begin());
+  Address address{.family = uint16_t(ipv4 ? 4 : 6), .port = port};
+  std::memcpy(address.bytes.data(), host.data() + (ipv4 ? kMapped.size() : 0), ipv4 ? 4 : host.size());
+  return address;
+}
+
 std::array<std::byte, kFrameHeaderBytes> encode_header(const FrameHeader& header) {
   std::array<std::byte, kFrameHeaderBytes> bytes{};
   wire::store(std::span(bytes), 0, header.length);

@@ -89,6 +89,8 @@ struct Address {
   bool operator==(const Address&) const = default;
 };
 inline constexpr size_t kAddressBytes = 20;
+/// host: 16 bytes, IPv4 in its IPv6-mapped form (as shm::Host has it).
+[[nodiscard]] Address address_of_host(const std::array<uint8_t, 16>& host, uint16_t port);
 
 /// What a peer learns of the connection before the client is answered anything.
 struct Facts {

@@ -16,7 +16,7 @@ import sys
 MAY_INCLUDE = {
     'protocol': ['protocol/'],
     'shm': ['shm/'],
-    'daemon': ['daemon/', 'shm/'],
+    'daemon': ['daemon/', 'shm/', 'protocol/proxy/frames.h'],  # what a registration says
     'workers': ['workers/', 'protocol/', 'shm/', 'daemon/contract.h', 'daemon/rdma_ucm.h'],
 }
 

@@ -121,20 +121,34 @@ void SlabPool::give_back(Slab& slab) {
   --in_use_;
 }
 
-SlabRef acquire_block(Arena& arena, uint32_t size, Budget& budget) {
-  if (!budget.charge(size)) return {};
-  auto* data = static_cast<std::byte*>(map_pages(size));
+namespace {
+
+SlabRef adopt_pages(Arena& arena, void* data, uint32_t size, Budget& budget) {
   if (data == nullptr) {
     budget.refund(size);
     return {};
   }
-  auto slab = std::make_unique<Slab>(Slab{.data = data,
+  auto* bytes = static_cast<std::byte*>(data);
+  auto slab = std::make_unique<Slab>(Slab{.data = bytes,
                                           .size = size,
-                                          .key = arena.add({data, size}),
+                                          .key = arena.add({bytes, size}),
                                           .refs = 1,
                                           .arena = &arena,
                                           .budget = &budget});
   return SlabRef(slab.release());
+}
+
+}  // namespace
+
+SlabRef acquire_block(Arena& arena, uint32_t size, Budget& budget) {
+  if (!budget.charge(size)) return {};
+  return adopt_pages(arena, map_pages(size), size, budget);
+}
+
+SlabRef acquire_shared(Arena& arena, int fd, uint32_t size, Budget& budget) {
+  if (!budget.charge(size)) return {};
+  void* at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  return adopt_pages(arena, at == MAP_FAILED ? nullptr : at, size, budget);
 }
 
 }  // namespace smbdirect::workers

@@ -123,4 +123,8 @@ class SlabPool {
 /// filled, so announcing a length costs nothing. Empty when the budget is exhausted.
 [[nodiscard]] SlabRef acquire_block(Arena& arena, uint32_t size, Budget& budget);
 
+/// The same, of memory shared with whoever has the descriptor, of at least `size` bytes that can not be taken
+/// away.
+[[nodiscard]] SlabRef acquire_shared(Arena& arena, int fd, uint32_t size, Budget& budget);
+
 }  // namespace smbdirect::workers

@@ -16,8 +16,10 @@ namespace smb2 = protocol::smb2;
 
 class SessionEvents {
  public:
-  /// The client's first SMB2 message, valid: time to connect to smbd.
-  virtual void on_negotiate(const smb2::NegotiateRequest& negotiate) = 0;
+  /// The client's first SMB2 message, valid: time to connect to the upstream.
+  virtual void on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) = 0;
+  /// A process serves the connection from now on, as the kernel names it (native channels only).
+  virtual void on_attached(uint32_t process) = 0;
   /// A rule was broken, by the client or by smbd: the connection ends now. why is ours, not the peer's.
   virtual void on_broken(std::string why) = 0;
 

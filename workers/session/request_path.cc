@@ -175,7 +175,7 @@ void RequestPath::finish_gather() {
     if (!negotiate) return broken(negotiate.error());
     if (!negotiated_) {
       negotiated_ = true;
-      context_.events.on_negotiate(*negotiate);
+      context_.events.on_negotiate(*negotiate, pdu);
       if (broken_) return;
     }
   }

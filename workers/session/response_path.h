@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "workers/session/context.h"
+#include "workers/session/exchange.h"
 #include "workers/stream/reader.h"
 
 namespace smbdirect::workers {
@@ -18,13 +19,7 @@ class ResponsePath {
   explicit ResponsePath(SessionContext& context)
       : context_(context), reader_(context.slabs, context.budget) {}
 
-  enum class State : uint8_t {
-    more,       // bounded work done; there may be more
-    drained,    // nothing to read now
-    no_memory,  // at the hard cap: stop reading until sends complete
-    end,        // smbd closed the stream, between PDUs
-    broken,     // the session was told
-  };
+  using State = Exchange::State;
   /// Reads and processes a bounded amount.
   [[nodiscard]] State pump(int fd);
   /// Gives back memory that an idle stream need not hold.

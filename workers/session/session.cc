@@ -5,6 +5,8 @@
 
 #include "shm/log.h"
 #include "shm/socket_address.h"
+#include "workers/channel/channel_exchange.h"
+#include "workers/session/smbd_exchange.h"
 
 namespace smbdirect::workers {
 
@@ -48,11 +50,9 @@ constexpr uint16_t kSmb21 = 0x0210;
 
 }  // namespace
 
-Session::Session(const SessionResources& resources, uint64_t offer, const sockaddr_storage& address,
-                 std::string peer, Ended ended)
+Session::Session(const SessionResources& resources, Client client, Ended ended)
     : resources_(resources),
-      offer_(offer),
-      peer_(std::move(peer)),
+      client_(std::move(client)),
       ended_(std::move(ended)),
       budget_(Admission::hard_limit(connection_limit(resources)), &resources.buffered),
       admission_({connection_limit(resources), resources.config.buffered_bytes_per_worker},
@@ -66,15 +66,21 @@ Session::Session(const SessionResources& resources, uint64_t offer, const sockad
                   .budget = budget_},
                  *this),
       context_{transport_, translator_, admission_, resources.slabs, budget_, *this},
-      requests_(context_),
-      responses_(context_),
       retry_timer_(resources.loop, [this] { on_retry(); }),
       negotiate_timer_(resources.loop,
                        [this] { on_broken("no SMB2 NEGOTIATE within the handshake deadline"); }),
-      address_(address),
-      since_ms_(uv_now(&resources.loop)) {}
+      since_ms_(uv_now(&resources.loop)) {
+  if (resources.channels != nullptr) {
+    exchange_ = std::make_unique<ChannelExchange>(context_, resources.config, resources.areas);
+  } else {
+    exchange_ = std::make_unique<SmbdExchange>(context_);
+  }
+}
 
-Session::~Session() { close_upstream(false); }
+Session::~Session() {
+  close_upstream(false);
+  transport_.drop();  // before the memory that it moves data from and to
+}
 
 bool Session::start(const Transport::MakeEndpoint& make_endpoint) { return transport_.start(make_endpoint); }
 
@@ -87,28 +93,31 @@ void Session::on_negotiated() {
   shm::log::write(
       shm::log::Level::info,
       "connection established peer=%s max_send_size=%u max_receive_size=%u max_fragmented_send_size=%u",
-      peer_.c_str(), agreed.max_send_size, agreed.max_receive_size, agreed.max_fragmented_send_size);
+      client_.peer.c_str(), agreed.max_send_size, agreed.max_receive_size, agreed.max_fragmented_send_size);
   negotiate_timer_.start(resources_.config.handshake_timeout_ms);
 }
 
-void Session::on_fragment(Fragment fragment) { requests_.on_fragment(fragment); }
+void Session::on_fragment(Fragment fragment) { exchange_->on_fragment(fragment); }
 
-void Session::on_read_done(uint64_t /*cookie*/) { requests_.on_read_done(); }
+void Session::on_read_done(uint64_t cookie) { exchange_->on_read_done(cookie); }
+
+void Session::on_writes_done(uint64_t count) { exchange_->on_writes_done(count); }
 
 void Session::on_progress() {
-  requests_.resume();
+  exchange_->resume();
   flush_upstream();
-  responses_.trim();
+  exchange_->trim();
   if (read_paused_ && upstream_.valid()) {
     read_paused_ = false;
     want_upstream();
+    read_upstream();  // what was read and has waited brings no event
   }
   await_memory();
 }
 
 /// Memory that other connections hold comes back without an event of ours: look again soon.
 void Session::await_memory() {
-  if (broken_ || over_ || !(requests_.stalled() || read_paused_)) return;
+  if (broken_ || over_ || !(exchange_->stalled() || read_paused_)) return;
   retry_timer_.start(kMemoryRetryMs);
 }
 
@@ -117,12 +126,24 @@ void Session::on_retry() {
   transport_.pump();
 }
 
-void Session::on_negotiate(const smb2::NegotiateRequest& negotiate) {
+void Session::on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) {
   negotiate_timer_.stop();
   client_guid_ = negotiate.client_guid;
   // Before SMB 2.1 the field means nothing (MS-SMB2 2.2.3).
-  if (negotiate.highest_dialect >= kSmb21) resources_.claim(offer_, negotiate.client_guid);
-  connector_ = resources_.open_upstream(offer_);
+  const bool claims = negotiate.highest_dialect >= kSmb21;
+  UpstreamRequest request{.offer = client_.offer,
+                          .client_guid = negotiate.client_guid,
+                          .claimed = claims,
+                          .client = client_.address,
+                          .server = client_.server,
+                          .negotiate = pdu,
+                          .introduction = {},
+                          .area = {}};
+  if (const auto introduced = exchange_->introduce(request); !introduced) {
+    return on_broken(introduced.error().text());
+  }
+  if (claims) resources_.claim(client_.offer, negotiate.client_guid);
+  connector_ = resources_.open_upstream(std::move(request));
   connector_->start([this](shm::Result<shm::UniqueFd> result) { on_upstream_connected(std::move(result)); });
 }
 
@@ -131,13 +152,14 @@ void Session::on_negotiate(const smb2::NegotiateRequest& negotiate) {
 void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
   if (over_ || broken_) return;
   if (!result) {
-    on_broken(result.error().text() + "; is smbd running, and does it listen there?");
+    on_broken(result.error().text() +
+              (resources_.channels == nullptr ? "; is smbd running, and does it listen there?" : ""));
     return;
   }
   upstream_ = std::move(*result);
   upstream_local_port_ = port_of(upstream_.get(), ::getsockname);
   upstream_remote_port_ = port_of(upstream_.get(), ::getpeername);
-  resources_.channel_up(offer_);
+  on_attached(connector_->process());
   transport_.record(EventKind::upstream_connected, resources_.config.upstream_port, 1);
   upstream_poll_ = std::make_unique<Poll>(resources_.loop, upstream_.get(), [this](int events, int status) {
     on_upstream_ready(events, status);
@@ -145,6 +167,17 @@ void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
   flush_upstream();
   want_upstream();
   transport_.pump();
+}
+
+/// A channel is up, or has gone to another process of the server's.
+void Session::on_attached(uint32_t process) {
+  resources_.channel_up(client_.offer, process);
+  if (resources_.channels == nullptr) return;
+  resources_.channels->serving(client_.offer, process, [this](shm::UniqueFd& socket) {
+    const bool taken = exchange_->pass_channel(socket);
+    if (taken) flush_upstream();
+    return taken;
+  });
 }
 
 void Session::want_upstream() {
@@ -160,7 +193,7 @@ void Session::on_upstream_ready(int events, int status) {
     want_upstream();
   }
   if (status < 0 || (events & UV_READABLE) != 0) read_upstream();
-  if (!broken_) requests_.resume();
+  if (!broken_) exchange_->resume();
   flush_upstream();
   await_memory();
   transport_.pump();
@@ -168,27 +201,27 @@ void Session::on_upstream_ready(int events, int status) {
 
 void Session::read_upstream() {
   if (!upstream_.valid() || read_paused_ || upstream_ended_) return;
-  switch (responses_.pump(upstream_.get())) {
-    case ResponsePath::State::more:
-    case ResponsePath::State::drained:
-    case ResponsePath::State::broken:
+  switch (exchange_->pump(upstream_.get())) {
+    case Exchange::State::more:
+    case Exchange::State::drained:
+    case Exchange::State::broken:
       return;
-    case ResponsePath::State::no_memory:
+    case Exchange::State::no_memory:
       read_paused_ = true;  // until sends complete (on_progress)
       want_upstream();
       return;
-    case ResponsePath::State::end:
+    case Exchange::State::end:
       upstream_ended_ = true;
       want_upstream();
-      transport_.record(EventKind::upstream_closed, 0, requests_.unfinished() ? 1 : 0);
+      transport_.record(EventKind::upstream_closed, 0, exchange_->unfinished() ? 1 : 0);
       transport_.disconnect("smbd closed the connection");
       return;
   }
 }
 
 void Session::flush_upstream() {
-  if (!upstream_.valid() || write_blocked_ || requests_.outbox().empty()) return;
-  const auto flushed = requests_.outbox().flush(upstream_.get());
+  if (!upstream_.valid() || write_blocked_ || exchange_->outbox().empty()) return;
+  const auto flushed = exchange_->outbox().flush(upstream_.get());
   if (!flushed) {
     // What smbd said before it closed is the better reason ("refused: hosts allow").
     read_upstream();
@@ -204,6 +237,9 @@ void Session::flush_upstream() {
 /// Closes smbd's side. A stream that ends in the middle of something, or unexpectedly, is reset: smbd must
 /// not take the end of the bytes for the end of a message, nor wait for a client that is gone.
 void Session::close_upstream(bool orderly) {
+  // At once: a client that does not close its side keeps the connection for some seconds more.
+  if (connector_ || upstream_.valid()) resources_.channel_down(client_.offer);
+  if (resources_.channels != nullptr) resources_.channels->ended(client_.offer);
   connector_.reset();
   upstream_poll_.reset();
   if (upstream_.valid() && !orderly) reset_on_close(upstream_.get());
@@ -215,10 +251,10 @@ void Session::close_upstream(bool orderly) {
 shm::ConnectionRow Session::row() const {
   const Counters counters = transport_.counters();
   const smbd::Credits credits = transport_.engine().credits();
-  shm::ConnectionRow row{.number = offer_,
+  shm::ConnectionRow row{.number = client_.offer,
                          .phase = phase(),
-                         .peer = shm::host_of(address_),
-                         .peer_port = shm::port_of(address_),
+                         .peer = shm::host_of(client_.address),
+                         .peer_port = shm::port_of(client_.address),
                          .upstream_local_port = upstream_local_port_,
                          .upstream_remote_port = upstream_remote_port_,
                          .guid = client_guid_,
@@ -250,7 +286,7 @@ void Session::on_broken(std::string why) {
   retry_timer_.stop();
   // Deliver nothing more to smbd, and let the client see an orderly close after what it was already sent.
   close_upstream(false);
-  requests_.outbox().clear();
+  exchange_->outbox().clear();
   transport_.fail(*broken_);
 }
 
@@ -264,7 +300,7 @@ void Session::on_closed(const std::string& why, bool clean) {
   over_ = true;
   negotiate_timer_.stop();
   retry_timer_.stop();
-  const bool orderly = clean && !broken_ && !requests_.unfinished();
+  const bool orderly = clean && !broken_ && !exchange_->unfinished();
   close_upstream(orderly);
   ended_(broken_ ? *broken_ : why, orderly);
 }

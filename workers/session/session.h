@@ -15,9 +15,9 @@
 #include "daemon/contract.h"
 #include "shm/scoreboard.h"
 #include "shm/unique_fd.h"
+#include "workers/channel/channel_desk.h"
 #include "workers/session/context.h"
-#include "workers/session/request_path.h"
-#include "workers/session/response_path.h"
+#include "workers/session/exchange.h"
 #include "workers/upstream/upstream.h"
 
 namespace smbdirect::workers {
@@ -32,9 +32,12 @@ struct SessionResources {
   Budget& buffered;  // bytes of slabs, all connections
   Budget& promised;  // bytes of replies that may come, all connections
   OpenUpstream open_upstream;
-  // What the supervisor hears of a connection (contract.h): CLAIM and CHANNEL_UP.
+  ChannelDesk* channels{};  // with a native peer in smbd's place; null: smbd
+  Budget& areas;            // bytes of data areas, all connections
+  // What the supervisor hears of a connection (contract.h): CLAIM, CHANNEL_UP and CHANNEL_DOWN.
   std::function<void(uint64_t offer, const smb2::Guid& client_guid)> claim;
-  std::function<void(uint64_t offer)> channel_up;
+  std::function<void(uint64_t offer, uint32_t process)> channel_up;
+  std::function<void(uint64_t offer)> channel_down;
 };
 
 class Session final : private Transport::Owner, private SessionEvents {
@@ -43,9 +46,15 @@ class Session final : private Transport::Owner, private SessionEvents {
   /// not inside the call).
   using Ended = std::function<void(const std::string& why, bool clean)>;
 
-  /// offer: the number the supervisor knows this connection by. peer: the address, as log lines have it.
-  Session(const SessionResources& resources, uint64_t offer, const sockaddr_storage& address,
-          std::string peer, Ended ended);
+  /// offer: the number the supervisor knows this connection by. peer: the client's address, as log lines have
+  /// it.
+  struct Client {
+    uint64_t offer{};
+    sockaddr_storage address{};
+    sockaddr_storage server{};  // the address of ours that it has connected to
+    std::string peer;
+  };
+  Session(const SessionResources& resources, Client client, Ended ended);
   ~Session();
 
   [[nodiscard]] bool start(const Transport::MakeEndpoint& make_endpoint);
@@ -54,7 +63,7 @@ class Session final : private Transport::Owner, private SessionEvents {
 
   [[nodiscard]] Counters counters() const { return transport_.counters(); }
   [[nodiscard]] EventRing& events() { return transport_.events(); }
-  [[nodiscard]] const std::string& peer() const { return peer_; }
+  [[nodiscard]] const std::string& peer() const { return client_.peer; }
   [[nodiscard]] const smbd::Engine& engine() const { return transport_.engine(); }
   /// All that a session knows of its row.
   [[nodiscard]] shm::ConnectionRow row() const;
@@ -63,12 +72,14 @@ class Session final : private Transport::Owner, private SessionEvents {
   void on_negotiated() override;
   void on_fragment(Fragment fragment) override;
   void on_read_done(uint64_t cookie) override;
+  void on_writes_done(uint64_t count) override;
   void on_invalidated(uint32_t /*token*/) override {}
   void on_progress() override;
   void on_fault(const std::string& why) override;
   void on_closed(const std::string& why, bool clean) override;
 
-  void on_negotiate(const smb2::NegotiateRequest& negotiate) override;
+  void on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) override;
+  void on_attached(uint32_t process) override;
   void on_broken(std::string why) override;
 
   void on_upstream_connected(shm::Result<shm::UniqueFd> result);
@@ -82,22 +93,19 @@ class Session final : private Transport::Owner, private SessionEvents {
   void on_retry();
 
   const SessionResources& resources_;
-  uint64_t offer_;
-  std::string peer_;
+  Client client_;
   Ended ended_;
   Budget budget_;
   Admission admission_;
   smb2::ServerTranslator translator_;
   Transport transport_;
   SessionContext context_;
-  RequestPath requests_;
-  ResponsePath responses_;
+  std::unique_ptr<Exchange> exchange_;
   Timer retry_timer_;      // memory was short
   Timer negotiate_timer_;  // SMB Direct is up: the client's NEGOTIATE must come
   std::optional<std::string> broken_;
   bool over_ = false;
 
-  sockaddr_storage address_{};  // the peer's
   uint64_t since_ms_;
   smb2::Guid client_guid_{};
   uint16_t upstream_local_port_ = 0;

@@ -14,11 +14,26 @@ namespace {
 
 constexpr size_t kMaxIov = 64;
 
+/// Room for one descriptor beside a message.
+struct Control {
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> bytes{};
+
+  void attach(msghdr& message, int descriptor) {
+    message.msg_control = bytes.data();
+    message.msg_controllen = bytes.size();
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof descriptor);
+    std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+  }
+};
+
 }  // namespace
 
 void Outbox::push(SlabRef owner, std::span<const std::byte> bytes) {
   if (bytes.empty()) return;
-  Piece& piece = pieces_.push({});
+  Piece& piece = add();
   piece.owner = std::move(owner);
   piece.bytes = bytes;
   bytes_ += bytes.size();
@@ -27,30 +42,49 @@ void Outbox::push(SlabRef owner, std::span<const std::byte> bytes) {
 void Outbox::push_copy(std::span<const std::byte> bytes) {
   assert(bytes.size() <= kInlineBytes);
   if (bytes.empty()) return;
-  Piece& piece = pieces_.push({});
+  Piece& piece = add();
   std::memcpy(piece.inline_bytes.data(), bytes.data(), bytes.size());
   piece.inline_size = static_cast<uint8_t>(bytes.size());
   bytes_ += bytes.size();
 }
 
+void Outbox::push_descriptor(shm::UniqueFd descriptor) {
+  descriptor_ = std::move(descriptor);
+  if (descriptor_.valid()) ++descriptors_;
+}
+
+Outbox::Piece& Outbox::add() {
+  Piece& piece = pieces_.push({});
+  piece.descriptor = std::move(descriptor_);
+  return piece;
+}
+
 shm::Result<Outbox::Flush> Outbox::flush(int fd) {
   while (!pieces_.empty()) {
     std::array<iovec, kMaxIov> iov{};
-    const size_t count = std::min(kMaxIov, pieces_.size());
+    const size_t most = std::min(kMaxIov, pieces_.size());
+    size_t count = 0;
     size_t offered = 0;
-    for (size_t i = 0; i < count; ++i) {
-      const auto view = pieces_.at(i).view();
-      iov[i] = {const_cast<std::byte*>(view.data()), view.size()};
+    // A descriptor goes with the first byte of what is sent together.
+    for (; count < most && (count == 0 || !pieces_.at(count).descriptor.valid()); ++count) {
+      const auto view = pieces_.at(count).view();
+      iov[count] = {const_cast<std::byte*>(view.data()), view.size()};
       offered += view.size();
     }
     msghdr message{};
     message.msg_iov = iov.data();
     message.msg_iovlen = count;
+    Control control;
+    if (pieces_.front().descriptor.valid()) control.attach(message, pieces_.front().descriptor.get());
     const ssize_t n = ::sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return Flush::blocked;
       return shm::fail("writing to the stream", errno);
+    }
+    if (pieces_.front().descriptor.valid()) {  // with the first byte it has gone
+      pieces_.front().descriptor.reset();
+      --descriptors_;
     }
     auto left = static_cast<size_t>(n);
     bytes_ -= left;
@@ -78,6 +112,8 @@ shm::Result<Outbox::Flush> Outbox::flush(int fd) {
 
 void Outbox::clear() {
   pieces_.clear();
+  descriptor_.reset();
+  descriptors_ = 0;
   bytes_ = 0;
 }
 

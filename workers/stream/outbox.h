@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Bytes queued for a TCP stream: pieces that point into slabs, written with writev and never copied.
+// Bytes queued for a stream socket: pieces that point into slabs, written with sendmsg and never copied.
 // Owned by the session that owns the socket; one thread.
 #pragma once
 
@@ -9,6 +9,7 @@
 #include <span>
 
 #include "shm/result.h"
+#include "shm/unique_fd.h"
 #include "workers/memory/ring.h"
 #include "workers/memory/slab.h"
 
@@ -22,17 +23,24 @@ class Outbox {
   static constexpr size_t kInlineBytes = 112;
   void push_copy(std::span<const std::byte> bytes);
 
+  /// A descriptor that travels with the first byte pushed after it (UNIX sockets only).
+  void push_descriptor(shm::UniqueFd descriptor);
+
   enum class Flush : uint8_t { done, blocked };
   /// Writes as much as the socket takes. blocked: wait for writability.
   [[nodiscard]] shm::Result<Flush> flush(int fd);
 
   [[nodiscard]] bool empty() const { return pieces_.empty(); }
+  [[nodiscard]] size_t pieces() const { return pieces_.size(); }
+  /// Those that have not gone yet.
+  [[nodiscard]] size_t descriptors() const { return descriptors_; }
   [[nodiscard]] uint64_t bytes() const { return bytes_; }
   void clear();
 
  private:
   struct Piece {
     SlabRef owner;
+    shm::UniqueFd descriptor;  // goes with the first of the bytes
     std::span<const std::byte> bytes;
     uint8_t inline_size = 0;  // > 0: the bytes are inline_bytes
     uint8_t inline_from = 0;
@@ -42,7 +50,11 @@ class Outbox {
                              : bytes;
     }
   };
+  Piece& add();
+
   Ring<Piece> pieces_{64};
+  shm::UniqueFd descriptor_;  // for the next piece
+  size_t descriptors_ = 0;
   uint64_t bytes_ = 0;
 };
 

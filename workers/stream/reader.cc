@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cerrno>
 #include <cstring>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 namespace smbdirect::workers {
@@ -14,9 +15,28 @@ namespace {
 
 constexpr size_t kMaxSlabsPerRead = 8;
 
+/// Room for the sender's credentials and nothing else: the kernel puts them first and drops what has no room.
+ssize_t read_from(int fd, std::span<iovec> into, pid_t& sender) {
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(ucred))> control{};
+  msghdr message{};
+  message.msg_iov = into.data();
+  message.msg_iovlen = into.size();
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  const ssize_t n = ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+  if (n <= 0) return n;
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header != nullptr && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS) {
+    ucred from{};
+    std::memcpy(&from, CMSG_DATA(header), sizeof from);
+    sender = from.pid;
+  }
+  return n;
+}
+
 }  // namespace
 
-shm::Result<StreamReader::Fill> StreamReader::fill(int fd, size_t limit) {
+shm::Result<StreamReader::Fill> StreamReader::fill(int fd, size_t limit, pid_t* sender) {
   // Room at the end of the last slab first, then fresh slabs.
   std::array<iovec, kMaxSlabsPerRead> iov{};
   std::array<SlabRef, kMaxSlabsPerRead> fresh;
@@ -41,7 +61,8 @@ shm::Result<StreamReader::Fill> StreamReader::fill(int fd, size_t limit) {
 
   ssize_t n = 0;
   do {
-    n = ::readv(fd, iov.data(), static_cast<int>(count));
+    n = sender == nullptr ? ::readv(fd, iov.data(), static_cast<int>(count))
+                          : read_from(fd, std::span(iov).first(count), *sender);
   } while (n < 0 && errno == EINTR);
   if (n < 0) {
     if (errno == EAGAIN || errno == EWOULDBLOCK) return Fill::drained;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A TCP stream read in bulk into slabs and taken in pieces without copying. Owned by the session that owns
+// A stream socket read in bulk into slabs and taken in pieces without copying. Owned by the session that owns
 // the socket; one thread. Holds at most one slab while
 // nothing is buffered, and none after trim().
 #pragma once
@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <sys/types.h>
 
 #include "shm/result.h"
 #include "workers/memory/ring.h"
@@ -24,8 +25,9 @@ class StreamReader {
     no_memory,  // the budget is exhausted: take() something and release it first
     end,        // the peer has closed
   };
-  /// One readv of up to `limit` bytes.
-  [[nodiscard]] shm::Result<Fill> fill(int fd, size_t limit);
+  /// One read of up to `limit` bytes. sender: of a UNIX socket with SO_PASSCRED, the process that wrote them,
+  /// which is one at a time; descriptors that come with them are closed.
+  [[nodiscard]] shm::Result<Fill> fill(int fd, size_t limit, pid_t* sender = nullptr);
 
   [[nodiscard]] size_t available() const { return available_; }
   /// The first bytes, contiguous: in place when they are in one slab, else copied to `scratch`.

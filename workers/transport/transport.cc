@@ -144,10 +144,19 @@ void Transport::post_reads() {
   while (!reads_.empty() && endpoint_->send_room() > 0) {
     const Read& read = reads_.front();
     const fabric::Sge into{read.into.data(), static_cast<uint32_t>(read.into.size()), read.key};
-    if (!endpoint_->post_read(0, into, read.from)) return;
+    if (const auto posted = endpoint_->post_read(0, into, read.from); !posted) return refused(posted.error());
     reads_in_flight_.push(read.cookie);
     (void)reads_.pop();
   }
+}
+
+/// Room comes again; a device that registers no more memory does not take this memory later either.
+void Transport::refused(fabric::PostError error) {
+  if (error != fabric::PostError::not_registered) return;
+  begin_closing("the RDMA device registers no more memory; is the limit of locked memory high enough?",
+                false);
+  owner_.on_fault(close_reason_);
+  endpoint_->abort();
 }
 
 void Transport::post_writes() {
@@ -166,7 +175,9 @@ void Transport::post_writes() {
       bytes += next.bytes.size();
       ++count;
     }
-    if (!endpoint_->post_write(0, std::span(sges).first(count), to)) return;
+    if (const auto posted = endpoint_->post_write(0, std::span(sges).first(count), to); !posted) {
+      return refused(posted.error());
+    }
     for (uint32_t i = 0; i < count; ++i) write_references_.push(writes_.pop().owner);
     writes_in_flight_.push({count});
     writes_posted_ += count;
@@ -268,8 +279,11 @@ void Transport::post_send(const smbd::Outgoing& out, OutMessage* message) {
 
 // --- completions ---
 
-void Transport::finish_in_flight(Ring<InFlight>& list, Ring<SlabRef>& references) {
-  for (uint32_t n = list.pop().references; n > 0; --n) (void)references.pop();
+/// How many references it was.
+uint32_t Transport::finish_in_flight(Ring<InFlight>& list, Ring<SlabRef>& references) {
+  const uint32_t count = list.pop().references;
+  for (uint32_t n = count; n > 0; --n) (void)references.pop();
+  return count;
 }
 
 void Transport::on_established() {
@@ -284,12 +298,14 @@ void Transport::on_completions(std::span<const fabric::Completion> done) {
   for (const fabric::Completion& completion : done) {
     switch (completion.op) {
       case fabric::Op::send:
-        finish_in_flight(sends_in_flight_, send_references_);
+        (void)finish_in_flight(sends_in_flight_, send_references_);
         ++sends_done_;
         break;
-      case fabric::Op::rdma_write:
-        finish_in_flight(writes_in_flight_, write_references_);
+      case fabric::Op::rdma_write: {
+        const uint32_t count = finish_in_flight(writes_in_flight_, write_references_);
+        if (!closing_) owner_.on_writes_done(count);
         break;
+      }
       case fabric::Op::rdma_read: {
         const uint64_t cookie = reads_in_flight_.pop();
         record(EventKind::rdma_read_done, completion.bytes, reads_in_flight_.size());
@@ -386,6 +402,12 @@ void Transport::fail(std::string why) {
 void Transport::abort(std::string why) {
   begin_closing(std::move(why), false);
   if (endpoint_ != nullptr) endpoint_->abort();
+}
+
+void Transport::drop() {
+  closing_ = true;
+  timer_.stop();
+  endpoint_.reset();
 }
 
 void Transport::on_closed(const fabric::Close& why) {

@@ -50,6 +50,8 @@ class Transport final : private fabric::Handler {
     virtual void on_fragment(Fragment fragment) = 0;
     /// An RDMA READ started with this cookie has been placed.
     virtual void on_read_done(uint64_t cookie) = 0;
+    /// So many of the rdma_write()s asked for are done; they are in the order of asking.
+    virtual void on_writes_done(uint64_t /*count*/) {}
     /// The peer invalidated one of our tokens with a SEND (active role).
     virtual void on_invalidated(uint32_t token) = 0;
     /// The end of a batch of events: everything that had arrived has been delivered, references of
@@ -92,6 +94,7 @@ class Transport final : private fabric::Handler {
   void append(SlabRef owner, std::span<const std::byte> bytes);
   /// Bytes begun but not yet posted, and messages not yet completed: for deciding when to close.
   [[nodiscard]] bool idle() const;
+  [[nodiscard]] size_t messages_queued() const { return messages_.size(); }
 
   // --- RDMA (passive role: to and from the peer's memory) ---
   void rdma_write(SlabRef owner, std::span<const std::byte> bytes, fabric::RemoteMemory to);
@@ -114,6 +117,8 @@ class Transport final : private fabric::Handler {
   void fail(std::string why);
   /// Close at once. on_closed() follows from the loop.
   void abort(std::string why);
+  /// The connection is dropped at once and nothing follows: RDMA touches no memory any more.
+  void drop();
 
   [[nodiscard]] const smbd::Engine& engine() const { return engine_; }
   /// This connection's counters, the fabric's included.
@@ -162,9 +167,10 @@ class Transport final : private fabric::Handler {
   void post_reads();
   void post_messages();
   bool post_fragment();
-  static void finish_in_flight(Ring<InFlight>& list, Ring<SlabRef>& references);
+  static uint32_t finish_in_flight(Ring<InFlight>& list, Ring<SlabRef>& references);
   void fault(smbd::Fault fault);
   void begin_closing(std::string why, bool clean);
+  void refused(fabric::PostError error);
   void close_endpoint(bool orderly);
   uint32_t fragment_cap(const OutMessage* message);
   void post_send(const smbd::Outgoing& out, OutMessage* message);

@@ -1,16 +1,34 @@
 // SPDX-License-Identifier: MIT
-// The way to smbd for one session: one attempt, whose outcome is a connected TCP stream or the reason why
-// there is none. Owned by the session; destroying it gives the attempt up. One thread.
+// The way to the server (smbd, or a native peer) for one session: one attempt, whose outcome is a connected
+// stream or the reason why there is none. Owned by the session; destroying it gives the attempt up. One
+// thread.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
+#include <sys/socket.h>
+#include <vector>
 
+#include "shm/guid.h"
 #include "shm/result.h"
 #include "shm/unique_fd.h"
 
 namespace smbdirect::workers {
+
+/// Whom the stream is for.
+struct UpstreamRequest {
+  uint64_t offer{};  // the number of the client's connection
+  shm::Guid client_guid{};
+  bool claimed{};  // the GUID names the client (a dialect that has one): the supervisor was told
+  sockaddr_storage client{};
+  sockaddr_storage server{};             // the address the client has connected to
+  std::span<const std::byte> negotiate;  // the client's first message; while the request is made only
+  // Of a native channel: what its peer is told first, and the data area that goes with it.
+  std::vector<std::byte> introduction;
+  shm::UniqueFd area;
+};
 
 class Upstream {
  public:
@@ -23,9 +41,10 @@ class Upstream {
   /// done is called once, from the loop, never from inside start(), unless this is destroyed first. It may
   /// destroy this.
   virtual void start(Done done) = 0;
+  /// The process at the other end, once there is one and where that is known: else 0.
+  [[nodiscard]] virtual uint32_t process() const { return 0; }
 };
 
-/// For the connection that was offered under this number.
-using OpenUpstream = std::function<std::unique_ptr<Upstream>(uint64_t offer)>;
+using OpenUpstream = std::function<std::unique_ptr<Upstream>(UpstreamRequest request)>;
 
 }  // namespace smbdirect::workers

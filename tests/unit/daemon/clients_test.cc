@@ -1,49 +1,13 @@
 // SPDX-License-Identifier: MIT
+// Clients of smbd. Native peers have tests of their own (native_clients_test.cc).
 #include "daemon/clients.h"
 
 #include <doctest/doctest.h>
 
-#include "shm/socket_address.h"
+#include "clients_pool.h"
 
-using smbdirect::daemon::Clients;
-using smbdirect::daemon::Loop;
-using smbdirect::daemon::Roster;
+using namespace smbdirect::daemon::test;  // NOLINT: of this test's helpers
 namespace shm = smbdirect::shm;
-
-namespace {
-
-shm::Guid guid(uint8_t n) {
-  shm::Guid made{};
-  made.fill(std::byte(n));
-  return made;
-}
-
-/// Two workers; connections are named by their numbers.
-struct Pool {
-  Loop loop;
-  Roster roster{2};
-  std::unique_ptr<Clients> clients = std::move(Clients::create(loop, 16, roster).value());
-  std::array<shm::WorkerRef, 2> workers{{{0, 1}, {1, 2}}};
-
-  Pool() {
-    for (const auto& worker : workers) clients->worker_ready(worker);
-  }
-  static shm::Host host(const char* text) { return shm::host_of(*shm::address_from_text(text, 1)); }
-  void connect(uint64_t number, size_t slot, const char* from) {
-    roster.add(number, slot, *shm::address_from_text(from, 40'000), {});
-  }
-  void serve(uint64_t number, size_t slot, const char* from, const shm::Guid& who) {
-    connect(number, slot, from);
-    clients->claimed(workers[slot], number, who);
-    clients->channel_up(workers[slot], number);
-  }
-  void close(uint64_t number, size_t slot) {
-    clients->closed(workers[slot], number);
-    roster.remove(number, slot);
-  }
-};
-
-}  // namespace
 
 TEST_CASE("a client is STARTING from its claim, LIVE from its channel, gone with its last connection") {
   Pool pool;
@@ -53,7 +17,7 @@ TEST_CASE("a client is STARTING from its claim, LIVE from its channel, gone with
   REQUIRE(pool.clients->list().size() == 1);
   CHECK(pool.clients->list()[0].state == shm::EntryState::starting);
   CHECK(pool.clients->workers_at(Pool::host("192.0.2.7")) == 1);  // the next one goes to the same worker
-  pool.clients->channel_up(pool.workers[0], 1);
+  pool.clients->channel_up(pool.workers[0], 1, 0);
   CHECK(pool.clients->list()[0].state == shm::EntryState::live);
   pool.serve(2, 1, "192.0.2.7", guid(1));
   CHECK(pool.clients->list()[0].workers == 3);
@@ -92,7 +56,7 @@ TEST_CASE("a worker's death takes its part of every client along") {
   pool.clients->worker_gone(pool.workers[1]);
   REQUIRE(pool.clients->list().size() == 1);
   CHECK(pool.clients->list()[0].workers == 1);
-  pool.clients->closed(pool.workers[1], 2);  // a late word changes nothing
+  pool.clients->channel_down(pool.workers[1], 2);  // a late word changes nothing
   CHECK(pool.clients->list()[0].channels() == 1);
   // Its successor in the slot begins anew.
   const shm::WorkerRef next{1, 3};
@@ -100,7 +64,7 @@ TEST_CASE("a worker's death takes its part of every client along") {
   pool.roster.remove(2, 1);
   pool.connect(2, 1, "192.0.2.7");
   pool.clients->claimed(next, 2, guid(1));
-  pool.clients->channel_up(next, 2);
+  pool.clients->channel_up(next, 2, 0);
   CHECK(pool.clients->list()[0].channels() == 2);
 }
 
@@ -109,16 +73,16 @@ TEST_CASE("a worker's word counts for its own connections, and once") {
   pool.clients->claimed(pool.workers[0], 1, guid(1));  // no such connection
   pool.connect(1, 0, "192.0.2.7");
   pool.clients->claimed(pool.workers[1], 1, guid(1));  // another's
-  pool.clients->channel_up(pool.workers[0], 1);        // not claimed
+  pool.clients->channel_up(pool.workers[0], 1, 0);     // not claimed
   CHECK(pool.clients->list().empty());
   pool.clients->claimed(pool.workers[0], 1, guid(1));
   pool.clients->claimed(pool.workers[0], 1, guid(2));
-  pool.clients->channel_up(pool.workers[0], 1);
-  pool.clients->channel_up(pool.workers[0], 1);
+  pool.clients->channel_up(pool.workers[0], 1, 0);
+  pool.clients->channel_up(pool.workers[0], 1, 0);
   REQUIRE(pool.clients->list().size() == 1);
   CHECK(pool.clients->list()[0].guid == guid(1));
   CHECK(pool.clients->list()[0].channels() == 1);
-  pool.clients->closed(pool.workers[1], 1);
+  pool.clients->channel_down(pool.workers[1], 1);
   CHECK(pool.clients->list().size() == 1);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/control_socket.h"
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -20,8 +21,11 @@
 
 #include "daemon/ctl_commands.h"
 #include "daemon/event_report.h"
+#include "daemon/main_process.h"
+#include "protocol/proxy/frames.h"
 
 using namespace smbdirect::daemon;  // NOLINT: a test of one program's parts
+namespace protocol = smbdirect::protocol;
 namespace shm = smbdirect::shm;
 namespace fs = std::filesystem;
 using json = nlohmann::ordered_json;
@@ -61,11 +65,14 @@ struct Server {
   bool wait = false;
   shm::Result<std::unique_ptr<ControlSocket>> socket;
 
-  explicit Server(const std::string& path)
-      : socket(ControlSocket::open(loop, path, [this](const std::string& line, ControlSocket::Answer answer) {
-          if (wait) return waiting.push_back(std::move(answer));
-          answer("you said " + line);
-        })) {}
+  explicit Server(const std::string& path, ControlSocket::Keep keep = {})
+      : socket(ControlSocket::open(
+            loop, path,
+            [this](const std::string& line, ControlSocket::Answer answer) {
+              if (wait) return waiting.push_back(std::move(answer));
+              answer("you said " + line);
+            },
+            std::move(keep))) {}
   ~Server() {
     if (socket) socket->reset();
     turn();
@@ -222,6 +229,80 @@ TEST_CASE("a dead daemon's socket is replaced; a living one's, and what is none,
   std::string kept;
   std::getline(std::ifstream(directory.control()), kept);
   CHECK(kept == "somebody's");
+}
+
+TEST_CASE(
+    "the socket of a main process that registers is kept, and is a peer of the control socket no more") {
+  const Directory directory;
+  std::vector<shm::UniqueFd> kept;
+  Server server(directory.control(), [&](shm::UniqueFd socket) { kept.push_back(std::move(socket)); });
+  REQUIRE(server.socket);
+  const std::string line(protocol::proxy::kRegisterLine);
+  for (size_t i = 0; i < ControlSocket::kMaxPeers + 2; ++i) {  // it takes nobody's place
+    const auto main = connected(directory.control());
+    say(main, line.substr(0, i));
+    server.turn();
+    CHECK(kept.empty());
+    say(main, line.substr(i));
+    CHECK_FALSE(server.told(main));
+    REQUIRE(kept.size() == 1);
+    say(main, "frames");
+    server.turn();
+    char bytes[16];
+    CHECK(recv(kept[0].get(), bytes, sizeof bytes, MSG_DONTWAIT) == 6);
+    say(kept[0], "more frames");
+    CHECK(recv(main.get(), bytes, sizeof bytes, MSG_DONTWAIT) == 11);
+    kept.clear();
+    CHECK(server.told(main) == "");
+  }
+}
+
+TEST_CASE("a socket that is kept may be watched at once") {
+  const Directory directory;
+  std::unique_ptr<MainProcess> main;
+  bool gone = false;
+  std::optional<Server> server;
+  server.emplace(directory.control(), [&](shm::UniqueFd socket) {
+    main = std::move(
+        MainProcess::adopt(
+            server->loop, std::move(socket), [](uint64_t, int) {}, [&](const std::string&) { gone = true; })
+            .value());
+  });
+  REQUIRE(server->socket);
+  auto peer = connected(directory.control());
+  say(peer, std::string(protocol::proxy::kRegisterLine));
+  server->turn();
+  REQUIRE(main);
+  std::array<std::byte, protocol::proxy::kFrameHeaderBytes> header{};
+  REQUIRE(recv(peer.get(), header.data(), header.size(), 0) == ssize_t(header.size()));
+  const auto heard = protocol::proxy::parse_frame_header(header, protocol::proxy::Sender::daemon);
+  REQUIRE(heard);
+  CHECK(heard->type == protocol::proxy::FrameType::registered);
+  peer.reset();
+  server->turn();
+  CHECK(gone);
+  main.reset();
+}
+
+TEST_CASE(
+    "other lines are asked where main processes may register, and the register line where they may not") {
+  const Directory directory, other;
+  std::string line(protocol::proxy::kRegisterLine);
+  size_t kept = 0;
+  Server native(directory.control(), [&](const shm::UniqueFd&) { ++kept; });
+  Server plain(other.control());
+  REQUIRE(native.socket);
+  REQUIRE(plain.socket);
+  const auto main = connected(other.control());
+  say(main, line);
+  CHECK(plain.told(main) == "you said " + line);
+  line.pop_back();
+  for (const std::string& text : {line + " ", " " + line, line.substr(0, line.size() - 1), std::string()}) {
+    const auto peer = connected(directory.control());
+    say(peer, text + "\n");
+    CHECK(native.told(peer) == "you said " + text + "\n");
+  }
+  CHECK(kept == 0);
 }
 
 TEST_CASE("a worker's report is put beside its own connections, and beside no other's") {

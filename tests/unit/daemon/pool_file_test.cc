@@ -61,7 +61,8 @@ TEST_CASE("the documented defaults") {
                   "deny": [],
                   "transparent": { "mark": 5459266, "table": 5342, "priority": 100 },
                   "handoff": { "smbd": "/usr/sbin/smbd", "testparm": "/usr/bin/testparm", "configfile": "",
-                               "pid_directory": "", "processes": 1024 } },
+                               "pid_directory": "", "processes": 1024 },
+                  "channel": { "area_bytes": 16777216, "area_bytes_per_worker": 4294967296, "operations": 64 } },
     "smbdirect": { "receive_credit_initial": 32, "receive_credit_max": 255, "send_credit_target": 255,
                    "max_send_size": 8192, "max_receive_size": 8192, "max_fragmented_size": 8519680,
                    "max_read_write_size": 8388608, "negotiate_timeout_ms": 5000, "idle_timeout_ms": 120000,
@@ -218,9 +219,10 @@ TEST_CASE("wrong files: where and what, one problem each") {
       {listeners("{\"address\": \"::1\", \"port\": 65536}"), "/listeners/0/port", 3, "is 65536; allowed"},
       {listeners("{\"address\": \"::1\", \"fabric\": \"tcp\"}"), "/listeners/0/fabric", 3,
        "is \"tcp\"; allowed: \"iwarp\" or \"verbs\""},
-      {upstream("\"mode\": \"channel\""), "/upstream/mode", 3, "which is not built in this version"},
+      {upstream("\"channel\": {\"area_bytes\": 1048575}"), "/upstream/channel/area_bytes", 3,
+       "is 1048575; allowed: an integer from 1048576"},
       {upstream("\"mode\": \"magic\""), "/upstream/mode", 3,
-       "is \"magic\"; allowed: \"transparent\", \"handoff\" or \"connect\""},
+       "is \"magic\"; allowed: \"transparent\", \"handoff\", \"connect\" or \"channel\""},
       {upstream("\"port\": 0"), "/upstream/port", 3, "is 0; allowed: an integer from 1 to 65535"},
       {upstream("\"allow\": \"10.0.0.0/8\""), "/upstream/allow", 3, "is \"10.0.0.0/8\"; allowed: an array"},
       {upstream("\"allow\": [\"10.0.0.0/8\",\n\"10.0.0.1/8\"]"), "/upstream/allow/1", 4,
@@ -329,12 +331,17 @@ TEST_CASE("an RDMA listener has SMB Direct's port on RoCE, and ports apart from 
   CHECK(config->worker.verbs);
 }
 
-TEST_CASE("where smbd sees the client's address, smbd decides who is let in") {
-  for (const char* mode : {"\"mode\": \"transparent\"", "\"mode\": \"handoff\"", ""}) {
+TEST_CASE("where the server sees the client's address, it decides who is let in") {
+  using Upstream = WorkerConfig::Upstream;
+  const std::pair<const char*, Upstream> cases[] = {{"\"mode\": \"transparent\"", Upstream::ask},
+                                                    {"\"mode\": \"handoff\"", Upstream::ask},
+                                                    {"\"mode\": \"channel\"", Upstream::channel},
+                                                    {"", Upstream::ask}};
+  for (const auto& [mode, upstream] : cases) {
     const auto config =
         parse_pool(std::string(R"({"listeners": [{"address": "0.0.0.0"}], "upstream": {)") + mode + "}}");
     REQUIRE_MESSAGE(config, mode);
-    CHECK(config->worker.upstream_asked_for);
+    CHECK(config->worker.upstream == upstream);
     CHECK(config->access.check(smbdirect::shm::host_of(*smbdirect::shm::address_from_text("192.0.2.9", 1))) ==
           Access::allowed);
   }

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// The data area of one native channel: memory that a worker and the server process of a client share, a
+// memfd. The worker makes it, seals its size, so that neither can make the other meet SIGBUS, and passes the
+// descriptor on; each maps it for itself. The memory lives as long as either has it.
+#pragma once
+
+#include <cstddef>
+
+#include "shm/result.h"
+#include "shm/unique_fd.h"
+
+namespace smbdirect::shm {
+
+/// Zeroed; a page is taken when it is first touched. Closed on exec.
+[[nodiscard]] Result<UniqueFd> make_area(size_t bytes);
+
+}  // namespace smbdirect::shm

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// What a session carries between its SMB Direct connection and its upstream stream, in both directions: to
+// smbd (smbd_exchange.h: direct-TCP framing, RDMA-channel I/O translated) or to a native peer
+// (workers/channel/: frames, and a data area). Owned by one session, one thread. It never closes anything: it
+// tells the session's events.
+#pragma once
+
+#include <cstdint>
+
+#include "workers/stream/outbox.h"
+#include "workers/transport/transport.h"
+#include "workers/upstream/upstream.h"
+
+namespace smbdirect::workers {
+
+class Exchange {
+ public:
+  Exchange() = default;
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
+  virtual ~Exchange() = default;
+
+  // --- from the client ---
+  virtual void on_fragment(const Fragment& fragment) = 0;
+  /// RDMA READs and WRITEs of the transport's that are done (Transport::Owner).
+  virtual void on_read_done(uint64_t cookie) = 0;
+  virtual void on_writes_done(uint64_t count) = 0;
+  /// Replies were delivered or memory came back: go on where requests stalled.
+  virtual void resume() = 0;
+  /// Something waits for memory or for replies to be delivered.
+  [[nodiscard]] virtual bool stalled() const = 0;
+  /// Bytes on their way to the upstream stream.
+  [[nodiscard]] virtual Outbox& outbox() = 0;
+  /// Whether the upstream has part of a message that is not complete, or has bytes still queued here.
+  [[nodiscard]] virtual bool unfinished() const = 0;
+
+  // --- to a native peer ---
+  /// Fills in the request what the peer is told first.
+  [[nodiscard]] virtual shm::Result<> introduce(UpstreamRequest& /*request*/) { return {}; }
+  /// The socket of another channel, for the process that this one is with. False: not through this one now.
+  [[nodiscard]] virtual bool pass_channel(shm::UniqueFd& /*socket*/) { return false; }
+
+  // --- from the upstream ---
+  enum class State : uint8_t {
+    more,       // bounded work done; there may be more
+    drained,    // nothing to read now
+    no_memory,  // at the hard cap: stop reading until sends complete
+    end,        // the upstream closed the stream, between messages
+    broken,     // the session was told
+  };
+  /// Reads and processes a bounded amount.
+  [[nodiscard]] virtual State pump(int fd) = 0;
+  /// Gives back memory that an idle stream need not hold.
+  virtual void trim() = 0;
+};
+
+}  // namespace smbdirect::workers
