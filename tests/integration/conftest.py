@@ -11,6 +11,7 @@ import pytest
 
 from lib.daemon import Connect, Smbdirectd, build_dir
 from lib.lan import Lan
+from lib.peer import ReferencePeer
 from lib.process import LogSource, tail
 from lib.smbd import SmbdServer
 
@@ -114,6 +115,29 @@ def make_daemon(scratch):
     yield make
     for server in reversed(made):
         server.stop()
+
+
+@pytest.fixture
+def make_peer(scratch, build):
+    """make_peer(daemon, smbd, *options, **kw) -> a started ReferencePeer, ended at the end of the test."""
+    made = []
+
+    def make(daemon, smbd, *options, **kw):
+        log = _directory(scratch, "peer") / "peer.log"
+        control = daemon.directory / "run" / "control"
+        made.append(ReferencePeer(build, control, smbd.port, log, argv=options, **kw))
+        return made[-1].start()
+
+    yield make
+    for peer in reversed(made):
+        peer.end()
+
+
+@pytest.fixture
+def native(make_daemon, make_peer, smbd):
+    """A daemon in mode "channel" whose connections go to its two workers in turn, a ReferencePeer, and its smbd."""
+    daemon = make_daemon(smbd.port, pool={"affinity": "spread", "upstream": {"mode": "channel"}})
+    return daemon, make_peer(daemon, smbd), smbd
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 
 from lib.daemon import Connect, Smbdirectd, build_dir
 from lib.netspace import NetSpace, SmbdInside
+from lib.peer import ReferencePeer
 from lib.smbd import SmbdServer
 from lib.torture import Lane, compare
 
@@ -38,6 +39,8 @@ NOTIFY = """
     double file tcp rec overflow rmdir1 rmdir2 rmdir3 rmdir4 handle-permissions
 """.split()
 SINGLE = [f"multichannel.{test}" for test in MULTICHANNEL] + [f"notify.{test}" for test in NOTIFY]
+
+INSIDE = ["transparent", "handoff"]  # modes in which smbd sees the client's address
 
 needs_full = pytest.mark.skipif(
     not os.environ.get("SMBDIRECTD_FULL"), reason="mostly sleeps, about 8 minutes: runs with scripts/test --full"
@@ -85,12 +88,13 @@ def log():
 @contextlib.contextmanager
 def two_lanes(directory, mode, log):
     """run(suite, timeout) -> Comparison, with a server and two lanes. The modes in which the daemon opens smbd's
-    side need a network namespace: one changes its routing, the other wants port 445."""
+    side need a network namespace: one changes its routing, the other wants port 445. In mode "channel" reference-peer
+    stands between the daemon and the server."""
     (directory / "smbd").mkdir(parents=True)
     kw = {"shares": {"tcp": SHARE, "direct": SHARE}, "options": {"smbd:FSCTL_SMBTORTURE": "yes"}}
     pool = {"log": {"level": "info"}, "run_directory": str(directory / "run")}
     with contextlib.ExitStack() as stack:
-        space = None if mode == "connect" else stack.enter_context(NetSpace())
+        space = stack.enter_context(NetSpace()) if mode in INSIDE else None
         if space:
             kw["options"]["interfaces"] = "lo"
             kw["options"]["durable handles"] = "no" if mode == "handoff" else "yes"
@@ -98,7 +102,11 @@ def two_lanes(directory, mode, log):
             pool["upstream"] = {"mode": mode, "handoff": {"configfile": str(smbd.config)}}
         else:
             smbd = stack.enter_context(SmbdServer(directory / "smbd", **kw))
+            pool["upstream"] = {"mode": mode}
         daemon = stack.enter_context(Smbdirectd(directory / "smbdirectd", smbd.port, pool=pool, space=space))
+        if mode == "channel":
+            control = directory / "run" / "control"
+            stack.enter_context(ReferencePeer(build_dir(), control, smbd.port, directory / "peer.log"))
         # A threshold of one byte: every plain READ and WRITE becomes channel I/O and meets the translator.
         connect = Connect(directory / "connect", daemon, "--threshold", "1", source="127.0.0.2", space=space)
         with connect:
@@ -119,9 +127,9 @@ def parity(scratch, log):
         yield run
 
 
-@pytest.fixture(scope="module", params=["transparent", "handoff"])
-def parity_inside(request, scratch, log):
-    if os.geteuid() != 0:
+@pytest.fixture(scope="module", params=[*INSIDE, "channel"])
+def parity_elsewhere(request, scratch, log):
+    if request.param in INSIDE and os.geteuid() != 0:
         pytest.skip("needs root: it makes network namespaces")
     with two_lanes(scratch / request.param, request.param, log) as run:
         yield run, {**FLOOR["default"], **FLOOR.get(request.param, {})}
@@ -143,9 +151,9 @@ def test_parity(parity, suite):
 
 
 @pytest.mark.parametrize("suite", DEFAULT)
-def test_parity_where_smbd_sees_the_client(parity_inside, suite):
-    """Modes "transparent" and "handoff". The latter goes without durable handles, in both lanes."""
-    run, floor = parity_inside
+def test_parity_in_other_modes(parity_elsewhere, suite):
+    """Mode "handoff" goes without durable handles, in both lanes."""
+    run, floor = parity_elsewhere
     check(run(f"smb2.{suite}", timeout=120), floor[suite])
 
 

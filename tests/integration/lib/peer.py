@@ -77,12 +77,11 @@ class ReferencePeer:
 
     def wait_children(self, count, deadline=10):
         """The children alive, once there are that many."""
-        wait_until(
-            lambda: len(self.children()) == count,
+        return wait_until(
+            lambda: (lambda c: (c,) if len(c) == count else None)(self.children()),
             deadline,
             lambda: f"{count} children of {self.name}, which has {self.children()}:\n{tail(self.log_path)}",
-        )
-        return self.children()
+        )[0]
 
     def ended(self):
         """pid -> how its child ended, as Popen.returncode says it."""

@@ -7,9 +7,10 @@ import pathlib
 import types
 
 from lib import cifs, storage
-from lib.daemon import Smbdirectd
+from lib.daemon import Smbdirectd, build_dir
 from lib.files import make_file, make_tree
 from lib.network import Network, rdma_device
+from lib.peer import ReferencePeer
 from lib.smbd import SmbdServer
 
 LARGE = 64 << 20
@@ -54,3 +55,13 @@ def fresh(world, name):
     path = world.smbd.share_path() / name
     path.mkdir()
     return path
+
+
+@contextlib.contextmanager
+def native_world(*args, pool=None, **kw):
+    """world() in upstream mode "channel": `peer` is the server, reference-peer, before the same smbd."""
+    pool = {**(pool or {}), "upstream": {"mode": "channel"}}
+    with world(*args, pool=pool, **kw) as w:
+        control = w.daemon.directory / "run" / "control"
+        with ReferencePeer(build_dir(), control, w.smbd.port, w.directory / "peer.log") as w.peer:
+            yield w
