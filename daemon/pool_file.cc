@@ -17,6 +17,9 @@
 namespace smbdirect::daemon {
 namespace {
 
+/// A socket's path has 107 bytes; the longest of ours ends in "/channel-63".
+constexpr size_t kLongestRunDirectory = 96;
+
 /// How many letters apart two words are; to guess what a misspelt key was meant to be.
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
@@ -234,6 +237,12 @@ void check_together(const PoolConfig& config, const Node& root, Problems& proble
 
   if (config.upstream_mode == UpstreamMode::connect && config.worker.upstream_address.empty()) {
     report("/upstream/address", "is missing; wanted with mode \"connect\": a numeric IPv4 or IPv6 address");
+  }
+  if (config.upstream_mode == UpstreamMode::channel && config.run_directory.size() > kLongestRunDirectory) {
+    report("/run_directory",
+           "is " + std::to_string(config.run_directory.size()) +
+               " characters long; with mode \"channel\" sockets lie there, whose paths have room for " +
+               std::to_string(kLongestRunDirectory));
   }
   for (size_t i = 0; i < config.listeners.size(); ++i) {
     const auto address = *shm::address_from_text(config.listeners[i].address, config.listeners[i].port);

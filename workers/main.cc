@@ -61,12 +61,15 @@ bool is_socket(int fd) {
 }
 
 void check_locked_memory(const WorkerConfig& config, uint64_t limit) {
-  if (limit >= config.buffered_bytes_per_worker) return;
+  uint64_t most = config.buffered_bytes_per_worker;
+  if (config.upstream == WorkerConfig::Upstream::channel) most += config.channel_area_bytes_per_worker;
+  if (limit >= most) return;
   log::write(
       log::Level::warning,
       "only %llu bytes may be locked in memory, and all that is registered with RDMA devices is: connections "
-      "will fail beyond that (raise LimitMEMLOCK of the unit, or lower /limits/buffered_bytes_per_worker)",
-      static_cast<unsigned long long>(limit));
+      "will fail beyond that (raise LimitMEMLOCK of the unit, or lower what a worker may have: /limits/"
+      "buffered_bytes_per_worker and, with mode \"channel\", /upstream/channel/area_bytes_per_worker: %llu)",
+      static_cast<unsigned long long>(limit), static_cast<unsigned long long>(most));
 }
 
 ExitCode serve(uv_loop_t& loop, unsigned slot, unsigned generation, const WorkerConfig& config) {

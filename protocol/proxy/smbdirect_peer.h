@@ -112,8 +112,8 @@ SMBDIRECT_PUBLIC short smbdirect_channel_events(const struct smbdirect_channel* 
 enum smbdirect_event_type {
   SMBDIRECT_EVENT_PDU = 1, /* a message of the client's */
   SMBDIRECT_EVENT_DONE,    /* an RDMA operation is complete: its part of the area is the peer's again */
-  SMBDIRECT_EVENT_CHANNEL, /* another connection of a client that this process serves: attach to it, or close
-                              it */
+  SMBDIRECT_EVENT_CHANNEL, /* another connection of a client that this process serves: attach to it within a
+                              second (no other process may take its place before), or close it */
 };
 
 struct smbdirect_event {
@@ -128,15 +128,16 @@ struct smbdirect_event {
  * The next event, after the descriptor was readable. 1: *event is filled in, call again; 0: none now;
  * -ECONNRESET: the client's connection has ended; any other error is the same, for a reason of its own: close
  * the channel. For a CHANNEL the worker has sent the facts already, or this blocks until they are there, for
- * at most 5 s; one that has ended by then is no event.
+ * at most 5 s; one that has ended by then is no event. Messages and DONEs come in one order: who asks for no
+ * more events while it waits for a DONE waits for ever.
  */
 SMBDIRECT_PUBLIC int smbdirect_channel_next(struct smbdirect_channel* channel, struct smbdirect_event* event);
 
 /*
  * Sends one SMB2 message to the client, after all RDMA WRITEs asked for before. `invalidate`: up to
  * SMBDIRECT_MAX_INVALIDATE tokens of the client's memory that it has asked to be invalidated (Channel 2).
- * What the socket does not take at once is copied and sent by smbdirect_channel_flush(). -EMSGSIZE: more than
- * max_pdu.
+ * What the socket does not take at once is copied and sent by smbdirect_channel_flush(), whose result says
+ * how much that is: it is for the peer to say no more for a while. -EMSGSIZE: more than max_pdu.
  */
 SMBDIRECT_PUBLIC int smbdirect_send_pdu(struct smbdirect_channel* channel, const struct iovec* pieces,
                                         int count, const uint32_t* invalidate, size_t invalidate_count);
@@ -153,7 +154,8 @@ struct smbdirect_descriptor {
  * client (for an SMB2 WRITE), write gives them to it (for an SMB2 READ). The descriptors are used in order.
  * That part of the area must be left alone until the event DONE with this id. -EAGAIN: max_operations are
  * without their DONE. -EEXIST: one with this id is. -ERANGE: not within the area. -EINVAL: no length,
- * descriptors too small for it or too many.
+ * descriptors too small for it or too many: an SMB2 request may have more (4095), which is several operations
+ * then, as is one that is larger than what the area has room for.
  */
 SMBDIRECT_PUBLIC int smbdirect_rdma_read(struct smbdirect_channel* channel, uint64_t id, size_t area_offset,
                                          size_t length, const struct smbdirect_descriptor* descriptors,
@@ -179,7 +181,8 @@ SMBDIRECT_PUBLIC int smbdirect_channel_export(struct smbdirect_channel* channel,
 SMBDIRECT_PUBLIC int smbdirect_channel_import(const int descriptors[2], const void* state, size_t size,
                                               struct smbdirect_channel** channel);
 
-/* Ends the client's connection, unless the channel was exported or is a forked copy. */
+/* Ends the client's connection, after what was sent before, unless the channel was exported or is a forked
+ * copy. */
 SMBDIRECT_PUBLIC void smbdirect_channel_close(struct smbdirect_channel* channel);
 
 #ifdef __cplusplus

@@ -214,7 +214,8 @@ void Session::read_upstream() {
       upstream_ended_ = true;
       want_upstream();
       transport_.record(EventKind::upstream_closed, 0, exchange_->unfinished() ? 1 : 0);
-      transport_.disconnect("smbd closed the connection");
+      transport_.disconnect(resources_.channels == nullptr ? "smbd closed the connection"
+                                                           : "the server closed the channel");
       return;
   }
 }

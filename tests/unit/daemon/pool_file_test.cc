@@ -219,6 +219,9 @@ TEST_CASE("wrong files: where and what, one problem each") {
       {listeners("{\"address\": \"::1\", \"port\": 65536}"), "/listeners/0/port", 3, "is 65536; allowed"},
       {listeners("{\"address\": \"::1\", \"fabric\": \"tcp\"}"), "/listeners/0/fabric", 3,
        "is \"tcp\"; allowed: \"iwarp\" or \"verbs\""},
+      {std::string("{") + kListeners + ", \"upstream\": {\"mode\": \"channel\"},\n\"run_directory\": \"/" +
+           std::string(96, 'd') + "\"}",
+       "/run_directory", 2, "is 97 characters long; with mode \"channel\""},
       {upstream("\"channel\": {\"area_bytes\": 1048575}"), "/upstream/channel/area_bytes", 3,
        "is 1048575; allowed: an integer from 1048576"},
       {upstream("\"mode\": \"magic\""), "/upstream/mode", 3,
