@@ -58,6 +58,7 @@ void Clients::worker_ready(const shm::WorkerRef& worker) {
 void Clients::worker_gone(const shm::WorkerRef& worker) {
   std::erase_if(connections_, [&](const auto& entry) {
     if (entry.first.first != worker.slot) return false;
+    by_client_.erase({entry.second.guid, entry.first});
     release(entry.second.peer);
     return true;
   });
@@ -73,6 +74,7 @@ void Clients::claimed(const shm::WorkerRef& worker, uint64_t connection, const s
   const Key key{worker.slot, connection};
   if (roster_.addresses(connection, worker.slot) == nullptr || connections_.contains(key)) return;
   Connection& claiming = connections_[key] = {.guid = guid, .peer = {}, .order = ++claims_};
+  by_client_.emplace(guid, key);
   claim(key, claiming);
 }
 
@@ -112,8 +114,9 @@ void Clients::ask_again(const shm::WorkerRef& worker, uint64_t connection) {
 void Clients::settle(const std::vector<shm::Guid>& guids) {
   for (const shm::Guid& guid : guids) {
     std::vector<std::pair<uint64_t, Key>> waiting;
-    for (auto& [key, connection] : connections_) {
-      if (connection.guid != guid) continue;
+    for (auto at = by_client_.lower_bound({guid, {}}); at != by_client_.end() && at->first == guid; ++at) {
+      const Key& key = at->second;
+      Connection& connection = connections_.at(key);
       if (connection.waiting) waiting.emplace_back(connection.order, key);
       if (!connection.up && connection.peer.known()) (void)record(key, connection);
     }
@@ -170,6 +173,7 @@ void Clients::channel_down(const shm::WorkerRef& worker, uint64_t connection) {
   const shm::Guid guid = closing.guid;
   if (!closing.up && closing.starter) writer_.claim_failed(guid, worker);
   take_down(key, closing);
+  by_client_.erase({guid, key});
   connections_.erase(found);
   settle({guid});
 }

@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -97,7 +98,8 @@ class Clients {
   shm::RegistryWriter writer_;
   std::map<uint32_t, uint32_t> generations_;  // slot -> its worker's
   std::map<shm::Peer, Watched> peers_;
-  std::map<Key, Connection> connections_;  // those that have claimed
+  std::map<Key, Connection> connections_;          // those that have claimed
+  std::set<std::pair<shm::Guid, Key>> by_client_;  // the same, by whom they have claimed for
   uint64_t learned_ = 0;
   uint64_t claims_ = 0;
 };
