@@ -48,14 +48,15 @@ shm::Result<std::unique_ptr<MainProcess>> MainProcess::adopt(Loop& loop, shm::Un
   if (!watch) return std::unexpected(watch.error());
   main->watch_ = std::make_unique<ReadWatch>(std::move(*watch));
   main->watch_->start();
-  // Children may have inherited the socket: the process itself says when it is over.
-  auto process = open_process(main->pid_);
-  if (!process) return std::unexpected(process.error());
-  main->process_ = std::move(*process);
-  auto ended = ReadWatch::make(loop, main->process_.get(), [raw = main.get()] { raw->end("it has ended"); });
-  if (!ended) return std::unexpected(ended.error());
-  main->ended_ = std::make_unique<ReadWatch>(std::move(*ended));
-  main->ended_->start();
+  // Children may have inherited the socket: the process itself says when it is over, where it can be watched.
+  if (auto process = open_process(main->pid_)) {
+    main->process_ = std::move(*process);
+    auto ended =
+        ReadWatch::make(loop, main->process_.get(), [raw = main.get()] { raw->end("it has ended"); });
+    if (!ended) return std::unexpected(ended.error());
+    main->ended_ = std::make_unique<ReadWatch>(std::move(*ended));
+    main->ended_->start();
+  }
   return main;
 }
 

@@ -199,6 +199,9 @@ NOT_UNDER_VALGRIND = {
     'a descriptor that finds no room*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
     'out of descriptors*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
     'a worker without descriptors*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
+    'while the worker has no descriptor left*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
+    'a process that ends takes its clients along*': 'valgrind knows no pidfd_open(2)',
+    'a process that serves a client beside another*': 'valgrind knows no pidfd_open(2)',
 }
 
 

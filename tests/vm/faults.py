@@ -11,7 +11,7 @@ import signal
 import sys
 
 from lib.cases import Cases
-from lib.network import link, queue_pairs, run
+from lib.network import delete_device, link, queue_pairs, run
 from lib.process import alive, wait_until
 from lib.transfer import survives
 from lib.world import world
@@ -67,7 +67,7 @@ def the_link_goes_down(world):
 @cases.case()
 def the_device_is_deleted(world):
     def strike(world):
-        run("rdma", "link", "delete", "siw0", timeout=60)
+        delete_device("siw0", 60)
         assert link("siw0") is None
         run("rdma", "link", "add", "siw0", "type", "siw", "netdev", "v0")
         return "siw0 was deleted and made again"

@@ -98,7 +98,9 @@ def delete_device(name, seconds=20):
     try:
         assert deletion.wait(seconds) == 0, f"rdma link delete {name} ended {deletion.returncode}"
     except subprocess.TimeoutExpired:
-        raise AssertionError(f"rdma link delete {name} hangs: who has it open? {resources('qp')}") from None
+        stack = pathlib.Path(f"/proc/{deletion.pid}/stack").read_text()
+        held = {kind: resources(kind) for kind in ("qp", "cm_id", "pd")}
+        raise AssertionError(f"rdma link delete {name} hangs: who has it open? {held}\n{stack}") from None
 
 
 def client_hangs():

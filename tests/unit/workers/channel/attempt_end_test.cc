@@ -10,7 +10,7 @@ using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using namespace smbdirect::workers::channel_test;
 
 TEST_CASE("an attempt ends at its deadline wherever it stands") {
-  DeskRig rig(100);
+  DeskRig rig(1'000);
   rig.open_door();
   rig.register_client(guid(1), kProcess);
   Served process;
