@@ -11,6 +11,26 @@ CLOSING = re.compile(r'^(\d+) passed, (\d+) failed, (\d+) skipped$')
 NOT_RUN = "tests in the guest kernel are off (--no-vm): SMB Direct was not tried with the kernel's own client"
 
 
+GUEST_DIED = 125  # scripts/vm's
+ATTEMPTS = 3
+# Where Linux 6.1's own SMB Direct client falls, with any server: the function it fell in, one that called it, and why.
+CLIENT_PANICS = [
+    ('smbd_post_recv', 'smbd_post_send_credits', 'it grants credits on a connection whose queue pair it has destroyed'),
+    ('__wake_up_common', 'smbd_conn_upcall', 'it is told of an event before it has made the queue it wakes'),
+]
+
+
+def client_panic(console):
+    """Why the guest's kernel has panicked, if it was in its SMB Direct client in a way known of it; else nothing."""
+    trace = console.rpartition('BUG: kernel NULL pointer dereference')[2]
+    if not trace.partition('Kernel panic')[1]:
+        return None
+    for fell, called, why in CLIENT_PANICS:
+        if re.search(rf'RIP: 0010:{fell}\+', trace) and re.search(rf'\] +{called}\+\S+ \[cifs\]', trace):
+            return f"6.1's client panicked ({called}, {fell}): {why}"
+    return None
+
+
 def programs():
     return sorted((ROOT / 'tests/vm').glob('*.py'))
 
