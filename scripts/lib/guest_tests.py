@@ -16,6 +16,7 @@ ATTEMPTS = 3
 # Where Linux 6.1's own SMB Direct client falls, with any server: the function it fell in, one that called it, and why.
 CLIENT_PANICS = [
     ('smbd_post_recv', 'smbd_post_send_credits', 'it grants credits on a connection whose queue pair it has destroyed'),
+    ('rdma_disconnect', 'smbd_disconnect_rdma_work', 'it ends a connection whose id it has destroyed'),
     ('__wake_up_common', 'smbd_conn_upcall', 'it is told of an event before it has made the queue it wakes'),
 ]
 
@@ -26,7 +27,8 @@ def client_panic(console):
     if not trace.partition('Kernel panic')[1]:
         return None
     for fell, called, why in CLIENT_PANICS:
-        if re.search(rf'RIP: 0010:{fell}\+', trace) and re.search(rf'\] +{called}\+\S+ \[cifs\]', trace):
+        caller = rf'(\] +{called}\+\S+|Workqueue: \S+ {called}) \[cifs\]'  # in the trace, or what was queued
+        if re.search(rf'RIP: 0010:{fell}\+', trace) and re.search(caller, trace):
             return f"6.1's client panicked ({called}, {fell}): {why}"
     return None
 
