@@ -55,6 +55,8 @@ Worker::Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemo
       control_fd_(control_fd),
       generation_(generation),
       config_(config),
+      to_supervisor_(control_fd,
+                     [this](bool waits) { control_.want(UV_READABLE | (waits ? UV_WRITABLE : 0)); }),
       slabs_(arena_, kSlabBytes),
       receive_slabs_(arena_, std::max(kSmallestReceive, config.max_receive_size)),
       header_slabs_(arena_, kHeaderSlabBytes),
@@ -94,7 +96,9 @@ Worker::Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemo
   control_.want(UV_READABLE);
 }
 
-Worker::~Worker() = default;
+Worker::~Worker() {
+  to_supervisor_.close();  // sessions that end now tell nobody
+}
 
 void Worker::show_board(uint32_t slot) {
   auto writer = shm::ScoreboardWriter::create(
@@ -145,44 +149,19 @@ ExitCode Worker::run() {
   return exit_code_;
 }
 
-/// In order, and nothing is lost while the supervisor is busy: it would not know of connections that have
-/// ended. One that reads nothing for long is gone or about to kill us, and the end of the socket will say so.
 void Worker::send(daemon::Message message, int descriptor) {
-  if (supervisor_gone_) return;
   message.generation = generation_;
-  if (queued_.empty()) {
-    const auto sent = daemon::send_message(control_fd_, message, descriptor);
-    if (sent) return;
-    if (sent.error().system_errno != EAGAIN) {
-      return log::write(log::Level::warning, "cannot tell the supervisor: %s", sent.error().text().c_str());
-    }
-  }
-  queued_.push_back({message, shm::UniqueFd(descriptor < 0 ? -1 : ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0))});
-  control_.want(UV_READABLE | UV_WRITABLE);
-}
-
-void Worker::send_queued() {
-  while (!queued_.empty()) {
-    const Queued& next = queued_.front();
-    const auto sent = daemon::send_message(control_fd_, next.message, next.descriptor.get());
-    if (!sent && sent.error().system_errno == EAGAIN) return;
-    if (!sent) {
-      log::write(log::Level::warning, "cannot tell the supervisor: %s", sent.error().text().c_str());
-    }
-    queued_.pop_front();
-  }
-  control_.want(UV_READABLE);
+  to_supervisor_.send(message, descriptor);
 }
 
 void Worker::on_control(int events) {
-  if ((events & UV_WRITABLE) != 0) send_queued();
+  if ((events & UV_WRITABLE) != 0) to_supervisor_.send_queued();
   while (true) {
     auto received = daemon::receive_message(control_fd_);
     if (!received) {
       const int error = received.error().system_errno;
       control_.want(0);
-      supervisor_gone_ = true;
-      queued_.clear();
+      to_supervisor_.close();
       if (error != ECONNRESET) {
         log::write(log::Level::error, "control socket: %s; finishing what is open",
                    received.error().text().c_str());

@@ -4,7 +4,6 @@
 // ends. When it dies its connections drop and nothing else notices.
 #pragma once
 
-#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,6 +16,7 @@
 #include "shm/log.h"
 #include "workers/board.h"
 #include "workers/channel/channel_desk.h"
+#include "workers/control_sender.h"
 #include "workers/counters.h"
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/slab.h"
@@ -63,12 +63,12 @@ class Worker {
   void look(Board::View& view) const;
   void report(const daemon::Received& asked);
   void send(daemon::Message message, int descriptor = -1);
-  void send_queued();
 
   uv_loop_t& loop_;
   int control_fd_;
   uint32_t generation_;
   daemon::WorkerConfig config_;
+  ControlSender to_supervisor_;
   Arena arena_;
   SlabPool slabs_;
   SlabPool receive_slabs_;
@@ -89,13 +89,7 @@ class Worker {
   Timer deadline_;
   Poll control_;
   std::optional<Board> board_;
-  struct Queued {
-    daemon::Message message;
-    shm::UniqueFd descriptor;
-  };
-  std::deque<Queued> queued_;  // what the control socket has no room for now
   bool draining_ = false;
-  bool supervisor_gone_ = false;
   daemon::ExitCode exit_code_ = daemon::ExitCode::ok;
 };
 
