@@ -122,8 +122,7 @@ void ControlSocket::read(uint64_t number) {
   peer.asked = true;
   if (peer.too_long) return answer(number, std::string(kTooLong));
   const std::string line = peer.in.substr(0, end);
-  if (keep_ && line == protocol::proxy::kRegisterLine.substr(0, line.size()) &&
-      line.size() + 1 == protocol::proxy::kRegisterLine.size()) {
+  if (keep_ && line + "\n" == protocol::proxy::kRegisterLine) {
     peer.readable.reset();
     shm::UniqueFd fd = std::move(peer.fd);
     peers_.erase(number);

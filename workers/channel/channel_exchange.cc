@@ -11,8 +11,6 @@
 namespace smbdirect::workers {
 namespace {
 
-constexpr size_t kReadBytes = 1u << 20;  // per read
-constexpr int kReadsPerWake = 4;
 constexpr size_t kMostQueued = 4096;  // pieces to the server, messages to the client
 constexpr uint32_t kMostAttached = 64;
 constexpr uint32_t kPieceBytes = 256 * 1024;  // per RDMA work request, as large as a slab
@@ -136,36 +134,23 @@ void ChannelExchange::finish(Ring<Pending>& list, uint64_t done) {
 
 Exchange::State ChannelExchange::pump(int fd) {
   if (broken_) return State::broken;
-  for (int i = 0; i < kReadsPerWake; ++i) {
-    if (crowded()) return State::no_memory;
-    const auto filled = reader_.fill(fd, kReadBytes, &sender_);
-    if (!filled) {
-      broken("the server's channel: " + filled.error().text());
-      return State::broken;
-    }
-    while (step()) {
-    }
-    if (broken_) return State::broken;
-    if (crowded()) return State::no_memory;
-    switch (*filled) {
-      case StreamReader::Fill::more:
-        break;
-      case StreamReader::Fill::drained:
-        return State::drained;
-      case StreamReader::Fill::no_memory:
-        return State::no_memory;
-      case StreamReader::Fill::end:
-        if (mode_ == Mode::header && reader_.available() == 0) return State::end;
-        broken("the server closed its channel in the middle of a frame");
-        return State::broken;
-    }
-  }
-  return State::more;
+  return crowded() ? State::no_memory : pump_stream(reader_, fd, *this, &sender_);
 }
+
+std::optional<Exchange::State> ChannelExchange::process() {
+  while (step()) {
+  }
+  if (broken_) return State::broken;
+  return crowded() ? std::optional(State::no_memory) : std::nullopt;
+}
+
+bool ChannelExchange::between_messages() const { return mode_ == Mode::header && reader_.available() == 0; }
+
+void ChannelExchange::stream_broken(std::string what) { broken("the server's channel" + what); }
 
 /// Much is on its way already, to a process that does not read or a client that does not take: what is queued
 /// for it is small but not free.
-bool ChannelExchange::crowded() {
+bool ChannelExchange::crowded() const {
   return outbox_.pieces() + waiting_.size() > kMostQueued + 2u * config_.channel_operations ||
          context_.transport.messages_queued() > kMostQueued;
 }

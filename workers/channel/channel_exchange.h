@@ -15,13 +15,14 @@
 #include "protocol/proxy/frames.h"
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"
+#include "workers/session/pump_stream.h"
 #include "workers/stream/reader.h"
 
 namespace smbdirect::workers {
 
 namespace proxy = protocol::proxy;
 
-class ChannelExchange final : public Exchange {
+class ChannelExchange final : public Exchange, private StreamOwner {
  public:
   /// areas: the worker's budget of bytes in data areas.
   ChannelExchange(SessionContext& context, const daemon::WorkerConfig& config, Budget& areas)
@@ -61,7 +62,10 @@ class ChannelExchange final : public Exchange {
   bool begin_reply(std::span<const std::byte> tokens);
   bool begin_operation(std::span<const std::byte> body);
   void pass_some();
-  [[nodiscard]] bool crowded();
+  std::optional<State> process() override;
+  [[nodiscard]] bool between_messages() const override;
+  void stream_broken(std::string what) override;
+  [[nodiscard]] bool crowded() const;
   bool broken(std::string why);
   bool broken(proxy::FrameError error);
 

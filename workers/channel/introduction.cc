@@ -2,12 +2,12 @@
 #include "workers/channel/introduction.h"
 
 #include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <sys/socket.h>
 
 #include "workers/memory/slab.h"
 #include "workers/stream/outbox.h"
+#include "workers/stream/reader.h"
 
 namespace smbdirect::workers {
 
@@ -39,15 +39,10 @@ shm::Result<std::unique_ptr<Introduction>> Introduction::make(uv_loop_t& loop, s
 }
 
 void Introduction::read() {
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(ucred))> control{};
   // Not a byte more than ATTACHED: what follows is the session's.
   iovec into{said_.data() + have_, said_.size() - have_};
-  msghdr message{};
-  message.msg_iov = &into;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  pid_t sender = 0;
+  const ssize_t got = receive_from(socket_.get(), std::span(&into, 1), sender);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) {
     return finish(shm::fail("the server process ended before it served the connection", ECONNRESET));
@@ -60,16 +55,10 @@ void Introduction::read() {
       !proxy::parse_version(said.subspan<proxy::kFrameHeaderBytes>())) {
     return finish(shm::fail("the server process did not attach itself to the channel first", EPROTO));
   }
-  ucred from{};
-  const cmsghdr* credentials = CMSG_FIRSTHDR(&message);
-  if (credentials == nullptr || credentials->cmsg_type != SCM_CREDENTIALS) {
-    return finish(shm::fail("the server process has no name here", EPROTO));
-  }
-  std::memcpy(&from, CMSG_DATA(credentials), sizeof from);
-  // 0: it is none of this PID namespace, or it spoke before it was asked for its name.
-  if (from.pid == 0) return finish(shm::fail("the server process has no name here", EPROTO));
+  // Another PID namespace's, or it said this before the kernel was asked for names.
+  if (sender == 0) return finish(shm::fail("the server process has no name here", EPROTO));
   poll_.reset();
-  finish(Attached{std::move(socket_), uint32_t(from.pid)});
+  finish(Attached{std::move(socket_), uint32_t(sender)});
 }
 
 void Introduction::finish(shm::Result<Attached> result) {

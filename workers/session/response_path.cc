@@ -7,43 +7,19 @@
 
 namespace smbdirect::workers {
 
-namespace {
-
-constexpr size_t kReadBytes = 1u << 20;  // per readv
-constexpr int kReadsPerWake = 4;
-
-}  // namespace
-
 ResponsePath::State ResponsePath::pump(int fd) {
-  if (broken_) return State::broken;
-  for (int i = 0; i < kReadsPerWake; ++i) {
-    const auto filled = reader_.fill(fd, kReadBytes);
-    if (!filled) {
-      broken("smbd's connection: " + filled.error().text());
-      return State::broken;
-    }
-    if (!process()) return State::broken;
-    switch (*filled) {
-      case StreamReader::Fill::more:
-        break;
-      case StreamReader::Fill::drained:
-        return State::drained;
-      case StreamReader::Fill::no_memory:
-        return State::no_memory;
-      case StreamReader::Fill::end:
-        if (mode_ == Mode::length && reader_.available() == 0) return State::end;
-        broken("smbd closed its connection in the middle of a response");
-        return State::broken;
-    }
-  }
-  return State::more;
+  return broken_ ? State::broken : pump_stream(reader_, fd, *this);
 }
 
-bool ResponsePath::process() {
+std::optional<Exchange::State> ResponsePath::process() {
   while (step()) {
   }
-  return !broken_;
+  return broken_ ? std::optional(State::broken) : std::nullopt;
 }
+
+bool ResponsePath::between_messages() const { return mode_ == Mode::length && reader_.available() == 0; }
+
+void ResponsePath::stream_broken(std::string what) { broken("smbd's connection" + what); }
 
 /// One step of the PDU in hand. False when more bytes are needed, or broken.
 bool ResponsePath::step() {

@@ -10,11 +10,12 @@
 
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"
+#include "workers/session/pump_stream.h"
 #include "workers/stream/reader.h"
 
 namespace smbdirect::workers {
 
-class ResponsePath {
+class ResponsePath final : private StreamOwner {
  public:
   explicit ResponsePath(SessionContext& context)
       : context_(context), reader_(context.slabs, context.budget) {}
@@ -28,7 +29,9 @@ class ResponsePath {
  private:
   enum class Mode : uint8_t { length, prefix, pass, skip_to_data, place, skip_rest, gather };
 
-  bool process();
+  std::optional<Exchange::State> process() override;
+  [[nodiscard]] bool between_messages() const override;
+  void stream_broken(std::string what) override;
   bool step();
   bool begin_pdu();
   bool plan_pdu();

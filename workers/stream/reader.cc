@@ -15,8 +15,10 @@ namespace {
 
 constexpr size_t kMaxSlabsPerRead = 8;
 
+}  // namespace
+
 /// Room for the sender's credentials and nothing else: the kernel puts them first and drops what has no room.
-ssize_t read_from(int fd, std::span<iovec> into, pid_t& sender) {
+ssize_t receive_from(int fd, std::span<iovec> into, pid_t& sender) {
   alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(ucred))> control{};
   msghdr message{};
   message.msg_iov = into.data();
@@ -33,8 +35,6 @@ ssize_t read_from(int fd, std::span<iovec> into, pid_t& sender) {
   }
   return n;
 }
-
-}  // namespace
 
 shm::Result<StreamReader::Fill> StreamReader::fill(int fd, size_t limit, pid_t* sender) {
   // Room at the end of the last slab first, then fresh slabs.
@@ -62,7 +62,7 @@ shm::Result<StreamReader::Fill> StreamReader::fill(int fd, size_t limit, pid_t* 
   ssize_t n = 0;
   do {
     n = sender == nullptr ? ::readv(fd, iov.data(), static_cast<int>(count))
-                          : read_from(fd, std::span(iov).first(count), *sender);
+                          : receive_from(fd, std::span(iov).first(count), *sender);
   } while (n < 0 && errno == EINTR);
   if (n < 0) {
     if (errno == EAGAIN || errno == EWOULDBLOCK) return Fill::drained;

@@ -8,12 +8,17 @@
 #include <cstdint>
 #include <span>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "shm/result.h"
 #include "workers/memory/ring.h"
 #include "workers/memory/slab.h"
 
 namespace smbdirect::workers {
+
+/// recvmsg on a UNIX socket with SO_PASSCRED, and the process that wrote what was read: one at a time.
+/// Descriptors that come along are closed; sender stays as it is where the kernel names nobody.
+[[nodiscard]] ssize_t receive_from(int fd, std::span<iovec> into, pid_t& sender);
 
 class StreamReader {
  public:

@@ -295,7 +295,7 @@ TEST_CASE("the end of the socket inside a frame is a fault") {
     rig.peer.say(said);
     rig.peer.close();
     rig.settle();
-    CHECK(rig.broken == "the server closed its channel in the middle of a frame");
+    CHECK(rig.broken == "the server's channel was closed in the middle of a message");
     CHECK(rig.client_side.complete == 0);
     CHECK(rig.attached_by.empty());
   }
