@@ -64,7 +64,7 @@ bool Transport::begin_message(uint64_t total, std::span<const uint32_t> invalida
   }
   messages_.push({.total = total,
                   .unposted = total,
-                  .barrier = writes_requested_,
+                  .barrier = rdma_.writes_requested(),
                   .tokens = static_cast<uint32_t>(invalidate.size())});
   return true;
 }
@@ -75,18 +75,17 @@ void Transport::append(SlabRef owner, std::span<const std::byte> bytes) {
   pieces_.push({std::move(owner), bytes});
 }
 
-bool Transport::idle() const { return messages_.empty() && writes_.empty() && reads_.empty(); }
+bool Transport::idle() const { return messages_.empty() && rdma_.all_posted(); }
 
 void Transport::rdma_write(SlabRef owner, std::span<const std::byte> bytes, fabric::RemoteMemory to) {
-  ++writes_requested_;
   record(EventKind::rdma_write, bytes.size(), to.token);
-  writes_.push({std::move(owner), bytes, to});
+  rdma_.write(std::move(owner), bytes, to);
 }
 
 void Transport::rdma_read(std::span<std::byte> into, uint32_t key, fabric::RemoteMemory from,
                           uint64_t cookie) {
   record(EventKind::rdma_read, into.size(), from.token);
-  reads_.push({into, key, from, cookie});
+  rdma_.read(into, key, from, cookie);
 }
 
 std::optional<fabric::RemoteMemory> Transport::expose(std::span<std::byte> memory, fabric::Access access) {
@@ -108,9 +107,8 @@ void Transport::pump() {
   pumping_ = true;
   post_receives();
   if (established_) {
-    post_reads();
-    post_writes();
-    post_messages();
+    if (const auto posted = rdma_.post(*endpoint_); !posted) refused(posted.error());
+    if (!closing_) post_messages();
   }
   pumping_ = false;
   if (closing_) return;
@@ -140,16 +138,6 @@ void Transport::post_receives() {
   if (posted > 0) engine_.receives_posted(posted);
 }
 
-void Transport::post_reads() {
-  while (!reads_.empty() && endpoint_->send_room() > 0) {
-    const Read& read = reads_.front();
-    const fabric::Sge into{read.into.data(), static_cast<uint32_t>(read.into.size()), read.key};
-    if (const auto posted = endpoint_->post_read(0, into, read.from); !posted) return refused(posted.error());
-    reads_in_flight_.push(read.cookie);
-    (void)reads_.pop();
-  }
-}
-
 /// Room comes again; a device that registers no more memory does not take this memory later either.
 void Transport::refused(fabric::PostError error) {
   if (error != fabric::PostError::not_registered) return;
@@ -157,31 +145,6 @@ void Transport::refused(fabric::PostError error) {
                 false);
   owner_.on_fault(close_reason_);
   endpoint_->abort();
-}
-
-void Transport::post_writes() {
-  const uint32_t most_sge = std::min(kMaxSge, endpoint_->attributes().max_send_sge);
-  while (!writes_.empty() && endpoint_->send_room() > 0) {
-    // Neighbours in the peer's memory travel as one WRITE.
-    std::array<fabric::Sge, kMaxSge> sges;
-    const fabric::RemoteMemory to = writes_.front().to;
-    uint32_t count = 0;
-    uint64_t bytes = 0;
-    while (count < most_sge && count < writes_.size()) {
-      const Write& next = writes_.at(count);
-      if (next.to.token != to.token || next.to.offset != to.offset + bytes) break;
-      sges[count] = {const_cast<std::byte*>(next.bytes.data()), static_cast<uint32_t>(next.bytes.size()),
-                     next.owner ? next.owner.key() : 0};
-      bytes += next.bytes.size();
-      ++count;
-    }
-    if (const auto posted = endpoint_->post_write(0, std::span(sges).first(count), to); !posted) {
-      return refused(posted.error());
-    }
-    for (uint32_t i = 0; i < count; ++i) write_references_.push(writes_.pop().owner);
-    writes_in_flight_.push({count});
-    writes_posted_ += count;
-  }
 }
 
 void Transport::post_messages() {
@@ -207,7 +170,7 @@ uint32_t Transport::fragment_cap(const OutMessage* message) {
 bool Transport::post_fragment() {
   OutMessage* message = messages_.empty() ? nullptr : &messages_.front();
   if (message != nullptr && !message->begun) {
-    if (writes_posted_ < message->barrier) {
+    if (rdma_.writes_posted() < message->barrier) {
       message = nullptr;  // its RDMA WRITEs come first; credits may still be granted
     } else if (!engine_.begin(message->total)) {
       abort("a message longer than the peer accepts");
@@ -259,7 +222,7 @@ void Transport::post_send(const smbd::Outgoing& out, OutMessage* message) {
     abort("the fabric refused a SEND");  // send_room() said there was room
     return;
   }
-  sends_in_flight_.push({references});
+  sends_in_flight_.push(references);
   ++sends_posted_;
   const bool negotiate = out.header_size == kHeaderBytes;
   counters_.credits_granted += credits_granted(std::span(out.header).first(out.header_size), negotiate);
@@ -279,11 +242,9 @@ void Transport::post_send(const smbd::Outgoing& out, OutMessage* message) {
 
 // --- completions ---
 
-/// How many references it was.
-uint32_t Transport::finish_in_flight(Ring<InFlight>& list, Ring<SlabRef>& references) {
-  const uint32_t count = list.pop().references;
-  for (uint32_t n = count; n > 0; --n) (void)references.pop();
-  return count;
+void Transport::send_done() {
+  for (uint32_t n = sends_in_flight_.pop(); n > 0; --n) (void)send_references_.pop();
+  ++sends_done_;
 }
 
 void Transport::on_established() {
@@ -298,17 +259,16 @@ void Transport::on_completions(std::span<const fabric::Completion> done) {
   for (const fabric::Completion& completion : done) {
     switch (completion.op) {
       case fabric::Op::send:
-        (void)finish_in_flight(sends_in_flight_, send_references_);
-        ++sends_done_;
+        send_done();
         break;
       case fabric::Op::rdma_write: {
-        const uint32_t count = finish_in_flight(writes_in_flight_, write_references_);
+        const uint32_t count = rdma_.write_done();
         if (!closing_) owner_.on_writes_done(count);
         break;
       }
       case fabric::Op::rdma_read: {
-        const uint64_t cookie = reads_in_flight_.pop();
-        record(EventKind::rdma_read_done, completion.bytes, reads_in_flight_.size());
+        const uint64_t cookie = rdma_.read_done();
+        record(EventKind::rdma_read_done, completion.bytes, rdma_.reads_outstanding());
         if (!closing_) owner_.on_read_done(cookie);
         break;
       }
@@ -378,7 +338,7 @@ void Transport::fault(smbd::Fault what) {
 /// A peer that broke a rule is told by an orderly close; one that is silent would not hear it, and one that
 /// owes us the data of RDMA READs could delay it.
 void Transport::close_endpoint(bool orderly) {
-  if (orderly && reads_in_flight_.empty()) {
+  if (orderly && rdma_.reads_outstanding() == 0) {
     endpoint_->disconnect();
   } else {
     endpoint_->abort();

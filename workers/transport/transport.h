@@ -25,6 +25,7 @@
 #include "workers/fabric/fabric.h"
 #include "workers/memory/ring.h"
 #include "workers/memory/slab.h"
+#include "workers/transport/rdma_queues.h"
 #include "workers/uv_handles.h"
 
 namespace smbdirect::workers {
@@ -141,33 +142,15 @@ class Transport final : private fabric::Handler {
     SlabRef owner;
     std::span<const std::byte> bytes;
   };
-  struct Write {
-    SlabRef owner;
-    std::span<const std::byte> bytes;
-    fabric::RemoteMemory to;
-  };
-  struct Read {
-    std::span<std::byte> into;
-    uint32_t key{};
-    fabric::RemoteMemory from;
-    uint64_t cookie{};
-  };
-  /// References that a posted SEND or WRITE keeps until its completion.
-  struct InFlight {
-    uint32_t references{};
-  };
-
   void on_established() override;
   void on_completions(std::span<const fabric::Completion> done) override;
   void on_closed(const fabric::Close& why) override;
 
   void received(const fabric::Completion& completion);
   void post_receives();
-  void post_writes();
-  void post_reads();
   void post_messages();
   bool post_fragment();
-  static uint32_t finish_in_flight(Ring<InFlight>& list, Ring<SlabRef>& references);
+  void send_done();
   void fault(smbd::Fault fault);
   void begin_closing(std::string why, bool clean);
   void refused(fabric::PostError error);
@@ -190,21 +173,15 @@ class Transport final : private fabric::Handler {
   SlabRef headers_;       // one 32-byte header per SEND in flight, used in turn
   uint64_t sends_posted_ = 0;
   uint64_t sends_done_ = 0;
-  uint64_t writes_requested_ = 0;
-  uint64_t writes_posted_ = 0;
 
   Ring<SlabRef> receives_;  // posted, in order
   Ring<OutMessage> messages_;
   Ring<Piece> pieces_;
   uint64_t pieces_bytes_ = 0;  // of the message in front: appended, not yet posted
   Ring<uint32_t> tokens_;
-  Ring<Write> writes_;
-  Ring<Read> reads_;
-  Ring<uint64_t> reads_in_flight_;
-  Ring<InFlight> sends_in_flight_;
+  RdmaQueues rdma_;
+  Ring<uint32_t> sends_in_flight_;  // how many of send_references_ each keeps until its completion
   Ring<SlabRef> send_references_;
-  Ring<InFlight> writes_in_flight_;
-  Ring<SlabRef> write_references_;
 
   bool established_ = false;
   bool closing_ = false;  // no more work; waiting for the fabric's on_closed()

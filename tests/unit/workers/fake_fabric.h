@@ -106,9 +106,6 @@ class FakeEndpoint final : public fabric::Endpoint {
   [[nodiscard]] size_t exposed() const { return exposed_.size(); }
   [[nodiscard]] bool closed() const { return closed_; }
 
-  bool started = false;
-
- private:
   struct Work {
     uint64_t id{};
     Op op{};
@@ -116,6 +113,13 @@ class FakeEndpoint final : public fabric::Endpoint {
     RemoteMemory remote;
     std::optional<uint32_t> invalidate;
   };
+  /// Posted and not carried out yet.
+  [[nodiscard]] const std::deque<Work>& work() const { return work_; }
+
+  bool started = false;
+  std::map<Op, PostError> refuses;  // what is not taken, whatever room there is
+
+ private:
   struct Receive {
     uint64_t id{};
     Sge into;
@@ -127,6 +131,7 @@ class FakeEndpoint final : public fabric::Endpoint {
 
   std::expected<void, PostError> post(Work work) {
     if (closed_ || closing_) return std::unexpected(PostError::closed);
+    if (refuses.contains(work.op)) return std::unexpected(refuses[work.op]);
     REQUIRE(work.pieces.size() <= attributes_.max_send_sge);
     REQUIRE(send_room() > 0);
     work_.push_back(std::move(work));

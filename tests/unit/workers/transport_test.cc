@@ -13,6 +13,7 @@
 #include "tests/unit/workers/fake_fabric.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
+using fabric::Op;
 using fake::FakeEndpoint;
 
 namespace {
@@ -263,6 +264,33 @@ TEST_CASE("RDMA READs complete in order with their cookies") {
   pair.settle();
   CHECK(pair.server_side.reads == cookies);
   CHECK(sink == source);
+}
+
+TEST_CASE("a device that registers no more memory ends the connection, and says what to look at") {
+  for (const Op op : {Op::rdma_read, Op::rdma_write}) {
+    Pair pair({}, {});
+    pair.settle();
+    std::vector<std::byte> memory(64);
+    pair.server_end->refuses = {{op, fabric::PostError::queue_full}};  // later there may be room
+    if (op == Op::rdma_read) {
+      pair.server->rdma_read(memory, 0, {1, 2}, 3);
+    } else {
+      pair.server->rdma_write({}, memory, {1, 2});
+    }
+    const std::vector<std::byte> answer(80);
+    send(*pair.server, answer);
+    pair.server->pump();
+    CHECK(pair.server_side.fault.empty());
+    // An answer waits for the WRITEs it speaks of; READs are of requests.
+    CHECK(pair.server_end->work().empty() == (op == Op::rdma_write));
+    pair.server_end->refuses = {{op, fabric::PostError::not_registered}};
+    pair.server->pump();
+    CHECK(pair.server_side.fault.find("locked memory") != std::string::npos);
+    pair.settle();
+    CHECK(pair.server_side.closes == 1);
+    CHECK_FALSE(pair.server_side.closed_clean);
+    CHECK(pair.server_side.closed == pair.server_side.fault);
+  }
 }
 
 TEST_CASE("a message longer than the peer's MaxFragmentedSize is refused to the caller") {

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#include "workers/transport/rdma_queues.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace smbdirect::workers {
+namespace {
+
+constexpr uint32_t kMaxSge = 16;
+
+}  // namespace
+
+void RdmaQueues::write(SlabRef owner, std::span<const std::byte> bytes, fabric::RemoteMemory to) {
+  ++writes_requested_;
+  writes_.push({std::move(owner), bytes, to});
+}
+
+void RdmaQueues::read(std::span<std::byte> into, uint32_t key, fabric::RemoteMemory from, uint64_t cookie) {
+  reads_.push({into, key, from, cookie});
+}
+
+std::expected<void, fabric::PostError> RdmaQueues::post(fabric::Endpoint& endpoint) {
+  const auto reads = post_reads(endpoint);
+  const auto writes = post_writes(endpoint);
+  return reads ? writes : reads;
+}
+
+std::expected<void, fabric::PostError> RdmaQueues::post_reads(fabric::Endpoint& endpoint) {
+  while (!reads_.empty() && endpoint.send_room() > 0) {
+    const Read& read = reads_.front();
+    const fabric::Sge into{read.into.data(), static_cast<uint32_t>(read.into.size()), read.key};
+    if (const auto posted = endpoint.post_read(0, into, read.from); !posted) {
+      return std::unexpected(posted.error());
+    }
+    reads_in_flight_.push(read.cookie);
+    (void)reads_.pop();
+  }
+  return {};
+}
+
+std::expected<void, fabric::PostError> RdmaQueues::post_writes(fabric::Endpoint& endpoint) {
+  const uint32_t most_sge = std::min(kMaxSge, endpoint.attributes().max_send_sge);
+  while (!writes_.empty() && endpoint.send_room() > 0) {
+    std::array<fabric::Sge, kMaxSge> sges;
+    const fabric::RemoteMemory to = writes_.front().to;
+    uint32_t count = 0;
+    uint64_t bytes = 0;
+    while (count < most_sge && count < writes_.size()) {
+      const Write& next = writes_.at(count);
+      if (next.to.token != to.token || next.to.offset != to.offset + bytes) break;
+      sges[count] = {const_cast<std::byte*>(next.bytes.data()), static_cast<uint32_t>(next.bytes.size()),
+                     next.owner ? next.owner.key() : 0};
+      bytes += next.bytes.size();
+      ++count;
+    }
+    if (const auto posted = endpoint.post_write(0, std::span(sges).first(count), to); !posted) {
+      return std::unexpected(posted.error());
+    }
+    for (uint32_t i = 0; i < count; ++i) write_references_.push(writes_.pop().owner);
+    writes_in_flight_.push(count);
+    writes_posted_ += count;
+  }
+  return {};
+}
+
+uint32_t RdmaQueues::write_done() {
+  const uint32_t count = writes_in_flight_.pop();
+  for (uint32_t n = count; n > 0; --n) (void)write_references_.pop();
+  return count;
+}
+
+uint64_t RdmaQueues::read_done() { return reads_in_flight_.pop(); }
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// The RDMA READs and WRITEs of one connection: asked for, posted as the send queue has room, and done in the
+// order of asking. Owned by the connection's Transport; one thread; what is in it dies with the connection.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <span>
+
+#include "workers/fabric/fabric.h"
+#include "workers/memory/ring.h"
+#include "workers/memory/slab.h"
+
+namespace smbdirect::workers {
+
+class RdmaQueues {
+ public:
+  /// `owner` keeps the bytes alive until the WRITE is done.
+  void write(SlabRef owner, std::span<const std::byte> bytes, fabric::RemoteMemory to);
+  /// The caller keeps `into`, memory of this key, alive until the READ is done.
+  void read(std::span<std::byte> into, uint32_t key, fabric::RemoteMemory from, uint64_t cookie);
+
+  /// What there is room for, READs first. Neighbours in the peer's memory travel as one WRITE. An error is
+  /// what the endpoint said of the first that it did not take, which stays in its queue.
+  std::expected<void, fabric::PostError> post(fabric::Endpoint& endpoint);
+
+  // --- completions, in the order of posting ---
+  /// How many of the WRITEs asked for are done with it.
+  uint32_t write_done();
+  /// The READ's cookie.
+  uint64_t read_done();
+
+  /// None waits to be posted.
+  [[nodiscard]] bool all_posted() const { return writes_.empty() && reads_.empty(); }
+  [[nodiscard]] uint32_t reads_outstanding() const { return uint32_t(reads_in_flight_.size()); }
+  /// WRITEs by number: a message whose turn is after the first n of them may go when n are posted.
+  [[nodiscard]] uint64_t writes_requested() const { return writes_requested_; }
+  [[nodiscard]] uint64_t writes_posted() const { return writes_posted_; }
+
+ private:
+  struct Write {
+    SlabRef owner;
+    std::span<const std::byte> bytes;
+    fabric::RemoteMemory to;
+  };
+  struct Read {
+    std::span<std::byte> into;
+    uint32_t key{};
+    fabric::RemoteMemory from;
+    uint64_t cookie{};
+  };
+
+  std::expected<void, fabric::PostError> post_reads(fabric::Endpoint& endpoint);
+  std::expected<void, fabric::PostError> post_writes(fabric::Endpoint& endpoint);
+
+  Ring<Read> reads_;
+  Ring<uint64_t> reads_in_flight_;  // cookies
+  Ring<Write> writes_;
+  Ring<uint32_t> writes_in_flight_;  // how many of write_references_ each has
+  Ring<SlabRef> write_references_;
+  uint64_t writes_requested_ = 0;
+  uint64_t writes_posted_ = 0;
+};
+
+}  // namespace smbdirect::workers
