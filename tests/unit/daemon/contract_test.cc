@@ -9,6 +9,7 @@
 #include <string>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <tuple>
 #include <unistd.h>
 #include <vector>
 
@@ -17,45 +18,23 @@
 
 #include "daemon/contract_codec.h"
 #include "shm/socket_address.h"
+#include "tests/unit/unix_sockets.h"
 
 using namespace smbdirect::daemon;
+using namespace smbdirect::test;  // NOLINT: of the helpers
 namespace shm = smbdirect::shm;
 
 namespace {
 
+/// The supervisor's end and a worker's.
 struct Pair {
   shm::UniqueFd a, b;
-  Pair() {
-    std::array<int, 2> ends{};
-    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) == 0);
-    a = shm::UniqueFd(ends[0]);
-    b = shm::UniqueFd(ends[1]);
-  }
+  Pair() { std::tie(a, b) = socket_pair(SOCK_SEQPACKET); }
 };
 
-size_t open_descriptors() {
-  size_t count = 0;
-  for (int fd = 0; fd < 256; ++fd) count += fcntl(fd, F_GETFD) >= 0 ? 1 : 0;
-  return count;
-}
-
-/// Sends raw bytes and descriptors, as a broken or hostile other side might.
-void send_raw(int socket, std::span<const std::byte> bytes, const std::vector<int>& descriptors) {
-  iovec data{const_cast<std::byte*>(bytes.data()), bytes.size()};
-  msghdr header{};
-  header.msg_iov = &data;
-  header.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * 16)> control{};
-  if (!descriptors.empty()) {
-    header.msg_control = control.data();
-    header.msg_controllen = CMSG_SPACE(sizeof(int) * descriptors.size());
-    cmsghdr* part = CMSG_FIRSTHDR(&header);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof(int) * descriptors.size());
-    std::memcpy(CMSG_DATA(part), descriptors.data(), sizeof(int) * descriptors.size());
-  }
-  REQUIRE(sendmsg(socket, &header, MSG_NOSIGNAL) == ssize_t(bytes.size()));
+void send_bytes(const shm::UniqueFd& to, std::span<const std::byte> bytes,
+                const std::vector<int>& descriptors = {}) {
+  REQUIRE(send_with(to.get(), bytes, descriptors) == ssize_t(bytes.size()));
 }
 
 Message full_message(MessageType type) {
@@ -183,7 +162,7 @@ TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor b
     CHECK_FALSE(decode_message(one.bytes));
     for (const bool with_descriptor : {false, true}) {
       const Pair pair;
-      send_raw(pair.a.get(), one.bytes, with_descriptor ? std::vector{0} : std::vector<int>{});
+      send_bytes(pair.a, one.bytes, with_descriptor ? std::vector{0} : std::vector<int>{});
       const auto received = receive_message(pair.b.get());
       REQUIRE_FALSE(received);
       CHECK(received.error().system_errno == EPROTO);
@@ -191,9 +170,9 @@ TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor b
     }
   }
   const Pair pair;
-  send_raw(pair.a.get(), std::vector(kMessageSize + 1, std::byte(0)), {});
+  send_bytes(pair.a, std::vector(kMessageSize + 1, std::byte(0)));
   CHECK(receive_message(pair.b.get()).error().what.find("97 bytes instead of 96") != std::string::npos);
-  send_raw(pair.a.get(), std::vector(100'000, std::byte(0)), {0});
+  send_bytes(pair.a, std::vector(100'000, std::byte(0)), {0});
   CHECK(receive_message(pair.b.get()).error().what.find("too long") != std::string::npos);
   CHECK(open_descriptors() == before + 2);  // the pair
 }
@@ -204,7 +183,7 @@ TEST_CASE("a descriptor comes with a grant, one, and with nothing else") {
   const auto take = encode_message(full_message(MessageType::take));
   const Pair pair;
   const auto refused = [&](std::span<const std::byte> bytes, const std::vector<int>& fds, const char* says) {
-    send_raw(pair.a.get(), bytes, fds);
+    send_bytes(pair.a, bytes, fds);
     const auto received = receive_message(pair.b.get());
     REQUIRE_FALSE(received);
     CHECK(received.error().system_errno == EPROTO);
@@ -224,7 +203,7 @@ TEST_CASE("a descriptor comes with a grant, one, and with nothing else") {
 TEST_CASE("a descriptor that finds no room in our table is told as lost") {
   const Pair pair;
   REQUIRE(send_message(pair.a.get(), full_message(MessageType::grant), 0));
-  send_raw(pair.a.get(), encode_message(full_message(MessageType::take)), {0});
+  send_bytes(pair.a, encode_message(full_message(MessageType::take)), {0});
   rlimit limit{};
   REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
   rlimit tight = limit;

@@ -11,10 +11,10 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <fcntl.h>
 #include <map>
 #include <memory>
+#include <span>
 #include <sstream>
 #include <string>
 #include <sys/socket.h>
@@ -27,6 +27,7 @@
 #include "daemon/uv_handles.h"
 #include "shm/log.h"
 #include "shm/socket_address.h"
+#include "tests/unit/unix_sockets.h"
 
 using namespace smbdirect::daemon;
 namespace shm = smbdirect::shm;
@@ -34,21 +35,10 @@ namespace shm = smbdirect::shm;
 namespace {
 
 void say(int to, const std::string& text, int descriptor = -1) {
-  iovec part{const_cast<char*>(text.data()), text.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  if (descriptor >= 0) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-  }
-  if (sendmsg(to, &message, 0) < 0) std::perror("sendmsg");
+  const auto bytes = std::as_bytes(std::span(text));
+  const ssize_t sent = descriptor >= 0 ? smbdirect::test::send_with(to, bytes, descriptor)
+                                       : smbdirect::test::send_with(to, bytes);
+  if (sent < 0) std::perror("sendmsg");
 }
 
 class Commands {

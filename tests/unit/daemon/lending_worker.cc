@@ -2,15 +2,15 @@
 // A worker that does nothing but lend its control socket to the test that runs the supervisor's part: sends
 // it to the UNIX socket that LENDING_WORKER_SOCKET names, with the number of its slot, and ends when the test
 // closes that connection.
-#include <array>
 #include <cstdlib>
 #include <cstring>
-#include <string>
+#include <span>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "daemon/contract.h"
+#include "tests/unit/unix_sockets.h"
 
 int main(int argc, char** argv) {
   const char* path = std::getenv("LENDING_WORKER_SOCKET");
@@ -22,18 +22,7 @@ int main(int argc, char** argv) {
   const int link = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (connect(link, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return 1;
   char slot = char(std::atoi(argv[2]));
-  iovec data{&slot, 1};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* part = CMSG_FIRSTHDR(&message);
-  part->cmsg_level = SOL_SOCKET;
-  part->cmsg_type = SCM_RIGHTS;
-  part->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(part), &smbdirect::daemon::kControlFd, sizeof(int));
-  if (sendmsg(link, &message, MSG_NOSIGNAL) != 1) return 1;
+  const auto said = std::as_bytes(std::span(&slot, 1));
+  if (smbdirect::test::send_with(link, said, smbdirect::daemon::kControlFd) != 1) return 1;
   return read(link, &slot, 1) == 0 ? 0 : 1;
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Channels on their way to the process that serves their client, through one worker after another.
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <doctest/doctest.h>
@@ -13,11 +12,7 @@ namespace shm = smbdirect::shm;
 
 namespace {
 
-ino_t inode(const shm::UniqueFd& fd) {
-  struct stat status{};
-  REQUIRE(fstat(fd.get(), &status) == 0);
-  return status.st_ino;
-}
+ino_t inode(const shm::UniqueFd& fd) { return smbdirect::test::inode(fd.get()); }
 
 /// A client that this process serves through all three workers, and one more connection of it, 9 of worker 0,
 /// whose channel is passed.

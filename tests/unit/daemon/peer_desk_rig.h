@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -83,19 +82,12 @@ struct Desk : WorkerSlot::Observer {
       link = shm::UniqueFd(accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
       return link.valid();
     });
-    char slot = -1;
-    iovec data{&slot, 1};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    REQUIRE(recvmsg(link.get(), &message, MSG_CMSG_CLOEXEC) == 1);
-    int lent = -1;
-    std::memcpy(&lent, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof lent);
-    links.at(size_t(slot)) = std::move(link);
-    controls.at(size_t(slot)) = shm::UniqueFd(lent);
+    std::array<std::byte, 1> slot{};
+    auto lent = smbdirect::test::receive_with(link.get(), slot);
+    REQUIRE(lent);
+    REQUIRE(lent->descriptors.size() == 1);
+    links.at(size_t(slot[0])) = std::move(link);
+    controls.at(size_t(slot[0])) = std::move(lent->descriptors[0]);
   }
 
   [[nodiscard]] shm::WorkerRef ref(size_t slot) const {

@@ -17,6 +17,7 @@
 #include "daemon/uv_handles.h"
 #include "protocol/proxy/frames.h"
 #include "shm/unique_fd.h"
+#include "tests/unit/unix_sockets.h"
 
 namespace smbdirect::daemon::test {
 
@@ -38,11 +39,7 @@ inline void until(Loop& loop, const std::function<bool()>& condition) {
   REQUIRE(met);
 }
 
-inline std::pair<shm::UniqueFd, shm::UniqueFd> socket_pair() {
-  int ends[2] = {-1, -1};
-  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
-  return {shm::UniqueFd(ends[0]), shm::UniqueFd(ends[1])};
-}
+using smbdirect::test::socket_pair;
 
 /// Whether the other end has closed, with nothing left to be read.
 inline bool ended(const shm::UniqueFd& fd) {

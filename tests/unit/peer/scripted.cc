@@ -15,6 +15,7 @@
 #include <doctest/doctest.h>
 
 #include "tests/peer/serving.h"
+#include "tests/unit/unix_sockets.h"
 
 namespace scripted {
 namespace {
@@ -148,19 +149,8 @@ void Worker::await_attached() {
 void Worker::send(const proxy::FrameHeader& header, std::span<const std::byte> body, int descriptor) {
   Bytes bytes = with_header(header, body);
   if (descriptor < 0) return write_all(channel_.get(), bytes);
-  iovec piece{bytes.data(), bytes.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* rights = CMSG_FIRSTHDR(&message);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
-  REQUIRE(::sendmsg(channel_.get(), &message, MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+  REQUIRE(smbdirect::test::send_with(channel_.get(), bytes, descriptor) ==
+          static_cast<ssize_t>(bytes.size()));
 }
 
 bool Worker::ended() {

@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <memory>
 #include <sys/socket.h>
-#include <sys/stat.h>
+#include <tuple>
 #include <unistd.h>
 #include <vector>
 
 #include <doctest/doctest.h>
+
+#include "tests/unit/unix_sockets.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using smbdirect::daemon::MessageType;
@@ -24,10 +26,7 @@ struct Line {
   std::unique_ptr<ControlSender> sender;
 
   Line() {
-    int ends[2] = {-1, -1};
-    REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
-    worker = smbdirect::shm::UniqueFd(ends[0]);
-    supervisor = smbdirect::shm::UniqueFd(ends[1]);
+    std::tie(worker, supervisor) = smbdirect::test::socket_pair(SOCK_SEQPACKET | SOCK_NONBLOCK);
     sender = std::make_unique<ControlSender>(worker.get(), [this](bool waits) { backlog.push_back(waits); });
   }
   /// Everything the supervisor can read now.
@@ -41,12 +40,6 @@ struct Line {
     }
   }
 };
-
-ino_t inode(int fd) {
-  struct stat facts{};
-  REQUIRE(::fstat(fd, &facts) == 0);
-  return facts.st_ino;
-}
 
 }  // namespace
 
@@ -66,7 +59,7 @@ TEST_CASE("what a busy supervisor has no room for comes later, in order, descrip
   REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
   const smbdirect::shm::UniqueFd in(ends[0]);
   smbdirect::shm::UniqueFd out(ends[1]);
-  const ino_t passed = inode(out.get());
+  const ino_t passed = smbdirect::test::inode(out.get());
   for (uint64_t offer = 1; offer <= kMany; ++offer) {
     line.sender->send({.type = MessageType::closed, .offer = offer});
   }
@@ -84,7 +77,7 @@ TEST_CASE("what a busy supervisor has no room for comes later, in order, descrip
     for (const auto& received : said) {
       CHECK(received.message.offer == next);
       CHECK(received.descriptor.valid() == (next == kMany + 1));
-      if (received.descriptor.valid()) CHECK(inode(received.descriptor.get()) == passed);
+      if (received.descriptor.valid()) CHECK(smbdirect::test::inode(received.descriptor.get()) == passed);
       ++next;
     }
     line.sender->send_queued();

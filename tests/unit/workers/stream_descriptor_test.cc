@@ -17,26 +17,16 @@
 
 #include "shm/area.h"
 #include "shm/unique_fd.h"
+#include "tests/unit/unix_sockets.h"
 #include "workers/memory/slab.h"
 #include "workers/stream/outbox.h"
 #include "workers/stream/reader.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
+using namespace smbdirect::test;     // NOLINT: of the helpers
 using smbdirect::shm::UniqueFd;
 
 namespace {
-
-std::pair<UniqueFd, UniqueFd> unix_pair() {
-  int fds[2];
-  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
-  return {UniqueFd(fds[0]), UniqueFd(fds[1])};
-}
-
-size_t open_descriptors() {
-  size_t count = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
-  return count;
-}
 
 /// A descriptor of its own file, by which it is known again.
 UniqueFd marked() {
@@ -44,37 +34,17 @@ UniqueFd marked() {
   REQUIRE(fd.valid());
   return fd;
 }
-ino_t inode(int fd) {
-  struct stat status{};
-  REQUIRE(::fstat(fd, &status) == 0);
-  return status.st_ino;
-}
-
-/// What one recvmsg gives: bytes, and the descriptor that came with them.
-struct Seen {
+/// Bytes, and the descriptor that came with them: never two together.
+struct Received {
   size_t bytes = 0;
   UniqueFd descriptor;
 };
-std::optional<Seen> receive(int fd, std::span<std::byte> into) {
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(4 * sizeof(int))> control{};
-  iovec piece{into.data(), into.size()};
-  msghdr message{};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  const ssize_t got = ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-  if (got <= 0) return std::nullopt;
-  Seen seen{size_t(got), {}};
-  CHECK((message.msg_flags & MSG_CTRUNC) == 0);
-  if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
-    REQUIRE(header->cmsg_type == SCM_RIGHTS);
-    CHECK(header->cmsg_len == CMSG_LEN(sizeof(int)));  // never two together
-    int descriptor = -1;
-    std::memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
-    seen.descriptor = UniqueFd(descriptor);
-  }
-  return seen;
+std::optional<Received> receive(int fd, std::span<std::byte> into) {
+  auto seen = receive_with(fd, into);
+  if (!seen) return std::nullopt;
+  CHECK_FALSE(seen->truncated);
+  CHECK(seen->descriptors.size() <= 1);
+  return Received{seen->bytes, seen->descriptors.empty() ? UniqueFd() : std::move(seen->descriptors[0])};
 }
 
 constexpr std::array<std::byte, 10> kTen{std::byte{1}, std::byte{2}, std::byte{3}};
@@ -84,7 +54,7 @@ constexpr std::array<std::byte, 10> kTen{std::byte{1}, std::byte{2}, std::byte{3
 TEST_CASE("a descriptor comes with the first byte pushed after it, and with no other") {
   const size_t before = open_descriptors();
   {
-    auto [left, right] = unix_pair();
+    auto [left, right] = socket_pair();
     Outbox out;
     UniqueFd first = marked(), second = marked(), third = marked();
     const ino_t one = inode(first.get()), two = inode(second.get()), three = inode(third.get());
@@ -117,7 +87,7 @@ TEST_CASE("a descriptor comes with the first byte pushed after it, and with no o
 TEST_CASE("through a socket that takes little at a time every descriptor keeps its place") {
   const size_t before = open_descriptors();
   {
-    auto [left, right] = unix_pair();
+    auto [left, right] = socket_pair();
     const int small = 4096;
     REQUIRE(::setsockopt(left.get(), SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
     constexpr size_t kFrame = 50'000;
@@ -172,7 +142,7 @@ TEST_CASE("a descriptor that goes nowhere is closed: with the outbox, by clear, 
     out.push_descriptor(marked());
     out.push_descriptor(marked());
     CHECK(open_descriptors() == before + 1);
-    auto [left, right] = unix_pair();
+    auto [left, right] = socket_pair();
     REQUIRE(out.flush(left.get()));
     std::array<std::byte, 10> bytes{};
     CHECK_FALSE(receive(right.get(), bytes)->descriptor.valid());
@@ -181,7 +151,7 @@ TEST_CASE("a descriptor that goes nowhere is closed: with the outbox, by clear, 
 }
 
 TEST_CASE("an outbox to somebody who has gone fails, and still holds what it could not send") {
-  auto [left, right] = unix_pair();
+  auto [left, right] = socket_pair();
   right.reset();
   Outbox out;
   out.push_descriptor(marked());
@@ -196,7 +166,7 @@ TEST_CASE("a reader learns who wrote the bytes, also when several have") {
   SlabPool pool(arena, 4096);
   Budget budget(1u << 20);
   StreamReader in(pool, budget);
-  auto [left, right] = unix_pair();
+  auto [left, right] = socket_pair();
   const int one = 1;
   REQUIRE(::setsockopt(right.get(), SOL_SOCKET, SO_PASSCRED, &one, sizeof one) == 0);
   REQUIRE(::write(left.get(), "ours", 4) == 4);
@@ -236,26 +206,13 @@ TEST_CASE("descriptors that come with what is read are closed, however many") {
   SlabPool pool(arena, 4096);
   Budget budget(1u << 20);
   StreamReader in(pool, budget);
-  auto [left, right] = unix_pair();
+  auto [left, right] = socket_pair();
   const int one = 1;
   REQUIRE(::setsockopt(right.get(), SOL_SOCKET, SO_PASSCRED, &one, sizeof one) == 0);
   const UniqueFd mark = marked();
   const size_t before = open_descriptors();
   for (const size_t count : {size_t(1), size_t(2), size_t(100)}) {
-    std::vector<int> many(count, mark.get());
-    std::vector<std::byte> control(CMSG_SPACE(count * sizeof(int)));
-    iovec piece{const_cast<std::byte*>(kTen.data()), kTen.size()};
-    msghdr message{};
-    message.msg_iov = &piece;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(count * sizeof(int));
-    std::memcpy(CMSG_DATA(header), many.data(), count * sizeof(int));
-    REQUIRE(::sendmsg(left.get(), &message, 0) == 10);
+    REQUIRE(send_with(left.get(), kTen, std::vector<int>(count, mark.get())) == 10);
     pid_t sender = 0;
     REQUIRE(in.fill(right.get(), 4096, &sender));
     CHECK(in.available() == 10);
@@ -296,7 +253,7 @@ TEST_CASE("what cannot be mapped costs nothing") {
   Arena arena;
   Budget budget(10u << 20);
   CHECK_FALSE(acquire_shared(arena, -1, 4096, budget));
-  auto [left, right] = unix_pair();
+  auto [left, right] = socket_pair();
   CHECK_FALSE(acquire_shared(arena, left.get(), 4096, budget));
   CHECK(budget.used() == 0);
 }

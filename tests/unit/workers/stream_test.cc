@@ -11,22 +11,13 @@
 #include <doctest/doctest.h>
 
 #include "shm/unique_fd.h"
+#include "tests/unit/unix_sockets.h"
 #include "workers/memory/slab.h"
 #include "workers/stream/outbox.h"
 #include "workers/stream/reader.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using smbdirect::shm::UniqueFd;
-
-namespace {
-
-std::pair<UniqueFd, UniqueFd> stream_pair() {
-  int fds[2];
-  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
-  return {UniqueFd(fds[0]), UniqueFd(fds[1])};
-}
-
-}  // namespace
 
 TEST_CASE("a budget within a budget: all or nothing") {
   Budget outer(100);
@@ -126,7 +117,7 @@ TEST_CASE("a stream through outbox and reader arrives unchanged whatever the pie
     Arena arena;
     SlabPool pool(arena, 1u << (8 + random() % 8));
     Budget budget(64u << 20);
-    auto [left, right] = stream_pair();
+    auto [left, right] = smbdirect::test::socket_pair();
     std::vector<std::byte> sent, received;
     {
       Outbox out;
@@ -176,7 +167,7 @@ TEST_CASE("a reader says why it stopped: drained, out of memory, end") {
   Arena arena;
   SlabPool pool(arena, 1024);
   Budget budget(2048);
-  auto [left, right] = stream_pair();
+  auto [left, right] = smbdirect::test::socket_pair();
   StreamReader in(pool, budget);
   CHECK(*in.fill(right.get(), 4096) == StreamReader::Fill::drained);
   std::vector<std::byte> bytes(5000, std::byte{1});
@@ -198,7 +189,7 @@ TEST_CASE("small messages share a slab while earlier ones are still held") {
   Arena arena;
   SlabPool pool(arena, 4096);
   Budget budget(1u << 20);
-  auto [left, right] = stream_pair();
+  auto [left, right] = smbdirect::test::socket_pair();
   StreamReader in(pool, budget);
   std::vector<StreamReader::Chunk> held;
   for (int i = 0; i < 30; ++i) {

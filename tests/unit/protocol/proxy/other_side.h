@@ -28,6 +28,7 @@
 #include "protocol/proxy/frames.h"
 #include "protocol/proxy/smbdirect_peer.h"
 #include "shm/unique_fd.h"
+#include "tests/unit/unix_sockets.h"
 
 namespace proxy_test {
 
@@ -116,21 +117,7 @@ class OtherSide {
   }
 
   void say(const Bytes& bytes, std::span<const int> descriptors = {}) {
-    iovec piece{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
-    msghdr message{};
-    message.msg_iov = &piece;
-    message.msg_iovlen = 1;
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(8 * sizeof(int))> control{};
-    if (!descriptors.empty()) {
-      message.msg_control = control.data();
-      message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
-      cmsghdr* part = CMSG_FIRSTHDR(&message);
-      part->cmsg_level = SOL_SOCKET;
-      part->cmsg_type = SCM_RIGHTS;
-      part->cmsg_len = CMSG_LEN(descriptors.size_bytes());
-      std::memcpy(CMSG_DATA(part), descriptors.data(), descriptors.size_bytes());
-    }
-    const ssize_t sent = sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+    const ssize_t sent = smbdirect::test::send_with(fd_.get(), bytes, descriptors);
     CHECK(sent == ssize_t(bytes.size()));
   }
   void say(const Bytes& bytes, int descriptor) { say(bytes, std::span(&descriptor, 1)); }
@@ -175,11 +162,8 @@ class OtherSide {
   UniqueFd fd_;
 };
 
-inline std::array<UniqueFd, 2> socket_pair() {
-  std::array<int, 2> ends{};
-  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
-  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
-}
+/// Both ends block.
+inline auto socket_pair() { return smbdirect::test::socket_pair(SOCK_STREAM); }
 
 /// A listening socket in a directory of its own.
 class Place {

@@ -15,9 +15,8 @@ namespace shm = smbdirect::shm;
 namespace {
 
 std::pair<shm::UniqueFd, PeerEnd> pair_of_sockets() {
-  int ends[2] = {-1, -1};
-  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
-  return {shm::UniqueFd(ends[0]), PeerEnd(shm::UniqueFd(ends[1]))};
+  auto [worker, peer] = smbdirect::test::socket_pair();
+  return {std::move(worker), PeerEnd(std::move(peer))};
 }
 
 }  // namespace

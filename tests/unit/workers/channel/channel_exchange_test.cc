@@ -135,12 +135,10 @@ TEST_CASE("what is said of our own waits for the end of a message, and comes in 
   rig.say(ExchangeRig::operation(FrameType::rdma_read, 31, 0, 100, {at}));
   rig.say(ExchangeRig::operation(FrameType::rdma_read, 32, 100, 100, {at}));
   CHECK(rig.area[199] == std::byte{5});  // done, but not said yet
-  int ends[2] = {-1, -1};
-  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
-  const shm::UniqueFd kept(ends[1]);
-  const ino_t passed = inode(ends[0]);
-  CHECK(rig.pass(shm::UniqueFd(ends[0])));
-  CHECK_FALSE(rig.pass(shm::UniqueFd(::dup(ends[1]))));  // one at a time
+  auto [end, kept] = smbdirect::test::socket_pair();
+  const ino_t passed = inode(end.get());
+  CHECK(rig.pass(std::move(end)));
+  CHECK_FALSE(rig.pass(shm::UniqueFd(::dup(kept.get()))));  // one at a time
   rig.settle();
   CHECK(rig.peer.pending() <= proxy::kFrameHeaderBytes + 15'000);
   rig.client->append({}, std::span(message).subspan(15'000));
@@ -161,9 +159,8 @@ TEST_CASE("what is said of our own waits for the end of a message, and comes in 
 }
 
 TEST_CASE("what waits for the end of a message that never comes is closed with the exchange") {
-  int ends[2] = {-1, -1};
-  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
-  PeerEnd kept{shm::UniqueFd(ends[1])};
+  auto [end, other_end] = smbdirect::test::socket_pair();
+  PeerEnd kept{std::move(other_end)};
   {
     ExchangeRig rig;
     rig.open();
@@ -171,7 +168,7 @@ TEST_CASE("what waits for the end of a message that never comes is closed with t
     REQUIRE(rig.client->begin_message(message.size()));
     rig.client->append({}, std::span(message).first(15'000));
     rig.settle();
-    CHECK(rig.pass(shm::UniqueFd(ends[0])));
+    CHECK(rig.pass(std::move(end)));
     CHECK_FALSE(kept.ended());
   }
   CHECK(kept.ended());

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -127,10 +128,9 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
     area = static_cast<std::byte*>(::mmap(nullptr, config.channel_area_bytes, PROT_READ | PROT_WRITE,
                                           MAP_SHARED, request.area.get(), 0));
     REQUIRE(area != MAP_FAILED);
-    int ends[2] = {-1, -1};
-    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
-    upstream = shm::UniqueFd(ends[0]);
-    peer = PeerEnd(shm::UniqueFd(ends[1]));
+    shm::UniqueFd theirs;
+    std::tie(upstream, theirs) = test::socket_pair();
+    peer = PeerEnd(std::move(theirs));
     const int one = 1;
     REQUIRE(::setsockopt(upstream.get(), SOL_SOCKET, SO_PASSCRED, &one, sizeof one) == 0);
   }

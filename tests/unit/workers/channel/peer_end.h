@@ -3,14 +3,14 @@
 // blocks. Owned by the test.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <deque>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <utility>
 #include <vector>
 
@@ -18,6 +18,7 @@
 
 #include "protocol/proxy/frames.h"
 #include "shm/unique_fd.h"
+#include "tests/unit/unix_sockets.h"
 
 namespace smbdirect::workers::channel_test {
 
@@ -38,12 +39,7 @@ inline Bytes operator+(Bytes left, std::span<const std::byte> right) {
   return left;
 }
 
-/// By which a file is known again.
-inline ino_t inode(int fd) {
-  struct stat status{};
-  REQUIRE(::fstat(fd, &status) == 0);
-  return status.st_ino;
-}
+using test::inode;
 
 class PeerEnd {
  public:
@@ -93,25 +89,13 @@ class PeerEnd {
   void drain() {
     while (fd_.valid() && !ended_) {
       std::array<std::byte, 65536> some;
-      alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(4 * sizeof(int))> control{};
-      iovec piece{some.data(), some.size()};
-      msghdr message{};
-      message.msg_iov = &piece;
-      message.msg_iovlen = 1;
-      message.msg_control = control.data();
-      message.msg_controllen = control.size();
-      const ssize_t got = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-      if (got < 0 && errno == EAGAIN) return;
-      if (got <= 0) {
-        ended_ = true;
+      auto seen = test::receive_with(fd_.get(), some, MSG_DONTWAIT);
+      if (!seen) {
+        ended_ = errno != EAGAIN;
         return;
       }
-      if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
-        int descriptor = -1;
-        std::memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
-        descriptors_.emplace_back(descriptor);
-      }
-      bytes_.insert(bytes_.end(), some.begin(), some.begin() + got);
+      std::ranges::move(seen->descriptors, std::back_inserter(descriptors_));
+      bytes_.insert(bytes_.end(), some.begin(), some.begin() + ptrdiff_t(seen->bytes));
     }
   }
 
