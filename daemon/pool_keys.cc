@@ -177,7 +177,9 @@ const std::array kKeys{
     integer("/limits/connections_per_client", 1, 65536, IN_POOL(connections_per_client),
             "Connections of one client address."),
     integer("/limits/handshake_timeout_ms", 100, kHour, IN_POOL(worker.handshake_timeout_ms),
-            "How long the fabric's connection set-up may take."),
+            "How long each step of a connection's beginning may take: the fabric's set-up, then the client's "
+            "first SMB2 message, then, in the upstream mode \"channel\", finding the server process of that "
+            "client. 3000 leave time for a new process where those that serve the client do not answer."),
     integer("/limits/buffered_bytes_per_connection", 1 << 20, uint64_t{1} << 40,
             IN_POOL(worker.buffered_bytes_per_connection), "Bytes held for one connection."),
     integer("/limits/buffered_bytes_per_worker", 1 << 20, uint64_t{1} << 44,
