@@ -4,6 +4,8 @@
 Each function takes a world of lib.world, and names what moved by RDMA and inline.
 """
 
+import concurrent.futures
+
 from lib import storage
 from lib.counters import Moved, summary
 from lib.files import content
@@ -14,6 +16,7 @@ from lib.world import LARGE, fresh, mounted
 # the page's is meant). So one page per WRITE.
 SIGNED = {"sec": "ntlmsspi", "rsize": 131072, "wsize": 4096}
 SEALED = {"seal": True, "rsize": 131072, "wsize": 4096}
+AT_ONCE = 4  # small files that are worked on
 
 
 def assert_moved(got, by_rdma):
@@ -68,28 +71,31 @@ def fio(world, vers, options):
 
 
 def small_files(world, count=500):
-    """Created, renamed, looked at, read and deleted: mostly messages, little data."""
+    """Created, renamed, looked at, read and deleted, several at once: mostly messages, little data."""
     server_side = fresh(world, "small")
     blocks = [next(content(1 + 37 * number % 9000, number)) for number in range(count)]
     moved = Moved(world.daemon)
-    with mounted(world, **world.plain) as mount:
+    with mounted(world, **world.plain) as mount, concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         here = mount.path / "small"
-        for number, data in enumerate(blocks):
-            (here / f"new-{number}").write_bytes(data)
-        for number in range(count):
-            (here / f"new-{number}").rename(here / f"file-{number}")
-        assert len(list(here.iterdir())) == count
-        mount.remount()
-        for number, data in enumerate(blocks):
-            path = here / f"file-{number}"
+
+        def each(work):
+            list(pool.map(work, range(count)))  # raises what one of them raised
+
+        def same(number):
+            path, data = here / f"file-{number}", blocks[number]
             assert path.stat().st_size == len(data) and path.read_bytes() == data, f"{path} differs"
             assert (server_side / path.name).read_bytes() == data, f"{path.name} differs on the server"
-        for number in range(count):
-            (here / f"file-{number}").unlink()
+
+        each(lambda number: (here / f"new-{number}").write_bytes(blocks[number]))
+        each(lambda number: (here / f"new-{number}").rename(here / f"file-{number}"))
+        assert len(list(here.iterdir())) == count
+        mount.remount()
+        each(same)
+        each(lambda number: (here / f"file-{number}").unlink())
         assert not list(here.iterdir()) and not list(server_side.iterdir())
     got = moved.since()
     assert_moved(got, True)
-    return f"{count} files: {summary(got)}"
+    return f"{count} files, {AT_ONCE} at once: {summary(got)}"
 
 
 def add_all(cases, plain):
