@@ -14,7 +14,7 @@ from lib.process import alive, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes network namespaces")
 
-ROUNDS = 2500 if os.environ.get("SMBDIRECTD_FULL") else int(os.environ.get("SMBDIRECTD_KILLS", "500"))
+ROUNDS = 2500 if os.environ.get("SMBDIRECTD_FULL") else int(os.environ.get("SMBDIRECTD_KILLS", "250"))
 GONE = (rdma.Closed, rdma.Terminated, rdma.Timeout)
 
 
