@@ -174,7 +174,7 @@ class BuildBeside:
 
     def __init__(self, run, kind):
         self.run, self.kind, self.log = run, kind, f'build-{kind}'
-        self.failure = None
+        self.failure = Failed(f'ended before it was done; see build/logs/{self.log}.log')  # until it is
         (LOGS / f'{self.log}.log').unlink(missing_ok=True)
         self.thread = threading.Thread(target=self._build, daemon=True)
         self.thread.start()
@@ -183,6 +183,7 @@ class BuildBeside:
         try:
             command, environment = set_up_build(self.run, self.log, self.kind)
             self.run.command(['chrt', '--idle', '0', *command], self.log, environment, timeout=3600)
+            self.failure = None
         except Failed as e:
             self.failure = e
 

@@ -6,11 +6,6 @@
 #include <utility>
 
 namespace smbdirect::workers {
-namespace {
-
-constexpr uint32_t kMaxSge = 16;
-
-}  // namespace
 
 void RdmaQueues::write(SlabRef owner, std::span<const std::byte> bytes, fabric::RemoteMemory to) {
   ++writes_requested_;

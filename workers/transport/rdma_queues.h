@@ -13,6 +13,9 @@
 
 namespace smbdirect::workers {
 
+/// Pieces that one work request gathers here at most, whatever the device takes.
+inline constexpr uint32_t kMaxSge = 16;
+
 class RdmaQueues {
  public:
   /// `owner` keeps the bytes alive until the WRITE is done.

@@ -10,7 +10,6 @@ namespace smbdirect::workers {
 namespace {
 
 constexpr uint32_t kHeaderBytes = 32;
-constexpr uint32_t kMaxSge = 16;
 
 // The grant a message carries, for statistics (MS-SMBD 2.2.2, 2.2.3).
 uint16_t credits_granted(std::span<const std::byte> header, bool negotiate) {
