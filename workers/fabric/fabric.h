@@ -100,6 +100,19 @@ struct Traffic {
   uint64_t copied_bytes{};                     // payload copied in userspace
 };
 
+/// What waits for the peer, and how far it has come: for deadlines, asked at a timer's tick and not per
+/// message (iwarp asks the kernel). What waits and whose counter stands is dead; what moves is slow, and
+/// alive. The counters only grow; what they count differs between fabrics, so compare one with its own past
+/// only. The empty messages of the peer's move none of them.
+struct Progress {
+  bool reading{};           // RDMA READs were posted and have not come back
+  bool receiving{};         // a message of the peer's has begun and is not complete (iwarp only)
+  bool sending{};           // SENDs, WRITEs, answers: something that the peer's side has not acknowledged
+  uint64_t read{};          // answers to our READs: iwarp bytes, verbs parts of READs
+  uint64_t received{};      // payload of the peer's of any kind: iwarp bytes, verbs completions
+  uint64_t acknowledged{};  // what we sent: iwarp bytes of TCP, verbs completions
+};
+
 class Handler {
  public:
   virtual void on_established() = 0;
@@ -149,6 +162,8 @@ class Endpoint {
 
   [[nodiscard]] virtual const Attributes& attributes() const = 0;
   [[nodiscard]] virtual const Traffic& traffic() const = 0;
+  /// Nothing waits once the connection has ended.
+  [[nodiscard]] virtual Progress progress() const = 0;
   /// "iwarp 127.0.0.1:5445 <- 127.0.0.2:40000", for the log.
   [[nodiscard]] virtual std::string_view description() const = 0;
 };

@@ -74,6 +74,7 @@ class FakeEndpoint final : public fabric::Endpoint {
   }
   [[nodiscard]] const fabric::Attributes& attributes() const override { return attributes_; }
   [[nodiscard]] const fabric::Traffic& traffic() const override { return traffic_; }
+  [[nodiscard]] fabric::Progress progress() const override { return progress_now; }
   [[nodiscard]] std::string_view description() const override { return "fake"; }
 
   /// Carries out one posted unit of work, if any was rung. True when something happened.
@@ -117,6 +118,7 @@ class FakeEndpoint final : public fabric::Endpoint {
   [[nodiscard]] const std::deque<Work>& work() const { return work_; }
 
   bool started = false;
+  fabric::Progress progress_now;    // what progress() says
   std::map<Op, PostError> refuses;  // what is not taken, whatever room there is
 
  private:

@@ -41,6 +41,7 @@ class Connection {
   void disconnect();
   void abort();
   void unexpose(uint32_t token);
+  [[nodiscard]] Progress progress() const;
 
   /// Work may still be posted.
   [[nodiscard]] bool open() const { return phase_ < Phase::draining; }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A connection at work: moving bytes between stream and socket, and events to the handler.
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -169,6 +170,17 @@ void Connection::flush() {
     }
   }
   watch((peer_done_ ? 0 : UV_READABLE) | (blocked_ ? UV_WRITABLE : 0));
+}
+
+Progress Connection::progress() const {
+  if (!transferring()) return {};
+  Progress progress = stream_.progress();
+  // The socket's share counts from the reply to the MPA request on; the stream's does not.
+  const uint64_t given = progress.acknowledged + frame_sent_;
+  const uint64_t held = unacknowledged(fd_.get());
+  progress.acknowledged = given - std::min(held, given);
+  progress.sending = progress.sending || held > 0;
+  return progress;
 }
 
 bool Connection::transferring() const {

@@ -51,6 +51,7 @@ class IwarpEndpoint final : public Endpoint {
   [[nodiscard]] const Traffic& traffic() const override {
     return std::as_const(*connection_).stream().traffic();
   }
+  [[nodiscard]] Progress progress() const override { return connection_->progress(); }
   [[nodiscard]] std::string_view description() const override { return connection_->description(); }
 
  private:

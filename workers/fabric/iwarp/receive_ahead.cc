@@ -43,11 +43,9 @@ void ReceivePath::follow_plan(size_t n) {
     const bool as_planned = staged() == 0 && phase_ == Phase::payload && kind_ == Kind::read_response &&
                             place_ == step.place && payload_ == step.payload;
     if (!as_planned) return leave_plan(i, steps, n);
-    const size_t placed = std::min<size_t>(n, step.payload);
-    if (state_.crc) crc_.update({place_, placed});
-    place_ += placed;
-    payload_left_ -= static_cast<uint32_t>(placed);
-    n -= placed;
+    const size_t part = std::min<size_t>(n, step.payload);
+    placed(part);
+    n -= part;
   }
   staged_begin_ = kPlanRoom;
   staged_end_ = kPlanRoom + n;

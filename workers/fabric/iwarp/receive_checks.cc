@@ -213,6 +213,7 @@ void ReceivePath::finish_read_response() {
   state_.stags.remove(read.stag);
   state_.complete({.id = read.id, .op = Op::rdma_read, .bytes = read.length});
   ++state_.traffic.reads;
+  ++state_.response_received;  // a READ of no bytes has come back too
   state_.traffic.read_bytes += read.length;
   state_.reads_outstanding.pop();
 }

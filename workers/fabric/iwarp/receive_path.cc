@@ -57,15 +57,21 @@ size_t ReceivePath::head_need() const {
 
 void ReceivePath::received(size_t n) {
   if (phase_ == Phase::payload) {
-    const size_t placed = std::min<size_t>(n, payload_left_);
-    if (state_.crc) crc_.update({place_, placed});
-    place_ += placed;
-    payload_left_ -= static_cast<uint32_t>(placed);
-    n -= placed;
+    const size_t part = std::min<size_t>(n, payload_left_);
+    placed(part);
+    n -= part;
   }
   if (steps_used_ > 0) return follow_plan(n);
   staged_end_ += n;
   parse();
+}
+
+void ReceivePath::placed(size_t n) {
+  if (state_.crc) crc_.update({place_, n});
+  place_ += n;
+  payload_left_ -= static_cast<uint32_t>(n);
+  state_.payload_received += n;
+  if (kind_ == Kind::read_response) state_.response_received += n;
 }
 
 void ReceivePath::parse() {
@@ -138,11 +144,9 @@ bool ReceivePath::take_payload() {
   const auto part = static_cast<uint32_t>(std::min<size_t>(staged(), payload_left_));
   if (part > 0) {
     std::memcpy(place_, stage(), part);
-    if (state_.crc) crc_.update({place_, part});
     state_.traffic.copied_bytes += part;
     staged_begin_ += part;
-    place_ += part;
-    payload_left_ -= part;
+    placed(part);
   }
   if (payload_left_ > 0) return false;
   phase_ = Phase::trailer;

@@ -30,6 +30,8 @@ class ReceivePath {
 
   /// Between two FPDUs: the stream may end here.
   [[nodiscard]] bool at_boundary() const { return phase_ == Phase::header && staged() == 0; }
+  /// A SEND of several segments, or an FPDU, has begun and is not complete.
+  [[nodiscard]] bool inside_message() const { return in_send_ || !at_boundary(); }
   /// The FPDU being received is for this tag's memory.
   [[nodiscard]] bool places_into(uint32_t stag) const { return phase_ == Phase::payload && placing_ == stag; }
   /// Raises a fault that shows the FPDU being received.
@@ -68,6 +70,8 @@ class ReceivePath {
   /// Takes n bytes that were read along the plan; what did not come as planned goes to staging.
   void follow_plan(size_t n);
   void leave_plan(size_t i, size_t steps, size_t n);
+  /// n bytes of payload are in their place.
+  void placed(size_t n);
   void parse();
   bool take_header();
   bool take_payload();

@@ -70,10 +70,11 @@ bool SendPath::more() const {
   return state_.may_send && (source_ != Source::none || work_waits() || response_waits() || read_may_go());
 }
 
-bool SendPath::idle() const {
-  return vectors_gone_ == vectors_used_ && state_.work.empty() && state_.inbound_reads.empty() &&
-         state_.reads_waiting.empty();
+bool SendPath::owes() const {
+  return vectors_gone_ != vectors_used_ || !state_.work.empty() || !state_.inbound_reads.empty();
 }
+
+bool SendPath::idle() const { return !owes() && state_.reads_waiting.empty(); }
 
 bool SendPath::holds(uint32_t stag) const {
   if (vectors_gone_ == vectors_used_) return false;

@@ -31,6 +31,10 @@ class SendPath {
   [[nodiscard]] bool more() const;
   /// Nothing is left to send of what was posted, READ answers included.
   [[nodiscard]] bool idle() const;
+  /// Something is left that the peer has to take: not READs that wait for others to come back.
+  [[nodiscard]] bool owes() const;
+  /// Bytes of the stream that the socket has taken.
+  [[nodiscard]] uint64_t written() const { return written_; }
 
   /// After the FPDUs already named, send this and nothing else.
   void terminate(const TerminatePayload& payload) { terminate_ = payload; }

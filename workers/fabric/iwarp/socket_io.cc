@@ -3,8 +3,10 @@
 
 #include <arpa/inet.h>
 #include <cerrno>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 
 namespace smbdirect::workers::fabric::iwarp {
 namespace {
@@ -51,6 +53,11 @@ uint32_t segment_size(int fd) {
   socklen_t length = sizeof size;
   if (::getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &size, &length) != 0 || size <= 0) return kFallback;
   return static_cast<uint32_t>(size);
+}
+
+size_t unacknowledged(int fd) {
+  int size = 0;
+  return ::ioctl(fd, SIOCOUTQ, &size) == 0 && size > 0 ? static_cast<size_t>(size) : 0;
 }
 
 void reset_on_close(int fd) {

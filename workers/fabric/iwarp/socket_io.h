@@ -30,6 +30,8 @@ IoResult send_from(int fd, std::span<const iovec> vectors, bool more);
 void set_no_delay(int fd);
 /// TCP's effective segment size on this path.
 uint32_t segment_size(int fd);
+/// Bytes that the socket has taken and the peer's TCP has not acknowledged.
+size_t unacknowledged(int fd);
 /// Makes close(2) reset the connection.
 void reset_on_close(int fd);
 /// The error a poll reported; 0 when there is none.

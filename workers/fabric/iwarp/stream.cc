@@ -125,6 +125,15 @@ bool Stream::drained() const {
   return send_.idle() && state_.reads_outstanding.empty();
 }
 
+Progress Stream::progress() const {
+  return {.reading = !state_.reads_waiting.empty() || !state_.reads_outstanding.empty(),
+          .receiving = receive_.inside_message(),
+          .sending = send_.owes(),
+          .read = state_.response_received,
+          .received = state_.payload_received,
+          .acknowledged = send_.written()};
+}
+
 void Stream::release_completed() {
   for (const Completion& completion : completions()) {
     if (completion.op == Op::receive) {

@@ -69,6 +69,8 @@ class Stream {
   void forget_completed() { state_.done_count = 0; }
 
   [[nodiscard]] const Traffic& traffic() const { return state_.traffic; }
+  /// But for what the socket holds: here, sending means that something was not given to it yet.
+  [[nodiscard]] Progress progress() const;
 
  private:
   std::expected<void, PostError> post_work(SendWork work, std::span<const Sge> pieces);

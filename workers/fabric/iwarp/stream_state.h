@@ -121,6 +121,8 @@ struct StreamState {
 
   std::optional<Fault> fault;
   Traffic traffic;
+  uint64_t payload_received = 0;   // bytes of the peer's, those of FPDUs under way included...
+  uint64_t response_received = 0;  // ...of which answers to our READs, and one for each READ that is back
 };
 
 }  // namespace smbdirect::workers::fabric::iwarp

@@ -69,6 +69,16 @@ void VerbsEndpoint::ring() {
 
 uint32_t VerbsEndpoint::send_room() const { return phase_ == Phase::established ? sends_.room() : 0; }
 
+Progress VerbsEndpoint::progress() const {
+  if (phase_ != Phase::established && phase_ != Phase::finishing) return {};
+  return {.reading = sends_.reading(),
+          .receiving = false,  // the device's affair
+          .sending = sends_.sending(),
+          .read = sends_.parts_read(),
+          .received = traffic_.receives + sends_.parts_read(),
+          .acknowledged = traffic_.sends + traffic_.writes};
+}
+
 void VerbsEndpoint::post_queued() {
   if (qp_ == nullptr || phase_ < Phase::connecting || phase_ > Phase::finishing) return;
   // Receives first: a SEND may grant them.

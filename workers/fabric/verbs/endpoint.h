@@ -70,6 +70,7 @@ class VerbsEndpoint final : public Endpoint, private CmLink::Observer, private D
   void abort() override;
   [[nodiscard]] const Attributes& attributes() const override { return attributes_; }
   [[nodiscard]] const Traffic& traffic() const override { return traffic_; }
+  [[nodiscard]] Progress progress() const override;
   [[nodiscard]] std::string_view description() const override { return description_; }
 
  private:

@@ -206,6 +206,7 @@ void SendQueue::complete_messages(uint32_t sequence, bool success, Traffic& traf
 
 void SendQueue::complete_part(Traffic& traffic, std::vector<Completion>& done) {
   const Part& part = parts_.front();
+  ++parts_read_;
   if (limits_.sink != nullptr && part.into.length > 0) {
     std::memcpy(part.wanted_at, limits_.sink->slot(part.slot).data(), part.into.length);
     traffic.copied_bytes += part.into.length;

@@ -72,6 +72,11 @@ class SendQueue {
 
   /// Nothing waits and nothing is on the queue pair.
   [[nodiscard]] bool idle() const { return pending_.empty() && reads_.empty() && outstanding() == 0; }
+  [[nodiscard]] bool reading() const { return !reads_.empty(); }
+  /// SENDs and WRITEs wait, here or for the peer's acknowledgement.
+  [[nodiscard]] bool sending() const { return !pending_.empty() || !posted_.empty(); }
+  /// Parts of READs that have come back since the beginning.
+  [[nodiscard]] uint64_t parts_read() const { return parts_read_; }
   /// Work requests on the queue pair that have not come back.
   [[nodiscard]] uint32_t outstanding() const { return posted_.size() + parts_.size(); }
 
@@ -133,6 +138,7 @@ class SendQueue {
   uint32_t next_slot_ = 0;
   uint32_t next_sequence_ = 0;
   uint32_t unsignalled_ = 0;
+  uint64_t parts_read_ = 0;
 };
 
 }  // namespace smbdirect::workers::fabric::verbs

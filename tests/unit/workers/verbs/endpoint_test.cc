@@ -51,9 +51,13 @@ TEST_CASE("messages, WRITEs and READs move data") {
     fill(rig, kHalf, 5000, 3);
     const fabric::Sge whole[] = {rig.piece(kHalf, 5000)};
     REQUIRE(rig.server->post_read(2, rig.piece(kHalf + 10'000, source.size()), *read));
+    CHECK(rig.server->progress().reading);
+    CHECK_FALSE(rig.server->progress().sending);
     REQUIRE(rig.server->post_write(3, whole, *written));
     REQUIRE(rig.server->post_send(4, {}));
+    CHECK(rig.server->progress().sending);
     rig.server->ring();
+    CHECK(rig.server->progress().acknowledged == 0);  // nothing has run
     REQUIRE(
         rig.until([&] { return rig.server_events.done.size() == 4 && rig.client_events.done.size() == 2; }));
     CHECK(std::memcmp(target.data(), rig.memory.data() + kHalf, target.size()) == 0);
@@ -67,6 +71,11 @@ TEST_CASE("messages, WRITEs and READs move data") {
     CHECK(traffic.reads == 1);
     CHECK(traffic.read_bytes == source.size());
     CHECK(traffic.copied_bytes == (iwarp ? source.size() : 0));
+    const fabric::Progress after = rig.server->progress();
+    CHECK_FALSE((after.reading || after.receiving || after.sending));
+    CHECK(after.read == (iwarp ? 4 : 1));  // a sink's slot takes 64 KiB
+    CHECK(after.received == 1 + after.read);
+    CHECK(after.acknowledged == 2);
   }
 }
 
