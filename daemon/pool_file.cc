@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <concepts>
 #include <cstring>
 #include <fcntl.h>
 #include <optional>
 #include <tuple>
+#include <type_traits>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // smbdirect-worker: wiring only. Started by smbdirectd; the contract is daemon/contract.h.
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <getopt.h>

@@ -3,6 +3,7 @@
 // owns heap memory that the close callback frees. Callbacks never throw into libuv. One loop, one thread.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "passing.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>

@@ -21,6 +21,7 @@
 #include <string>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <type_traits>
 #include <unistd.h>
 
 #include "shm/socket_address.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The worker of the test program handover: unprivileged, with the fabric object that the real one has, and an
 // SMB Direct endpoint behind each request it accepts, so that smbdirect-connect --probe can be the client.
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>

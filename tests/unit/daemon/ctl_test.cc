@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // smbdirectctl's words: requests, tables, options, and that its manual has them all.
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <vector>

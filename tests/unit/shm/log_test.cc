@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "shm/log.h"
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdlib>
 #include <functional>
 #include <regex>

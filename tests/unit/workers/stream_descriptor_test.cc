@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Streams that are UNIX sockets: descriptors that travel with bytes, who wrote the bytes, and memory that is
 // shared by descriptor.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <fcntl.h>

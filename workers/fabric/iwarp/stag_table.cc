@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "workers/fabric/iwarp/stag_table.h"
 
+#include <algorithm>
 #include <bit>
 #include <sys/random.h>
 #include <utility>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Opening a channel, and what a worker may say on it, honest or not.
+#include <chrono>
 #include <netinet/in.h>
 #include <sys/resource.h>
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "protocol/smbdirect/credits.h"
 
+#include <algorithm>
+
 #include <doctest/doctest.h>
 
 #include "tests/unit/protocol/smbdirect/peer.h"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Data transfer messages in both directions: MS-SMBD 3.1.5.8 rule by rule, and how fragments are cut.
+#include <algorithm>
+
 #include <doctest/doctest.h>
 
 #include "tests/unit/protocol/smbdirect/peer.h"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "protocol/smbdirect/negotiation.h"
 
+#include <utility>
+
 #include <doctest/doctest.h>
 
 #include "tests/unit/protocol/smbdirect/peer.h"

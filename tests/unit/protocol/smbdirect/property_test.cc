@@ -8,9 +8,11 @@
 //   - no more than a few empty messages per message with data, and silence in the end.
 //   - a deadline is never in the past once everything was done.
 // SMBDIRECT_SEED repeats one round; SMBDIRECT_ROUNDS runs so many from there.
+#include <algorithm>
 #include <cstdlib>
 #include <deque>
 #include <random>
+#include <string>
 
 #include <doctest/doctest.h>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "workers/connect/options.h"
 
+#include <cctype>
 #include <cstring>
 #include <fstream>
 #include <iterator>

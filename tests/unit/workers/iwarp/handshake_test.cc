@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Set-up and endings against a peer that is only bytes.
+#include <algorithm>
 #include <netinet/in.h>
 
 #include <doctest/doctest.h>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "fake_cm.h"
 
+#include <cerrno>
+
 namespace smbdirect::test {
 
 std::pair<std::unique_ptr<CmLink>, std::unique_ptr<CmLink>> FakeCm::make_pair() {
