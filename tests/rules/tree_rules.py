@@ -38,6 +38,8 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*(?P<open>["<])(?P<name>[^">]+)[">]')
 PROJECT_DIRS = ('protocol', 'shm', 'daemon', 'workers', 'tests', 'scripts')
 # A test may open the namespace it tests, or that of its helpers.
 OWN_IN_TEST = re.compile(r'tests/.*\.cc:\s*using\s+namespace\s+(?!std\b)')
+# Enumerators of rdma-core and libuv.
+FOREIGN_CASE = r'\bcase\s+(?:IBV|RDMA|UV)_\w+\s*:'
 SPDX = 'SPDX-License-Identifier: MIT'
 
 
@@ -94,10 +96,27 @@ def check_source(path, text, files):
             first = first or (number, match['name'])
         elif re.match(r'\s*using\s+namespace\b', line) and not OWN_IN_TEST.match(path + ':' + line):
             yield number, 'no "using namespace"'
+    for number in foreign_switches(text):
+        yield number, 'a switch over an enumeration of a library needs default: its next release may add to it'
     own = re.sub(r'\.cc$', '.h', path)
     helper = own.rsplit('/', 1)[-1] if path.startswith('tests/') else own
     if path.endswith('.cc') and own in files and (first is None or first[1] not in (own, helper)):
         yield first[0] if first else 1, f'{own} must be the first include'
+
+
+def foreign_switches(text):
+    """Yields the line of each switch over an enumeration of a library's that has no default."""
+    for match in re.finditer(r'\bswitch\s*\(', text):
+        begin = end = text.find('{', match.end())
+        depth = 0
+        while end >= 0 and end < len(text):
+            depth += {'{': 1, '}': -1}.get(text[end], 0)
+            end += 1
+            if depth == 0:
+                break
+        body = text[begin:end]
+        if re.search(FOREIGN_CASE, body) and 'default:' not in body:
+            yield text.count('\n', 0, match.start()) + 1
 
 
 def check_script(path, text):
@@ -168,6 +187,7 @@ def self_check():
         ('protocol/proxy/peer/inbox.cc', head + '#include "shm/unique_fd.h"\n', 'must not include shm/unique_fd.h'),
         ('protocol/proxy/frames.cc', head + '#include <sys/socket.h>\n', 'must not include <sys/socket.h>'),
         ('workers/loop.cc', head + '#include "protocol/proxy/peer/inbox.h"\n', 'is inside the library for peers'),
+        ('workers/loop.cc', head + 'int f(int x) {\n  switch (x) {\n    case IBV_QPS_INIT: {\n    }\n  }\n}\n', 'needs default'),
         (PEER_HEADER, c_head + '/* What it is. */\n#pragma once\n', 'needs #ifndef SMBDIRECT_PEER_H'),
         (PEER_HEADER, hdr + '#ifndef SMBDIRECT_PEER_H\n/* What it is. */\n', 'the first line must be'),
         ('tests/unit/x.c', head, 'the first line must be'),
@@ -179,6 +199,8 @@ def self_check():
         ('tests/unit/x_test.cc', head + '#include "workers/session.h"\n#include "daemon/pool_file.h"\n'),
         ('tests/unit/x_test.cc', head + 'using namespace smbdirect::shm;\n'),
         ('tests/unit/x_test.cc', head + '#include "protocol/proxy/peer/inbox.h"\n'),
+        ('workers/loop.cc', head + 'void f(int x) {\n  switch (x) {\n    case UV_EOF: {\n    }\n    default:\n  }\n}\n'),
+        ('workers/loop.cc', head + 'void f(Kind x) {\n  switch (x) {\n    case Kind::one:\n      break;\n  }\n}\n'),
         ('tests/unit/x.c', c_head + '#include "protocol/proxy/smbdirect_peer.h"\n'),
         (PEER_HEADER, c_hdr + '#include <sys/socket.h>\n'),
         ('protocol/proxy/peer/inbox.cc', head + '#include "protocol/proxy/peer/inbox.h"\n\n#include <sys/socket.h>\n'),

@@ -213,6 +213,7 @@ void ConnectLink::on_event(const Event& event) {
     case RDMA_CM_EVENT_CONNECT_REQUEST:  // of listening ids
     case RDMA_CM_EVENT_MULTICAST_JOIN:   // of datagrams
     case RDMA_CM_EVENT_MULTICAST_ERROR:
+    default:  // what later releases of rdma-core add
       break;
   }
   log::write(log::Level::debug, "%s: event %d not expected here", description_.c_str(), event.type);

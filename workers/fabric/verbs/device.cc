@@ -175,6 +175,7 @@ void Device::on_async_event(const ibv_async_event& event) {
     case IBV_EVENT_SRQ_ERR:  // we make none of these
     case IBV_EVENT_SRQ_LIMIT_REACHED:
     case IBV_EVENT_WQ_FATAL:
+    default:  // what later releases of rdma-core add, such as a change of the port's speed
       break;
   }
   log::write(log::Level::debug, "RDMA device %s: %s", name(), ibv_event_type_str(event.event_type));
