@@ -178,11 +178,30 @@ class Builder final : public nlohmann::json_sax<Json> {
   Problem syntax_error_;
 };
 
+/// Whether there is nothing but blanks and comments.
+bool is_empty(std::string_view text) {
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  for (;;) {
+    text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
+    const std::string_view end = text.starts_with("//") ? "\n" : "*/";
+    if (!text.starts_with("//") && !text.starts_with("/*")) return text.empty();
+    const size_t found = text.find(end, 2);
+    if (found == std::string_view::npos) return end == "\n";
+    text.remove_prefix(found + end.size());
+  }
+}
+
 }  // namespace
 
 std::expected<Document, Problem> read_document(std::string_view text) {
   if (text.size() > kMaxPoolFileBytes) {
     return std::unexpected(Problem{.text = "is larger than " + std::to_string(kMaxPoolFileBytes) + " bytes"});
+  }
+  // The library has other words for this in each version.
+  if (is_empty(text)) {
+    return std::unexpected(
+        Problem{.line = line_at(text, text.size()), .text = "is empty; allowed: an object"});
   }
   Reader::Progress progress{text};
   Builder builder(progress);

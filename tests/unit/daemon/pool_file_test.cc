@@ -130,8 +130,12 @@ TEST_CASE("every key is read into its place, and a dump reads back the same") {
 TEST_CASE("wrong files: where and what, one problem each") {
   const Wrong table[] = {
       // Not JSON.
-      {"", "", 1, "unexpected end of input"},
-      {"\n\n", "", 3, "unexpected end of input"},
+      {"", "", 1, "is empty; allowed: an object"},
+      {"\n \t\r\n", "", 3, "is empty; allowed: an object"},
+      {"\xEF\xBB\xBF", "", 1, "is empty; allowed: an object"},
+      {"// later\n/* much\n * later */ //", "", 3, "is empty; allowed: an object"},
+      {"/*/", "", 1, "missing closing '*/'"},
+      {"/", "", 1, "invalid comment"},
       {"{", "", 1, "unexpected end of input"},
       {"{\n  \"workers\": 1,\n}", "", 3, "unexpected '}'"},
       {"{\n  \"workers\" 1\n}", "", 2, "unexpected number literal"},
