@@ -121,7 +121,7 @@ shm::Result<bool> RequestPath::next_head() {
   const uint32_t prefix_size = std::min<uint32_t>(*total, smb2::kPrefixBytes);
   if (reader_.available() < smb2::kNbtBytes + prefix_size) return false;
 
-  Head& head = head_.emplace();
+  RequestHead& head = head_.emplace();
   head.total = *total;
   head.prefix_size = prefix_size;
   const auto bytes = reader_.peek(smb2::kNbtBytes + prefix_size, scratch).subspan(smb2::kNbtBytes);

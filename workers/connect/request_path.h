@@ -19,6 +19,16 @@
 
 namespace smbdirect::workers::connect {
 
+/// The beginning of a request. No member of the class: there clang takes it for not default constructible
+/// until the class is complete, and std::optional asks before.
+struct RequestHead {
+  uint32_t total{};
+  uint32_t prefix_size{};
+  protocol::smb2::ClientTranslator::Request request;
+  std::array<std::byte, protocol::smb2::kPrefixBytes> storage{};
+  [[nodiscard]] std::span<const std::byte> prefix() const { return std::span(storage).first(prefix_size); }
+};
+
 class RequestPath {
  public:
   /// Pieces of memory one request may name: its descriptors fit a header slab.
@@ -48,14 +58,6 @@ class RequestPath {
   using Request = protocol::smb2::ClientTranslator::Request;
   enum class Step : uint8_t { needs_bytes, waits, again };
 
-  struct Head {
-    uint32_t total{};
-    uint32_t prefix_size{};
-    Request request;
-    std::array<std::byte, protocol::smb2::kPrefixBytes> storage{};
-    [[nodiscard]] std::span<const std::byte> prefix() const { return std::span(storage).first(prefix_size); }
-  };
-
   shm::Result<Step> forward();
   shm::Result<bool> next_head();
   bool stream();
@@ -73,8 +75,8 @@ class RequestPath {
   Budget requests_;
   Budget reads_;
   StreamReader reader_;
-  std::optional<Head> head_;  // classified, nothing of it taken yet
-  uint64_t unsent_ = 0;       // bytes of the message begun last, still to come from the client
+  std::optional<RequestHead> head_;  // classified, nothing of it taken yet
+  uint64_t unsent_ = 0;              // bytes of the message begun last, still to come from the client
 };
 
 }  // namespace smbdirect::workers::connect
