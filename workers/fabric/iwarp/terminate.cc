@@ -53,6 +53,10 @@ constexpr Name kNames[] = {
 
 bool is_layer(TerminateCode code, TerminateLayer layer) { return code.layer == static_cast<uint8_t>(layer); }
 
+bool is_assigned(TerminateCode code) {
+  return std::ranges::find(kNames, code, &Name::code) != std::end(kNames);
+}
+
 }  // namespace
 
 std::string_view terminate_name(TerminateCode code) {
@@ -63,9 +67,14 @@ std::string_view terminate_name(TerminateCode code) {
 std::string terminate_text(TerminateCode code) {
   static constexpr std::string_view kLayers[] = {"RDMAP", "DDP", "MPA"};
   char numbers[32];
-  std::snprintf(numbers, sizeof numbers, " (%u/%u/0x%02x)", code.layer, code.type, code.code);
+  std::snprintf(numbers, sizeof numbers, " (%u/%u/0x%02x", code.layer, code.type, code.code);
+  // Linux's siw has the two in each other's place (iwarp.h, struct iwarp_terminate).
+  const TerminateCode swapped{code.type, code.layer, code.code};
+  const bool is_swapped = !is_assigned(code) && is_assigned(swapped);
+  if (is_swapped) code = swapped;
   std::string text(code.layer < std::size(kLayers) ? kLayers[code.layer] : "unknown layer");
-  return text.append(" ").append(terminate_name(code)).append(numbers);
+  text.append(" ").append(terminate_name(code)).append(numbers);
+  return text.append(is_swapped ? ", layer and type swapped as siw does)" : ")");
 }
 
 TerminatePayload encode_terminate(TerminateCode code, std::span<const std::byte> header,

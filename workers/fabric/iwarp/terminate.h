@@ -61,7 +61,8 @@ inline constexpr TerminateCode kNoMatchingRtr{2, 0, 0x07};
 
 /// The registry's name for a code, or "unassigned code".
 std::string_view terminate_name(TerminateCode code);
-/// "DDP no buffer available (1/2/0x02)", for the log.
+/// "DDP no buffer available (1/2/0x02)", for the log. What has no meaning as RFC 5040 packs it, but has one
+/// with layer and type swapped, is called what siw means by it.
 std::string terminate_text(TerminateCode code);
 
 inline constexpr size_t kMaxTerminatePayload = 4 + 2 + kMaxSegmentHeader;

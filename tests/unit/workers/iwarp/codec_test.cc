@@ -252,6 +252,15 @@ TEST_CASE("Terminate codes have names") {
   CHECK(iwarp::terminate_text(iwarp::terminate::kNoBuffer) == "DDP no buffer available (1/2/0x02)");
   CHECK(iwarp::terminate_text({0, 1, 2}) == "RDMAP access rights violation (0/1/0x02)");
   CHECK(iwarp::terminate_text({2, 0, 2}) == "MPA received CRC does not match (2/0/0x02)");
+  // A wrong CRC from siw, byte by byte.
+  const auto crc = iwarp::parse_terminate(hex("02 02 0000"));
+  REQUIRE(crc);
+  CHECK(iwarp::terminate_text(crc->code) ==
+        "MPA received CRC does not match (0/2/0x02, layer and type swapped as siw does)");
+  CHECK(iwarp::terminate_text({2, 1, 2}) ==
+        "DDP no buffer available (2/1/0x02, layer and type swapped as siw does)");
+  CHECK(iwarp::terminate_text({1, 0, 0}) == "DDP local catastrophic error (1/0/0x00)");  // assigned as it is
+  CHECK(iwarp::terminate_text({0, 2, 0x44}) == "RDMAP unassigned code (0/2/0x44)");
   CHECK(iwarp::terminate_text({9, 9, 9}) == "unknown layer unassigned code (9/9/0x09)");
 }
 
