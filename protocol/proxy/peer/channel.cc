@@ -206,7 +206,7 @@ int Channel::send(FrameHeader header, std::span<const std::byte> body, std::span
   gather_.push_back({.iov_base = bytes.data(), .iov_len = bytes.size()});
   // sendmsg() does not write to what it sends.
   gather_.push_back({.iov_base = const_cast<std::byte*>(body.data()), .iov_len = body.size()});
-  gather_.insert(gather_.end(), more.begin(), more.end());
+  for (const iovec& piece : more) gather_.push_back(piece);
   return outbox_.send(socket_.get(), gather_);
 }
 
