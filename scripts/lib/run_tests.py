@@ -148,14 +148,15 @@ def set_up_build(run, log, kind):
     """Its directory, the command that builds it and the environment for that."""
     directory = BUILD / kind
     environment = {'CXX': 'clang++-19', 'CC': 'clang-19'} if kind == 'fuzz' else {}
-    arguments = ['meson', 'setup', directory, ROOT, '--werror', *BUILDS[kind]]
+    options = [f'-Dwerror={str(run.options.werror).lower()}', *BUILDS[kind]]
+    arguments = ['meson', 'setup', directory, ROOT, *options]
     if (directory / 'build.ninja').exists():
         arguments.append('--reconfigure')
     status, text = run.command(arguments, log, environment, check=False)
     if status != 0 and '--reconfigure' in arguments:
         # An older meson or moved options; a build directory holds nothing of value.
-        status, text = run.command(['meson', 'setup', '--wipe', directory, ROOT, '--werror', *BUILDS[kind]], log,
-                                   environment, check=False)
+        status, text = run.command(['meson', 'setup', '--wipe', directory, ROOT, *options], log, environment,
+                                   check=False)
     if status != 0:
         raise Failed(last_lines(text))
     targets = ['fuzz_programs'] if kind == 'fuzz' else []
@@ -442,6 +443,8 @@ def main():
                        help='one build, the unit tests, the tree rules and a smoke test: a few minutes')
     group.add_argument('--full', action='store_true', help='also the long parity lists, the fuzzers (a minute each) and clang-tidy')
     parser.add_argument('--no-vm', action='store_true', help='without the tests in the guest kernel (scripts/vm)')
+    parser.add_argument('--werror', action='store_true',
+                        help='a warning of the compiler is an error (.ci/run, on supported compilers)')
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = Run(options)
