@@ -14,19 +14,20 @@ FORGET_AFTER = 60 * 86400  # seconds since an entry was last used
 
 
 class Problem(Exception):
-    """The guest cannot be had; the text says what failed, on what, why and what to do."""
+    """What was asked for cannot be had; the text says what failed, on what, why and what to do."""
 
 
-def directory():
-    """Where everything is kept, made if need be."""
-    chosen = os.environ.get('SMBDIRECTD_VM_CACHE')
+def directory(kind='vm'):
+    """Where everything of scripts/vm or scripts/fresh is kept, made if need be."""
+    variable = f'SMBDIRECTD_{kind.upper()}_CACHE'
+    chosen = os.environ.get(variable)
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    path = pathlib.Path(chosen).resolve() if chosen else pathlib.Path(base).expanduser() / 'smbdirectd/vm'
+    path = pathlib.Path(chosen).resolve() if chosen else pathlib.Path(base).expanduser() / 'smbdirectd' / kind
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise Problem(f'the directory for downloaded and built kernels cannot be made: {e}. Name another one with '
-                      'SMBDIRECTD_VM_CACHE') from None
+        raise Problem(f'the directory for what is downloaded and built cannot be made: {e}. Name another one with '
+                      f'{variable}') from None
     return path
 
 
@@ -51,21 +52,21 @@ def locked(path, wait=True):
         yield True
 
 
-def entry(name, make, say):
+def entry(name, make, say, kind='vm'):
     """The path of the entry `name` (a directory), made by make(directory, say) when it is not there yet."""
-    root = directory()
+    root = directory(kind)
     path = root / name
     if path.is_dir():
         os.utime(path)
         return path
     with locked(root / 'lock', wait=False) as mine:
         if not mine:
-            say('another run is building the guest kernel: waiting for it')
+            say('another run is downloading and building what this one needs: waiting for it')
     with locked(root / 'lock'):
         if path.is_dir():
             return path
         for old in root.glob('*-*'):
-            # What a builder that was killed left (we hold the lock now), and kernels of long ago.
+            # What a builder that was killed left (we hold the lock now), and entries of long ago.
             if old.suffix == '.partial' or time.time() - old.stat().st_mtime > FORGET_AFTER:
                 shutil.rmtree(old, ignore_errors=True)
         # A name of its own: what a killed builder started may still be writing into that builder's.
@@ -77,10 +78,10 @@ def entry(name, make, say):
 
 
 @contextlib.contextmanager
-def run_directory():
+def run_directory(kind='vm'):
     """A private directory for one run, removed at the end. Those of runs that were killed are removed too: each
     holds a lock that died with its owner."""
-    runs = directory() / 'runs'
+    runs = directory(kind) / 'runs'
     runs.mkdir(exist_ok=True)
     with locked(runs / 'lock'):
         for old in runs.iterdir():
