@@ -5,12 +5,20 @@
 
 #include "protocol/smb2/fields.h"
 #include "protocol/smb2/request_body.h"
+#include "protocol/smb2/wire.h"
 
 namespace smbdirect::protocol::smb2 {
+namespace {
+
+/// A CANCEL in its TRANSFORM_HEADER (MS-SMB2 2.2.41, 2.2.30). What else is as short has an answer as short.
+constexpr uint64_t kOpaqueCancelBytes = 52 + kHeaderBytes + 4;
+
+}  // namespace
 
 std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte> prefix, uint64_t total) {
   if (prefix.size() < std::min<uint64_t>(total, kPrefixBytes)) return std::unexpected(Violation::too_short);
   prefix = prefix.first(std::min<uint64_t>(total, prefix.size()));
+  if (total > kMaxStreamPdu) return std::unexpected(Violation::too_long);
 
   const ProtocolId kind = protocol_id(prefix);
   if (kind == ProtocolId::encrypted || kind == ProtocolId::compressed) {
@@ -18,7 +26,7 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
     if (total < kHeaderBytes) return std::unexpected(Violation::too_short);
     RequestInfo info;
     info.opaque = true;
-    info.reply_bytes = kReplyUnit;
+    info.reply_bytes = total <= kOpaqueCancelBytes ? 0 : kReplyUnit;
     return info;
   }
   const auto header = parse_header(prefix);
@@ -39,6 +47,8 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
     const bool channel = channel_of(header->command, element) != kChannelNone;
     if (channel && header->is_signed()) return std::unexpected(Violation::signed_channel_request);
     info.channel = channel && !compound;
+    static_assert(read_at::kLength == write_at::kLength);
+    info.length = wire::load32(element, read_at::kLength);
   }
   info.reply_bytes = reply_cost(*header, element);
   if (compound || info.channel || header->command == Command::negotiate)

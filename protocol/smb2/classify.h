@@ -22,12 +22,15 @@ struct RequestInfo {
   FileId file_id{};        // READ and WRITE only
   bool may_pass = false;   // plain, uncompounded READ/WRITE/ECHO
   bool channel = false;    // uncompounded READ or WRITE with Channel != 0
-  uint64_t reply_bytes{};  // to reserve before forwarding (READ Length, OutputBufferLength, else 64 KiB x
-                           // CreditCharge; at least 64 KiB for opaque)
+  uint32_t length{};       // READ and WRITE: bytes to move, as asked inline
+  uint64_t reply_bytes{};  // to reserve before forwarding: READ Length, OutputBufferLength, nothing for a
+                           // CANCEL, kReplyToken for an answer of fixed size, else 64 KiB x CreditCharge.
+                           // Opaque: 64 KiB, or nothing when it is as short as a CANCEL
 };
 
 /// prefix: the first min(total, kPrefixBytes) bytes of a request PDU of `total` bytes.
-/// Refuses: unknown protocol ids, SMB1, responses, signed channel requests, bad sizes.
+/// Refuses: unknown protocol ids, SMB1, responses, signed channel requests, bad sizes, more than a stream can
+/// carry. ServerTranslator::classify() is this, and knows what other requests have reserved.
 [[nodiscard]] std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte> prefix,
                                                                      uint64_t total);
 

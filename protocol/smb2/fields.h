@@ -18,6 +18,7 @@ inline constexpr size_t kCredits = 14;
 inline constexpr size_t kFlags = 16;
 inline constexpr size_t kNextCommand = 20;
 inline constexpr size_t kMessageId = 24;
+inline constexpr size_t kAsyncId = 32;  // with SMB2_FLAGS_ASYNC_COMMAND
 inline constexpr size_t kSessionId = 40;
 }  // namespace header_at
 
@@ -61,8 +62,14 @@ inline constexpr size_t kChannelInfoLength = 106;
 inline constexpr size_t kBuffer = 112;
 }  // namespace write_at
 
-inline constexpr uint16_t kWriteResponseStructureSize = 17;  // MS-SMB2 2.2.22
-inline constexpr uint16_t kErrorStructureSize = 9;           // MS-SMB2 2.2.2
+// MS-SMB2 2.2.22, WRITE response.
+namespace write_response_at {
+inline constexpr uint16_t kStructureSize = 17;
+inline constexpr size_t kCount = 68;
+inline constexpr size_t kFixedEnd = 80;
+}  // namespace write_response_at
+
+inline constexpr uint16_t kErrorStructureSize = 9;  // MS-SMB2 2.2.2
 
 // MS-SMB2 2.2.3 and 2.2.4, NEGOTIATE.
 namespace negotiate_at {
@@ -72,6 +79,7 @@ inline constexpr size_t kClientGuid = 76;
 inline constexpr size_t kDialects = 100;
 inline constexpr uint16_t kResponseStructureSize = 65;
 inline constexpr size_t kDialectRevision = 68;
+inline constexpr size_t kMaxTransactSize = 92;
 inline constexpr size_t kMaxReadSize = 96;
 inline constexpr size_t kMaxWriteSize = 100;
 inline constexpr size_t kResponseFixedEnd = 128;

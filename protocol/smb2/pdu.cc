@@ -33,7 +33,7 @@ std::string_view violation_text(Violation violation) {
     case Violation::nbt_refusal:
       return "smbd refused the connection (see hosts allow and hosts deny in smb.conf)";
     case Violation::response_too_long:
-      return "READ response with more data than was asked for";
+      return "READ or WRITE response of more bytes than were asked for";
     case Violation::response_unmatched_data:
       return "READ or WRITE response that matches no such request";
     case Violation::compound_invalidate:
@@ -46,6 +46,22 @@ std::string_view violation_text(Violation violation) {
       return "signed response to a READ that asked for RDMA placement";
     case Violation::channel_without_rdma:
       return "READ or WRITE that asks for RDMA placement on a connection without RDMA";
+    case Violation::too_long:
+      return "SMB2 message of 16 MiB or more, longer than a stream's length word can say";
+    case Violation::response_unmatched:
+      return "response with a MessageId that no request in flight has";
+    case Violation::response_too_early:
+      return "response to a request that was not sent yet";
+    case Violation::response_wrong_command:
+      return "response whose Command is not that of its request";
+    case Violation::response_bad_pending:
+      return "STATUS_PENDING response, or the one that ends it, without the right AsyncId";
+    case Violation::response_bad_notification:
+      return "notification that is none: a MessageId of -1 with a command that needs a request";
+    case Violation::response_bad_dialect:
+      return "NEGOTIATE response with a dialect that was not offered, or a second one";
+    case Violation::bad_stream_word:
+      return "neither a message nor a keepalive where the stream's length word belongs";
   }
   return "unknown violation";
 }
@@ -89,6 +105,7 @@ std::expected<Header, Violation> parse_header(std::span<const std::byte> bytes) 
       .flags = wire::load32(bytes, header_at::kFlags),
       .next_command = wire::load32(bytes, header_at::kNextCommand),
       .message_id = wire::load64(bytes, header_at::kMessageId),
+      .async_id = wire::load64(bytes, header_at::kAsyncId),
       .session_id = wire::load64(bytes, header_at::kSessionId),
   };
 }
@@ -123,19 +140,30 @@ std::expected<NegotiateRequest, Violation> parse_negotiate_request(std::span<con
                     facts.client_guid.begin());
   for (size_t i = 0; i < count; ++i) {
     const uint16_t dialect = wire::load16(pdu, negotiate_at::kDialects + 2 * i);
-    switch (dialect) {
-      case 0x0202:
-      case 0x0210:
-      case 0x0300:
-      case 0x0302:
-      case 0x0311:
-        facts.highest_dialect = std::max(facts.highest_dialect, dialect);
-        break;
-      default:  // wildcards, drafts and the future say nothing about what smbd will choose
-        break;
-    }
+    // Wildcards, drafts and the future say nothing about what smbd will choose.
+    const auto known = std::ranges::find(NegotiateRequest::kDialects, dialect);
+    if (known == NegotiateRequest::kDialects.end()) continue;
+    facts.highest_dialect = std::max(facts.highest_dialect, dialect);
+    facts.offered |= static_cast<uint8_t>(1u << (known - NegotiateRequest::kDialects.begin()));
   }
   return facts;
+}
+
+std::expected<StreamWord, Violation> parse_stream_word(std::span<const std::byte, kNbtBytes> word) {
+  const uint32_t length = std::to_integer<uint32_t>(word[1]) << 16 | std::to_integer<uint32_t>(word[2]) << 8 |
+                          std::to_integer<uint32_t>(word[3]);
+  switch (std::to_integer<int>(word[0])) {
+    case 0x00:
+      return StreamWord{.length = length};
+    case 0x83:
+      return std::unexpected(Violation::nbt_refusal);
+    case 0x85:
+      if (length == 0) return StreamWord{.keepalive = true};
+      break;
+    default:
+      break;
+  }
+  return std::unexpected(Violation::bad_stream_word);
 }
 
 std::expected<uint32_t, Violation> parse_nbt(std::span<const std::byte, kNbtBytes> word) {

@@ -18,7 +18,9 @@ enum class Violation : uint8_t {
   too_short, not_smb2, smb1, bad_header_size, bad_next_command, bad_structure_size, bad_body,
   signed_channel_request, duplicate_message_id, too_many_requests, nbt_refusal, response_too_long,
   response_unmatched_data, compound_invalidate, wrong_direction, reserved_message_id,
-  signed_channel_response, channel_without_rdma,
+  signed_channel_response, channel_without_rdma, too_long, response_unmatched, response_too_early,
+  response_wrong_command, response_bad_pending, response_bad_notification, response_bad_dialect,
+  bad_stream_word,
   // clang-format on
 };
 [[nodiscard]] std::string_view violation_text(Violation violation);
@@ -43,6 +45,7 @@ enum class Command : uint16_t {
   query_info,
   set_info,
   oplock_break,
+  server_to_client_notification,
 };
 
 using FileId = std::array<std::byte, 16>;
@@ -57,6 +60,7 @@ struct Header {
   uint32_t flags{};
   uint32_t next_command{};
   uint64_t message_id{};
+  uint64_t async_id{};  // with async()
   uint64_t session_id{};
   [[nodiscard]] bool response() const { return (flags & 0x1) != 0; }
   [[nodiscard]] bool async() const { return (flags & 0x2) != 0; }
@@ -91,6 +95,13 @@ struct Element {
 struct NegotiateRequest {
   Guid client_guid{};
   uint16_t highest_dialect{};  // of those MS-SMB2 defines; 0 when it offers none of them
+  uint8_t offered{};           // the same as a set: a bit for each place in kDialects
+  static constexpr std::array<uint16_t, 5> kDialects{0x0202, 0x0210, 0x0300, 0x0302, 0x0311};
+  [[nodiscard]] bool offers(uint16_t dialect) const {
+    for (size_t i = 0; i < kDialects.size(); ++i)
+      if (kDialects[i] == dialect) return (offered >> i & 1) != 0;
+    return false;
+  }
 };
 /// Errors: those of parse_header, wrong_direction, bad_structure_size, bad_body. Negotiate contexts are not
 /// looked at.
@@ -100,6 +111,14 @@ struct NegotiateRequest {
 /// Direct-TCP framing (MS-SMB2 2.1): 0x00 and a 24-bit big-endian length. Any other type byte from smbd is
 /// a refusal (denied hosts get 0x83): nbt_refusal.
 inline constexpr size_t kNbtBytes = 4;
+struct StreamWord {
+  bool keepalive = false;  // RFC 1002 4.3.7 SESSION KEEP ALIVE: to be ignored, nothing follows
+  uint32_t length{};       // of the message that follows; 0 is no message either
+};
+/// The word before each message of a stream, from either side. Errors: nbt_refusal (0x83, RFC 1002 4.3.4),
+/// bad_stream_word.
+[[nodiscard]] std::expected<StreamWord, Violation> parse_stream_word(
+    std::span<const std::byte, kNbtBytes> word);
 [[nodiscard]] std::expected<uint32_t, Violation> parse_nbt(std::span<const std::byte, kNbtBytes> word);
 [[nodiscard]] std::array<std::byte, kNbtBytes> encode_nbt(uint32_t length);
 

@@ -30,8 +30,17 @@ uint64_t reply_cost(const Header& header, std::span<const std::byte> element) {
   switch (header.command) {
     case Command::cancel:  // has no response
       return 0;
-    case Command::write:  // 80 bytes, however much CreditCharge the payload took
-      return kReplyUnit;
+    case Command::logoff:  // answers of fixed size, however much CreditCharge a payload took
+    case Command::tree_connect:
+    case Command::tree_disconnect:
+    case Command::close:
+    case Command::flush:
+    case Command::write:
+    case Command::lock:
+    case Command::echo:
+    case Command::set_info:
+    case Command::oplock_break:
+      return kReplyToken;
     case Command::read:
       cost = field(read_at::kLength);
       break;
@@ -50,7 +59,8 @@ uint64_t reply_cost(const Header& header, std::span<const std::byte> element) {
     default:
       break;
   }
-  return std::min(cost.value_or(kReplyUnit * std::max<uint64_t>(header.credit_charge, 1)), kReplyCap);
+  return std::clamp(cost.value_or(kReplyUnit * std::max<uint64_t>(header.credit_charge, 1)), kReplyToken,
+                    kReplyCap);
 }
 
 }  // namespace smbdirect::protocol::smb2

@@ -8,6 +8,9 @@
 namespace smbdirect::protocol::smb2 {
 
 inline constexpr uint64_t kReplyUnit = 64 * 1024;  // what one credit stands for (MS-SMB2 3.1.5.2)
+/// The least a request costs: our entry for it, and an answer of fixed size. It is also all that a request
+/// keeps while it waits (STATUS_PENDING): its answer may never come, and is charged when its bytes do.
+inline constexpr uint64_t kReplyToken = 256;
 /// More than any reply smbd can send; a field that claims more must not freeze the connection's budget.
 inline constexpr uint64_t kReplyCap = 16 * 1024 * 1024 + kReplyUnit;
 
@@ -18,7 +21,8 @@ inline constexpr uint64_t kReplyCap = 16 * 1024 * 1024 + kReplyUnit;
 [[nodiscard]] std::expected<void, Violation> check_io_body(std::span<const std::byte> element);
 /// Of a READ or WRITE that passed check_io_body.
 [[nodiscard]] uint32_t channel_of(Command command, std::span<const std::byte> element);
-/// Bytes to reserve for the reply to this request (design: admission happens at the request).
+/// Bytes to reserve for the reply to this request (design: admission happens at the request): what can
+/// really arrive soon. A CANCEL costs nothing, since nothing would give it back.
 [[nodiscard]] uint64_t reply_cost(const Header& header, std::span<const std::byte> element);
 
 }  // namespace smbdirect::protocol::smb2

@@ -63,6 +63,24 @@ std::expected<InFlight*, Violation> RequestTable::add(uint64_t message_id) {
   return &request;
 }
 
+void RequestTable::join(Pdu& pdu, InFlight& request) {
+  const uint32_t number = request.slot_ + 1;
+  if (pdu.first == 0) {
+    pdu.first = number;
+  } else {
+    at(pdu.last - 1).next_in_pdu_ = number;
+  }
+  pdu.last = number;
+}
+
+void RequestTable::forwarded(const Pdu& pdu) {
+  for (uint32_t number = pdu.first; number != 0;) {
+    InFlight& request = at(number - 1);
+    request.forwarded = true;
+    number = std::exchange(request.next_in_pdu_, 0);
+  }
+}
+
 std::span<BufferDescriptor> RequestTable::descriptors_for(InFlight& request, size_t count) {
   if (count <= InFlight::kInline) {
     request.data_ = request.inline_.data();
@@ -119,9 +137,10 @@ void RequestTable::recycle() {
   for (const uint32_t slot : finished_) {
     InFlight& request = at(slot);
     release_block(request);
-    request.reserved = request.cookie = 0;
+    request.reserved = request.cookie = request.async_id = 0;
     request.length = request.token = 0;
-    request.channel = request.refused = request.invalidate = false;
+    request.next_in_pdu_ = 0;
+    request.forwarded = request.pending = request.channel = request.refused = request.invalidate = false;
     free_.push_back(slot);
   }
   finished_.clear();

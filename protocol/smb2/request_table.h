@@ -22,9 +22,12 @@ struct InFlight {
   uint64_t message_id{};
   uint64_t reserved{};  // bytes of reply reserved for it
   uint64_t cookie{};    // the client side's name for the exposed memory
-  uint32_t length{};    // bytes a channel READ or WRITE moves
+  uint64_t async_id{};  // of its interim response, when `pending`
+  uint32_t length{};    // bytes a READ or WRITE moves
   uint32_t token{};     // to invalidate with the final response, when `invalidate`
   Command command{};
+  bool forwarded = false;   // all of it is on its way: only now can an answer be one
+  bool pending = false;     // an interim response came
   bool channel = false;     // came with Channel != 0
   bool refused = false;     // ... and smbd will be made to answer INVALID_PARAMETER
   bool invalidate = false;  // ... and is answered with SEND with Invalidate
@@ -41,6 +44,7 @@ struct InFlight {
   uint32_t count_ = 0;
   uint8_t block_class_ = 0;
   uint32_t slot_ = 0;
+  uint32_t next_in_pdu_ = 0;  // slot + 1
 };
 
 class RequestTable {
@@ -55,6 +59,19 @@ class RequestTable {
   /// Errors: reserved_message_id, duplicate_message_id, too_many_requests.
   [[nodiscard]] std::expected<InFlight*, Violation> add(uint64_t message_id);
   [[nodiscard]] InFlight* find(uint64_t message_id) const;
+
+  /// The requests of one PDU, in order: a compound has several. Empty at first.
+  struct Pdu {
+    uint32_t first = 0;  // slot + 1
+    uint32_t last = 0;
+  };
+  void join(Pdu& pdu, InFlight& request);
+  template <typename Use>
+  void for_each(const Pdu& pdu, Use&& use) {
+    for (uint32_t number = pdu.first; number != 0; number = at(number - 1).next_in_pdu_) use(at(number - 1));
+  }
+  /// All of the PDU is on its way. Once, and before any of its requests is finished.
+  void forwarded(const Pdu& pdu);
   /// Room for `count` (<= kMaxDescriptors) descriptors of a request that has none yet; empty when the pool's
   /// bound is reached.
   [[nodiscard]] std::span<BufferDescriptor> descriptors_for(InFlight& request, size_t count);

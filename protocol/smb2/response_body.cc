@@ -5,6 +5,16 @@
 
 namespace smbdirect::protocol::smb2 {
 
+bool sets_up_session(std::span<const std::byte> pdu) {
+  for (;;) {
+    const auto header = parse_header(pdu);
+    if (!header || !header->response()) return false;
+    if (header->command == Command::session_setup && header->status == 0) return true;
+    if (header->next_command < kHeaderBytes || header->next_command > pdu.size()) return false;
+    pdu = pdu.subspan(header->next_command);
+  }
+}
+
 std::expected<std::optional<NegotiateResponse>, Violation> parse_negotiate_response(
     const Header& header, std::span<const std::byte> prefix) {
   if (header.status != 0) return std::nullopt;
@@ -13,6 +23,7 @@ std::expected<std::optional<NegotiateResponse>, Violation> parse_negotiate_respo
   if (wire::load16(prefix, kBodyAt) != negotiate_at::kResponseStructureSize)
     return std::unexpected(Violation::bad_structure_size);
   return NegotiateResponse{wire::load16(prefix, negotiate_at::kDialectRevision),
+                           wire::load32(prefix, negotiate_at::kMaxTransactSize),
                            wire::load32(prefix, negotiate_at::kMaxReadSize),
                            wire::load32(prefix, negotiate_at::kMaxWriteSize)};
 }
@@ -34,6 +45,14 @@ std::expected<ReadResponse, Violation> parse_read_response(std::span<const std::
       response.length > length - response.offset)
     return std::unexpected(Violation::bad_body);
   return response;
+}
+
+std::expected<uint32_t, Violation> parse_write_response(std::span<const std::byte> prefix, uint64_t length) {
+  if (length < write_response_at::kFixedEnd || prefix.size() < write_response_at::kFixedEnd)
+    return std::unexpected(Violation::bad_body);
+  if (wire::load16(prefix, kBodyAt) != write_response_at::kStructureSize)
+    return std::unexpected(Violation::bad_structure_size);
+  return wire::load32(prefix, write_response_at::kCount);
 }
 
 void store_read_response(std::span<std::byte> bytes, uint32_t length, uint32_t remaining) {

@@ -10,6 +10,11 @@
 
 namespace smbdirect::protocol::smb2 {
 
+/// Whether a PDU from a server, or what is at hand of it, is or holds the answer that sets a session up or
+/// binds it to this connection (MS-SMB2 2.2.6). For who carries answers unread; the translator says it
+/// itself.
+[[nodiscard]] bool sets_up_session(std::span<const std::byte> pdu);
+
 /// MS-SMB2 3.2.5.1.5: an interim response; another with this MessageId follows.
 [[nodiscard]] constexpr bool is_interim(const Header& header) {
   return header.status == kStatusPending && header.async();
@@ -18,6 +23,7 @@ namespace smbdirect::protocol::smb2 {
 /// MS-SMB2 2.2.4.
 struct NegotiateResponse {
   uint16_t dialect{};
+  uint32_t max_transact_size{};
   uint32_t max_read_size{};
   uint32_t max_write_size{};
 };
@@ -36,6 +42,9 @@ struct ReadResponse {
 /// Errors: bad_body, bad_structure_size.
 [[nodiscard]] std::expected<ReadResponse, Violation> parse_read_response(std::span<const std::byte> prefix,
                                                                          uint64_t length);
+/// MS-SMB2 2.2.22: Count, of a response of `length` bytes. Errors: bad_body, bad_structure_size.
+[[nodiscard]] std::expected<uint32_t, Violation> parse_write_response(std::span<const std::byte> prefix,
+                                                                      uint64_t length);
 /// Makes the 80 bytes of a READ response say: data follow at once, `length` of them here and `remaining`
 /// by RDMA. The rest of the header stays.
 void store_read_response(std::span<std::byte> bytes, uint32_t length, uint32_t remaining);

@@ -31,13 +31,41 @@ void append(RewrittenRequest& out, std::span<const std::byte> bytes) {
 
 ServerTranslator::ServerTranslator(const Limits& limits) : limits_(limits), table_(limits.max_requests) {}
 
-std::expected<void, Violation> ServerTranslator::note(const RequestInfo& info) {
-  if (info.opaque || info.command == Command::cancel) return {};  // no response we could match
+std::expected<RequestInfo, Violation> ServerTranslator::classify(std::span<const std::byte> prefix,
+                                                                 uint64_t total) const {
+  auto info = classify_request(prefix, total);
+  if (info && info->opaque) {
+    const uint64_t left = limits_.max_opaque_bytes - std::min(opaque_reserved_, limits_.max_opaque_bytes);
+    info->reply_bytes = std::min(info->reply_bytes, left);
+  }
+  return info;
+}
+
+std::expected<Ticket, Violation> ServerTranslator::note(const RequestInfo& info) {
+  table_.recycle();
+  Ticket ticket;
+  if (info.opaque) {
+    ticket.opaque = true;
+    opaque_reserved_ += info.reply_bytes;
+    return ticket;
+  }
+  if (info.command == Command::cancel) {
+    ticket.cancels = 1;
+    return ticket;
+  }
   const auto request = table_.add(info.message_id);
   if (!request) return std::unexpected(request.error());
   (*request)->command = info.command;
+  (*request)->length = info.length;
   (*request)->reserved = info.reply_bytes;
-  return {};
+  table_.join(ticket.requests, **request);
+  return ticket;
+}
+
+void ServerTranslator::forwarded(const Ticket& ticket) {
+  table_.forwarded(ticket.requests);
+  cancels_ += ticket.cancels;
+  opaque_seen_ = opaque_seen_ || ticket.opaque;
 }
 
 std::expected<void, Violation> ServerTranslator::request(std::span<std::byte> pdu, RewrittenRequest& out) {
@@ -45,9 +73,13 @@ std::expected<void, Violation> ServerTranslator::request(std::span<std::byte> pd
   table_.recycle();
   const ProtocolId kind = protocol_id(pdu);
   if (kind == ProtocolId::encrypted || kind == ProtocolId::compressed) {
-    if (pdu.size() < kHeaderBytes) return std::unexpected(Violation::too_short);
+    const auto info = classify(pdu.first(std::min(pdu.size(), kPrefixBytes)), pdu.size());
+    if (!info) return std::unexpected(info.error());
+    const auto noted = note(*info);
+    if (!noted) return std::unexpected(noted.error());
     append(out, pdu);
-    out.reply_bytes = kReplyUnit;
+    out.reply_bytes = info->reply_bytes;
+    out.ticket = *noted;
     return {};
   }
   for (std::span<std::byte> rest = pdu; !rest.empty();) {
@@ -59,6 +91,7 @@ std::expected<void, Violation> ServerTranslator::request(std::span<std::byte> pd
     if (const auto done = request_element(*element, bytes, rest.size(), out); !done)
       return std::unexpected(done.error());
   }
+  if (out.ticket.cancels != 0) spare(out);
   if (out.total == 0) return std::unexpected(Violation::too_short);
   if (out.total > kMaxStreamPdu) return std::unexpected(Violation::bad_body);
   return {};
@@ -77,16 +110,25 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
     if (channel != kChannelNone && header.is_signed())
       return std::unexpected(Violation::signed_channel_request);
   }
-  InFlight* request = nullptr;
-  if (header.command != Command::cancel) {
-    const auto added = table_.add(header.message_id);
-    if (!added) return std::unexpected(added.error());
-    request = *added;
-    request->command = header.command;
-    request->reserved = reply_cost(header, bytes);
-    out.reply_bytes += request->reserved;
+  if (header.command == Command::cancel) {
+    ++out.ticket.cancels;
+    append(out, bytes);
+    return {};
   }
+  if (header.command == Command::negotiate) {
+    const auto offered = parse_negotiate_request(bytes);
+    if (!offered) return std::unexpected(offered.error());
+    offered_ = *offered;
+  }
+  const auto added = table_.add(header.message_id);
+  if (!added) return std::unexpected(added.error());
+  InFlight* request = *added;
+  table_.join(out.ticket.requests, *request);
+  request->command = header.command;
+  request->reserved = reply_cost(header, bytes);
+  out.reply_bytes += request->reserved;
   if (channel == kChannelNone) {
+    if (is_io(header.command)) request->length = wire::load32(bytes, read_at::kLength);
     append(out, bytes);
     return {};
   }
@@ -95,7 +137,8 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
   const bool write = header.command == Command::write;
   request->channel = true;
   request->length = wanted.length;
-  bool accept = acceptable(wanted, {dialect_, write ? max_write_ : max_read_});
+  // Without a session smbd refuses whatever it is; nothing is fetched or kept for one.
+  bool accept = has_session_ && acceptable(wanted, {dialect_, write ? max_write_ : max_read_});
   if (accept && write) {
     // Channel data inflates the PDU, whose length on smbd's stream has 24 bits. What follows in the chain may
     // still grow by the padding of its READs: 8 bytes in at least 112.
@@ -103,7 +146,7 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
         out.total + wire::align8(write_at::kBuffer + uint64_t{wanted.length}) + after + after / 8;
     accept = needed <= kMaxStreamPdu;
   }
-  if (accept) {
+  if (accept && !write) {  // a WRITE's memory is done with before the answer comes
     const auto memory = table_.descriptors_for(*request, wanted.info.size() / kDescriptorBytes);
     accept = !memory.empty();
     for (size_t i = 0; i < memory.size(); ++i)
@@ -117,15 +160,23 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
   if (!accept) {
     ++refused_;
     out.reply_bytes -= request->reserved;
-    request->reserved = kReplyUnit;  // an error response, whatever Length claims
+    request->reserved = kReplyToken;  // an error response, whatever Length claims
     out.reply_bytes += request->reserved;
   }
-  rewrite(*request, element.last(), bytes, out);
+  rewrite(*request, wanted.info, element.last(), bytes, out);
   return {};
 }
 
-void ServerTranslator::rewrite(const InFlight& request, bool last, std::span<std::byte> bytes,
-                               RewrittenRequest& out) {
+/// smbd answers nothing of a compound with a CANCEL in it.
+void ServerTranslator::spare(RewrittenRequest& out) {
+  table_.for_each(out.ticket.requests, [&](InFlight& request) {
+    out.reply_bytes -= request.reserved - std::min(request.reserved, kReplyToken);
+    request.reserved = std::min(request.reserved, kReplyToken);
+  });
+}
+
+void ServerTranslator::rewrite(const InFlight& request, std::span<const std::byte> info, bool last,
+                               std::span<std::byte> bytes, RewrittenRequest& out) {
   uint64_t size = 0;  // of the rewritten element, without padding
   uint32_t fetched = 0;
   if (request.command == Command::read) {
@@ -158,7 +209,7 @@ void ServerTranslator::rewrite(const InFlight& request, bool last, std::span<std
   append(out, bytes.first(read_at::kBuffer));
   if (fetched != 0) {
     out.pieces.push_back({{}, static_cast<int32_t>(out.fetches.size())});
-    out.fetches.push_back({request.descriptors(), fetched});
+    out.fetches.emplace_back(info, fetched);
     out.total += fetched;
   }
   append(out, std::span(kZeros).first(padded - read_at::kBuffer - fetched));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "protocol/smb2/fields.h"
+#include "protocol/smb2/request_body.h"
 #include "protocol/smb2/response_body.h"
 #include "protocol/smb2/server_translator.h"
 #include "protocol/smb2/wire.h"
@@ -13,60 +14,108 @@ std::expected<void, Violation> ServerTranslator::learn_negotiated(const Header& 
                                                                   std::span<const std::byte> prefix) {
   const auto facts = parse_negotiate_response(header, prefix);
   if (!facts) return std::unexpected(facts.error());
-  if (!*facts || dialect_ != 0) return {};
+  if (!*facts) return {};
+  // MS-SMB2 3.3.5.4: never twice; the client would go by another dialect than we.
+  if (dialect_ != 0 || !offered_.offers((*facts)->dialect))
+    return std::unexpected(Violation::response_bad_dialect);
+  negotiated_ = **facts;
   dialect_ = (*facts)->dialect;
   max_read_ = std::min((*facts)->max_read_size, limits_.max_read_write_size);
   max_write_ = std::min((*facts)->max_write_size, limits_.max_read_write_size);
   return {};
 }
 
+/// A response that is not for a request in the table.
+std::expected<void, Violation> ServerTranslator::unmatched(const Header& header) {
+  if (header.message_id == kUnsolicitedMessageId) {
+    const bool notification =
+        header.command == Command::oplock_break || header.command == Command::server_to_client_notification;
+    if (!notification || header.status != 0) return std::unexpected(Violation::response_bad_notification);
+    return {};
+  }
+  // An encrypted request, whose MessageId we cannot know, may be refused in the clear.
+  if (!opaque_seen_) return std::unexpected(Violation::response_unmatched);
+  // Data nobody asked for would be taken for the answer to something else.
+  if (header.command == Command::read && !is_error(header.status))
+    return std::unexpected(Violation::response_unmatched_data);
+  return {};
+}
+
 std::expected<ServerTranslator::Settled, Violation> ServerTranslator::settle(
     const Header& header, std::span<const std::byte> prefix, uint64_t length) {
   Settled settled;
-  if (is_interim(header)) return settled;  // carries credits; the final response is to come
-  if (header.command == Command::negotiate) {
-    if (const auto learned = learn_negotiated(header, prefix); !learned)
-      return std::unexpected(learned.error());
-  }
-  InFlight* request = table_.find(header.message_id);
-  if (request == nullptr || !request->channel) {
-    // Data nobody asked for would be taken for the answer to something else.
-    if (header.command == Command::read && !is_error(header.status)) {
-      if (request == nullptr || request->command != Command::read)
-        return std::unexpected(Violation::response_unmatched_data);
-    }
-    if (request != nullptr) {
-      settled.released = request->reserved;
-      table_.finish(*request);
-    }
+  // smbd never answers a CANCEL but to refuse it (unsigned where signing is mandatory), and then under the
+  // MessageId of the request that was to be cancelled and goes on.
+  if (header.command == Command::cancel) {
+    if (!is_error(header.status) || (cancels_ == 0 && !opaque_seen_))
+      return std::unexpected(Violation::response_unmatched);
+    if (cancels_ != 0) --cancels_;
     return settled;
   }
-
-  if (header.command != request->command) return std::unexpected(Violation::response_unmatched_data);
-  settled.released = request->reserved;
-  if (request->invalidate) settled.invalidate = request->token;
-  if (length < kBodyAt + sizeof(uint16_t)) return std::unexpected(Violation::bad_body);
-  const uint16_t structure_size = wire::load16(prefix, kBodyAt);
-  if (request->command == Command::write) {
-    if (structure_size != kWriteResponseStructureSize && structure_size != kErrorStructureSize)
-      return std::unexpected(Violation::bad_structure_size);
-  } else if (structure_size == kErrorStructureSize) {
-    // Success without a READ body would leave the client to take it for one.
-    if (header.status == 0) return std::unexpected(Violation::bad_structure_size);
-  } else {
-    if (is_error(header.status)) return std::unexpected(Violation::bad_structure_size);
-    const auto data = parse_read_response(prefix, length);
-    if (!data) return std::unexpected(data.error());
-    if (header.is_signed()) return std::unexpected(Violation::signed_channel_response);
-    if (data->length > request->length || request->refused)
-      return std::unexpected(Violation::response_too_long);
-    settled.place = true;
-    settled.data_offset = data->offset;
-    settled.data_length = data->length;
-    if (data->length != 0) settled.to = request->descriptors();
+  InFlight* request = table_.find(header.message_id);
+  if (request == nullptr) {
+    if (const auto passes = unmatched(header); !passes) return std::unexpected(passes.error());
+    return settled;
   }
+  if (!request->forwarded) return std::unexpected(Violation::response_too_early);
+  if (header.command != request->command) return std::unexpected(Violation::response_wrong_command);
+  if (header.status == kStatusPending) {
+    // MS-SMB2 3.3.4.2. It carries credits; the final response is to come.
+    if (!header.async() || (request->pending && header.async_id != request->async_id))
+      return std::unexpected(Violation::response_bad_pending);
+    if (length < kBodyAt + sizeof(uint16_t)) return std::unexpected(Violation::bad_body);
+    if (wire::load16(prefix, kBodyAt) != kErrorStructureSize)
+      return std::unexpected(Violation::bad_structure_size);
+    request->pending = true;
+    request->async_id = header.async_id;
+    const uint64_t kept = std::min(request->reserved, kReplyToken);
+    settled.released = request->reserved - kept;
+    request->reserved = kept;
+    return settled;
+  }
+  // MS-SMB2 3.3.4.1: what began asynchronously ends so.
+  if (request->pending && (!header.async() || header.async_id != request->async_id))
+    return std::unexpected(Violation::response_bad_pending);
+  if (const auto finished = finish(*request, header, prefix, length, settled); !finished)
+    return std::unexpected(finished.error());
+  settled.released = request->reserved;
   table_.finish(*request);
   return settled;
+}
+
+std::expected<void, Violation> ServerTranslator::finish(InFlight& request, const Header& header,
+                                                        std::span<const std::byte> prefix, uint64_t length,
+                                                        Settled& settled) {
+  if (request.command == Command::negotiate) return learn_negotiated(header, prefix);
+  if (request.command == Command::session_setup && header.status == 0) {
+    has_session_ = settled.session_set_up = true;
+    return {};
+  }
+  if (!is_io(request.command)) return {};
+
+  if (request.invalidate) settled.invalidate = request.token;
+  if (length < kBodyAt + sizeof(uint16_t)) return std::unexpected(Violation::bad_body);
+  const uint16_t structure_size = wire::load16(prefix, kBodyAt);
+  // Success without a body would leave the client to take an error's for one, and the reverse.
+  if (structure_size == kErrorStructureSize && header.status != 0) return {};
+  if (structure_size == kErrorStructureSize || is_error(header.status))
+    return std::unexpected(Violation::bad_structure_size);
+  if (request.command == Command::write) {
+    const auto written = parse_write_response(prefix, length);
+    if (!written) return std::unexpected(written.error());
+    if (*written > request.length || request.refused) return std::unexpected(Violation::response_too_long);
+    return {};
+  }
+  const auto data = parse_read_response(prefix, length);
+  if (!data) return std::unexpected(data.error());
+  if (data->length > request.length || request.refused) return std::unexpected(Violation::response_too_long);
+  if (!request.channel) return {};
+  if (header.is_signed()) return std::unexpected(Violation::signed_channel_response);
+  settled.place = true;
+  settled.data_offset = data->offset;
+  settled.data_length = data->length;
+  if (data->length != 0) settled.to = request.descriptors();
+  return {};
 }
 
 std::expected<ResponsePlan, Violation> ServerTranslator::response(std::span<const std::byte> prefix,
@@ -77,7 +126,12 @@ std::expected<ResponsePlan, Violation> ServerTranslator::response(std::span<cons
   prefix = prefix.first(std::min<uint64_t>(total, prefix.size()));
   if (total < kHeaderBytes) return std::unexpected(Violation::too_short);
   const ProtocolId kind = protocol_id(prefix);
-  if (kind == ProtocolId::encrypted || kind == ProtocolId::compressed) return plan;
+  if (kind == ProtocolId::encrypted || kind == ProtocolId::compressed) {
+    // To which request nobody can tell, nor whether it is an interim one: each gives back one request's.
+    plan.released = std::min(opaque_reserved_, kReplyUnit);
+    opaque_reserved_ -= plan.released;
+    return plan;
+  }
 
   const auto header = parse_header(prefix);
   if (!header) return std::unexpected(header.error());
@@ -91,6 +145,7 @@ std::expected<ResponsePlan, Violation> ServerTranslator::response(std::span<cons
   if (!settled) return std::unexpected(settled.error());
   plan.invalidate = settled->invalidate;
   plan.released = settled->released;
+  plan.session_set_up = settled->session_set_up;
   if (settled->place) {
     plan.kind = ResponsePlan::Kind::place;
     plan.data_offset = settled->data_offset;
@@ -116,6 +171,7 @@ std::expected<void, Violation> ServerTranslator::response_chain(std::span<std::b
     const auto settled = settle(element->header, bytes, element->length);
     if (!settled) return std::unexpected(settled.error());
     out.released += settled->released;
+    out.session_set_up = out.session_set_up || settled->session_set_up;
     // A client may name one token in several requests; it is gone with the first invalidation.
     if (settled->invalidate &&
         std::ranges::find(out.invalidate, *settled->invalidate) == out.invalidate.end())

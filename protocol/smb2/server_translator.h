@@ -4,8 +4,11 @@
 // given and keeps a table of requests in flight, by MessageId. Steady state allocates nothing: the table
 // and the caller's piece lists keep their capacity.
 //
-// A channel request smbd must refuse (MS-SMB2's INVALID_PARAMETER rules) is rewritten so that smbd itself
-// answers STATUS_INVALID_PARAMETER: MessageIds and credits stay smbd's business.
+// A channel request smbd must refuse (MS-SMB2's INVALID_PARAMETER rules, or no session yet) is rewritten so
+// that smbd itself answers an error: MessageIds and credits stay smbd's business.
+//
+// Neither side is trusted. An answer settles a request only when all of that has gone to smbd: forwarded()
+// says so. What is read of an answer is held against its request, and every contradiction is a Violation.
 #pragma once
 
 #include <optional>
@@ -14,13 +17,32 @@
 #include "protocol/smb2/classify.h"
 #include "protocol/smb2/descriptor.h"
 #include "protocol/smb2/request_table.h"
+#include "protocol/smb2/response_body.h"
 
 namespace smbdirect::protocol::smb2 {
 
-/// Client memory to read with RDMA READ: `length` bytes, from `from` in order.
-struct Fetch {
-  std::span<const BufferDescriptor> from;  // valid until the request is finished or the translator dies
-  uint32_t length{};
+/// Client memory to read with RDMA READ: `length` bytes, from its descriptors in order. They stay where they
+/// came, in the gathered PDU, which its owner keeps until the request has been sent, whatever smbd says.
+class Fetch {
+ public:
+  Fetch(std::span<const std::byte> info, uint32_t bytes) : length(bytes), info_(info) {}
+  [[nodiscard]] size_t count() const { return info_.size() / kDescriptorBytes; }
+  /// nullopt: there are not so many.
+  [[nodiscard]] std::optional<BufferDescriptor> descriptor(size_t index) const {
+    if (index >= count()) return std::nullopt;
+    return load_descriptor(info_.subspan(index * kDescriptorBytes, kDescriptorBytes));
+  }
+  uint32_t length;
+
+ private:
+  std::span<const std::byte> info_;
+};
+
+/// A request PDU the translator knows: to be handed to forwarded() when its last byte went to smbd's stream.
+struct Ticket {
+  RequestTable::Pdu requests;
+  uint32_t cancels = 0;
+  bool opaque = false;
 };
 
 /// A rewritten request is the pieces in order; its length on the wire is `total`.
@@ -34,10 +56,12 @@ struct RewrittenRequest {
   std::vector<Fetch> fetches;
   uint64_t total{};
   uint64_t reply_bytes{};  // to reserve
+  Ticket ticket;
   void clear() {
     pieces.clear();
     fetches.clear();
     total = reply_bytes = 0;
+    ticket = {};
   }
 };
 
@@ -52,10 +76,12 @@ struct ResponsePlan {
   Kind kind = Kind::pass;
   uint32_t data_offset{};
   uint32_t data_length{};
-  std::span<const BufferDescriptor> to;  // valid until the next call of request()/response*()
+  std::span<const BufferDescriptor> to;  // valid until the next call of the translator
   std::array<std::byte, 80> header{};
   std::optional<uint32_t> invalidate;  // token for SEND with Invalidate
-  uint64_t released{};                 // reserved bytes of the requests this response finishes
+  /// Reserved bytes that come back: of what is finished, and all but kReplyToken of what waits from now on.
+  uint64_t released{};
+  bool session_set_up = false;  // the client has a session on this connection now, new or bound
 };
 
 /// A compound response rewritten: place everything, then send the pieces.
@@ -69,11 +95,13 @@ struct ChainPlan {
   std::vector<uint32_t> invalidate;  // one per distinct SEND fragment
   uint64_t total{};
   uint64_t released{};
+  bool session_set_up = false;
   void clear() {
     pieces.clear();
     placements.clear();
     invalidate.clear();
     total = released = 0;
+    session_set_up = false;
   }
 };
 
@@ -81,17 +109,28 @@ class ServerTranslator {
  public:
   struct Limits {
     uint32_t max_read_write_size = 8 * 1024 * 1024;  // what we advertised (MS-SMBD MaxReadWriteSize)
-    uint32_t max_requests = 8192;                    // in flight; smbd's own `smb2 max credits`
+    // In flight. smbd bounds by credits only those that it has not answered STATUS_PENDING; 8192 folders to
+    // watch are not many. At kReplyToken each, which admission counts.
+    uint32_t max_requests = 65536;
+    uint64_t max_opaque_bytes = 4 * 1024 * 1024;  // reserved for opaque requests together
   };
   explicit ServerTranslator(const Limits& limits);
 
-  /// A streamed request (route stream, not opaque) goes to smbd: remember its reservation.
+  /// classify_request(), with what an opaque request reserves bounded by those before it: some of them are
+  /// CANCELs that nothing answers.
+  [[nodiscard]] std::expected<RequestInfo, Violation> classify(std::span<const std::byte> prefix,
+                                                               uint64_t total) const;
+  /// A request of route stream goes to smbd: remember it, and that info.reply_bytes are reserved.
   /// Errors: those of RequestTable::add.
-  [[nodiscard]] std::expected<void, Violation> note(const RequestInfo& info);
+  [[nodiscard]] std::expected<Ticket, Violation> note(const RequestInfo& info);
   /// A gathered request: one PDU or a chain, complete. Edits `pdu` in place, fills `out`.
   /// `pdu` must stay valid until `out` has been sent.
   /// Errors end the connection; nothing of the PDU may have been forwarded.
   [[nodiscard]] std::expected<void, Violation> request(std::span<std::byte> pdu, RewrittenRequest& out);
+
+  /// The last byte of a noted or gathered request went to smbd's stream: from now on it can be answered. Once
+  /// for each ticket; requests may overtake each other.
+  void forwarded(const Ticket& ticket);
 
   /// prefix: the first min(total, kPrefixBytes) bytes of a PDU of `total` bytes from smbd. Of a compound
   /// nothing is settled here: response_chain() does it all.
@@ -102,7 +141,11 @@ class ServerTranslator {
 
   [[nodiscard]] uint16_t dialect() const { return dialect_; }  // 0 until smbd's NEGOTIATE response was seen
   [[nodiscard]] size_t in_flight() const { return table_.size(); }
-  /// Channel requests so far that smbd was made to answer with STATUS_INVALID_PARAMETER.
+  /// Whether smbd has answered a SESSION_SETUP with success.
+  [[nodiscard]] bool has_session() const { return has_session_; }
+  /// What smbd has agreed to; nullopt until its NEGOTIATE response was seen.
+  [[nodiscard]] const std::optional<NegotiateResponse>& negotiated() const { return negotiated_; }
+  /// Channel requests so far that smbd was made to answer with an error.
   [[nodiscard]] uint64_t refused_requests() const { return refused_; }
 
  private:
@@ -114,20 +157,34 @@ class ServerTranslator {
     std::span<const BufferDescriptor> to;
     std::optional<uint32_t> invalidate;
     uint64_t released{};
+    bool session_set_up = false;
   };
 
   [[nodiscard]] std::expected<void, Violation> request_element(const Element& element,
                                                                std::span<std::byte> bytes, uint64_t after,
                                                                RewrittenRequest& out);
-  void rewrite(const InFlight& request, bool last, std::span<std::byte> bytes, RewrittenRequest& out);
+  void rewrite(const InFlight& request, std::span<const std::byte> info, bool last,
+               std::span<std::byte> bytes, RewrittenRequest& out);
+  void spare(RewrittenRequest& out);
   /// `prefix`: the first bytes, at least min(length, kPrefixBytes), of a response of `length` bytes.
   [[nodiscard]] std::expected<Settled, Violation> settle(const Header& header,
                                                          std::span<const std::byte> prefix, uint64_t length);
+  /// The final response to `request`, which is known to be one.
+  [[nodiscard]] std::expected<void, Violation> finish(InFlight& request, const Header& header,
+                                                      std::span<const std::byte> prefix, uint64_t length,
+                                                      Settled& settled);
   [[nodiscard]] std::expected<void, Violation> learn_negotiated(const Header& header,
                                                                 std::span<const std::byte> prefix);
+  [[nodiscard]] std::expected<void, Violation> unmatched(const Header& header);
 
   Limits limits_;
   RequestTable table_;
+  uint32_t cancels_ = 0;          // forwarded, and not answered, as most never are
+  bool opaque_seen_ = false;      // an encrypted request went to smbd
+  uint64_t opaque_reserved_ = 0;  // for encrypted requests
+  bool has_session_ = false;
+  NegotiateRequest offered_;
+  std::optional<NegotiateResponse> negotiated_;
   uint16_t dialect_ = 0;
   uint32_t max_read_ = 0;   // smbd's MaxReadSize, or ours if smaller
   uint32_t max_write_ = 0;  // likewise

@@ -8,7 +8,7 @@ namespace smb2 = smbdirect::protocol::smb2;
 using smb2_fuzz::require;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  smb2::ServerTranslator translator({});
+  smb2_test::PromptTranslator translator(smb2::ServerTranslator::Limits{});
   smb2_test::agree(translator, 0x0311);
   smb2::RewrittenRequest out;
   for (uint32_t id = 1; id <= 16; ++id) {
@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   smb2_fuzz::Bytes pdu = smb2_test::exact({reinterpret_cast<const std::byte*>(data), size});
   {
-    smb2::ServerTranslator other({});
+    smb2_test::PromptTranslator other(smb2::ServerTranslator::Limits{});
     smb2_test::agree(other, 0x0302);
     smb2_fuzz::Bytes request = pdu;
     if (other.request(request, out)) smb2_fuzz::check_request(out, request);

@@ -33,7 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (!made) return 0;
       require(*made == out.size());
       // Our own server side finds nothing wrong with it.
-      smb2::ServerTranslator server({});
+      smb2_test::PromptTranslator server(smb2::ServerTranslator::Limits{});
       smb2_test::agree(server, client.dialect());
       smb2::RewrittenRequest rewritten;
       if (server.request(out, rewritten)) {

@@ -60,7 +60,7 @@ inline void check_request(const smbdirect::protocol::smb2::RewrittenRequest& out
     require(static_cast<size_t>(piece.fetch) < out.fetches.size());
     const auto& fetch = out.fetches[static_cast<size_t>(piece.fetch)];
     uint64_t memory = 0;
-    for (const auto& descriptor : fetch.from) memory += descriptor.length;
+    for (const auto& descriptor : smb2_test::memory_of(fetch)) memory += descriptor.length;
     require(fetch.length != 0 && memory >= fetch.length);
     total += fetch.length;
   }

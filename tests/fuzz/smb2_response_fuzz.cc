@@ -8,7 +8,7 @@ using smb2_fuzz::require;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 1) return 0;
-  smb2::ServerTranslator translator({.max_requests = 64});
+  smb2_test::PromptTranslator translator(smb2::ServerTranslator::Limits{.max_requests = 64});
   const uint16_t dialect = smb2_fuzz::kDialects[data[0] % std::size(smb2_fuzz::kDialects)];
   if (dialect != 0) smb2_test::agree(translator, dialect, 1 << 20, 1 << 20);
   smb2_fuzz::Records records(data + 1, size - 1);

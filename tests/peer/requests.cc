@@ -16,12 +16,14 @@ std::unexpected<std::string> refused(smb2::Violation violation) {
 }  // namespace
 
 Outcome<> RequestRelay::take(std::span<const std::byte> pdu) {
-  const auto info = smb2::classify_request(pdu.first(std::min(pdu.size(), smb2::kPrefixBytes)), pdu.size());
+  const auto info = translator_.classify(pdu.first(std::min(pdu.size(), smb2::kPrefixBytes)), pdu.size());
   if (!info) return refused(info.error());
   auto request = std::make_unique<Request>();
   request->pdu.assign(pdu.begin(), pdu.end());
   if (info->route == smb2::RequestInfo::Route::stream) {
-    if (const auto noted = translator_.note(*info); !noted) return refused(noted.error());
+    const auto noted = translator_.note(*info);
+    if (!noted) return refused(noted.error());
+    request->rewritten.ticket = *noted;
     request->rewritten.pieces.push_back({.bytes = request->pdu});
     request->rewritten.total = request->pdu.size();
   } else if (const auto rewritten = translator_.request(request->pdu, request->rewritten); !rewritten) {
@@ -29,7 +31,7 @@ Outcome<> RequestRelay::take(std::span<const std::byte> pdu) {
   }
   request->length_word = smb2::encode_nbt(static_cast<uint32_t>(request->rewritten.total));
   waiting_bytes_ += request->pdu.size();
-  waiting_.push_back({.request = std::move(request), .at = {}});
+  waiting_.push_back({.request = std::move(request), .memory = {}, .at = {}});
   return {};
 }
 
@@ -57,7 +59,12 @@ Outcome<> RequestRelay::fetch() {
 
 Outcome<bool> RequestRelay::fetch_chunk(Waiting& waiting) {
   const smb2::Fetch& fetch = waiting.request->rewritten.fetches[waiting.fetch];
-  DescriptorCursor at = waiting.asked == 0 ? DescriptorCursor(fetch.from) : waiting.at;
+  if (waiting.asked == 0) {
+    waiting.memory.clear();
+    while (const auto descriptor = fetch.descriptor(waiting.memory.size()))
+      waiting.memory.push_back(*descriptor);
+  }
+  DescriptorCursor at = waiting.asked == 0 ? DescriptorCursor(waiting.memory) : waiting.at;
   const size_t length = at.take(std::min<size_t>(fetch.length - waiting.asked, transfers_.largest()), slice_);
   auto region = transfers_.fetched().take(length);
   if (!region) return false;
@@ -96,6 +103,7 @@ void RequestRelay::emit() {
         return;
       }
     }
+    translator_.forwarded(request.rewritten.ticket);
     // Of no bytes, behind all of them: it keeps the request until they are written.
     outbox_.push({.bytes = {}, .request = std::move(waiting_.front().request)});
     waiting_.pop_front();

@@ -36,9 +36,10 @@ class RequestRelay {
   // A request that is not in the outbox yet, and how far its data has been asked for.
   struct Waiting {
     std::unique_ptr<Request> request;
-    size_t fetch = 0;     // index into request->rewritten.fetches
-    uint32_t asked = 0;   // bytes of it
-    DescriptorCursor at;  // in its memory
+    size_t fetch = 0;                            // index into request->rewritten.fetches
+    uint32_t asked = 0;                          // bytes of it
+    std::vector<smb2::BufferDescriptor> memory;  // of that fetch
+    DescriptorCursor at;                         // in it
   };
   // A part of one fetch, in the area. Those of all requests, in order.
   struct Chunk {

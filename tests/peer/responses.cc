@@ -74,11 +74,11 @@ Outcome<ResponseRelay::Step> ResponseRelay::fill(int smbd, std::span<std::byte> 
 
 Outcome<ResponseRelay::Step> ResponseRelay::read_length(int smbd) {
   if (const auto read = fill(smbd, length_word_, have_); !read || *read != Step::on) return read;
-  const auto length = smb2::parse_nbt(length_word_);
-  if (!length) return refused(length.error());
+  const auto next = smb2::parse_stream_word(length_word_);
+  if (!next) return refused(next.error());
   have_ = 0;
-  total_ = *length;
-  if (total_ > 0) mode_ = Mode::prefix;  // a zero length is a NetBIOS keepalive
+  total_ = next->length;
+  if (total_ > 0) mode_ = Mode::prefix;
   return Step::on;
 }
 

@@ -34,10 +34,6 @@ struct SessionContext {
   SlabPool& slabs;  // payload
   Budget& budget;   // of this connection
   SessionEvents& events;
-  uint64_t opaque_in_flight = 0;  // encrypted requests whose answers were not seen yet
 };
-
-/// Reserved for the answer of a request we cannot look into.
-inline constexpr uint64_t kOpaqueReplyBytes = 64 * 1024;
 
 }  // namespace smbdirect::workers

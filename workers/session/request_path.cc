@@ -87,6 +87,7 @@ bool RequestPath::consume(Item& item) {
     gather(item.data);
   }
   if (item.last) {
+    if (mode_ == Mode::stream) context_.translator.forwarded(streaming_);
     if (mode_ == Mode::gather) finish_gather();
     mode_ = Mode::prefix;
     if (!broken_) queue_.advance();
@@ -96,7 +97,7 @@ bool RequestPath::consume(Item& item) {
 
 /// The route of the PDU that begins with `prefix`. Changes nothing when it returns false for a stall.
 bool RequestPath::decide(std::span<const std::byte> prefix) {
-  const auto info = smb2::classify_request(prefix, total_);
+  const auto info = context_.translator.classify(prefix, total_);
   if (!info) {
     broken(info.error());
     return false;
@@ -134,12 +135,12 @@ bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
     info_ = info;
     return true;
   }
-  if (info.opaque) {
-    ++context_.opaque_in_flight;
-  } else if (const auto noted = context_.translator.note(info); !noted) {
+  const auto noted = context_.translator.note(info);
+  if (!noted) {
     broken(noted.error());
     return false;
   }
+  streaming_ = *noted;
   context_.admission.reserve(info.reply_bytes);
   info_ = info;
   mode_ = Mode::stream;
@@ -185,11 +186,9 @@ void RequestPath::finish_gather() {
     entry->request.pieces.push_back({.bytes = pdu});
     entry->request.total = pdu.size();
     entry->request.reply_bytes = info_.reply_bytes;
-    if (info_.opaque) {
-      ++context_.opaque_in_flight;
-    } else if (const auto noted = context_.translator.note(info_); !noted) {
-      return broken(noted.error());
-    }
+    const auto noted = context_.translator.note(info_);
+    if (!noted) return broken(noted.error());
+    entry->request.ticket = *noted;
   } else if (const auto rewritten = context_.translator.request(pdu, entry->request); !rewritten) {
     return broken(rewritten.error());
   }

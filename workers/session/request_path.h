@@ -63,6 +63,7 @@ class RequestPath {
   Mode mode_ = Mode::prefix;
   uint64_t total_ = 0;
   smb2::RequestInfo info_;
+  smb2::Ticket streaming_;
   std::array<std::byte, smb2::kPrefixBytes> prefix_{};
   size_t prefix_have_ = 0;
   SlabRef gathered_;

@@ -48,16 +48,17 @@ bool RequestQueue::fetch_chunk(Waiting& waiting) {
       static_cast<uint32_t>(std::min<uint64_t>(fetch.length - waiting.asked, slab.bytes().size()));
   uint32_t have = 0;
   while (have < want) {
-    const smb2::BufferDescriptor& from = fetch.from[waiting.descriptor];
-    const uint32_t here = std::min(want - have, from.length - waiting.in_descriptor);
+    const auto from = fetch.descriptor(waiting.descriptor);
+    if (!from) return false;  // the translator has checked that they suffice
+    const uint32_t here = std::min(want - have, from->length - waiting.in_descriptor);
     if (here > 0) {
       context_.transport.rdma_read(slab.bytes().subspan(have, here), slab.key(),
-                                   {from.offset + waiting.in_descriptor, from.token}, 0);
+                                   {from->offset + waiting.in_descriptor, from->token}, 0);
       ++reads_asked_;
       have += here;
       waiting.in_descriptor += here;
     }
-    if (waiting.in_descriptor == from.length) {
+    if (waiting.in_descriptor == from->length) {
       ++waiting.descriptor;
       waiting.in_descriptor = 0;
     }
@@ -102,6 +103,7 @@ void RequestQueue::advance() {
         return;
       }
     }
+    context_.translator.forwarded(entry.request.ticket);
     auto done = waiting_.pop().entry;
     front_started_ = false;
     front_piece_ = 0;

@@ -54,14 +54,15 @@ bool ResponsePath::step() {
 bool ResponsePath::begin_pdu() {
   std::array<std::byte, smb2::kNbtBytes> scratch{};
   const auto word = reader_.peek(smb2::kNbtBytes, scratch);
-  const auto length = smb2::parse_nbt(std::span<const std::byte, smb2::kNbtBytes>(word));
-  if (!length) {
+  const auto next = smb2::parse_stream_word(std::span<const std::byte, smb2::kNbtBytes>(word));
+  if (!next) {
+    if (next.error() != smb2::Violation::nbt_refusal) return broken(next.error());
     return broken("smbd refused the connection (NBT type " + std::to_string(std::to_integer<int>(word[0])) +
                   "); check smbd's hosts allow / hosts deny for this server's address");
   }
   reader_.skip(smb2::kNbtBytes);
-  total_ = *length;
-  if (total_ > 0) mode_ = Mode::prefix;  // a zero length is a NetBIOS keepalive
+  total_ = next->length;
+  if (total_ > 0) mode_ = Mode::prefix;  // a keepalive, and a message of nothing, say nothing
   return true;
 }
 
@@ -76,10 +77,6 @@ bool ResponsePath::plan_pdu() {
   context_.transport.record(EventKind::response, opaque ? 0xFFFF : std::to_integer<uint64_t>(prefix[12]),
                             total_);
   promised_ = plan_.released;
-  if (opaque && context_.opaque_in_flight > 0) {
-    --context_.opaque_in_flight;
-    promised_ += kOpaqueReplyBytes;
-  }
   switch (plan_.kind) {
     case smb2::ResponsePlan::Kind::pass: {
       const auto token = plan_.invalidate;

@@ -37,7 +37,8 @@ std::vector<std::byte> response(Command command, size_t data_bytes) {
   return bytes;
 }
 
-/// Lets the translator see a NEGOTIATE response of dialect 3.0.2 with MaxReadSize and MaxWriteSize 8 MiB.
+/// Lets the translator see a NEGOTIATE response of dialect 3.0.2 with MaxReadSize and MaxWriteSize 8 MiB, and
+/// a session.
 bool agree(smb2::ServerTranslator& translator) {
   Pdu request;
   put_header(request, {.command = Command::negotiate});
@@ -45,12 +46,21 @@ bool agree(smb2::ServerTranslator& translator) {
   auto pdu = bytes_of(request);
   smb2::RewrittenRequest out;
   if (!translator.request(pdu, out)) return false;
+  translator.forwarded(out.ticket);
   auto answer = response(Command::negotiate, 48);
   store(answer, 64, 65, 2);
   store(answer, 68, 0x0302, 2);
   for (const size_t at : {92, 96, 100}) store(answer, at, 8u << 20, 4);
   const auto prefix = std::span(answer).first(std::min(answer.size(), smb2::kPrefixBytes));
-  return translator.response(prefix, answer.size()) && translator.dialect() == 0x0302;
+  if (!translator.response(prefix, answer.size()) || translator.dialect() != 0x0302) return false;
+  Pdu setup;
+  put_header(setup, {.command = Command::session_setup});
+  setup.zeros(24);
+  pdu = bytes_of(setup);
+  if (!translator.request(pdu, out)) return false;
+  translator.forwarded(out.ticket);
+  const auto set_up = response(Command::session_setup, 0);
+  return translator.response(set_up, set_up.size()) && translator.has_session();
 }
 
 void channel_pair(benchmark::State& state, Command command) {
@@ -82,6 +92,7 @@ void channel_pair(benchmark::State& state, Command command) {
     out.clear();
     if (!translator.request(pdu, out)) return state.SkipWithError("the request was refused");
     benchmark::DoNotOptimize(out.total);
+    translator.forwarded(out.ticket);
     const auto plan = translator.response(prefix, total);
     if (!plan || (plan->kind == smb2::ResponsePlan::Kind::place) != read) {
       return state.SkipWithError("the response was not turned back");

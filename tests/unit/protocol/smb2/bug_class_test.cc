@@ -18,8 +18,8 @@ namespace {
 
 const std::vector<BufferDescriptor> kMemory{{0x1000, 0x55, 4096}};
 
-struct Server : ServerTranslator {
-  explicit Server(const Limits& limits = {}) : ServerTranslator(limits) { agree(*this, 0x0311); }
+struct Server : PromptTranslator {
+  explicit Server(const Limits& limits = {}) : PromptTranslator(limits) { agree(*this, 0x0311); }
   /// Sends one channel request; true when smbd is made to refuse it.
   bool refuses(Bytes pdu) {
     const uint64_t before = refused_requests();
@@ -230,7 +230,7 @@ TEST_CASE("CVE-2026-64269, CVE-2026-89526: lengths from the wire never steer a c
       write_request({.message_id = 1}, {.length = 16, .channel = 1, .memory = {{~uint64_t{0}, 1, 16}}});
   REQUIRE(server.request(write, out));
   REQUIRE(out.fetches.size() == 1);
-  CHECK(out.fetches[0].from[0].offset == ~uint64_t{0});
+  CHECK(out.fetches[0].descriptor(0)->offset == ~uint64_t{0});
 }
 
 }  // namespace smb2_test

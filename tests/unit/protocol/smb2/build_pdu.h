@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <expected>
 #include <initializer_list>
 #include <span>
 #include <string_view>
@@ -19,8 +20,8 @@ using Bytes = std::vector<std::byte>;
 using smbdirect::protocol::smb2::BufferDescriptor;
 
 inline constexpr uint16_t kNegotiate = 0, kSessionSetup = 1, kCreate = 5, kClose = 6, kRead = 8, kWrite = 9,
-                          kIoctl = 11, kCancel = 12, kEcho = 13, kQueryDirectory = 14, kChangeNotify = 15,
-                          kQueryInfo = 16;
+                          kLock = 10, kIoctl = 11, kCancel = 12, kEcho = 13, kQueryDirectory = 14,
+                          kChangeNotify = 15, kQueryInfo = 16;
 inline constexpr uint32_t kResponse = 1, kAsync = 2, kRelated = 4, kSigned = 8;
 inline constexpr uint32_t kInvalidParameter = 0xC000000D, kEndOfFile = 0xC0000011, kPending = 0x103,
                           kCancelled = 0xC0000120, kBufferOverflow = 0x80000005;
@@ -230,14 +231,51 @@ inline std::span<const std::byte> prefix_of(const Bytes& pdu) {
   return std::span(pdu).first(std::min(pdu.size(), smbdirect::protocol::smb2::kPrefixBytes));
 }
 
+/// A server translator before a stream that takes everything at once.
+struct PromptTranslator : smbdirect::protocol::smb2::ServerTranslator {
+  using ServerTranslator::ServerTranslator;
+  using Violation = smbdirect::protocol::smb2::Violation;
+  std::expected<void, Violation> request(std::span<std::byte> pdu,
+                                         smbdirect::protocol::smb2::RewrittenRequest& out) {
+    const auto done = ServerTranslator::request(pdu, out);
+    if (done) forwarded(out.ticket);
+    return done;
+  }
+  std::expected<void, Violation> note(const smbdirect::protocol::smb2::RequestInfo& info) {
+    const auto noted = ServerTranslator::note(info);
+    if (!noted) return std::unexpected(noted.error());
+    forwarded(*noted);
+    return {};
+  }
+};
+
+/// One request and its answer, both as they should be.
+inline void ask(smbdirect::protocol::smb2::ServerTranslator& translator, Bytes request,
+                const Bytes& response) {
+  smbdirect::protocol::smb2::RewrittenRequest out;
+  if (!translator.request(request, out)) throw "a request was refused";
+  translator.forwarded(out.ticket);
+  if (!translator.response(prefix_of(response), response.size())) throw "a response was refused";
+}
 /// A server translator that has seen smbd agree to `dialect`.
+inline void negotiate(smbdirect::protocol::smb2::ServerTranslator& translator, uint16_t dialect,
+                      uint32_t max_read = 8 << 20, uint32_t max_write = 8 << 20) {
+  ask(translator, negotiate_request({dialect}), negotiate_response(dialect, max_read, max_write));
+}
+/// ... and grant a session.
 inline void agree(smbdirect::protocol::smb2::ServerTranslator& translator, uint16_t dialect,
                   uint32_t max_read = 8 << 20, uint32_t max_write = 8 << 20) {
-  Bytes request = negotiate_request({dialect});
-  smbdirect::protocol::smb2::RewrittenRequest out;
-  const Bytes response = negotiate_response(dialect, max_read, max_write);
-  if (!translator.request(request, out) || !translator.response(prefix_of(response), response.size()))
-    throw "negotiation failed";
+  constexpr uint64_t kId = 0x5E551045E551;  // none that tests use
+  negotiate(translator, dialect, max_read, max_write);
+  ask(translator, plain(kSessionSetup, {.message_id = kId}, 24),
+      plain(kSessionSetup, {.message_id = kId, .flags = kResponse}, 8));
+}
+
+/// What a fetch names, in order.
+inline std::vector<BufferDescriptor> memory_of(const smbdirect::protocol::smb2::Fetch& fetch) {
+  std::vector<BufferDescriptor> memory;
+  while (const auto descriptor = fetch.descriptor(memory.size())) memory.push_back(*descriptor);
+  return memory;
 }
 
 /// A request as smbd would get it, with the fetched bytes given by `fetched`.

@@ -97,6 +97,10 @@ TEST_CASE("encrypted and compressed PDUs are opaque") {
     CHECK(info.route == Route::stream);
     CHECK_FALSE(info.may_pass);
     CHECK(info.reply_bytes == 65536);
+    pdu.resize(121);
+    CHECK(classify(pdu).reply_bytes == 65536);
+    pdu.resize(120);  // a CANCEL, or something with an answer as short
+    CHECK(classify(pdu).reply_bytes == 0);
     pdu.resize(63);
     CHECK(refusal(pdu) == Violation::too_short);
   }
@@ -104,15 +108,18 @@ TEST_CASE("encrypted and compressed PDUs are opaque") {
 
 TEST_CASE("reply cost") {
   CHECK(classify(read_request({}, {.length = 5000})).reply_bytes == 5000);
+  CHECK(classify(read_request({}, {.length = 10})).reply_bytes == 256);  // our entry for it costs so much
   CHECK(classify(read_request({}, {.length = 8 << 20})).reply_bytes == 8 << 20);
   CHECK(classify(read_request({}, {.length = 0xFFFFFFFF})).reply_bytes == (16 << 20) + 65536);
   // A WRITE's CreditCharge pays for its payload; the reply is 80 bytes.
-  CHECK(classify(write_request({.credit_charge = 128}, {.data = pattern(100, 1)})).reply_bytes == 65536);
+  CHECK(classify(write_request({.credit_charge = 128}, {.data = pattern(100, 1)})).reply_bytes == 256);
   CHECK(classify(plain(kCreate, {.credit_charge = 0}, 57)).reply_bytes == 65536);
   CHECK(classify(plain(kCreate, {.credit_charge = 1}, 57)).reply_bytes == 65536);
   CHECK(classify(plain(kCreate, {.credit_charge = 3}, 57)).reply_bytes == 3 * 65536);
   CHECK(classify(plain(kCreate, {.credit_charge = 0xFFFF}, 57)).reply_bytes == (16 << 20) + 65536);
   CHECK(classify(plain(kCancel, {})).reply_bytes == 0);
+  for (const uint16_t fixed : {kClose, kEcho, kLock})
+    CHECK(classify(plain(fixed, {.credit_charge = 9}, 57)).reply_bytes == 256);
 
   const auto output = [](uint16_t command, size_t at, uint32_t value) {
     Bytes pdu = plain(command, {.credit_charge = 2}, 57);
@@ -159,6 +166,17 @@ TEST_CASE("refusals") {
         Violation::signed_channel_request);
   CHECK(refusal(write_request({.flags = kSigned}, {.length = 9, .channel = 2, .memory = kMemory})) ==
         Violation::signed_channel_request);
+}
+
+TEST_CASE("a message that a stream's length word cannot say is refused, whatever it is") {
+  for (const Bytes& pdu : {plain(kIoctl, {}, 57), write_request({}, {.data = pattern(100, 1)})}) {
+    CHECK(smb2::classify_request(prefix_of(pdu), 0xFFFFFF));
+    CHECK(smb2::classify_request(prefix_of(pdu), 0x1000000).error() == Violation::too_long);
+  }
+  Bytes opaque = pattern(500, 4);
+  put(opaque, 0, 0x424D53FD, 4);
+  CHECK(smb2::classify_request(prefix_of(opaque), 0xFFFFFF));
+  CHECK(smb2::classify_request(prefix_of(opaque), 0x1000000).error() == Violation::too_long);
 }
 
 TEST_CASE("a prefix shorter than promised is refused, a longer one is cut") {

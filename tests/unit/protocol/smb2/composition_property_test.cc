@@ -21,7 +21,7 @@ TEST_CASE("client and server translator together are invisible: every PDU arrive
     SmbdModel direct(seed), behind(seed);
     for (const uint64_t file : {uint64_t{1}, SmbdModel::kPipe})
       direct.files[file] = behind.files[file] = pattern(pick(random, 100000), seed);
-    smb2::ServerTranslator server({});
+    PromptTranslator server(smb2::ServerTranslator::Limits{});
     agree(server, dialect, SmbdModel::kMaxIo, SmbdModel::kMaxIo);
     smb2::ClientTranslator client({.rdma_io = true, .threshold = 1000, .max_read_write_size = 200000});
     const Bytes negotiated = negotiate_response(dialect);
@@ -78,8 +78,8 @@ TEST_CASE("client and server translator together are invisible: every PDU arrive
         REQUIRE(server.note(*info));
       } else {
         REQUIRE(server.request(sent, out));
-        to_smbd =
-            assemble(out, [&](const smb2::Fetch& fetch) { return memory.read(fetch.from, fetch.length); });
+        to_smbd = assemble(
+            out, [&](const smb2::Fetch& fetch) { return memory.read(memory_of(fetch), fetch.length); });
       }
       REQUIRE(to_smbd == local);
 

@@ -183,7 +183,7 @@ class Conversation {
       REQUIRE(translator_.request(pdu, request_));
       reserved_ += request_.reply_bytes;
       wire = assemble(request_,
-                      [&](const smb2::Fetch& fetch) { return memory_.read(fetch.from, fetch.length); });
+                      [&](const smb2::Fetch& fetch) { return memory_.read(memory_of(fetch), fetch.length); });
       REQUIRE(wire.size() == request_.total);
     }
     for (size_t at = 0;;) {  // smbd must never see a Channel
@@ -265,7 +265,7 @@ class Conversation {
   uint16_t dialect_;
   SmbdModel direct_;
   SmbdModel behind_;
-  smb2::ServerTranslator translator_;
+  PromptTranslator translator_;
   smb2::RewrittenRequest request_;
   smb2::ChainPlan chain_plan_;
   ClientMemory memory_;

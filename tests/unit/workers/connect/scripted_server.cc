@@ -216,7 +216,7 @@ class ScriptedServer::Connection final : private Transport::Owner {
     }
     std::ranges::copy(data, server_.file_.begin() + static_cast<std::ptrdiff_t>(offset));
     Bytes out = response_header(request.pdu, 0, 80);
-    wire::store(out, 64, smb2::kWriteResponseStructureSize);
+    wire::store(out, 64, smb2::write_response_at::kStructureSize);
     wire::store(out, 68, static_cast<uint32_t>(data.size()));
     send(std::move(out), request.memory);
   }
