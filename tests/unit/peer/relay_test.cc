@@ -14,7 +14,7 @@ using smb2_test::pattern;
 
 namespace {
 
-/// A channel that is served, after NEGOTIATE.
+/// A channel that is served, after NEGOTIATE and SESSION_SETUP.
 struct Served {
   explicit Served(const Worker::Settings& settings = {}) : worker(settings) {
     const Bytes negotiate = smb2_test::negotiate_request({0x0302});
@@ -24,6 +24,12 @@ struct Served {
     const Bytes answer = smb2_test::negotiate_response(0x0302);
     smbd.send(answer);
     CHECK(worker.reply().pdu == answer);
+    constexpr uint64_t kId = 0x5E551045E551;
+    worker.send_pdu(smb2_test::plain(smb2_test::kSessionSetup, {.message_id = kId}, 24));
+    (void)smbd.receive();
+    smbd.send(
+        smb2_test::plain(smb2_test::kSessionSetup, {.message_id = kId, .flags = smb2_test::kResponse}, 8));
+    (void)worker.reply();
   }
 
   // The peer's thread ends with its channel, which must go first, also when a check above fails.
@@ -40,6 +46,11 @@ struct Served {
 Bytes echo(uint64_t id) { return smb2_test::plain(smb2_test::kEcho, {.message_id = id}); }
 Bytes echo_response(uint64_t id) {
   return smb2_test::plain(smb2_test::kEcho, {.message_id = id, .flags = smb2_test::kResponse});
+}
+
+/// What smbd says unasked.
+Bytes notification() {
+  return smb2_test::plain(18, {.message_id = ~uint64_t{0}, .flags = smb2_test::kResponse}, 24);
 }
 
 Bytes channel_write(uint64_t id, uint32_t length, uint32_t token = 9) {
@@ -236,8 +247,8 @@ TEST_CASE("an smbd that reads nothing is read all the same, and what waits for i
     sent += here;
     if (here < frame.size()) {
       // It must still see the rest of this one, once smbd reads.
-      served.smbd.send(echo_response(1000));
-      CHECK(served.worker.reply().pdu == echo_response(1000));
+      served.smbd.send(notification());
+      CHECK(served.worker.reply().pdu == notification());
       std::jthread rest([&] {
         for (size_t at = here; at < frame.size();)
           at += served.worker.send_some(std::span(frame).subspan(at));
@@ -301,8 +312,9 @@ TEST_CASE("another channel of the client is served by the same process, with a c
   const Served::Ending ending{second};
   Smbd::Connection other = served.smbd.accept_another();
   CHECK(other.receive() == negotiate);
-  other.send(echo_response(1));
-  CHECK(second.reply().pdu == echo_response(1));
+  const Bytes answer = smb2_test::negotiate_response(0x0302, 8 << 20, 8 << 20, 7);
+  other.send(answer);
+  CHECK(second.reply().pdu == answer);
   // Each ends by itself.
   served.worker.end();
   CHECK(served.smbd.closed());
