@@ -151,4 +151,7 @@ class RdmaCm {
   shm::UniqueFd file_;
 };
 
+/// For who watches it.
+[[nodiscard]] inline int descriptor_of(const RdmaCm& cm) { return cm.fd(); }
+
 }  // namespace smbdirect::daemon

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/uv_handles.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -36,15 +37,27 @@ Loop::~Loop() {
 }
 
 Timer::Timer(Loop& loop, std::function<void()> callback) {
-  auto block = make_block<uv_timer_t>(std::move(callback));
+  auto due = make_block<uv_idle_t>(std::move(callback));
+  must(uv_idle_init(loop.get(), &due->handle), "uv_idle_init");
+  due_.reset(due.release());
+  auto block = make_block<uv_timer_t>([handle = &due_->handle] {
+    uv_idle_start(handle, [](uv_idle_t* idle) noexcept {
+      uv_idle_stop(idle);
+      call_back(idle);
+    });
+  });
   must(uv_timer_init(loop.get(), &block->handle), "uv_timer_init");
   block_.reset(block.release());
 }
 void Timer::start(uint64_t delay_ms, uint64_t repeat_ms) {
   uv_update_time(block_->handle.loop);  // timers count from libuv's cached time
-  uv_timer_start(&block_->handle, call_back<uv_timer_t>, delay_ms, repeat_ms);
+  uv_idle_stop(&due_->handle);
+  uv_timer_start(&block_->handle, call_back<uv_timer_t>, std::max<uint64_t>(delay_ms, 1), repeat_ms);
 }
-void Timer::stop() { uv_timer_stop(&block_->handle); }
+void Timer::stop() {
+  uv_idle_stop(&due_->handle);
+  uv_timer_stop(&block_->handle);
+}
 
 shm::Result<ReadWatch> ReadWatch::make(Loop& loop, int fd, std::function<void()> callback) {
   auto block = make_block<uv_poll_t>(std::move(callback));

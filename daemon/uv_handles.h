@@ -60,10 +60,14 @@ class Timer {
  public:
   Timer(Loop& loop, std::function<void()> callback);
   /// Once after `delay_ms`, or every `repeat_ms` from then on. Starting again replaces the former start.
+  /// Never at once: a delay of 0 is the next millisecond.
   void start(uint64_t delay_ms, uint64_t repeat_ms = 0);
   void stop();
 
  private:
+  // libuv before 1.45 runs a timer that is due again in the same round of timers, for ever if need be, and
+  // polls only then. Here the round only says what is due; the callback runs once between two polls.
+  detail::BlockPtr<uv_idle_t> due_;
   detail::BlockPtr<uv_timer_t> block_;
 };
 

@@ -13,6 +13,7 @@
 #include "daemon/contract.h"
 #include "shm/log.h"
 #include "shm/result.h"
+#include "shm/unique_fd.h"
 #include "workers/confinement.h"
 #include "workers/privileges.h"
 #include "workers/worker.h"
@@ -74,7 +75,8 @@ void check_locked_memory(const WorkerConfig& config, uint64_t limit) {
 }
 
 ExitCode serve(uv_loop_t& loop, unsigned slot, unsigned generation, const WorkerConfig& config) {
-  smbdirect::workers::Worker worker(loop, smbdirect::daemon::kControlFd, generation, config);
+  smbdirect::workers::Worker worker(loop, smbdirect::shm::UniqueFd(smbdirect::daemon::kControlFd), generation,
+                                    config);
   if (config.verbs) {
     if (const auto opened = worker.open_verbs(); !opened) {
       return static_cast<ExitCode>(leave(ExitCode::environment, opened.error()));

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: MIT
-// libuv handles with one owner. A handle outlives its wrapper until libuv has closed it, so the wrapper
-// owns heap memory that the close callback frees. Callbacks never throw into libuv. One loop, one thread.
+// libuv handles with one owner: the workers' one seam to the loop. A handle outlives its wrapper until libuv
+// has closed it, so the wrapper owns heap memory that the close callback frees. Callbacks never throw into
+// libuv. One loop, one thread.
+//
+// Two rules hold whatever the callers do. The loop polls between any two runs of one callback: nothing that
+// comes again at once can keep it from its descriptors. And a descriptor is watched only by what owns it, and
+// closed only after its handle: libuv takes a descriptor out of epoll by its number, which by then may be
+// another's.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include <uv.h>
+
+#include "shm/unique_fd.h"
 
 namespace smbdirect::workers {
 
@@ -39,41 +48,102 @@ struct UvDeleter {
   void operator()(Box* box) const { Box::dispose(box); }
 };
 
+/// Runs a callable once, from the loop, soon; for work that must not happen inside another callback. The
+/// callback may trigger it again, or destroy it.
+class Deferred {
+ public:
+  Deferred(uv_loop_t& loop, std::function<void()> callback);
+  void trigger();
+  void cancel();
+
+ private:
+  using Box = UvBox<uv_idle_t>;
+  std::unique_ptr<Box, UvDeleter<Box>> box_;
+};
+
 /// One-shot timer. The callback may start or destroy the timer.
 class Timer {
  public:
   Timer(uv_loop_t& loop, std::function<void()> callback);
+  /// Never at once: 0 is the next millisecond.
   void start(uint64_t after_ms);
   void stop();
 
  private:
   using Box = UvBox<uv_timer_t>;
+  // libuv before 1.45 runs a timer that is due again in the same round of timers, for ever if need be, and
+  // polls only then. Here the round only says what is due.
+  std::unique_ptr<Deferred> due_;
   std::unique_ptr<Box, UvDeleter<Box>> box_;
 };
 
-/// Readiness of a descriptor the caller owns (and closes only after this is destroyed).
+namespace detail {
+
+/// The watch of a descriptor. Watched is its only user.
 class Poll {
  public:
-  /// callback(events, status): events of UV_READABLE | UV_WRITABLE | UV_DISCONNECT; status < 0 on error.
-  Poll(uv_loop_t& loop, int fd, std::function<void(int events, int status)> callback);
-  /// Idempotent and cheap when nothing changes. 0 stops.
+  using Ready = std::function<void(int events, int status)>;
+
+  Poll() = default;
+  Poll(uv_loop_t& loop, int fd, Ready ready);
   void want(int events);
+  [[nodiscard]] bool active() const { return box_ != nullptr || refused_ != nullptr; }
+  [[nodiscard]] int error() const { return error_; }
 
  private:
   using Box = UvBox<uv_poll_t, int, int>;
+  std::shared_ptr<int> wanted_;  // shared with the callback, for this object may move or be gone
   std::unique_ptr<Box, UvDeleter<Box>> box_;
-  int wanted_ = 0;
+  std::unique_ptr<Deferred> refused_;  // in its place where libuv did not take the descriptor
+  int error_ = 0;
 };
 
-/// Runs a callable once, from the loop, soon; for work that must not happen inside another callback.
-class Deferred {
+}  // namespace detail
+
+[[nodiscard]] inline int descriptor_of(const shm::UniqueFd& fd) { return fd.get(); }
+
+/// What owns a descriptor (a UniqueFd, an object of a library) under the loop's watch: the watch ends before
+/// the descriptor is closed, or leaves. descriptor_of(const Owner&) says which it is.
+template <class Owner>
+class Watched {
  public:
-  Deferred(uv_loop_t& loop, std::function<void()> callback);
-  void trigger();
+  /// Nothing.
+  Watched() = default;
+  /// ready(events, status): events of UV_READABLE | UV_WRITABLE | UV_DISCONNECT. status < 0: an error, and
+  /// the watch is off; comes from the loop too when the descriptor cannot be watched at all. It may reset
+  /// this.
+  Watched(uv_loop_t& loop, Owner owner, detail::Poll::Ready ready)
+      : owner_(std::move(owner)), poll_(loop, descriptor_of(owner_), std::move(ready)) {}
+  Watched(Watched&&) noexcept = default;
+  Watched& operator=(Watched&& other) noexcept {
+    if (this != &other) {
+      poll_ = std::move(other.poll_);  // first: the old one ends
+      owner_ = std::move(other.owner_);
+    }
+    return *this;
+  }
+  ~Watched() = default;
+
+  /// Idempotent and cheap when nothing changes. 0: none.
+  void want(int events) { poll_.want(events); }
+  [[nodiscard]] bool valid() const { return poll_.active(); }
+  /// Why it cannot be watched, as libuv has it; 0: it can.
+  [[nodiscard]] int error() const { return poll_.error(); }
+  [[nodiscard]] int fd() const { return descriptor_of(owner_); }
+  [[nodiscard]] const Owner& owner() const { return owner_; }
+  [[nodiscard]] Owner& owner() { return owner_; }
+
+  /// Ends the watch.
+  [[nodiscard]] Owner release() {
+    poll_ = {};
+    return std::exchange(owner_, Owner{});
+  }
+  /// Ends the watch and closes.
+  void reset() { *this = Watched{}; }
 
  private:
-  using Box = UvBox<uv_idle_t>;
-  std::unique_ptr<Box, UvDeleter<Box>> box_;
+  Owner owner_;
+  detail::Poll poll_;  // after owner_: gone before it
 };
 
 }  // namespace smbdirect::workers

@@ -50,12 +50,13 @@ std::string host_of(const std::string& peer) { return peer.substr(0, peer.rfind(
 
 }  // namespace
 
-Worker::Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemon::WorkerConfig& config)
+Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
+               const daemon::WorkerConfig& config)
     : loop_(loop),
-      control_fd_(control_fd),
+      control_(loop, std::move(control), [this](int events, int status) { on_control(events, status); }),
       generation_(generation),
       config_(config),
-      to_supervisor_(control_fd,
+      to_supervisor_(control_.fd(),
                      [this](bool waits) { control_.want(UV_READABLE | (waits ? UV_WRITABLE : 0)); }),
       slabs_(arena_, kSlabBytes),
       receive_slabs_(arena_, std::max(kSmallestReceive, config.max_receive_size)),
@@ -85,8 +86,7 @@ Worker::Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemo
                  [this](uint64_t number) { send({.type = MessageType::channel_down, .offer = number}); }},
       end_lines_(kEndLineIntervalMs, kEndLineKeys),
       burial_(loop, [this] { bury(); }),
-      deadline_(loop, [this] { begin_stop(true, 0); }),
-      control_(loop, control_fd, [this](int events, int) { on_control(events); }) {
+      deadline_(loop, [this] { begin_stop(true, 0); }) {
   if (config_.upstream == daemon::WorkerConfig::Upstream::channel) {
     channels_.emplace(
         loop_, [this](const daemon::Message& message, int descriptor) { send(message, descriptor); },
@@ -154,10 +154,11 @@ void Worker::send(daemon::Message message, int descriptor) {
   to_supervisor_.send(message, descriptor);
 }
 
-void Worker::on_control(int events) {
+void Worker::on_control(int events, int status) {
   if ((events & UV_WRITABLE) != 0) to_supervisor_.send_queued();
   while (true) {
-    auto received = daemon::receive_message(control_fd_);
+    auto received = daemon::receive_message(control_.fd());
+    if (received && !*received && status < 0) received = shm::fail("watching it", -status);
     if (!received) {
       const int error = received.error().system_errno;
       control_.want(0);

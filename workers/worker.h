@@ -28,8 +28,7 @@ namespace smbdirect::workers {
 
 class Worker {
  public:
-  /// control_fd is borrowed and stays open for the life of the process.
-  Worker(uv_loop_t& loop, int control_fd, uint32_t generation, const daemon::WorkerConfig& config);
+  Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation, const daemon::WorkerConfig& config);
   ~Worker();
 
   /// Opens the RDMA connection manager; after the last change of credentials.
@@ -42,7 +41,7 @@ class Worker {
   [[nodiscard]] daemon::ExitCode run();
 
  private:
-  void on_control(int events);
+  void on_control(int events, int status);
   void on_message(daemon::Received received);
   void on_offer(const daemon::Message& message);
   void on_grant(daemon::Received received);
@@ -65,7 +64,7 @@ class Worker {
   void send(daemon::Message message, int descriptor = -1);
 
   uv_loop_t& loop_;
-  int control_fd_;
+  Watched<shm::UniqueFd> control_;  // outlives whoever has something to say
   uint32_t generation_;
   daemon::WorkerConfig config_;
   ControlSender to_supervisor_;
@@ -87,7 +86,6 @@ class Worker {
   shm::log::RateLimit end_lines_;
   Deferred burial_;
   Timer deadline_;
-  Poll control_;
   std::optional<Board> board_;
   bool draining_ = false;
   daemon::ExitCode exit_code_ = daemon::ExitCode::ok;

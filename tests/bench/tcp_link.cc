@@ -19,22 +19,22 @@ constexpr int kReadsPerWake = 16;
 
 TcpLink::TcpLink(uv_loop_t& loop, const sockaddr_in& to, Owner& owner)
     : loop_(loop), to_(to), owner_(owner), deferred_end_(loop, [this] {
-        poll_.reset();
-        fd_.reset();
+        socket_.reset();
         owner_.on_closed(end_why_, end_clean_);
       }) {}
 
 void TcpLink::start() {
-  fd_ = shm::UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd_.valid()) return end(std::string("socket: ") + std::strerror(errno), false);
+  shm::UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return end(std::string("socket: ") + std::strerror(errno), false);
   const int on = 1;
-  (void)::setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&to_), sizeof(to_)) != 0 &&
+  (void)::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to_), sizeof(to_)) != 0 &&
       errno != EINPROGRESS) {
     return end(std::string("connect: ") + std::strerror(errno), false);
   }
   connecting_ = true;
-  poll_.emplace(loop_, fd_.get(), [this](int events, int status) { on_events(events, status); });
+  socket_ =
+      workers::Watched(loop_, std::move(fd), [this](int events, int status) { on_events(events, status); });
   want();
 }
 
@@ -43,7 +43,7 @@ void TcpLink::end(const std::string& why, bool clean) {
   ended_ = true;
   end_why_ = why;
   end_clean_ = clean;
-  if (poll_) poll_->want(0);
+  socket_.want(0);
   deferred_end_.trigger();
 }
 
@@ -52,7 +52,7 @@ void TcpLink::close() { end("closed", true); }
 void TcpLink::want() {
   if (ended_) return;
   const bool write = connecting_ || !requests_.empty();
-  poll_->want((connecting_ ? 0 : UV_READABLE) | (write ? UV_WRITABLE : 0));
+  socket_.want((connecting_ ? 0 : UV_READABLE) | (write ? UV_WRITABLE : 0));
 }
 
 void TcpLink::send(std::span<const std::byte> head, std::span<const std::byte> payload) {
@@ -86,7 +86,7 @@ void TcpLink::flush() {
     msghdr message{};
     message.msg_iov = iov.data();
     message.msg_iovlen = n;
-    const ssize_t sent = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+    const ssize_t sent = ::sendmsg(socket_.fd(), &message, MSG_NOSIGNAL);
     if (sent < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) break;
@@ -111,7 +111,7 @@ void TcpLink::on_events(int events, int status) {
   if (connecting_) {
     int error = 0;
     socklen_t length = sizeof(error);
-    (void)::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    (void)::getsockopt(socket_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
     if (error != 0) return end(std::string("connect: ") + std::strerror(error), false);
     connecting_ = false;
     owner_.on_ready();
@@ -126,7 +126,7 @@ void TcpLink::read_some() {
     std::array<iovec, 2> iov{iovec{body_.data(), body_.size()},
                              iovec{stage_.data() + staged_, kStageBytes - staged_}};
     const size_t wanted = iov[0].iov_len + iov[1].iov_len;
-    const ssize_t got = ::readv(fd_.get(), iov.data() + (body_.empty() ? 1 : 0), body_.empty() ? 1 : 2);
+    const ssize_t got = ::readv(socket_.fd(), iov.data() + (body_.empty() ? 1 : 0), body_.empty() ? 1 : 2);
     if (got < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN) end(std::string("read: ") + std::strerror(errno), false);

@@ -48,8 +48,7 @@ class TcpLink final : public Link {
   uv_loop_t& loop_;
   sockaddr_in to_;
   Owner& owner_;
-  shm::UniqueFd fd_;
-  std::optional<workers::Poll> poll_;  // dies before the descriptor
+  workers::Watched<shm::UniqueFd> socket_;
   workers::Deferred deferred_end_;
   std::string end_why_;
   bool end_clean_ = false;

@@ -42,6 +42,15 @@ OWN_IN_TEST = re.compile(r'tests/.*\.cc:\s*using\s+namespace\s+(?!std\b)')
 FOREIGN_CASE = r'\bcase\s+(?:IBV|RDMA|UV)_\w+\s*:'
 SPDX = 'SPDX-License-Identifier: MIT'
 
+# The seams to the loop: only they start what libuv watches or times, and hold what goes wrong with it (a timer due
+# again at once, a descriptor closed before its handle).
+LOOP_SEAMS = ('workers/uv_handles.', 'daemon/uv_handles.', 'daemon/write_watch.')
+LOOP_CALL = re.compile(r'\buv_(poll|timer)_(init|start)\b|\bdetail::Poll\b')
+# In the daemon a watch is a member after the descriptor it watches: the members go in the reverse of their order.
+DESCRIPTOR = re.compile(r'^\s*(std::optional<)?(shm::)?(UniqueFd|RdmaCm)>? \w+;')
+WATCH = re.compile(r'^\s*std::(optional|unique_ptr)<(Read|Write)Watch> \w+;')
+SCOPE = re.compile(r'^\s*(class|struct) [\w:]+[^;]*\{|^\s*\};')
+
 
 def is_c(path):
     return path.endswith('.c') or path == PEER_HEADER
@@ -87,13 +96,22 @@ def check_source(path, text, files):
     if path.endswith('.h') and not any(line.startswith(comment) for line in lines[1:6]):
         yield 2, 'a header opens with what it is and who owns it'
     first = None
+    watch = None
     for number, line in enumerate(lines, 1):
+        if SCOPE.match(line):
+            watch = None
+        elif WATCH.match(line):
+            watch = number
+        elif watch and DESCRIPTOR.match(line):
+            yield watch, f'a watch is declared after the descriptors (line {number} has one): it must be gone before they are closed'
         match = INCLUDE.match(line)
         if match:
             wrong = check_include(path, match['open'], match['name'], files)
             if wrong:
                 yield number, wrong
             first = first or (number, match['name'])
+        elif LOOP_CALL.search(line) and path.split('/')[0] in MAY_INCLUDE and not path.startswith(LOOP_SEAMS):
+            yield number, f'{LOOP_CALL.search(line)[0]} belongs to the seams to the loop: {", ".join(s + "h" for s in LOOP_SEAMS)}'
         elif re.match(r'\s*using\s+namespace\b', line) and not OWN_IN_TEST.match(path + ':' + line):
             yield number, 'no "using namespace"'
     for number in foreign_switches(text):
@@ -191,6 +209,11 @@ def self_check():
         (PEER_HEADER, c_head + '/* What it is. */\n#pragma once\n', 'needs #ifndef SMBDIRECT_PEER_H'),
         (PEER_HEADER, hdr + '#ifndef SMBDIRECT_PEER_H\n/* What it is. */\n', 'the first line must be'),
         ('tests/unit/x.c', head, 'the first line must be'),
+        ('workers/session.cc', head + '#include "workers/session.h"\n  uv_poll_init(&loop, &poll_, fd);\n', 'belongs to the seams'),
+        ('workers/loop.cc', head + '  uv_timer_start(&timer_, tick, 0, 0);\n', 'belongs to the seams'),
+        ('workers/loop.cc', head + '  detail::Poll poll_;\n', 'belongs to the seams'),
+        ('daemon/main.h', hdr + 'struct Peer {\n  std::optional<ReadWatch> watch;\n  shm::UniqueFd fd;\n};\n', 'a watch is declared after'),
+        ('daemon/main.h', hdr + 'struct Peer {\n  std::unique_ptr<WriteWatch> watch;\n  std::optional<RdmaCm> file_;\n};\n', 'a watch is declared after'),
     ]
     good = [
         ('protocol/smb2/pdu.h', hdr + '#include <span>\n\n#include "protocol/smb2/classify.h"\n'),
@@ -204,6 +227,9 @@ def self_check():
         ('tests/unit/x.c', c_head + '#include "protocol/proxy/smbdirect_peer.h"\n'),
         (PEER_HEADER, c_hdr + '#include <sys/socket.h>\n'),
         ('protocol/proxy/peer/inbox.cc', head + '#include "protocol/proxy/peer/inbox.h"\n\n#include <sys/socket.h>\n'),
+        ('workers/uv_handles.cc', head + '  uv_poll_init(&loop, &poll_, fd);\n  uv_timer_start(&timer_, tick, 1, 0);\n'),
+        ('tests/unit/x_test.cc', head + '  uv_timer_start(&timer_, tick, 1, 0);\n'),
+        ('daemon/main.h', hdr + 'struct Peer {\n  shm::UniqueFd fd;\n  std::optional<ReadWatch> watch;\n};\nstruct Other {\n  shm::UniqueFd fd;\n};\n'),
     ]
     wrong = 0
     for path, text, expected in bad:

@@ -94,10 +94,10 @@ class Worker {
  public:
   Worker(uv_loop_t& loop, std::unique_ptr<verbs::Fabric> fabric, workers::Arena& arena)
       : loop_(loop),
+        control_(loop, smbdirect::shm::UniqueFd(kControlFd), [this](int, int) { read_order(); }),
         receives_(arena, 8192),
         headers_(arena, 4096),
         fabric_(std::move(fabric)),
-        control_(loop, kControlFd, [this](int, int) { read_order(); }),
         linger_(loop, [this] { over_ = true; }) {
     control_.want(UV_READABLE);
   }
@@ -135,11 +135,11 @@ class Worker {
   }
 
   uv_loop_t& loop_;
+  workers::Watched<smbdirect::shm::UniqueFd> control_;  // outlives the connections, which tell of their ends
   workers::SlabPool receives_;
   workers::SlabPool headers_;
   std::unique_ptr<verbs::Fabric> fabric_;
   std::vector<std::unique_ptr<Connection>> connections_;
-  workers::Poll control_;
   workers::Timer linger_;
   std::array<std::byte, 64> scratch_{};
   bool over_ = false;

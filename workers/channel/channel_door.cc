@@ -12,39 +12,40 @@ namespace proxy = protocol::proxy;
 
 ChannelDoor::ChannelDoor(uv_loop_t& loop, shm::UniqueFd listening, Opened opened)
     : loop_(loop),
-      listening_(std::move(listening)),
+      listening_(loop, std::move(listening), [this](int, int status) { accept(status); }),
       opened_(std::move(opened)),
-      poll_(loop, listening_.get(), [this](int, int) { accept(); }),
-      rest_(loop, [this] { poll_.want(UV_READABLE); }) {
-  poll_.want(UV_READABLE);
+      rest_(loop, [this] { listening_.want(UV_READABLE); }) {
+  listening_.want(UV_READABLE);
 }
 
-void ChannelDoor::accept() {
+void ChannelDoor::rest() {
+  listening_.want(0);
+  rest_.start(kRestMs);
+}
+
+void ChannelDoor::accept(int status) {
+  if (status < 0) return rest();
   for (size_t i = 0; i < kMaxGuests; ++i) {
-    shm::UniqueFd socket(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!socket.valid() && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
-      poll_.want(0);
-      rest_.start(kRestMs);
-    }
+    shm::UniqueFd socket(::accept4(listening_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!socket.valid() && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+      rest();
     if (!socket.valid()) return;
     if (guests_.size() >= kMaxGuests) guests_.erase(guests_.begin());  // the oldest
     const uint64_t number = next_++;
     Guest& guest = guests_[number];
-    guest.socket = std::move(socket);
+    guest.socket = Watched(loop_, std::move(socket), [this, number](int, int error) { read(number, error); });
     guest.deadline = std::make_unique<Timer>(loop_, [this, number] { guests_.erase(number); });
     guest.deadline->start(kGuestMs);
-    guest.poll =
-        std::make_unique<Poll>(loop_, guest.socket.get(), [this, number](int, int) { read(number); });
-    guest.poll->want(UV_READABLE);
+    guest.socket.want(UV_READABLE);
   }
 }
 
-void ChannelDoor::read(uint64_t number) {
+void ChannelDoor::read(uint64_t number, int status) {
   Guest& guest = guests_.at(number);
   // Not a byte more than HELLO: what follows is the channel's.
   const ssize_t got =
-      ::recv(guest.socket.get(), guest.said.data() + guest.have, kHelloBytes - guest.have, MSG_DONTWAIT);
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+      ::recv(guest.socket.fd(), guest.said.data() + guest.have, kHelloBytes - guest.have, MSG_DONTWAIT);
+  if (got < 0 && status >= 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) {
     guests_.erase(number);
     return;
@@ -55,8 +56,8 @@ void ChannelDoor::read(uint64_t number) {
   const auto header = proxy::parse_frame_header(said.first<proxy::kFrameHeaderBytes>(), proxy::Sender::peer);
   if (header && header->type == proxy::FrameType::hello) {
     const auto cookie = proxy::parse_hello(said.subspan<proxy::kFrameHeaderBytes>());
-    guest.poll.reset();
-    if (cookie) (void)opened_(*cookie, guest.socket);
+    shm::UniqueFd socket = guest.socket.release();
+    if (cookie) (void)opened_(*cookie, socket);
   }
   guests_.erase(number);
 }

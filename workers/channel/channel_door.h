@@ -34,22 +34,21 @@ class ChannelDoor {
   static constexpr size_t kHelloBytes =
       protocol::proxy::kFrameHeaderBytes + sizeof(uint32_t) + protocol::proxy::kCookieBytes;
   struct Guest {
-    shm::UniqueFd socket;
+    Watched<shm::UniqueFd> socket;
     std::array<std::byte, kHelloBytes> said{};
     size_t have = 0;
     std::unique_ptr<Timer> deadline;
-    std::unique_ptr<Poll> poll;  // after socket: gone before it is closed
   };
 
-  void accept();
-  void read(uint64_t number);
+  void accept(int status);
+  void read(uint64_t number, int status);
+  void rest();
 
   uv_loop_t& loop_;
-  shm::UniqueFd listening_;
+  Watched<shm::UniqueFd> listening_;
   Opened opened_;
   std::map<uint64_t, Guest> guests_;
   uint64_t next_ = 1;
-  Poll poll_;
   Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
 };
 

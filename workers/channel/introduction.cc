@@ -14,9 +14,8 @@ namespace smbdirect::workers {
 namespace proxy = protocol::proxy;
 
 Introduction::Introduction(uv_loop_t& loop, shm::UniqueFd socket, Done done)
-    : socket_(std::move(socket)), done_(std::move(done)) {
-  poll_ = std::make_unique<Poll>(loop, socket_.get(), [this](int, int) { read(); });
-  poll_->want(UV_READABLE);
+    : socket_(loop, std::move(socket), [this](int, int status) { read(status); }), done_(std::move(done)) {
+  socket_.want(UV_READABLE);
 }
 
 shm::Result<std::unique_ptr<Introduction>> Introduction::make(uv_loop_t& loop, shm::UniqueFd socket,
@@ -38,12 +37,12 @@ shm::Result<std::unique_ptr<Introduction>> Introduction::make(uv_loop_t& loop, s
   return std::unique_ptr<Introduction>(new Introduction(loop, std::move(socket), std::move(done)));
 }
 
-void Introduction::read() {
+void Introduction::read(int status) {
   // Not a byte more than ATTACHED: what follows is the session's.
   iovec into{said_.data() + have_, said_.size() - have_};
   pid_t sender = 0;
-  const ssize_t got = receive_from(socket_.get(), std::span(&into, 1), sender);
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  const ssize_t got = receive_from(socket_.fd(), std::span(&into, 1), sender);
+  if (got < 0 && status >= 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) {
     return finish(shm::fail("the server process ended before it served the connection", ECONNRESET));
   }
@@ -57,12 +56,11 @@ void Introduction::read() {
   }
   // Another PID namespace's, or it said this before the kernel was asked for names.
   if (sender == 0) return finish(shm::fail("the server process has no name here", EPROTO));
-  poll_.reset();
-  finish(Attached{std::move(socket_), uint32_t(sender)});
+  finish(Attached{socket_.release(), uint32_t(sender)});
 }
 
 void Introduction::finish(shm::Result<Attached> result) {
-  poll_.reset();
+  socket_.reset();
   const Done done = std::move(done_);  // the callback may destroy this object
   done(std::move(result));
 }

@@ -38,14 +38,13 @@ class Introduction {
   static constexpr size_t kAttachedBytes = protocol::proxy::kFrameHeaderBytes + sizeof(uint32_t);
 
   Introduction(uv_loop_t& loop, shm::UniqueFd socket, Done done);
-  void read();
+  void read(int status);
   void finish(shm::Result<Attached> result);
 
-  shm::UniqueFd socket_;
+  Watched<shm::UniqueFd> socket_;
   Done done_;
   std::array<std::byte, kAttachedBytes> said_{};
   size_t have_ = 0;
-  std::unique_ptr<Poll> poll_;  // after socket_: gone before it is closed
 };
 
 /// Two ends of a channel.

@@ -37,38 +37,40 @@ shm::Result<std::unique_ptr<Listener>> Listener::open(uv_loop_t& loop, const soc
 }
 
 Listener::Listener(uv_loop_t& loop, shm::UniqueFd fd, Accepted accepted)
-    : fd_(std::move(fd)),
+    : socket_(loop, std::move(fd), [this](int, int status) { on_ready(status); }),
       accepted_(std::move(accepted)),
-      poll_(loop, fd_.get(), [this](int, int) { on_ready(); }),
-      pause_(loop, [this] { poll_.want(UV_READABLE); }) {
-  poll_.want(UV_READABLE);
+      pause_(loop, [this] { socket_.want(UV_READABLE); }) {
+  socket_.want(UV_READABLE);
 }
 
 sockaddr_storage Listener::address() const {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
-  (void)::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size);
+  (void)::getsockname(socket_.fd(), reinterpret_cast<sockaddr*>(&address), &size);
   return address;
 }
 
-void Listener::on_ready() {
+/// The client stays in the queue; trying again at once would only spin.
+void Listener::pause(int error) {
+  shm::log::write(shm::log::Level::warning, "accept: %s; trying again soon (raise the limit: ulimit -n)",
+                  std::strerror(error));
+  socket_.want(0);
+  pause_.start(kPauseMs);
+}
+
+void Listener::on_ready(int status) {
+  if (status < 0) return pause(-status);
   for (int i = 0; i < kAcceptsPerTurn; ++i) {
     sockaddr_storage peer{};
     socklen_t size = sizeof peer;
     shm::UniqueFd client(
-        ::accept4(fd_.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+        ::accept4(socket_.fd(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client.valid()) {
       accepted_(std::move(client), shm::address_text(peer));
       continue;
     }
     const int error = errno;
-    if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
-      // The client stays in the queue; trying again at once would only spin.
-      shm::log::write(shm::log::Level::warning, "accept: %s; trying again soon (raise the limit: ulimit -n)",
-                      std::strerror(error));
-      poll_.want(0);
-      pause_.start(kPauseMs);
-    }
+    if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) pause(error);
     return;
   }
 }

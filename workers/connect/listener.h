@@ -30,11 +30,11 @@ class Listener {
   [[nodiscard]] sockaddr_storage address() const;
 
  private:
-  void on_ready();
+  void on_ready(int status);
+  void pause(int error);
 
-  shm::UniqueFd fd_;
+  Watched<shm::UniqueFd> socket_;
   Accepted accepted_;
-  Poll poll_;
   Timer pause_;
 };
 

@@ -32,10 +32,9 @@ ConnectSession::ConnectSession(uv_loop_t& loop, Pools& pools, Dialer& dialer, co
       pools_(pools),
       dialer_(dialer),
       config_(config),
-      client_(std::move(client)),
+      client_(loop, std::move(client), [this](int events, int status) { on_client(events, status); }),
       name_(std::move(name)),
       done_(std::move(done)),
-      poll_(loop, client_.get(), [this](int events, int status) { on_client(events, status); }),
       turn_(loop, [this] { turn(false); }),
       deadline_(loop, [this] { on_deadline(); }),
       receive_budget_(UINT64_MAX),
@@ -54,8 +53,8 @@ ConnectSession::ConnectSession(uv_loop_t& loop, Pools& pools, Dialer& dialer, co
       requests_(pools, config.memory, *transport_, translator_, memory_),
       spill_(pools.stream, config.memory.responses),
       responses_(*transport_, translator_, memory_, outbox_, spill_) {
-  set_option(client_.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(client_.get(), SOL_SOCKET, SO_KEEPALIVE, 1);
+  set_option(client_.fd(), IPPROTO_TCP, TCP_NODELAY, 1);
+  set_option(client_.fd(), SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
 ConnectSession::~ConnectSession() {
@@ -183,7 +182,7 @@ void ConnectSession::on_client(int events, int status) {
   if (status < 0) {
     int error = 0;
     socklen_t size = sizeof error;
-    (void)::getsockopt(client_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+    (void)::getsockopt(client_.fd(), SOL_SOCKET, SO_ERROR, &error, &size);
     client_lost(std::strerror(error != 0 ? error : ECONNRESET));
     turn(false);
     return;
@@ -228,7 +227,7 @@ void ConnectSession::turn(bool readable) {
 }
 
 void ConnectSession::read_requests() {
-  const auto state = requests_.run(client_.get());
+  const auto state = requests_.run(client_.fd());
   if (!state) {
     const std::string why = state.error().text();
     if (state.error().system_errno != 0) {
@@ -252,7 +251,7 @@ void ConnectSession::write_responses() {
     output_blocked_ = false;
     return;
   }
-  const auto flushed = outbox_.flush(client_.get());
+  const auto flushed = outbox_.flush(client_.fd());
   if (!flushed) {
     output_blocked_ = false;
     client_lost(flushed.error().text());
@@ -288,7 +287,7 @@ void ConnectSession::finish_client() {
   }
   if (phase_ == Phase::flushing && !output_blocked_) {
     // Closing with unread bytes would make a reset of it, and lose what the client has not read yet.
-    if (client_ended_ || ::shutdown(client_.get(), SHUT_WR) != 0) {
+    if (client_ended_ || ::shutdown(client_.fd(), SHUT_WR) != 0) {
       finish();
       return;
     }
@@ -301,7 +300,7 @@ void ConnectSession::linger(bool readable) {
   if (!readable) return;
   for (size_t discarded = 0; discarded < kMostDiscarded;) {
     std::array<std::byte, 4096> scratch;
-    const ssize_t n = ::recv(client_.get(), scratch.data(), scratch.size(), MSG_DONTWAIT);
+    const ssize_t n = ::recv(client_.fd(), scratch.data(), scratch.size(), MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
     if (n <= 0) {
       finish();
@@ -313,12 +312,12 @@ void ConnectSession::linger(bool readable) {
 
 void ConnectSession::finish() {
   phase_ = Phase::done;
-  poll_.want(0);
+  client_.want(0);
   deadline_.stop();
   outbox_.clear();
   if (reset_client_ || over_) {
     const ::linger reset{.l_onoff = 1, .l_linger = 0};
-    (void)::setsockopt(client_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    (void)::setsockopt(client_.fd(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   }
   done_();
 }
@@ -327,7 +326,7 @@ void ConnectSession::wait_for_events() {
   const bool wants_requests =
       phase_ == Phase::open && input_ == RequestPath::State::hungry && !reset_client_ && !client_gone_;
   const bool wants_input = wants_requests || phase_ == Phase::lingering;
-  poll_.want((wants_input ? UV_READABLE : 0) | (output_blocked_ ? UV_WRITABLE : 0));
+  client_.want((wants_input ? UV_READABLE : 0) | (output_blocked_ ? UV_WRITABLE : 0));
 }
 
 }  // namespace smbdirect::workers::connect

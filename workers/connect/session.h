@@ -90,10 +90,9 @@ class ConnectSession final : private Transport::Owner {
   Pools& pools_;
   Dialer& dialer_;
   SessionConfig config_;
-  shm::UniqueFd client_;
+  Watched<shm::UniqueFd> client_;
   std::string name_;  // "127.0.0.1:50000", the client
   std::function<void()> done_;
-  Poll poll_;
   Deferred turn_;
   Timer deadline_;
 

@@ -156,14 +156,12 @@ void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
               (resources_.channels == nullptr ? "; is smbd running, and does it listen there?" : ""));
     return;
   }
-  upstream_ = std::move(*result);
-  upstream_local_port_ = port_of(upstream_.get(), ::getsockname);
-  upstream_remote_port_ = port_of(upstream_.get(), ::getpeername);
+  upstream_ = Watched(resources_.loop, std::move(*result),
+                      [this](int events, int status) { on_upstream_ready(events, status); });
+  upstream_local_port_ = port_of(upstream_.fd(), ::getsockname);
+  upstream_remote_port_ = port_of(upstream_.fd(), ::getpeername);
   on_attached(connector_->process());
   transport_.record(EventKind::upstream_connected, resources_.config.upstream_port, 1);
-  upstream_poll_ = std::make_unique<Poll>(resources_.loop, upstream_.get(), [this](int events, int status) {
-    on_upstream_ready(events, status);
-  });
   flush_upstream();
   want_upstream();
   transport_.pump();
@@ -181,9 +179,7 @@ void Session::on_attached(uint32_t process) {
 }
 
 void Session::want_upstream() {
-  if (!upstream_poll_) return;
-  upstream_poll_->want((read_paused_ || upstream_ended_ ? 0 : UV_READABLE) |
-                       (write_blocked_ ? UV_WRITABLE : 0));
+  upstream_.want((read_paused_ || upstream_ended_ ? 0 : UV_READABLE) | (write_blocked_ ? UV_WRITABLE : 0));
 }
 
 void Session::on_upstream_ready(int events, int status) {
@@ -193,6 +189,9 @@ void Session::on_upstream_ready(int events, int status) {
     want_upstream();
   }
   if (status < 0 || (events & UV_READABLE) != 0) read_upstream();
+  if (status < 0 && !broken_ && !upstream_ended_) {
+    on_broken(std::string("smbd's connection cannot be watched: ") + uv_strerror(status));
+  }
   if (!broken_) exchange_->resume();
   flush_upstream();
   await_memory();
@@ -201,7 +200,7 @@ void Session::on_upstream_ready(int events, int status) {
 
 void Session::read_upstream() {
   if (!upstream_.valid() || read_paused_ || upstream_ended_) return;
-  switch (exchange_->pump(upstream_.get())) {
+  switch (exchange_->pump(upstream_.fd())) {
     case Exchange::State::more:
     case Exchange::State::drained:
     case Exchange::State::broken:
@@ -222,7 +221,7 @@ void Session::read_upstream() {
 
 void Session::flush_upstream() {
   if (!upstream_.valid() || write_blocked_ || exchange_->outbox().empty()) return;
-  const auto flushed = exchange_->outbox().flush(upstream_.get());
+  const auto flushed = exchange_->outbox().flush(upstream_.fd());
   if (!flushed) {
     // What smbd said before it closed is the better reason ("refused: hosts allow").
     read_upstream();
@@ -242,8 +241,7 @@ void Session::close_upstream(bool orderly) {
   if (connector_ || upstream_.valid()) resources_.channel_down(client_.offer);
   if (resources_.channels != nullptr) resources_.channels->ended(client_.offer);
   connector_.reset();
-  upstream_poll_.reset();
-  if (upstream_.valid() && !orderly) reset_on_close(upstream_.get());
+  if (upstream_.valid() && !orderly) reset_on_close(upstream_.fd());
   upstream_.reset();
 }
 

@@ -112,9 +112,8 @@ class Session final : private Transport::Owner, private SessionEvents {
   uint16_t upstream_remote_port_ = 0;
 
   std::unique_ptr<Upstream> connector_;
-  shm::UniqueFd upstream_;
-  std::unique_ptr<Poll> upstream_poll_;  // after upstream_: gone before it is closed
-  bool read_paused_ = false;             // at the hard cap
+  Watched<shm::UniqueFd> upstream_;
+  bool read_paused_ = false;  // at the hard cap
   bool write_blocked_ = false;
   bool upstream_ended_ = false;
 };

@@ -44,37 +44,38 @@ void Connector::start(Done done) {
   done_ = std::move(done);
   sockaddr_storage to{};
   const socklen_t length = parse_address(address_, port_, to);
-  fd_ = shm::UniqueFd(::socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (length == 0 || !fd_.valid()) {
+  shm::UniqueFd fd(::socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (length == 0 || !fd.valid()) {
     start_errno_ = length == 0 ? EINVAL : errno;
     timer_.start(0);  // answers come from the loop, never from inside start()
     return;
   }
   const int one = 1;
-  ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&to), length) != 0 && errno != EINPROGRESS) {
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), length) != 0 && errno != EINPROGRESS) {
     start_errno_ = errno;
     timer_.start(0);
     return;
   }
-  poll_ = std::make_unique<Poll>(loop_, fd_.get(), [this](int, int) { on_ready(); });
-  poll_->want(UV_WRITABLE);
+  socket_ = Watched(loop_, std::move(fd), [this](int, int status) { on_ready(status); });
+  socket_.want(UV_WRITABLE);
   timer_.start(timeout_ms_);
 }
 
-void Connector::on_ready() {
+void Connector::on_ready(int status) {
   int error = 0;
   socklen_t length = sizeof error;
-  if (::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) error = errno;
+  if (::getsockopt(socket_.fd(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) error = errno;
+  if (error == 0) error = -status;
   if (error != 0) {
     finish(shm::fail(what(), error));
     return;
   }
-  finish(std::move(fd_));
+  finish(socket_.release());
 }
 
 void Connector::finish(shm::Result<shm::UniqueFd> result) {
-  poll_.reset();
+  socket_.reset();
   timer_.stop();
   // The callback may destroy this object.
   const Done done = std::move(done_);

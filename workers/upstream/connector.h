@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <sys/socket.h>
 
@@ -25,7 +24,7 @@ class Connector final : public Upstream {
 
  private:
   void finish(shm::Result<shm::UniqueFd> result);
-  void on_ready();
+  void on_ready(int status);
   [[nodiscard]] std::string what() const;
 
   uv_loop_t& loop_;
@@ -34,9 +33,8 @@ class Connector final : public Upstream {
   uint32_t timeout_ms_;
   Done done_;
   int start_errno_ = 0;
-  shm::UniqueFd fd_;
   Timer timer_;
-  std::unique_ptr<Poll> poll_;  // after fd_: gone before it is closed
+  Watched<shm::UniqueFd> socket_;
 };
 
 }  // namespace smbdirect::workers

@@ -28,7 +28,6 @@ Connection::Owner Connection::create(uv_loop_t& loop, shm::UniqueFd fd,
 Connection::Connection(uv_loop_t& loop, shm::UniqueFd fd, const std::optional<sockaddr_storage>& to,
                        const Options& options, Handler& handler)
     : loop_(loop),
-      fd_(std::move(fd)),
       to_(to),
       options_(options),
       handler_(&handler),
@@ -42,41 +41,31 @@ Connection::Connection(uv_loop_t& loop, shm::UniqueFd fd, const std::optional<so
                   .max_outbound_reads = options.max_outbound_reads,
                   .crc = options.want_crc,
                   .can_be_invalidated = true},
-      description_(describe_socket(fd_.get(), !to, to ? &*to_ : nullptr)),
+      description_(describe_socket(fd.get(), !to, to ? &*to_ : nullptr)),
+      socket_(loop, std::move(fd), [this](int events, int status) { on_socket(events, status); }),
+      timer_(loop, [this] { deadline_passed(); }),
       reader_(to ? MpaFrameKind::reply : MpaFrameKind::request) {
-  uv_timer_init(&loop, &timer_);
   uv_idle_init(&loop, &idle_);
   uv_check_init(&loop, &check_);
-  timer_.data = idle_.data = check_.data = this;
-  handles_ = 3;
-  poll_error_ = uv_poll_init(&loop, &poll_, fd_.get());
-  if (poll_error_ == 0) {
-    poll_.data = this;
-    ++handles_;
-  }
+  idle_.data = check_.data = this;
+  handles_ = 2;
 }
 
 void Connection::Release::operator()(Connection* connection) const {
   connection->handler_ = nullptr;
   if (connection->phase_ != Phase::closed) {
-    reset_on_close(connection->fd_.get());
+    reset_on_close(connection->socket_.fd());
     connection->finish(CloseCause::local, "the endpoint was destroyed");
   }
   connection->sleep();
-  uv_close(reinterpret_cast<uv_handle_t*>(&connection->timer_), on_handle_closed);
   uv_close(reinterpret_cast<uv_handle_t*>(&connection->idle_), on_handle_closed);
   uv_close(reinterpret_cast<uv_handle_t*>(&connection->check_), on_handle_closed);
-  if (connection->poll_error_ == 0) {
-    uv_close(reinterpret_cast<uv_handle_t*>(&connection->poll_), on_handle_closed);
-  }
 }
 
 void Connection::on_handle_closed(uv_handle_t* handle) {
   Connection& self = of(handle);
   if (--self.handles_ == 0) std::default_delete<Connection>()(&self);
 }
-
-void Connection::on_timer(uv_timer_t* handle) { of(handle).deadline_passed(); }
 
 void Connection::on_idle(uv_idle_t* handle) {
   of(handle).sleep();
@@ -104,30 +93,24 @@ void Connection::sleep() {
 
 void Connection::arm(uint64_t timeout_ms) {
   uv_update_time(&loop_);  // a busy turn must not eat into the deadline
-  uv_timer_start(&timer_, on_timer, timeout_ms, 0);
+  timer_.start(timeout_ms);
 }
 
 void Connection::watch(int events) {
-  if (phase_ == Phase::closed || events == watching_) return;
-  watching_ = events;
-  if (events == 0) {
-    uv_poll_stop(&poll_);
-  } else {
-    uv_poll_start(&poll_, events, on_poll);
-  }
+  if (phase_ != Phase::closed) socket_.want(events);
 }
 
 void Connection::start() {
   if (phase_ != Phase::idle) return;
-  if (poll_error_ != 0) {
-    finish(CloseCause::setup_failed, std::string("the socket cannot be polled: ") + uv_strerror(poll_error_));
+  if (const int error = socket_.error(); error != 0) {
+    finish(CloseCause::setup_failed, std::string("the socket cannot be polled: ") + uv_strerror(error));
     return;
   }
   arm(options_.handshake_timeout_ms);
   if (to_) {
     begin_tcp();
   } else {
-    set_no_delay(fd_.get());
+    set_no_delay(socket_.fd());
     phase_ = Phase::handshake;
     watch(UV_READABLE);
   }
@@ -161,7 +144,7 @@ void Connection::disconnect() {
 
 void Connection::abort() {
   if (phase_ == Phase::closed) return;
-  reset_on_close(fd_.get());
+  reset_on_close(socket_.fd());
   finish(CloseCause::local, "aborted");
 }
 
@@ -180,7 +163,7 @@ void Connection::begin_fault() {
 void Connection::begin_terminate(Fault fault, CloseCause cause, std::string detail) {
   ending_ = Close{cause, std::move(detail)};
   if (fault.silent || broken_ != 0) {
-    reset_on_close(fd_.get());
+    reset_on_close(socket_.fd());
     finish_ending();
     return;
   }
@@ -192,7 +175,7 @@ void Connection::begin_terminate(Fault fault, CloseCause cause, std::string deta
 // A close that throws away what the peer sent would reset the connection, and the reset may overtake what
 // we said last. So say that we are done and read on until the peer is done too.
 void Connection::begin_linger() {
-  ::shutdown(fd_.get(), SHUT_WR);
+  ::shutdown(socket_.fd(), SHUT_WR);
   if (peer_done_) {
     finish_ending();
     return;
@@ -214,9 +197,8 @@ void Connection::finish_ending() {
 
 void Connection::finish(CloseCause cause, std::string detail) {
   if (phase_ == Phase::closed) return;
-  if (poll_error_ == 0) uv_poll_stop(&poll_);
-  uv_timer_stop(&timer_);
-  fd_.reset();
+  timer_.stop();
+  socket_.reset();
   phase_ = Phase::closed;
   close_ = Close{cause, std::move(detail)};
   if (handler_ != nullptr) wake();
@@ -233,13 +215,13 @@ void Connection::deadline_passed() {
       break;
     case Phase::handshake:
     case Phase::replying:
-      reset_on_close(fd_.get());
+      reset_on_close(socket_.fd());
       finish(CloseCause::setup_failed, "no complete MPA set-up in time");
       break;
     case Phase::draining:
     case Phase::terminating:
     case Phase::lingering:
-      reset_on_close(fd_.get());
+      reset_on_close(socket_.fd());
       finish_ending();
       break;
   }

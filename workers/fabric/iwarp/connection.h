@@ -20,6 +20,7 @@
 #include "workers/fabric/iwarp/setup.h"
 #include "workers/fabric/iwarp/socket_io.h"
 #include "workers/fabric/iwarp/stream.h"
+#include "workers/uv_handles.h"
 
 namespace smbdirect::workers::fabric::iwarp {
 
@@ -67,8 +68,6 @@ class Connection {
   Connection(uv_loop_t& loop, shm::UniqueFd fd, const std::optional<sockaddr_storage>& to,
              const Options& options, Handler& handler);
 
-  static void on_poll(uv_poll_t* handle, int status, int events);
-  static void on_timer(uv_timer_t* handle);
   static void on_idle(uv_idle_t* handle);
   static void on_check(uv_check_t* handle);
   static void on_handle_closed(uv_handle_t* handle);
@@ -88,6 +87,7 @@ class Connection {
   void setup_failed(std::string why);
 
   // At work (connection_io.cc)
+  void on_socket(int events, int status);
   void poll_failed();
   void writable();
   void readable();
@@ -115,7 +115,6 @@ class Connection {
   void finish(CloseCause cause, std::string detail);
 
   uv_loop_t& loop_;
-  shm::UniqueFd fd_;
   std::optional<sockaddr_storage> to_;
   Options options_;
   Handler* handler_;  // null once the endpoint is gone
@@ -123,13 +122,11 @@ class Connection {
   Attributes attributes_;
   std::string description_;
 
-  uv_poll_t poll_{};
-  uv_timer_t timer_{};
+  Watched<shm::UniqueFd> socket_;
+  Timer timer_;
   uv_idle_t idle_{};    // keeps the loop from sleeping while something is to be delivered...
   uv_check_t check_{};  // ...and this delivers it in the same turn when it came up during polling
   unsigned handles_ = 0;
-  int poll_error_ = 0;
-  int watching_ = 0;
   bool awake_ = false;
 
   Phase phase_ = Phase::idle;

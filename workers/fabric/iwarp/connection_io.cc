@@ -18,16 +18,14 @@ constexpr int kDeliveryRounds = 4;
 
 }  // namespace
 
-void Connection::on_poll(uv_poll_t* handle, int status, int events) {
-  Connection& self = *static_cast<Connection*>(handle->data);
+void Connection::on_socket(int events, int status) {
   if (status < 0) {
-    self.watching_ = 0;  // libuv has stopped the handle
-    self.poll_failed();
+    poll_failed();
   } else {
-    if ((events & UV_WRITABLE) != 0) self.writable();
-    if ((events & UV_READABLE) != 0) self.readable();
+    if ((events & UV_WRITABLE) != 0) writable();
+    if ((events & UV_READABLE) != 0) readable();
   }
-  self.service();
+  service();
 }
 
 void Connection::poll_failed() {
@@ -83,7 +81,7 @@ void Connection::read_stream() {
     const auto vectors = stream_.receive_vectors();
     size_t room = 0;
     for (const iovec& vector : vectors) room += vector.iov_len;
-    const IoResult result = receive_into(fd_.get(), vectors);
+    const IoResult result = receive_into(socket_.fd(), vectors);
     switch (result.kind) {
       case IoResult::Kind::would_block:
         return;
@@ -114,7 +112,7 @@ void Connection::stream_ended() {
 void Connection::stream_broken(int system_errno) {
   if (phase_ == Phase::terminating) return finish_ending();
   for (int reads = 0; reads < kReadsPerTurn * kReadsPerTurn && !stream_.fault(); ++reads) {
-    const IoResult result = receive_into(fd_.get(), stream_.receive_vectors());
+    const IoResult result = receive_into(socket_.fd(), stream_.receive_vectors());
     if (result.kind != IoResult::Kind::moved) {
       if (result.kind == IoResult::Kind::failed) system_errno = result.system_errno;
       break;
@@ -131,7 +129,7 @@ void Connection::discard() {
   std::byte scratch[16384];
   for (int reads = 0; reads < kReadsPerTurn; ++reads) {
     iovec into{scratch, sizeof scratch};
-    const IoResult result = receive_into(fd_.get(), {&into, 1});
+    const IoResult result = receive_into(socket_.fd(), {&into, 1});
     if (result.kind == IoResult::Kind::would_block) return;
     if (result.kind == IoResult::Kind::moved) continue;
     peer_done_ = true;
@@ -145,7 +143,7 @@ void Connection::flush() {
   if (sent_since_look_ >= kLookAtSegments) {
     // TCP starts with small segments and changes its mind as the window opens and the path changes.
     sent_since_look_ = 0;
-    stream_.set_segment_size(segment_size(fd_.get()));
+    stream_.set_segment_size(segment_size(socket_.fd()));
   }
   size_t total = 0;
   while (!blocked_ && broken_ == 0) {
@@ -153,7 +151,7 @@ void Connection::flush() {
     if (vectors.empty()) break;
     size_t size = 0;
     for (const iovec& vector : vectors) size += vector.iov_len;
-    const IoResult result = send_from(fd_.get(), vectors, stream_.more_to_send());
+    const IoResult result = send_from(socket_.fd(), vectors, stream_.more_to_send());
     switch (result.kind) {
       case IoResult::Kind::moved:
         stream_.sent(result.bytes);
@@ -198,7 +196,7 @@ void Connection::service() {
       if (phase_ != Phase::terminating) {
         begin_fault();
       } else {
-        reset_on_close(fd_.get());
+        reset_on_close(socket_.fd());
         finish_ending();
       }
       break;

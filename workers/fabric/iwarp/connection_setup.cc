@@ -9,7 +9,7 @@
 namespace smbdirect::workers::fabric::iwarp {
 
 void Connection::begin_tcp() {
-  const int error = begin_connect(fd_.get(), *to_);
+  const int error = begin_connect(socket_.fd(), *to_);
   if (error != 0 && error != EINPROGRESS) {
     setup_failed(std::string("connect: ") + std::strerror(error));
     return;
@@ -19,13 +19,13 @@ void Connection::begin_tcp() {
 }
 
 void Connection::tcp_connected() {
-  const int error = pending_error(fd_.get());
+  const int error = pending_error(socket_.fd());
   if (error != 0) {
     setup_failed(std::string("connect: ") + std::strerror(error));
     return;
   }
-  set_no_delay(fd_.get());
-  description_ = describe_socket(fd_.get(), false, &*to_);
+  set_no_delay(socket_.fd());
+  description_ = describe_socket(socket_.fd(), false, &*to_);
   frame_ = make_request(offer());
   frame_sent_ = 0;
   phase_ = Phase::handshake;
@@ -42,7 +42,7 @@ SetupOffer Connection::offer() const {
 bool Connection::write_frame() {
   while (frame_sent_ < frame_.size) {
     const iovec rest{frame_.bytes.data() + frame_sent_, frame_.size - frame_sent_};
-    const IoResult result = send_from(fd_.get(), {&rest, 1}, false);
+    const IoResult result = send_from(socket_.fd(), {&rest, 1}, false);
     if (result.kind == IoResult::Kind::failed) {
       setup_failed(std::string("send: ") + std::strerror(result.system_errno));
       return false;
@@ -61,7 +61,7 @@ void Connection::read_handshake() {
   while (phase_ == Phase::handshake) {
     const auto room = reader_.want();
     iovec into{room.data(), room.size()};
-    const IoResult result = receive_into(fd_.get(), {&into, 1});
+    const IoResult result = receive_into(socket_.fd(), {&into, 1});
     switch (result.kind) {
       case IoResult::Kind::would_block:
         return;
@@ -123,7 +123,7 @@ void Connection::handle_reply() {
 void Connection::refuse_reply(const SetupFailure& failure) {
   if (!failure.terminate) return setup_failed(failure.why);
   const Agreed least{.crc = options_.want_crc || reader_.header().crc, .ird = 1, .ord = 1};
-  stream_.establish(least, segment_size(fd_.get()), true);
+  stream_.establish(least, segment_size(socket_.fd()), true);
   begin_terminate(Fault{.code = *failure.terminate, .why = failure.why}, CloseCause::setup_failed,
                   failure.why);
 }
@@ -132,8 +132,8 @@ void Connection::establish(const Agreed& agreed) {
   attributes_.max_outbound_reads = agreed.ord;
   attributes_.crc = agreed.crc;
   // The accepting side is silent until the first FPDU has come in (RFC 5044 7.1.2).
-  stream_.establish(agreed, segment_size(fd_.get()), to_.has_value());
-  uv_timer_stop(&timer_);
+  stream_.establish(agreed, segment_size(socket_.fd()), to_.has_value());
+  timer_.stop();
   phase_ = Phase::established;
   announce_established_ = true;
   watch(UV_READABLE);

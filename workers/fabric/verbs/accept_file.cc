@@ -19,8 +19,8 @@ constexpr uint64_t cookie_of(size_t index, uint32_t generation) {
 }  // namespace
 
 AcceptFile::AcceptFile(uv_loop_t& loop, daemon::RdmaCm cm)
-    : loop_(loop), cm_(std::move(cm)), poll_(loop, cm_.fd(), [this](int, int) { read_events(); }) {
-  poll_.want(UV_READABLE);
+    : loop_(loop), cm_(loop, std::move(cm), [this](int, int status) { read_events(status); }) {
+  cm_.want(UV_READABLE);
 }
 
 uint64_t AcceptFile::add(Link& link) {
@@ -51,9 +51,10 @@ AcceptFile::Link* AcceptFile::find(uint64_t cookie) {
   return entry.generation == cookie >> 32U ? entry.link : nullptr;
 }
 
-void AcceptFile::read_events() {
+void AcceptFile::read_events(int status) {
+  if (status < 0) return lost({"watch the RDMA connection manager", -status});
   for (int i = 0; i < kEventsPerTurn; ++i) {
-    const auto event = cm_.next_event();
+    const auto event = cm_.owner().next_event();
     if (!event) {
       lost(event.error());
       return;
@@ -70,7 +71,7 @@ void AcceptFile::read_events() {
 
 void AcceptFile::lost(const shm::Error& error) {
   log::write(log::Level::error, "%s; RDMA connections of this worker end", error.text().c_str());
-  poll_.want(0);
+  cm_.want(0);
   // By index: a link may remove others, and new ones may come.
   for (size_t index = 0; index < entries_.size(); ++index) {
     if (Link* link = entries_[index].link; link != nullptr) link->on_file_lost(error.text());

@@ -34,7 +34,7 @@ class AcceptFile {
   AcceptFile(const AcceptFile&) = delete;
   AcceptFile& operator=(const AcceptFile&) = delete;
 
-  [[nodiscard]] daemon::RdmaCm& cm() { return cm_; }
+  [[nodiscard]] daemon::RdmaCm& cm() { return cm_.owner(); }
   [[nodiscard]] uv_loop_t& loop() { return loop_; }
 
   /// The link's cookie, never 0.
@@ -48,12 +48,11 @@ class AcceptFile {
     uint32_t generation = 0;
   };
   [[nodiscard]] Link* find(uint64_t cookie);
-  void read_events();
+  void read_events(int status);
   void lost(const shm::Error& error);
 
   uv_loop_t& loop_;
-  daemon::RdmaCm cm_;
-  Poll poll_;  // ends before the file is closed
+  Watched<daemon::RdmaCm> cm_;
   std::vector<Entry> entries_;
   std::vector<uint32_t> free_;
 };

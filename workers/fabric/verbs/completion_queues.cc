@@ -26,14 +26,13 @@ CompletionQueues::CompletionQueues(VerbsApi& api, uv_loop_t& loop, ibv_context& 
       seats_(seats),
       stats_(stats),
       owner_(owner),
-      channel_(std::move(channel)),
-      poll_(loop, channel_->fd, [this](int, int status) { on_readable(status); }),
+      channel_(loop, std::move(channel), [this](int, int status) { on_readable(status); }),
       again_(loop, [this] { round(); }) {
-  poll_.want(UV_READABLE);
+  channel_.want(UV_READABLE);
 }
 
 CompletionQueues::~CompletionQueues() {
-  poll_.want(0);
+  channel_.want(0);
   // Events that are not acknowledged would make ibv_destroy_cq wait for ever.
   for (Queue& queue : queues_) {
     if (queue.unacknowledged > 0) api_.ack_cq_events(queue.cq.get(), queue.unacknowledged);
@@ -61,8 +60,8 @@ shm::Result<> CompletionQueues::add(uint32_t work) {
   int error = 0;
   // Large ones serve many connections; a device short of memory may still have room for this one.
   for (const uint32_t entries : {std::max(work, std::min(kEntries, max_entries_)), work}) {
-    CqHandle cq =
-        own(api_, api_.create_cq(&context_, static_cast<int>(entries), nullptr, channel_.get(), vector));
+    CqHandle cq = own(
+        api_, api_.create_cq(&context_, static_cast<int>(entries), nullptr, channel_.owner().get(), vector));
     if (cq == nullptr) {
       error = errno;
       continue;
@@ -99,7 +98,7 @@ bool CompletionQueues::take_events() {
   for (size_t most = 2 * queues_.size(); most > 0; --most) {
     ibv_cq* cq = nullptr;
     void* context = nullptr;
-    if (api_.get_cq_event(channel_.get(), &cq, &context) != 0) {
+    if (api_.get_cq_event(channel_.owner().get(), &cq, &context) != 0) {
       if (errno != EAGAIN && errno != EINTR) fail("ibv_get_cq_event", errno);
       break;
     }
@@ -129,7 +128,7 @@ void CompletionQueues::round() {
   }
   if (failure_ && !failed_) {
     failed_ = true;
-    poll_.want(0);
+    channel_.want(0);
     owner_.on_polling_failed(*failure_);
     return;
   }

@@ -109,7 +109,7 @@ class CompletionQueues {
   const SeatTable& seats_;
   PollStats& stats_;
   Owner& owner_;
-  ChannelHandle channel_;
+  Watched<ChannelHandle> channel_;
   std::vector<Queue> queues_;
   size_t next_ = 0;  // which is polled first
   std::array<SeatTable::Place, kPerWake> touched_{};
@@ -118,7 +118,6 @@ class CompletionQueues {
   uint64_t last_found_ = 0;  // uv_hrtime
   std::optional<std::string> failure_;
   bool failed_ = false;
-  Poll poll_;
   Deferred again_;
 };
 

@@ -43,7 +43,7 @@ shm::Result<std::unique_ptr<ConnectLink>> ConnectLink::make(RdmaApi& api, uv_loo
   if (!channel) return std::unexpected(channel.error());
   std::unique_ptr<ConnectLink> link(new ConnectLink(api, loop, std::move(*channel), to, from));
   rdma_cm_id* id = nullptr;
-  if (api.create_id(link->channel_.get(), &id, link.get(), RDMA_PS_TCP) != 0) {
+  if (api.create_id(link->channel_.owner().get(), &id, link.get(), RDMA_PS_TCP) != 0) {
     return shm::fail("make an RDMA connection to " + shm::address_text(to), errno);
   }
   link->id_.reset(id);
@@ -56,9 +56,8 @@ ConnectLink::ConnectLink(RdmaApi& api, uv_loop_t& loop, EventChannel channel, co
     : api_(api),
       to_(to),
       from_(from),
-      channel_(std::move(channel)),
+      channel_(loop, std::move(channel), [this](int, int status) { read_events(status); }),
       id_(nullptr, DestroyId{&api}),
-      poll_(loop, channel_->fd, [this](int, int) { read_events(); }),
       step_(loop, [this] { step(); }),
       description_("-> " + shm::address_text(to)) {}
 
@@ -75,7 +74,7 @@ void ConnectLink::start(Observer& observer) {
 void ConnectLink::step() {
   if (state_ == State::idle) {
     state_ = State::resolving_address;
-    poll_.want(UV_READABLE);
+    channel_.want(UV_READABLE);
     sockaddr* from = from_ ? as_sockaddr(*from_) : nullptr;
     if (api_.resolve_addr(id_.get(), from, as_sockaddr(to_), kResolveTimeoutMs) != 0) {
       fail(failed("rdma_resolve_addr").text());
@@ -140,12 +139,14 @@ shm::Result<> ConnectLink::disconnect() {
   return std::unexpected(failed("rdma_disconnect"));
 }
 
-void ConnectLink::read_events() {
+void ConnectLink::read_events(int status) {
   for (;;) {
     rdma_cm_event* got = nullptr;
-    if (api_.get_cm_event(channel_.get(), &got) != 0) {
-      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return;
-      poll_.want(0);
+    if (api_.get_cm_event(channel_.owner().get(), &got) != 0) {
+      const bool none = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+      if (none && status >= 0) return;
+      if (none) errno = -status;
+      channel_.want(0);
       ended(failed("rdma_get_cm_event").text());
       return;
     }

@@ -27,6 +27,7 @@ struct DestroyEventChannel {
   void operator()(rdma_event_channel* channel) const { api->destroy_event_channel(channel); }
 };
 using EventChannel = std::unique_ptr<rdma_event_channel, DestroyEventChannel>;
+[[nodiscard]] inline int descriptor_of(const EventChannel& channel) { return channel->fd; }
 /// The error says what may be missing.
 [[nodiscard]] shm::Result<EventChannel> open_channel(RdmaApi& api);
 
@@ -78,7 +79,7 @@ class ConnectLink final : public CmLink {
   ConnectLink(RdmaApi& api, uv_loop_t& loop, EventChannel channel, const sockaddr_storage& to,
               const std::optional<sockaddr_storage>& from);
   void step();
-  void read_events();
+  void read_events(int status);
   void on_event(const Event& event);
   void on_address();
   void fail(std::string detail);
@@ -88,10 +89,8 @@ class ConnectLink final : public CmLink {
   RdmaApi& api_;
   sockaddr_storage to_;
   std::optional<sockaddr_storage> from_;
-  // In this order: the id goes before its channel, the poll before the channel's descriptor.
-  EventChannel channel_;
-  Id id_;
-  Poll poll_;
+  Watched<EventChannel> channel_;
+  Id id_;  // after channel_: gone before it
   Deferred step_;
   Observer* observer_ = nullptr;
   State state_ = State::idle;

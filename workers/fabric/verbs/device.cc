@@ -40,7 +40,7 @@ shm::Result<std::unique_ptr<Device>> Device::open(VerbsApi& api, uv_loop_t& loop
   if (!set_nonblocking(context->async_fd)) return shm::fail("fcntl on the events of " + name, errno);
   std::unique_ptr<Device> made(new Device(api, loop, arena, std::move(context), attributes, owner));
   made->node_guid_ = api.get_device_guid(&device);
-  auto queues = CompletionQueues::create(api, loop, *made->context_,
+  auto queues = CompletionQueues::create(api, loop, made->context(),
                                          static_cast<uint32_t>(std::max(attributes.max_cqe, 1)), made->seats_,
                                          made->stats_, *made);
   if (!queues) return std::unexpected(queues.error());
@@ -53,13 +53,12 @@ Device::Device(VerbsApi& api, uv_loop_t& loop, Arena& arena, ContextHandle conte
     : api_(api),
       arena_(arena),
       owner_(owner),
-      context_(std::move(context)),
+      context_(loop, std::move(context), [this](int, int status) { on_async_readable(status); }),
       attributes_(attributes),
       node_guid_(0),
       idle_(loop, [this] { owner_.device_done(*this); }),
-      presence_(loop, [this] { look_for_device(); }),
-      async_(loop, context_->async_fd, [this](int, int) { on_async_readable(); }) {
-  async_.want(UV_READABLE);
+      presence_(loop, [this] { look_for_device(); }) {
+  context_.want(UV_READABLE);
   presence_.start(kPresenceMs);
 }
 
@@ -92,7 +91,7 @@ void Device::remove(std::string why) {
   if (std::exchange(removed_, true)) return;
   log::write(log::Level::notice, "RDMA device %s %s; %zu connections end", name(), why.c_str(),
              seats_.taken());
-  async_.want(0);
+  context_.want(0);
   seats_.each([&why](DeviceUser& user) { user.on_device_gone(why); });
   if (seats_.taken() == 0) idle_.start(0);
 }
@@ -100,13 +99,14 @@ void Device::remove(std::string why) {
 uint32_t Device::max_message(uint8_t port) const {
   ibv_port_attr attributes{};
   constexpr uint32_t kLeast = 1U << 20U;
-  if (api_.query_port(context_.get(), port, &attributes) != 0 || attributes.max_msg_sz == 0) return kLeast;
+  if (api_.query_port(context_.owner().get(), port, &attributes) != 0 || attributes.max_msg_sz == 0)
+    return kLeast;
   return attributes.max_msg_sz;
 }
 
 shm::Result<MrTable*> Device::shared_domain() {
   if (shared_domain_ == nullptr) {
-    auto domain = MrTable::create(api_, *context_, arena_);
+    auto domain = MrTable::create(api_, context(), arena_);
     if (!domain) return std::unexpected(domain.error());
     shared_domain_ = std::move(*domain);
   }
@@ -115,7 +115,7 @@ shm::Result<MrTable*> Device::shared_domain() {
 
 void Device::look_for_device() {
   if (removed_) return;
-  if (!api_.is_present(context_->device)) {
+  if (!api_.is_present(context().device)) {
     remove("was removed");
     return;
   }
@@ -126,10 +126,11 @@ void Device::on_polling_failed(std::string why) { remove("failed: " + std::move(
 
 // --- asynchronous events ---
 
-void Device::on_async_readable() {
+void Device::on_async_readable(int status) {
+  if (status < 0) return remove(std::string("failed: its events cannot be watched: ") + uv_strerror(status));
   for (int most = 16; most > 0; --most) {
     ibv_async_event event{};
-    if (api_.get_async_event(context_.get(), &event) != 0) {
+    if (api_.get_async_event(context_.owner().get(), &event) != 0) {
       if (errno != EAGAIN && errno != EINTR) remove("failed: ibv_get_async_event");
       return;
     }

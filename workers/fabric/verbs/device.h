@@ -88,10 +88,10 @@ class Device final : private CompletionQueues::Owner {
 
   [[nodiscard]] VerbsApi& api() const { return api_; }
   [[nodiscard]] Arena& arena() const { return arena_; }
-  [[nodiscard]] ibv_context& context() const { return *context_; }
+  [[nodiscard]] ibv_context& context() const { return *context_.owner(); }
   [[nodiscard]] uint64_t node_guid() const { return node_guid_; }
-  [[nodiscard]] const char* name() const { return context_->device->name; }
-  [[nodiscard]] bool is_iwarp() const { return context_->device->transport_type == IBV_TRANSPORT_IWARP; }
+  [[nodiscard]] const char* name() const { return context().device->name; }
+  [[nodiscard]] bool is_iwarp() const { return context().device->transport_type == IBV_TRANSPORT_IWARP; }
   [[nodiscard]] const ibv_device_attr& attributes() const { return attributes_; }
   /// The most bytes that one work request may move on this port.
   [[nodiscard]] uint32_t max_message(uint8_t port) const;
@@ -108,13 +108,13 @@ class Device final : private CompletionQueues::Owner {
   void leave(const Seat& seat);
   void on_polling_failed(std::string why) override;
   void look_for_device();
-  void on_async_readable();
+  void on_async_readable(int status);
   void on_async_event(const ibv_async_event& event);
 
   VerbsApi& api_;
   Arena& arena_;
   Owner& owner_;
-  ContextHandle context_;
+  Watched<ContextHandle> context_;  // and its asynchronous events
   ibv_device_attr attributes_;
   uint64_t node_guid_;
   SeatTable seats_;
@@ -126,7 +126,6 @@ class Device final : private CompletionQueues::Owner {
   bool removed_ = false;
   Timer idle_;
   Timer presence_;
-  Poll async_;
 };
 
 }  // namespace smbdirect::workers::fabric::verbs

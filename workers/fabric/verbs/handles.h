@@ -33,6 +33,10 @@ using ChannelHandle = std::unique_ptr<ibv_comp_channel, VerbsDeleter<&VerbsApi::
 using CqHandle = std::unique_ptr<ibv_cq, VerbsDeleter<&VerbsApi::destroy_cq>>;
 using QpHandle = std::unique_ptr<ibv_qp, VerbsDeleter<&VerbsApi::destroy_qp>>;
 
+/// For Watched (workers/uv_handles.h).
+[[nodiscard]] inline int descriptor_of(const ContextHandle& context) { return context->async_fd; }
+[[nodiscard]] inline int descriptor_of(const ChannelHandle& channel) { return channel->fd; }
+
 [[nodiscard]] inline ContextHandle own(VerbsApi& api, ibv_context* context) {
   return {context, {&api, "ibv_close_device"}};
 }

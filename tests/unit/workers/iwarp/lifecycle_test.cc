@@ -9,6 +9,7 @@
 #include "bytes.h"
 #include "raw_peer.h"
 #include "workers/fabric/iwarp/byte_order.h"
+#include "workers/uv_handles.h"
 
 namespace smbdirect::test {
 namespace {
@@ -141,6 +142,33 @@ TEST_CASE("disconnect ends in bounded time when the peer does not follow") {
   REQUIRE(loop.until([&] { return events.closed_calls > 0; }));
   CHECK(uv_now(&loop.get()) - begin < 8000);
   CHECK(events.close.cause == CloseCause::local);
+}
+
+TEST_CASE("the end of an endpoint takes nothing from a descriptor that has its number by then") {
+  Loop loop;
+  EndpointPair pair(loop, {}, {});
+  REQUIRE(pair.establish());
+  pair.server->abort();
+  REQUIRE(loop.until([&] { return pair.server_events.closed_calls + pair.client_events.closed_calls == 2; }));
+  // Both sockets are closed, their endpoints are not gone.
+  std::vector<std::pair<shm::UniqueFd, shm::UniqueFd>> sockets;
+  std::vector<workers::Watched<shm::UniqueFd>> watched;
+  int readable = 0;
+  for (int i = 0; i < 4; ++i) {
+    sockets.push_back(tcp_pair());
+    const size_t at = watched.size();
+    watched.emplace_back(loop.get(), std::move(sockets.back().first), [&, at](int, int) {
+      ++readable;
+      watched[at].want(0);
+    });
+    watched.back().want(UV_READABLE);
+  }
+  loop.turn(2);
+  pair.server.reset();
+  pair.client.reset();
+  loop.turn(2);
+  for (const auto& [near, far] : sockets) REQUIRE(::send(far.get(), "x", 1, MSG_NOSIGNAL) == 1);
+  CHECK(loop.until([&] { return readable == 4; }));
 }
 
 TEST_CASE("disconnect and destroy during set-up") {
