@@ -175,7 +175,7 @@ Progress Connection::progress() const {
   Progress progress = stream_.progress();
   // The socket's share counts from the reply to the MPA request on; the stream's does not.
   const uint64_t given = progress.acknowledged + frame_sent_;
-  const uint64_t held = unacknowledged(fd_.get());
+  const uint64_t held = unacknowledged(socket_.fd());
   progress.acknowledged = given - std::min(held, given);
   progress.sending = progress.sending || held > 0;
   return progress;
