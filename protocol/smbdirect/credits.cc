@@ -34,6 +34,11 @@ uint32_t CreditLedger::wanted() const {
   return want > posted_ ? want - posted_ : 0;
 }
 
+void CreditLedger::limit(uint16_t most) {
+  max_ = std::clamp<uint16_t>(most, 2, configured_max_);
+  target_ = std::min(target_, max_);
+}
+
 void CreditLedger::posted(uint32_t count) {
   posted_ = static_cast<uint16_t>(std::min<uint64_t>(uint64_t{posted_} + count, UINT16_MAX));
 }

@@ -23,7 +23,9 @@ class CreditLedger {
  public:
   /// limits: normalized.
   explicit CreditLedger(const Limits& limits)
-      : initial_(limits.receive_credit_initial), max_(limits.receive_credit_max) {}
+      : initial_(limits.receive_credit_initial),
+        configured_max_(limits.receive_credit_max),
+        max_(configured_max_) {}
 
   // --- receives ---
   [[nodiscard]] uint32_t wanted() const;
@@ -44,6 +46,8 @@ class CreditLedger {
   [[nodiscard]] std::expected<void, Fault> receive(uint16_t requested, uint16_t granted, bool data,
                                                    Millis now);
   void hold(bool held) { held_ = held; }
+  /// The most receives posted from now on, between 2 and the limits' own.
+  void limit(uint16_t most);
   /// What a message sent now grants. `quiet`: only empty messages came lately; then, with the last send
   /// credit, leave the peer one credit more than it must spend on giving ours back, so that two sides with
   /// one credit each come to rest instead of passing it to and fro.
@@ -71,6 +75,7 @@ class CreditLedger {
   void adapt_target(bool data, Millis now);
 
   uint16_t initial_;
+  uint16_t configured_max_;
   uint16_t max_;
   Stage stage_ = Stage::awaiting_negotiate;
   bool held_ = false;

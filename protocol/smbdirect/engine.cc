@@ -122,7 +122,6 @@ std::expected<Delivery, Fault> Engine::receive_data(std::span<const std::byte> m
 void Engine::hold_grants(bool held) {
   if (credits_.held() == held) return;
   credits_.hold(held);
-  idle_clock_stood_ = true;
   if (!held) grants_.released();
 }
 
@@ -231,7 +230,7 @@ Outgoing Engine::take(uint32_t payload, bool fragment, Millis now) {
 
 // --- time ---
 
-bool Engine::idle_clock_stands() const { return credits_.held() || credits_.granted() == 0; }
+bool Engine::idle_clock_stands() const { return credits_.granted() == 0; }
 
 void Engine::observe(Millis now) {
   const bool stands = idle_clock_stands();
@@ -243,19 +242,29 @@ Millis Engine::grant_due() const {
   return grants_.due(credits_, reply_expected_ && !reassembly_.in_progress());
 }
 
-Millis Engine::next_deadline() const {
+Millis Engine::next_deadline(bool can_send) const {
   switch (phase_) {
     case Phase::negotiating:
       return negotiation_timer_.deadline();
     case Phase::established: {
       const Millis idle = idle_clock_stands() || idle_clock_stood_ ? kNever : idle_timer_.deadline();
-      return std::min({idle, send_credit_timer_.deadline(), grant_due()});
+      return std::min({idle, send_credit_timer_.deadline(), can_send ? grant_due() : kNever});
     }
     case Phase::refusing:
     case Phase::closed:
       break;
   }
   return kNever;
+}
+
+void Engine::peer_moves(Millis now) {
+  idle_timer_.answer_delayed(now);
+  send_credit_timer_.restart(now);
+}
+
+bool Engine::answer_overdue(Millis now) const {
+  return phase_ == Phase::established &&
+         (idle_timer_.answer_deadline() <= now || send_credit_timer_.deadline() <= now);
 }
 
 std::expected<void, Fault> Engine::tick(Millis now) {

@@ -78,9 +78,12 @@ class Engine {
   /// One received message; consumes one posted receive. Payload in the result points into `message`.
   [[nodiscard]] std::expected<Delivery, Fault> receive(std::span<const std::byte> message, Millis now);
   /// Back-pressure: while held, no credit is granted beyond the one that must stay (MS-SMBD 3.1.5.9), and
-  /// that one, once used, again only after 100 ms, unless a message of ours carries it. Idle and keepalive
-  /// timers stand still while held, and while the peer has no credit.
+  /// that one, once used, again only after 100 ms, unless a message of ours carries it. With it the peer can
+  /// answer a keepalive, so it is probed all the same; the idle clock stands only while it has no credit.
   void hold_grants(bool held);
+  /// The most credits the peer may hold from now on, within limits.receive_credit_max: what it has already
+  /// stays until it is used.
+  void limit_receive_credits(uint16_t most) { credits_.limit(most); }
 
   // --- sending ---
   /// Begin an upper-layer message of `length` bytes (> 0). Only when !sending(), once agreed() is valid.
@@ -95,7 +98,16 @@ class Engine {
   [[nodiscard]] std::optional<Outgoing> next(uint64_t ready, Millis now, uint32_t max_payload = UINT32_MAX);
 
   // --- time ---
-  [[nodiscard]] Millis next_deadline() const;  // UINT64_MAX: none
+  /// The next point in time at which tick() or next() has something to do; UINT64_MAX: none. can_send: false
+  /// while the owner has no room for another message: then what is due is sent when there is room again, and
+  /// a deadline that only sending meets is not named. After next() has returned nothing, and with room for
+  /// more, it is in the future.
+  [[nodiscard]] Millis next_deadline(bool can_send = true) const;
+  /// Bytes of ours, or of the peer's, have moved below us: it is slow, not dead. An answer that is awaited
+  /// (to a keepalive, or with a credit) has its whole time again.
+  void peer_moves(Millis now);
+  /// An answer that was awaited has not come in its time: tick() ends the connection, unless the peer moves.
+  [[nodiscard]] bool answer_overdue(Millis now) const;
   [[nodiscard]] std::expected<void, Fault> tick(Millis now);
 
   // --- state ---

@@ -39,10 +39,13 @@ struct Limits {
   uint32_t max_receive_size = 8192;
   uint32_t max_fragmented_size = 8 * 1024 * 1024 + 128 * 1024;
   uint32_t max_read_write_size = 8 * 1024 * 1024;
-  Millis negotiate_timeout = 5'000;    // passive: for the request; active: for the response
-  Millis idle_timeout = 120'000;       // nothing received for this long: ask (RESPONSE_REQUESTED)
-  Millis keepalive_timeout = 5'000;    // ... and no answer for this long: Fault
-  Millis send_credit_timeout = 5'000;  // data waiting and no send credit for this long: Fault
+  Millis negotiate_timeout = 5'000;  // passive: for the request; active: for the response
+  Millis idle_timeout = 120'000;     // nothing received for this long: ask (RESPONSE_REQUESTED)
+  Millis keepalive_timeout = 5'000;  // ... and no answer for this long: Fault
+  // Data waiting, no send credit and no byte moved for this long: Fault. MS-SMBD's Send Credit Grant Timer is
+  // 5 s; a suspended client, or a link that stands for a while, comes back after longer than that, and over
+  // TCP nobody would have ended its connection.
+  Millis send_credit_timeout = 60'000;
 };
 
 /// The same limits with the protocol's floors applied.

@@ -22,6 +22,10 @@ void IdleTimer::probe_sent(Millis now) {
   since_ = now;
 }
 
+void IdleTimer::answer_delayed(Millis now) {
+  if (state_ == State::probe_sent) since_ = now;
+}
+
 Millis IdleTimer::deadline() const {
   switch (state_) {
     case State::listening:

@@ -37,8 +37,12 @@ class IdleTimer {
   /// The clock stands, or stood until now: begin again from here.
   void restart(Millis now);
   void probe_sent(Millis now);
+  /// The answer to the probe is still on its way.
+  void answer_delayed(Millis now);
   [[nodiscard]] bool probe_due() const { return state_ == State::probe_due; }
   [[nodiscard]] Millis deadline() const;
+  /// kNever while no probe is on its way.
+  [[nodiscard]] Millis answer_deadline() const { return state_ == State::probe_sent ? deadline() : kNever; }
   /// Makes the probe due. Error: keepalive_timeout.
   [[nodiscard]] std::expected<void, Fault> tick(Millis now);
 
@@ -56,6 +60,10 @@ class SendCreditTimer {
  public:
   explicit SendCreditTimer(const Limits& limits) : timeout_(limits.send_credit_timeout) {}
   void waiting(bool is_waiting, Millis now);
+  /// If it waits, it waits from now on.
+  void restart(Millis now) {
+    if (since_ != kNever) since_ = now;
+  }
   [[nodiscard]] Millis deadline() const { return since_ == kNever ? kNever : after(since_, timeout_); }
   [[nodiscard]] std::expected<void, Fault> tick(Millis now) const;
 
