@@ -141,7 +141,11 @@ SlabRef adopt_pages(Arena& arena, void* data, uint32_t size, Budget& budget) {
 }  // namespace
 
 SlabRef acquire_block(Arena& arena, uint32_t size, Budget& budget) {
-  if (!budget.charge(size)) return {};
+  return budget.has_room(size) ? acquire_block_forced(arena, size, budget) : SlabRef{};
+}
+
+SlabRef acquire_block_forced(Arena& arena, uint32_t size, Budget& budget) {
+  budget.force(size);
   return adopt_pages(arena, map_pages(size), size, budget);
 }
 

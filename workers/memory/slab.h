@@ -32,6 +32,9 @@ class Budget {
   void refund(uint64_t bytes);
   [[nodiscard]] uint64_t used() const { return used_; }
   [[nodiscard]] uint64_t limit() const { return limit_; }
+  /// What is charged already stays, also where it is more.
+  void set_limit(uint64_t limit) { limit_ = limit; }
+  [[nodiscard]] Budget* parent() const { return parent_; }
   /// Whether charge(bytes) would succeed now.
   [[nodiscard]] bool has_room(uint64_t bytes) const;
 
@@ -122,6 +125,8 @@ class SlabPool {
 /// One contiguous block larger than a slab (a gathered compound). Pages are touched only as they are
 /// filled, so announcing a length costs nothing. Empty when the budget is exhausted.
 [[nodiscard]] SlabRef acquire_block(Arena& arena, uint32_t size, Budget& budget);
+/// As acquire_block(), but over the budget's limit when it must be; empty only when mapping fails.
+[[nodiscard]] SlabRef acquire_block_forced(Arena& arena, uint32_t size, Budget& budget);
 
 /// The same, of memory shared with whoever has the descriptor, of at least `size` bytes that can not be taken
 /// away.

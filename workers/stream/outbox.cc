@@ -54,9 +54,15 @@ void Outbox::push_descriptor(shm::UniqueFd descriptor) {
 }
 
 Outbox::Piece& Outbox::add() {
+  if (charge_) charge_->add(sizeof(Piece));
   Piece& piece = pieces_.push({});
   piece.descriptor = std::move(descriptor_);
   return piece;
+}
+
+void Outbox::drop_front() {
+  (void)pieces_.pop();
+  if (charge_) charge_->sub(sizeof(Piece));
 }
 
 shm::Result<Outbox::Flush> Outbox::flush(int fd) {
@@ -94,7 +100,7 @@ shm::Result<Outbox::Flush> Outbox::flush(int fd) {
       const size_t size = piece.view().size();
       if (size <= left) {
         left -= size;
-        (void)pieces_.pop();
+        drop_front();
         continue;
       }
       if (piece.inline_size > 0) {
@@ -111,7 +117,7 @@ shm::Result<Outbox::Flush> Outbox::flush(int fd) {
 }
 
 void Outbox::clear() {
-  pieces_.clear();
+  while (!pieces_.empty()) drop_front();
   descriptor_.reset();
   descriptors_ = 0;
   bytes_ = 0;

@@ -6,10 +6,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <utility>
 
 #include "shm/result.h"
 #include "shm/unique_fd.h"
+#include "workers/memory/charge.h"
 #include "workers/memory/ring.h"
 #include "workers/memory/slab.h"
 
@@ -17,6 +20,10 @@ namespace smbdirect::workers {
 
 class Outbox {
  public:
+  Outbox() = default;
+  /// budget: is charged for each piece, beside the slab that it points into.
+  explicit Outbox(Budget& budget) : charge_(std::in_place, budget) {}
+
   /// owner keeps the bytes alive (empty: static memory).
   void push(SlabRef owner, std::span<const std::byte> bytes);
   /// Small bytes copied into the queue (a length word, a rewritten header): at most kInlineBytes.
@@ -51,7 +58,9 @@ class Outbox {
     }
   };
   Piece& add();
+  void drop_front();
 
+  std::optional<Charge> charge_;
   Ring<Piece> pieces_{64};
   shm::UniqueFd descriptor_;  // for the next piece
   size_t descriptors_ = 0;

@@ -36,7 +36,7 @@ ssize_t receive_from(int fd, std::span<iovec> into, pid_t& sender) {
   return n;
 }
 
-shm::Result<StreamReader::Fill> StreamReader::fill(int fd, size_t limit, pid_t* sender) {
+shm::Result<StreamReader::Fill> StreamReader::fill(int fd, size_t limit, pid_t* sender, bool floor) {
   // Room at the end of the last slab first, then fresh slabs.
   std::array<iovec, kMaxSlabsPerRead> iov{};
   std::array<SlabRef, kMaxSlabsPerRead> fresh;
@@ -50,7 +50,8 @@ shm::Result<StreamReader::Fill> StreamReader::fill(int fd, size_t limit, pid_t* 
     room = pool_.slab_size() - last.end;
   }
   while (room < limit && count < kMaxSlabsPerRead) {
-    SlabRef slab = pool_.acquire(budget_);
+    const bool must = floor && count == 0 && extents_.size() <= 1;
+    SlabRef slab = must ? pool_.acquire_forced(budget_) : pool_.acquire(budget_);
     if (!slab) break;
     iov[count] = {slab.bytes().data(), slab.bytes().size()};
     room += slab.bytes().size();
@@ -96,6 +97,11 @@ std::span<const std::byte> StreamReader::peek(size_t count, std::span<std::byte>
     have += here;
   }
   return scratch.first(count);
+}
+
+std::span<const std::byte> StreamReader::front(size_t most) {
+  const Extent& first = extents_.front();
+  return first.slab.bytes().subspan(first.begin, std::min<size_t>(most, first.end - first.begin));
 }
 
 StreamReader::Chunk StreamReader::take(size_t most) {

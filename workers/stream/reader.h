@@ -30,14 +30,18 @@ class StreamReader {
     no_memory,  // the budget is exhausted: take() something and release it first
     end,        // the peer has closed
   };
-  /// One read of up to `limit` bytes. sender: of a UNIX socket with SO_PASSCRED, the process that wrote them,
-  /// which is one at a time; descriptors that come with them are closed.
-  [[nodiscard]] shm::Result<Fill> fill(int fd, size_t limit, pid_t* sender = nullptr);
+  /// One read of up to `limit` bytes. floor: where the budget has no room and there is not even one slab to
+  /// read on with, one is taken all the same. sender: of a UNIX socket with SO_PASSCRED, the process that
+  /// wrote them, which is one at a time; descriptors that come with them are closed.
+  [[nodiscard]] shm::Result<Fill> fill(int fd, size_t limit, pid_t* sender = nullptr, bool floor = false);
 
   [[nodiscard]] size_t available() const { return available_; }
   /// The first bytes, contiguous: in place when they are in one slab, else copied to `scratch`.
   /// Requires available() >= count and scratch.size() >= count.
   [[nodiscard]] std::span<const std::byte> peek(size_t count, std::span<std::byte> scratch);
+
+  /// The contiguous bytes at the front, up to `most`. Requires available() > 0.
+  [[nodiscard]] std::span<const std::byte> front(size_t most);
 
   struct Chunk {
     SlabRef owner;

@@ -9,10 +9,12 @@ namespace smbdirect::workers {
 
 void RdmaQueues::write(SlabRef owner, std::span<const std::byte> bytes, fabric::RemoteMemory to) {
   ++writes_requested_;
+  charge_.add(kWriteBytes);
   writes_.push({std::move(owner), bytes, to});
 }
 
 void RdmaQueues::read(std::span<std::byte> into, uint32_t key, fabric::RemoteMemory from, uint64_t cookie) {
+  charge_.add(kReadBytes);
   reads_.push({into, key, from, cookie});
 }
 
@@ -23,7 +25,8 @@ std::expected<void, fabric::PostError> RdmaQueues::post(fabric::Endpoint& endpoi
 }
 
 std::expected<void, fabric::PostError> RdmaQueues::post_reads(fabric::Endpoint& endpoint) {
-  while (!reads_.empty() && endpoint.send_room() > 0) {
+  const uint32_t reserved = reserved_for_sends(endpoint.attributes().max_send_work);
+  while (!reads_.empty() && endpoint.send_room() > reserved) {
     const Read& read = reads_.front();
     const fabric::Sge into{read.into.data(), static_cast<uint32_t>(read.into.size()), read.key};
     if (const auto posted = endpoint.post_read(0, into, read.from); !posted) {
@@ -37,7 +40,8 @@ std::expected<void, fabric::PostError> RdmaQueues::post_reads(fabric::Endpoint& 
 
 std::expected<void, fabric::PostError> RdmaQueues::post_writes(fabric::Endpoint& endpoint) {
   const uint32_t most_sge = std::min(kMaxSge, endpoint.attributes().max_send_sge);
-  while (!writes_.empty() && endpoint.send_room() > 0) {
+  const uint32_t reserved = reserved_for_sends(endpoint.attributes().max_send_work);
+  while (!writes_.empty() && endpoint.send_room() > reserved) {
     std::array<fabric::Sge, kMaxSge> sges;
     const fabric::RemoteMemory to = writes_.front().to;
     uint32_t count = 0;
@@ -63,9 +67,15 @@ std::expected<void, fabric::PostError> RdmaQueues::post_writes(fabric::Endpoint&
 uint32_t RdmaQueues::write_done() {
   const uint32_t count = writes_in_flight_.pop();
   for (uint32_t n = count; n > 0; --n) (void)write_references_.pop();
+  charge_.sub(count * kWriteBytes);
+  writes_done_ += count;
   return count;
 }
 
-uint64_t RdmaQueues::read_done() { return reads_in_flight_.pop(); }
+uint64_t RdmaQueues::read_done() {
+  charge_.sub(kReadBytes);
+  ++reads_done_;
+  return reads_in_flight_.pop();
+}
 
 }  // namespace smbdirect::workers

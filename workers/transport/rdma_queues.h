@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The RDMA READs and WRITEs of one connection: asked for, posted as the send queue has room, and done in the
 // order of asking. Owned by the connection's Transport; one thread; what is in it dies with the connection.
+//
+// They leave room in the send queue for SENDs: grants, keepalives and answers must never wait for a peer that
+// answers no READ.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +11,7 @@
 #include <span>
 
 #include "workers/fabric/fabric.h"
+#include "workers/memory/charge.h"
 #include "workers/memory/ring.h"
 #include "workers/memory/slab.h"
 
@@ -16,8 +20,18 @@ namespace smbdirect::workers {
 /// Pieces that one work request gathers here at most, whatever the device takes.
 inline constexpr uint32_t kMaxSge = 16;
 
+/// Of so many work requests, those that READs and WRITEs leave to SENDs.
+[[nodiscard]] constexpr uint32_t reserved_for_sends(uint32_t max_send_work) {
+  constexpr uint32_t kMost = 256;  // as many SENDs as credits are usually granted
+  const uint32_t quarter = max_send_work / 4;
+  return quarter < kMost ? (quarter > 0 ? quarter : 1) : kMost;
+}
+
 class RdmaQueues {
  public:
+  /// budget: is charged for what waits and what is under way, beside the memory itself.
+  explicit RdmaQueues(Budget& budget) : charge_(budget) {}
+
   /// `owner` keeps the bytes alive until the WRITE is done.
   void write(SlabRef owner, std::span<const std::byte> bytes, fabric::RemoteMemory to);
   /// The caller keeps `into`, memory of this key, alive until the READ is done.
@@ -33,6 +47,10 @@ class RdmaQueues {
   /// The READ's cookie.
   uint64_t read_done();
 
+  [[nodiscard]] uint32_t writes_outstanding() const { return uint32_t(writes_in_flight_.size()); }
+  /// READs and WRITEs that are done, ever.
+  [[nodiscard]] uint64_t reads_done() const { return reads_done_; }
+  [[nodiscard]] uint64_t writes_done() const { return writes_done_; }
   /// None waits to be posted.
   [[nodiscard]] bool all_posted() const { return writes_.empty() && reads_.empty(); }
   [[nodiscard]] uint32_t reads_outstanding() const { return uint32_t(reads_in_flight_.size()); }
@@ -53,9 +71,14 @@ class RdmaQueues {
     uint64_t cookie{};
   };
 
+  // What an entry and the traces of it in the other rings take at most, doubling included.
+  static constexpr uint64_t kWriteBytes = 2 * (sizeof(Write) + sizeof(uint32_t) + sizeof(SlabRef));
+  static constexpr uint64_t kReadBytes = 2 * (sizeof(Read) + sizeof(uint64_t));
+
   std::expected<void, fabric::PostError> post_reads(fabric::Endpoint& endpoint);
   std::expected<void, fabric::PostError> post_writes(fabric::Endpoint& endpoint);
 
+  Charge charge_;
   Ring<Read> reads_;
   Ring<uint64_t> reads_in_flight_;  // cookies
   Ring<Write> writes_;
@@ -63,6 +86,8 @@ class RdmaQueues {
   Ring<SlabRef> write_references_;
   uint64_t writes_requested_ = 0;
   uint64_t writes_posted_ = 0;
+  uint64_t reads_done_ = 0;
+  uint64_t writes_done_ = 0;
 };
 
 }  // namespace smbdirect::workers

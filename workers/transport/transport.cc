@@ -4,12 +4,18 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <utility>
 
 namespace smbdirect::workers {
 
 namespace {
 
 constexpr uint32_t kHeaderBytes = 32;
+constexpr uint64_t kMoreThanATrickle = 64 * 1024;
+// What a message and a piece of one take in the queues at most, doubling and their traces until they are sent
+// included.
+constexpr uint64_t kMessageBytes = 128;
+constexpr uint64_t kPieceBytes = 96;
 
 // The grant a message carries, for statistics (MS-SMBD 2.2.2, 2.2.3).
 uint16_t credits_granted(std::span<const std::byte> header, bool negotiate) {
@@ -32,10 +38,14 @@ Transport::Transport(uv_loop_t& loop, const Config& config, Owner& owner)
       config_(config),
       engine_(config.role, config.limits, uv_now(&loop)),
       timer_(loop, [this] { on_timer(); }),
+      watch_(config.progress_timeout_ms),
+      stuck_(ProgressWatch::kNever, kMoreThanATrickle),
+      charge_(config.budget),
       // Two at least: the engine keeps one beyond the target for the last credit (MS-SMBD 3.1.5.9).
       receive_quota_(
           uint64_t{std::max<uint16_t>(2, config.limits.receive_credit_max)} * config.receive_pool.slab_size(),
-          &config.budget) {}
+          &config.budget),
+      rdma_(config.budget) {}
 
 Transport::~Transport() {
   // The endpoint first: it must stop touching our memory before the references go.
@@ -61,6 +71,7 @@ bool Transport::begin_message(uint64_t total, std::span<const uint32_t> invalida
     tokens_.push(token);
     record(EventKind::invalidate, token, messages_.size());
   }
+  charge_.add(kMessageBytes + sizeof(uint32_t) * invalidate.size());
   messages_.push({.total = total,
                   .unposted = total,
                   .barrier = rdma_.writes_requested(),
@@ -70,6 +81,7 @@ bool Transport::begin_message(uint64_t total, std::span<const uint32_t> invalida
 
 void Transport::append(SlabRef owner, std::span<const std::byte> bytes) {
   if (bytes.empty()) return;
+  charge_.add(kPieceBytes);
   pieces_bytes_ += bytes.size();
   pieces_.push({std::move(owner), bytes});
 }
@@ -146,9 +158,13 @@ void Transport::refused(fabric::PostError error) {
   endpoint_->abort();
 }
 
-void Transport::post_messages() {
+bool Transport::can_send() const {
   const uint64_t slots = headers_.bytes().size() / kHeaderBytes;
-  while (endpoint_->send_room() > 0 && sends_posted_ - sends_done_ < slots && post_fragment()) {
+  return endpoint_->send_room() > 0 && sends_posted_ - sends_done_ < slots;
+}
+
+void Transport::post_messages() {
+  while (can_send() && post_fragment()) {
   }
 }
 
@@ -201,6 +217,7 @@ void Transport::post_send(const smbd::Outgoing& out, OutMessage* message) {
     left -= take;
     ++references;
     if (take == piece.bytes.size()) {
+      charge_.sub(kPieceBytes);
       send_references_.push(pieces_.pop().owner);
     } else {
       send_references_.push(piece.owner ? piece.owner.share() : SlabRef{});
@@ -213,6 +230,7 @@ void Transport::post_send(const smbd::Outgoing& out, OutMessage* message) {
   const bool invalidate = message != nullptr && message->tokens > 0 && out.payload > 0;
   if (invalidate) {
     token = tokens_.pop();
+    charge_.sub(sizeof(uint32_t));
     --message->tokens;
     ++counters_.invalidates;
   }
@@ -230,7 +248,10 @@ void Transport::post_send(const smbd::Outgoing& out, OutMessage* message) {
   record(EventKind::sent, out.payload, engine_.credits().send);
   if (message != nullptr) {
     message->unposted -= out.payload;
-    if (out.completes) (void)messages_.pop();
+    if (out.completes) {
+      (void)messages_.pop();
+      charge_.sub(kMessageBytes);
+    }
   }
   if (out.disconnect) {
     endpoint_->ring();
@@ -381,23 +402,64 @@ void Transport::on_closed(const fabric::Close& why) {
 
 // --- time ---
 
+/// A deadline that nothing can be done about now is not armed: room for SENDs comes with a completion, which
+/// pumps.
 void Transport::arm_timer() {
-  const uint64_t deadline = engine_.next_deadline();
+  const uint64_t now = uv_now(&loop_);
+  if (look_at_ == ProgressWatch::kNever && owed())
+    look_at_ = smbd::after(now, config_.progress_timeout_ms / 4);
+  const uint64_t deadline = std::min(engine_.next_deadline(can_send()), look_at_);
   if (deadline >= armed_for_) return;  // it fires early and looks again
   armed_for_ = deadline;
-  const uint64_t now = uv_now(&loop_);
-  timer_.start(deadline > now ? deadline - now : 0);
+  timer_.start(deadline > now ? deadline - now : 1);  // the loop polls in between, whatever is due
 }
 
 void Transport::on_timer() {
-  armed_for_ = UINT64_MAX;
+  armed_for_ = ProgressWatch::kNever;
   if (closing_) return;
-  const auto ticked = engine_.tick(uv_now(&loop_));
-  if (!ticked) {
-    fault(ticked.error());
-    return;
+  const uint64_t now = uv_now(&loop_);
+  if (now >= look_at_ || engine_.answer_overdue(now)) {
+    look_at_progress();
+    look_at_ = ProgressWatch::kNever;
+    if (const auto what = watch_.overdue(now)) return overdue(*what);
   }
+  if (const auto ticked = engine_.tick(now); !ticked) return fault(ticked.error());
   pump();
+}
+
+/// Whether the peer may owe something, by what is known here.
+bool Transport::owed() const {
+  return sends_posted_ != sends_done_ || rdma_.reads_outstanding() + rdma_.writes_outstanding() > 0 ||
+         engine_.receiving();
+}
+
+/// The fabric is asked, which may ask the kernel: not for each message.
+void Transport::look_at_progress() {
+  const uint64_t now = uv_now(&loop_);
+  const fabric::Progress progress = endpoint_->progress();
+  // Without a credit the rest of a message cannot come.
+  const bool half = progress.receiving || (engine_.receiving() && engine_.credits().granted > 0);
+  for (ProgressWatch* watch : {&watch_, &stuck_}) {
+    watch->observe(Owed::read_data, progress.reading, progress.read, now);
+    watch->observe(Owed::taking, progress.sending, progress.acknowledged, now);
+    watch->observe(Owed::message, half, progress.received, now);
+  }
+  const uint64_t moved = progress.read + progress.received + progress.acknowledged;
+  if (std::exchange(moved_, moved) != moved) engine_.peer_moves(now);
+}
+
+uint64_t Transport::stuck_since() {
+  if (closing_ || endpoint_ == nullptr) return ProgressWatch::kNever;
+  look_at_progress();
+  return stuck_.since();
+}
+
+void Transport::overdue(Owed what) {
+  record(EventKind::fault, static_cast<uint64_t>(what), uint64_t{rdma_.reads_outstanding()});
+  begin_closing(std::string(owed_text(what)) + " for " + std::to_string(config_.progress_timeout_ms) + " ms",
+                false);
+  owner_.on_fault(close_reason_);
+  endpoint_->abort();
 }
 
 Counters Transport::counters() const {

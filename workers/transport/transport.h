@@ -25,6 +25,7 @@
 #include "workers/fabric/fabric.h"
 #include "workers/memory/ring.h"
 #include "workers/memory/slab.h"
+#include "workers/transport/progress_watch.h"
 #include "workers/transport/rdma_queues.h"
 #include "workers/uv_handles.h"
 
@@ -73,7 +74,8 @@ class Transport final : private fabric::Handler {
     smbd::Limits limits;
     SlabPool& receive_pool;  // slabs of at least max(512, limits.max_receive_size) bytes
     SlabPool& header_pool;   // any slab size >= 4096; one slab for message headers
-    Budget& budget;          // charged for receive and header slabs
+    Budget& budget;          // charged for receive and header slabs, and for what is queued
+    uint64_t progress_timeout_ms = ProgressWatch::kNever;  // what the peer owes and does nothing for ends it
   };
   using MakeEndpoint = std::function<std::unique_ptr<fabric::Endpoint>(fabric::Handler&)>;
 
@@ -109,6 +111,8 @@ class Transport final : private fabric::Handler {
 
   /// Grant no further credits (but the one that must stay) while held.
   void hold_grants(bool held);
+  /// The most credits that the peer may hold, within Config::limits.
+  void limit_receive_credits(uint16_t most) { engine_.limit_receive_credits(most); }
   /// Post what is due: receives, writes, messages; ring the doorbell; arm the timer.
   void pump();
   /// Finish what was posted, then close in an orderly way. on_closed() follows.
@@ -121,6 +125,14 @@ class Transport final : private fabric::Handler {
   /// The connection is dropped at once and nothing follows: RDMA touches no memory any more.
   void drop();
 
+  /// Since when the peer has hardly moved something of what it owes: what memory waits for. UINT64_MAX:
+  /// nothing.
+  [[nodiscard]] uint64_t stuck_since();
+  /// Bytes of the budget that every connection takes, whatever it does: posted receives and headers.
+  [[nodiscard]] uint64_t standing_bytes() const {
+    return receive_quota_.used() + (headers_ ? headers_.bytes().size() : 0);
+  }
+  [[nodiscard]] uint64_t now() const { return uv_now(&loop_); }
   [[nodiscard]] const smbd::Engine& engine() const { return engine_; }
   /// This connection's counters, the fabric's included.
   [[nodiscard]] Counters counters() const;
@@ -157,6 +169,10 @@ class Transport final : private fabric::Handler {
   void close_endpoint(bool orderly);
   uint32_t fragment_cap(const OutMessage* message);
   void post_send(const smbd::Outgoing& out, OutMessage* message);
+  [[nodiscard]] bool can_send() const;
+  [[nodiscard]] bool owed() const;
+  void look_at_progress();
+  void overdue(Owed what);
   void arm_timer();
   void on_timer();
 
@@ -168,7 +184,12 @@ class Transport final : private fabric::Handler {
   EventRing events_;
   Timer timer_;
   uint64_t armed_for_ = UINT64_MAX;
+  ProgressWatch watch_;
+  ProgressWatch stuck_;                       // the same, of more than a trickle
+  uint64_t look_at_ = ProgressWatch::kNever;  // when to look at it again; kNever: nothing was owed
+  uint64_t moved_ = 0;                        // by the fabric, when it was last looked at
 
+  Charge charge_;         // for messages_ and pieces_
   Budget receive_quota_;  // bounds receives posted + retained by the owner
   SlabRef headers_;       // one 32-byte header per SEND in flight, used in turn
   uint64_t sends_posted_ = 0;

@@ -27,8 +27,9 @@ struct Rig {
   SlabPool pool{arena, 4096};
   Budget budget{1u << 20};
   NoHandler handler;
-  FakeEndpoint endpoint{handler, 3, 4};  // three units of work, of four pieces
-  RdmaQueues queues;
+  FakeEndpoint endpoint{handler, 4, 4};  // three units of work, of four pieces, and one that is for SENDs
+  Budget queue_budget{1u << 20};
+  RdmaQueues queues{queue_budget};
 
   /// A WRITE of a slab's first `size` bytes.
   void write(uint32_t token, uint64_t offset, size_t size) {
@@ -121,4 +122,41 @@ TEST_CASE("what is refused stays, keeps its memory, and does not hold up the oth
   rig.endpoint.refuses.clear();
   REQUIRE(rig.queues.post(rig.endpoint));
   CHECK(rig.queues.all_posted());
+}
+
+TEST_CASE("READs and WRITEs leave a share of the send queue to SENDs, of every size of it") {
+  CHECK(reserved_for_sends(1) == 1);
+  CHECK(reserved_for_sends(4) == 1);
+  CHECK(reserved_for_sends(64) == 16);
+  CHECK(reserved_for_sends(1024) == 256);
+  CHECK(reserved_for_sends(65536) == 256);
+  Arena arena;
+  NoHandler handler;
+  Budget budget{1u << 20};
+  FakeEndpoint endpoint{handler, 64, 4};
+  RdmaQueues queues{budget};
+  std::array<std::byte, 8> into{};
+  for (uint64_t i = 0; i < 200; ++i) queues.read(into, 0, {i, 1}, i);
+  REQUIRE(queues.post(endpoint));
+  CHECK(endpoint.send_room() == 16);
+}
+
+TEST_CASE("what waits and what is under way is charged, and given back when it is done or dropped") {
+  Arena arena;
+  NoHandler handler;
+  Budget budget{1u << 20};
+  FakeEndpoint endpoint{handler, 64, 4};
+  std::array<std::byte, 8> bytes{};
+  {
+    RdmaQueues queues{budget};
+    for (uint64_t i = 0; i < 100; ++i) queues.write({}, bytes, {i * 100, 1});
+    const uint64_t all = budget.used();
+    CHECK(all >= 100 * sizeof(fabric::RemoteMemory));
+    REQUIRE(queues.post(endpoint));
+    CHECK(budget.used() == all);
+    for (int i = 0; i < 48; ++i) (void)queues.write_done();
+    CHECK(budget.used() < all);
+    CHECK(budget.used() > 0);
+  }
+  CHECK(budget.used() == 0);
 }
