@@ -31,6 +31,14 @@ std::vector<shm::UniqueFd> take_descriptors(msghdr& header) {
 
 }  // namespace
 
+std::string_view end_reason_text(EndReason reason) {
+  switch (reason) {
+    case EndReason::place_needed:
+      return "no session yet, and another client needs its place (/limits/connections_without_session)";
+  }
+  return "the supervisor asked for its end";
+}
+
 shm::Result<> send_message(int control_fd, const Message& message, int descriptor) {
   const std::string what = "send '" + std::string(message_name(message.type)) + "' on the control socket";
   const MessageFields* fields = message_fields(message.type);

@@ -17,6 +17,9 @@
 // An offer not taken within kOfferDeadlineMs goes to another worker; a TAKE that comes later is answered
 // with nothing. After GRANT the connection is the worker's, until its CLOSED.
 //
+// A connection whose client has no SMB2 session yet holds one of few places: the worker says SESSION_UP when
+// the server has let the client in, and the supervisor may say END before that, when another needs the place.
+//
 // A request on a verbs listener changes hands without GRANT: at OFFER the supervisor has moved its id to the
 // worker's hand-over file; the worker moves it on to a file of its own (rdma_ucm.h) and then says TAKE. The
 // kernel decides races: whoever moves the id first has it, so the supervisor takes an unanswered offer back
@@ -30,6 +33,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <sys/socket.h>
 #include <vector>
 
@@ -85,7 +89,7 @@ struct WorkerConfig {
   uint32_t negotiate_timeout_ms = 5'000;
   uint32_t idle_timeout_ms = 120'000;
   uint32_t keepalive_timeout_ms = 5'000;
-  uint32_t send_credit_timeout_ms = 5'000;
+  uint32_t send_credit_timeout_ms = 60'000;
 
   bool iwarp_crc = true;  // ask for CRC32C; used when either side asks
   uint16_t iwarp_max_inbound_reads = 16;
@@ -98,6 +102,9 @@ struct WorkerConfig {
 
   uint32_t connections = 1024;  // per worker: the pool's limit, enforced by the supervisor, repeated here
   uint32_t handshake_timeout_ms = 5'000;
+  uint32_t progress_timeout_ms = 60'000;
+  uint32_t upstream_progress_timeout_ms = 120'000;
+  uint32_t session_timeout_ms = 45'000;  // until the server has answered a SESSION_SETUP with success
   uint64_t buffered_bytes_per_connection = 32ull << 20;
   uint64_t buffered_bytes_per_worker = 1024ull << 20;
 
@@ -113,6 +120,12 @@ enum class ClaimOutcome : uint8_t {
   wait,     // its first connection has no process yet: another answer follows
   owner,    // a process serves it: PASS the channel
 };
+
+/// Why the supervisor ends a connection that a worker has (END).
+enum class EndReason : uint8_t {
+  place_needed = 1,  // it has no session, and another client needs its place
+};
+[[nodiscard]] std::string_view end_reason_text(EndReason reason);
 
 /// What a worker needs to accept a connection request of the RDMA connection manager (rdma_ucm.h).
 struct CmRequest {
@@ -145,6 +158,7 @@ enum class MessageType : uint16_t {
   pass,        // offer, a descriptor: the channel of this connection, for the process that serves its client
   not_passed,  // sequence: the process of PASS_TO has no channel with this worker
   channel_down,  // offer: its channel has ended, or its claim; the connection itself until CLOSED
+  session_up,    // offer: the server has let the connection's client in (SESSION_SETUP, success); once
   // supervisor -> worker
   offer = 64,  // offer, fabric, peer, local; cm when the fabric is verbs
   grant,       // offer, and the connection's descriptor
@@ -159,6 +173,7 @@ enum class MessageType : uint16_t {
   door,        // a descriptor: the listening socket at which started processes open their channels
   claimed,     // offer, error: the answer to its CLAIM, a ClaimOutcome; not after channel_up
   pass_to,     // sequence, process, a descriptor: give that process this channel, of another worker's
+  end,         // offer, error: close the connection now, for that EndReason; its CLOSED follows
 };
 
 /// One control message. Fields not named for its type in MessageType are zero.
@@ -168,7 +183,7 @@ struct Message {
   uint64_t offer = 0;
   uint64_t sequence = 0;
   uint32_t deadline_ms = 0;
-  uint32_t error = 0;    // an errno
+  uint32_t error = 0;    // an errno; a ClaimOutcome or an EndReason
   uint32_t process = 0;  // a pid
   shm::Guid guid{};
   Fabric fabric{};

@@ -33,6 +33,7 @@ constexpr std::array kTable{
     MessageFields{.type = Type::pass, .name = "pass", .offer = true, .descriptor = true},
     MessageFields{.type = Type::not_passed, .name = "not_passed", .sequence = true},
     MessageFields{.type = Type::channel_down, .name = "channel_down", .offer = true},
+    MessageFields{.type = Type::session_up, .name = "session_up", .offer = true},
     MessageFields{.type = Type::offer, .name = "offer", .offer = true, .addresses = true},
     MessageFields{.type = Type::grant, .name = "grant", .offer = true, .descriptor = true},
     MessageFields{.type = Type::ping, .name = "ping", .sequence = true},
@@ -47,6 +48,7 @@ constexpr std::array kTable{
     MessageFields{.type = Type::claimed, .name = "claimed", .offer = true, .error = true},
     MessageFields{
         .type = Type::pass_to, .name = "pass_to", .sequence = true, .process = true, .descriptor = true},
+    MessageFields{.type = Type::end, .name = "end", .offer = true, .error = true},
 };
 
 template <class T>

@@ -150,8 +150,11 @@ const std::array kKeys{
             "After how long a silence the client is asked whether it lives."),
     integer("/smbdirect/keepalive_timeout_ms", 100, kHour, IN_POOL(worker.keepalive_timeout_ms),
             "How long the answer to that may take."),
-    integer("/smbdirect/send_credit_timeout_ms", 100, kHour, IN_POOL(worker.send_credit_timeout_ms),
-            "How long a client may grant no credit while data waits for it."),
+    integer(
+        "/smbdirect/send_credit_timeout_ms", 100, kHour, IN_POOL(worker.send_credit_timeout_ms),
+        "How long a client may grant no credit while data waits for it and no byte moves (MS-SMBD's Send "
+        "Credit "
+        "Grant Timer, which is 5000 there: a client that is suspended for a moment would be ended by it)."),
 
     object("/iwarp", "iWARP (RFC 5040 to 5044, RFC 6581)."),
     other("/iwarp/crc", KeyType::boolean, IN_POOL(worker.iwarp_crc),
@@ -176,15 +179,31 @@ const std::array kKeys{
     object("/limits", "Limits on clients."),
     integer("/limits/connections", 1, 65536, IN_POOL(worker.connections), "Connections of the whole pool."),
     integer("/limits/connections_per_client", 1, 65536, IN_POOL(connections_per_client),
-            "Connections of one client address."),
+            "Connections of one client: of an IPv4 address, or of an IPv6 network (ipv6_prefix_length)."),
     integer("/limits/handshake_timeout_ms", 100, kHour, IN_POOL(worker.handshake_timeout_ms),
             "How long each step of a connection's beginning may take: the fabric's set-up, then the client's "
             "first SMB2 message, then, in the upstream mode \"channel\", finding the server process of that "
             "client. 3000 leave time for a new process where those that serve the client do not answer."),
+    integer(
+        "/limits/progress_timeout_ms", 100, 24 * kHour, IN_POOL(worker.progress_timeout_ms),
+        "How long a client may do nothing of what it owes: send the data of an RDMA Read, take what it is "
+        "sent, "
+        "complete a message that it has begun. A slow client is not ended: any byte begins the time again."),
+    integer("/limits/upstream_progress_timeout_ms", 1000, 24 * kHour,
+            IN_POOL(worker.upstream_progress_timeout_ms),
+            "How long smbd may read nothing of what a client has sent it. Any byte begins the time again."),
+    integer("/limits/session_timeout_ms", 100, kHour, IN_POOL(worker.session_timeout_ms),
+            "How long a client may take until the server has let it in (its first SMB2 session), from its "
+            "connecting on."),
     integer("/limits/buffered_bytes_per_connection", 1 << 20, uint64_t{1} << 40,
-            IN_POOL(worker.buffered_bytes_per_connection), "Bytes held for one connection."),
+            IN_POOL(worker.buffered_bytes_per_connection),
+            "Bytes held for one connection. Before the client has a session it is 1 MiB."),
     integer("/limits/buffered_bytes_per_worker", 1 << 20, uint64_t{1} << 44,
-            IN_POOL(worker.buffered_bytes_per_worker), "Bytes held by one worker for all its connections."),
+            IN_POOL(worker.buffered_bytes_per_worker),
+            "Bytes held by one worker for all its connections. The connections of one client address (IPv6: "
+            "of one "
+            "/64) may have a quarter of what is free; where others wait for memory, the connection ends that "
+            "has longest moved nothing of what it holds."),
 
     object("/restart", "What happens when a worker ends or falls silent."),
     integer(

@@ -47,6 +47,9 @@ void visit_members(Config& config, Visit&& visit) {
   visit("verbs_device_idle_ms", config.verbs_device_idle_ms);
   visit("connections", config.connections);
   visit("handshake_timeout_ms", config.handshake_timeout_ms);
+  visit("progress_timeout_ms", config.progress_timeout_ms);
+  visit("upstream_progress_timeout_ms", config.upstream_progress_timeout_ms);
+  visit("session_timeout_ms", config.session_timeout_ms);
   visit("buffered_bytes_per_connection", config.buffered_bytes_per_connection);
   visit("buffered_bytes_per_worker", config.buffered_bytes_per_worker);
 }

@@ -235,6 +235,7 @@ void WorkerSlot::handle(Received received) {
     case MessageType::pass:
     case MessageType::not_passed:
     case MessageType::channel_down:
+    case MessageType::session_up:
       return observer_.worker_said(slot_, std::move(received));
     case MessageType::offer:
     case MessageType::grant:
@@ -249,6 +250,7 @@ void WorkerSlot::handle(Received received) {
     case MessageType::door:
     case MessageType::claimed:
     case MessageType::pass_to:
+    case MessageType::end:
       break;
   }
   kill("broke the contract: it sent '" + std::string(message_name(message.type)) +

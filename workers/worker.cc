@@ -61,8 +61,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
       slabs_(arena_, kSlabBytes),
       receive_slabs_(arena_, std::max(kSmallestReceive, config.max_receive_size)),
       header_slabs_(arena_, kHeaderSlabBytes),
-      buffered_(Admission::hard_limit(config.buffered_bytes_per_worker)),
-      promised_(UINT64_MAX),
+      memory_(loop, config.buffered_bytes_per_worker),
       areas_(config.channel_area_bytes_per_worker),
       favours_(
           loop, [this](uint64_t offer) { send({.type = MessageType::want_smbd, .offer = offer}); },
@@ -72,8 +71,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
                  slabs_,
                  receive_slabs_,
                  header_slabs_,
-                 buffered_,
-                 promised_,
+                 memory_,
                  [this](UpstreamRequest request) { return open_upstream(std::move(request)); },
                  nullptr,
                  areas_,
@@ -83,7 +81,8 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
                  [this](uint64_t number, uint32_t process) {
                    send({.type = MessageType::channel_up, .offer = number, .process = process});
                  },
-                 [this](uint64_t number) { send({.type = MessageType::channel_down, .offer = number}); }},
+                 [this](uint64_t number) { send({.type = MessageType::channel_down, .offer = number}); },
+                 [this](uint64_t number) { send({.type = MessageType::session_up, .offer = number}); }},
       end_lines_(kEndLineIntervalMs, kEndLineKeys),
       burial_(loop, [this] { bury(); }),
       deadline_(loop, [this] { begin_stop(true, 0); }) {
@@ -196,6 +195,8 @@ void Worker::on_message(daemon::Received received) {
     case MessageType::claimed:
     case MessageType::pass_to:
       return on_channel(std::move(received));
+    case MessageType::end:
+      return on_end(message);
     case MessageType::ping:
       return send({.type = MessageType::pong, .sequence = message.sequence});
     case MessageType::drain:
@@ -332,6 +333,13 @@ void Worker::on_session_ended(uint64_t offer, const std::string& why, bool clean
   burial_.trigger();
 }
 
+void Worker::on_end(const daemon::Message& message) {
+  const auto at = sessions_.find(message.offer);
+  // A word that crossed ours: it has a session, or has ended.
+  if (at == sessions_.end() || at->second->has_session()) return;
+  at->second->end(std::string(daemon::end_reason_text(daemon::EndReason(message.error))));
+}
+
 void Worker::report_end(const Session& session, const std::string& why, bool clean) {
   const Counters counters = session.counters();
   totals_.add(counters);
@@ -382,7 +390,7 @@ void Worker::dump() {
                counters.text().c_str(), session->events().text(uv_now(&loop_)).c_str());
   }
   log::write(log::Level::notice, "totals open=%zu buffered_bytes=%llu %s", sessions_.size(),
-             static_cast<unsigned long long>(buffered_.used()), all.text().c_str());
+             static_cast<unsigned long long>(memory_.held().used()), all.text().c_str());
   for (const auto& [cause, count] : ends_) {
     log::write(log::Level::notice, "ended cause=\"%s\" count=%llu", cause.c_str(),
                static_cast<unsigned long long>(count));

@@ -45,6 +45,7 @@ class Worker {
   void on_message(daemon::Received received);
   void on_offer(const daemon::Message& message);
   void on_grant(daemon::Received received);
+  void on_end(const daemon::Message& message);
   void on_smbd(daemon::Received received);
   void on_channel(daemon::Received received);
   [[nodiscard]] std::unique_ptr<Upstream> open_upstream(UpstreamRequest request);
@@ -72,8 +73,7 @@ class Worker {
   SlabPool slabs_;
   SlabPool receive_slabs_;
   SlabPool header_slabs_;
-  Budget buffered_;
-  Budget promised_;
+  WorkerMemory memory_;
   Budget areas_;
   Favours favours_;  // outlives the sessions' attempts, as what follows
   std::optional<ChannelDesk> channels_;

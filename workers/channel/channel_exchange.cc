@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "protocol/smb2/session_reply.h"
 #include "shm/area.h"
 #include "shm/socket_address.h"
 
@@ -135,7 +136,8 @@ void ChannelExchange::finish(Ring<Pending>& list, uint64_t done) {
 
 Exchange::State ChannelExchange::pump(int fd) {
   if (broken_) return State::broken;
-  return crowded() ? State::no_memory : pump_stream(reader_, fd, *this, &sender_);
+  const bool floor = context_.transport.idle() && context_.memory.reply_floor();
+  return crowded() ? State::no_memory : pump_stream(reader_, fd, *this, floor, &sender_);
 }
 
 std::optional<Exchange::State> ChannelExchange::process() {
@@ -163,6 +165,10 @@ bool ChannelExchange::step() {
       return reader_.available() >= proxy::kFrameHeaderBytes && !crowded() && take_header();
     case Mode::body:
       return reader_.available() >= left_ && take_body();
+    case Mode::look:
+      if (reader_.available() < std::min<uint64_t>(left_, smb2::kSessionReplyBytes)) return false;
+      look_at_reply();
+      return true;
     case Mode::pass:
       if (reader_.available() == 0) return false;
       pass_some();
@@ -226,8 +232,15 @@ bool ChannelExchange::begin_reply(std::span<const std::byte> tokens) {
   }
   ++context_.transport.own_counters().smb_responses;
   context_.transport.record(EventKind::response, 0xFFFF, total);
-  mode_ = Mode::pass;
+  mode_ = Mode::look;
   return true;
+}
+
+void ChannelExchange::look_at_reply() {
+  std::array<std::byte, smb2::kSessionReplyBytes> scratch{};
+  const auto reply = reader_.peek(std::min<uint64_t>(left_, smb2::kSessionReplyBytes), scratch);
+  if (smb2::shows_session(reply)) context_.events.on_session_set_up();
+  mode_ = Mode::pass;
 }
 
 void ChannelExchange::pass_some() {

@@ -26,7 +26,11 @@ class ChannelExchange final : public Exchange, private StreamOwner {
  public:
   /// areas: the worker's budget of bytes in data areas.
   ChannelExchange(SessionContext& context, const daemon::WorkerConfig& config, Budget& areas)
-      : context_(context), config_(config), areas_(areas), reader_(context.slabs, context.budget) {}
+      : context_(context),
+        config_(config),
+        areas_(areas),
+        outbox_(context.budget),
+        reader_(context.slabs, context.budget) {}
 
   void on_fragment(const Fragment& fragment) override;
   void on_read_done(uint64_t cookie) override;
@@ -51,7 +55,7 @@ class ChannelExchange final : public Exchange, private StreamOwner {
     proxy::FrameHeader header;
     shm::UniqueFd descriptor;
   };
-  enum class Mode : uint8_t { header, body, pass };
+  enum class Mode : uint8_t { header, body, look, pass };
 
   void gather_negotiate(const Fragment& fragment);
   void say(const proxy::FrameHeader& header, shm::UniqueFd descriptor = {});
@@ -59,6 +63,7 @@ class ChannelExchange final : public Exchange, private StreamOwner {
   bool step();
   bool take_header();
   bool take_body();
+  void look_at_reply();
   bool begin_reply(std::span<const std::byte> tokens);
   bool begin_operation(std::span<const std::byte> body);
   void pass_some();

@@ -1,32 +1,38 @@
 // SPDX-License-Identifier: MIT
 // Admission of requests by what their replies may cost (design: memory is decided at the request, because
-// smbd's socket must always be drained). One per session, within the worker's; one thread.
+// smbd's socket must always be drained). One per session, within the worker's memory; one thread.
 //
 // What counts is what replies may still bring and what is held already: a reply that has come in leaves the
 // promises but stays in memory until the client takes it. Memory itself has a higher limit (hard_limit), so
 // that what was admitted can always be read: slabs are used up in part, and smbd also speaks unasked.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 
 #include "workers/memory/slab.h"
+#include "workers/session/worker_memory.h"
 
 namespace smbdirect::workers {
 
+/// Whether there is room, and who can make some.
+enum class Room : uint8_t {
+  yes,
+  own,     // the connection's own: when its client takes what it is sent, or is answered
+  others,  // the worker's, or this client's share of it
+};
+
 class Admission {
  public:
-  /// promised: replies that may come, all connections; held: memory of this connection, held_by_worker: of
-  /// all. Limits are for promised and held bytes together.
-  struct Limits {
-    uint64_t connection{};
-    uint64_t worker{};
-  };
-  Admission(const Limits& limits, Budget& promised, const Budget& held, const Budget& held_by_worker)
-      : limits_(limits),
-        reserved_(UINT64_MAX, &promised),
-        promised_(promised),
-        held_(held),
-        held_by_worker_(held_by_worker) {}
+  /// limit: of promised and held bytes of this connection together. held: memory of this connection.
+  Admission(uint64_t limit, WorkerMemory& memory, std::shared_ptr<WorkerMemory::Client> client,
+            const Budget& held)
+      : limit_(limit),
+        memory_(memory),
+        client_(std::move(client)),
+        reserved_(UINT64_MAX, &client_->promised),
+        held_(held) {}
   ~Admission() { reserved_.refund(reserved_.used()); }
   Admission(const Admission&) = delete;
   Admission& operator=(const Admission&) = delete;
@@ -34,30 +40,47 @@ class Admission {
   /// The limit of memory that goes with a limit of admission.
   [[nodiscard]] static constexpr uint64_t hard_limit(uint64_t limit) {
     constexpr uint64_t kLeast = 2u << 20;
-    return limit + (limit / 8 > kLeast ? limit / 8 : kLeast);
+    return limit + std::max(limit / 8, kLeast);
   }
+  void set_limit(uint64_t limit) { limit_ = limit; }
 
-  /// idle: the client has taken all it was sent. An idle connection that awaits nothing is always served,
-  /// whatever the size and the others.
-  [[nodiscard]] bool has_room(uint64_t bytes, bool idle) const {
-    if (idle && reserved_.used() == 0) return true;
-    return fits(limits_.connection, reserved_.used() + held_.used(), bytes) &&
-           fits(limits_.worker, promised_.used() + held_by_worker_.used(), bytes);
+  /// What a request needs whose reply may be `bytes`. idle: the client has taken all it was sent, and nothing
+  /// of it is on its way to smbd. An idle connection that awaits nothing is served whatever its own limit.
+  [[nodiscard]] Room room(uint64_t bytes, bool idle) const {
+    if (let_through_) return Room::yes;
+    const bool first = idle && reserved_.used() == 0;
+    if (!first && !fits_own(bytes)) return Room::own;
+    if (memory_.fits(*client_, bytes)) return Room::yes;
+    if (first && (memory_.alone(*client_) || (bytes <= kFloorBytes && memory_.floor_fits(bytes))))
+      return Room::yes;
+    return Room::others;
   }
-  void reserve(uint64_t bytes) { reserved_.force(bytes); }
-  void release(uint64_t bytes) { reserved_.refund(bytes < reserved_.used() ? bytes : reserved_.used()); }
+  void reserve(uint64_t bytes) {
+    reserved_.force(bytes);
+    let_through_ = false;
+  }
+  void release(uint64_t bytes) { reserved_.refund(std::min(bytes, reserved_.used())); }
+  /// What was promised is long in coming: it counts when it is here. (A late release then counts for what was
+  /// promised since, which is no more than careless: memory itself is charged where it sits.)
+  void forget() { release(reserved_.used()); }
   [[nodiscard]] uint64_t reserved() const { return reserved_.used(); }
+  /// The next request goes, whatever the limits.
+  void let_through() { let_through_ = true; }
 
  private:
-  [[nodiscard]] static bool fits(uint64_t limit, uint64_t used, uint64_t bytes) {
-    return used <= limit && limit - used >= bytes;
+  static constexpr uint64_t kFloorBytes = 256 * 1024;
+
+  [[nodiscard]] bool fits_own(uint64_t bytes) const {
+    const uint64_t used = reserved_.used() + held_.used();
+    return used <= limit_ && limit_ - used >= bytes;
   }
 
-  Limits limits_;
+  uint64_t limit_;
+  WorkerMemory& memory_;
+  std::shared_ptr<WorkerMemory::Client> client_;
   Budget reserved_;
-  const Budget& promised_;
   const Budget& held_;
-  const Budget& held_by_worker_;
+  bool let_through_ = false;
 };
 
 }  // namespace smbdirect::workers

@@ -8,6 +8,7 @@
 #include "protocol/smb2/server_translator.h"
 #include "workers/memory/slab.h"
 #include "workers/session/admission.h"
+#include "workers/session/session_memory.h"
 #include "workers/transport/transport.h"
 
 namespace smbdirect::workers {
@@ -20,6 +21,9 @@ class SessionEvents {
   virtual void on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) = 0;
   /// A process serves the connection from now on, as the kernel names it (native channels only).
   virtual void on_attached(uint32_t process) = 0;
+  /// The server has let the client in: it has answered a SESSION_SETUP with success. Told as often as it is
+  /// seen; the first time counts.
+  virtual void on_session_set_up() = 0;
   /// A rule was broken, by the client or by smbd: the connection ends now. why is ours, not the peer's.
   virtual void on_broken(std::string why) = 0;
 
@@ -33,7 +37,10 @@ struct SessionContext {
   Admission& admission;
   SlabPool& slabs;  // payload
   Budget& budget;   // of this connection
+  SessionMemory& memory;
   SessionEvents& events;
+  uint64_t answered_ms = 0;  // when smbd last completed an answer (loop's time)
+  bool set_up = false;       // the server has let the client in
 };
 
 }  // namespace smbdirect::workers

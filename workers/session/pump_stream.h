@@ -25,13 +25,13 @@ class StreamOwner {
   ~StreamOwner() = default;
 };
 
-/// sender: as for StreamReader::fill().
-[[nodiscard]] inline Exchange::State pump_stream(StreamReader& reader, int fd, StreamOwner& owner,
+/// floor, sender: as for StreamReader::fill().
+[[nodiscard]] inline Exchange::State pump_stream(StreamReader& reader, int fd, StreamOwner& owner, bool floor,
                                                  pid_t* sender = nullptr) {
   constexpr size_t kReadBytes = 1u << 20;  // per read
   constexpr int kReadsPerWake = 4;
   for (int i = 0; i < kReadsPerWake; ++i) {
-    const auto filled = reader.fill(fd, kReadBytes, sender);
+    const auto filled = reader.fill(fd, kReadBytes, sender, floor);
     if (!filled) {
       owner.stream_broken(": " + filled.error().text());
       return Exchange::State::broken;

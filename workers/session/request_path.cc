@@ -6,6 +6,14 @@
 
 namespace smbdirect::workers {
 
+namespace {
+
+// Pieces on their way to smbd: one that reads more slowly than its client writes makes the client wait.
+constexpr size_t kMostQueued = 4096;
+constexpr uint64_t kPatienceMs = 200;
+
+}  // namespace
+
 void RequestPath::on_fragment(const Fragment& fragment) {
   if (broken_) return;
   Item item{fragment.buffer->share(), fragment.data, fragment.total, fragment.first, fragment.last};
@@ -19,11 +27,19 @@ void RequestPath::resume() {
   queue_.fetch();
   if (mode_ != Mode::stream) queue_.advance();
   if (!stalled_) return;
+  const uint64_t now = context_.transport.now();
+  if (promises_only() && now - std::max(stalled_ms_, context_.answered_ms) >= kPatienceMs) {
+    context_.admission.forget();
+  }
   stalled_ = false;
-  while (!inbox_.empty()) {
+  if (ready_) push_gathered();
+  while (!stalled_ && !inbox_.empty()) {
     if (!consume(inbox_.front())) return;
     (void)inbox_.pop();
   }
+  if (stalled_) return;
+  stalls_ = false;
+  context_.memory.clear_shortage();
   context_.transport.record(EventKind::resumed, context_.admission.reserved(), 0);
   context_.transport.hold_grants(false);
 }
@@ -36,8 +52,16 @@ void RequestPath::on_read_done() {
 
 bool RequestPath::unfinished() const { return mode_ == Mode::stream || queue_.mid_pdu() || !outbox_.empty(); }
 
+/// Nothing is held for this connection but what every connection has: it waits for answers that may be long
+/// in coming.
+bool RequestPath::promises_only() const {
+  return context_.transport.idle() && outbox_.empty() && queue_.empty();
+}
+
 void RequestPath::stall(uint64_t wanted) {
   stalled_ = true;
+  if (!stalls_) stalled_ms_ = context_.transport.now();
+  stalls_ = true;
   context_.transport.record(EventKind::stalled, context_.admission.reserved(), wanted);
   context_.transport.hold_grants(true);
 }
@@ -106,10 +130,13 @@ bool RequestPath::decide(std::span<const std::byte> prefix) {
     broken("the first SMB2 request is not NEGOTIATE");
     return false;
   }
-  if (!context_.admission.has_room(info->reply_bytes, context_.transport.idle())) {
-    stall(info->reply_bytes);
+  if (!context_.set_up && !allowed_before_session(*info)) return false;
+  if (outbox_.pieces() >= kMostQueued) {
+    context_.memory.note(Room::own);
+    stall(0);
     return false;
   }
+  if (!admit(info->reply_bytes)) return false;
   if (info->route == smb2::RequestInfo::Route::gather) {
     if (!begin_gather()) return false;
     info_ = *info;
@@ -148,10 +175,29 @@ bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
   return true;
 }
 
+/// Until smbd has let the client in, it may say little, and have nothing done with its memory.
+bool RequestPath::allowed_before_session(const smb2::RequestInfo& info) {
+  if (total_ > WorkerMemory::kBeforeSession) {
+    broken("a request of " + std::to_string(total_) + " bytes before a session was set up");
+  } else if (info.channel) {
+    broken("an RDMA channel READ or WRITE before a session was set up");
+  }
+  return !broken_;
+}
+
+bool RequestPath::admit(uint64_t reply_bytes) {
+  const Room room = context_.admission.room(reply_bytes, context_.transport.idle());
+  context_.memory.note(room);
+  if (room == Room::yes) return true;
+  stall(reply_bytes);
+  return false;
+}
+
 bool RequestPath::begin_gather() {
+  const bool only = queue_.empty();
   SlabRef into = total_ <= context_.slabs.slab_size()
-                     ? context_.slabs.acquire(context_.budget)
-                     : acquire_block(context_.slabs.arena(), static_cast<uint32_t>(total_), context_.budget);
+                     ? context_.memory.slab(only)
+                     : context_.memory.block(static_cast<uint32_t>(total_), only);
   if (!into) {
     stall(total_);
     return false;
@@ -192,11 +238,18 @@ void RequestPath::finish_gather() {
   } else if (const auto rewritten = context_.translator.request(pdu, entry->request); !rewritten) {
     return broken(rewritten.error());
   }
-  context_.admission.reserve(entry->request.reply_bytes);
   entry->may_be_passed = info_.channel && info_.command == smb2::Command::write;
   entry->file_id = info_.file_id;
   entry->pdu = std::move(gathered_);
-  queue_.push(std::move(entry));
+  ready_ = std::move(entry);
+  push_gathered();
+}
+
+/// What it takes is known only now, if it is a compound.
+void RequestPath::push_gathered() {
+  if (!admit(ready_->request.reply_bytes)) return;
+  context_.admission.reserve(ready_->request.reply_bytes);
+  queue_.push(std::move(ready_));
   queue_.fetch();
 }
 

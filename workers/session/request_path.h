@@ -4,7 +4,8 @@
 // queued (RequestQueue). Owned by one session, one thread.
 //
 // A request whose reply has no room yet stalls everything behind it: fragments wait in their receive
-// buffers and the client gets no new credits.
+// buffers and the client gets no new credits. Promises alone never stall it for long: where nothing is held
+// and nothing was answered for a while, they are forgotten.
 #pragma once
 
 #include <array>
@@ -18,7 +19,8 @@ namespace smbdirect::workers {
 
 class RequestPath {
  public:
-  explicit RequestPath(SessionContext& context) : context_(context), queue_(context, outbox_) {}
+  explicit RequestPath(SessionContext& context)
+      : context_(context), outbox_(context.budget), queue_(context, outbox_) {}
 
   void on_fragment(const Fragment& fragment);
   void on_read_done();
@@ -26,7 +28,7 @@ class RequestPath {
   void resume();
 
   /// Something waits for memory or for replies to be delivered.
-  [[nodiscard]] bool stalled() const { return stalled_; }
+  [[nodiscard]] bool stalled() const { return stalled_ || queue_.starved(); }
   [[nodiscard]] Outbox& outbox() { return outbox_; }
   /// Whether smbd has part of a PDU that is not complete, or has bytes still queued here.
   [[nodiscard]] bool unfinished() const;
@@ -44,9 +46,13 @@ class RequestPath {
   bool consume(Item& item);
   bool decide(std::span<const std::byte> prefix);
   bool decide_stream(const smb2::RequestInfo& info);
+  bool admit(uint64_t reply_bytes);
   bool begin_gather();
   void gather(std::span<const std::byte> bytes);
   void finish_gather();
+  void push_gathered();
+  [[nodiscard]] bool promises_only() const;
+  bool allowed_before_session(const smb2::RequestInfo& info);
   void broken(smb2::Violation violation);
   void broken(std::string why);
   void stall(uint64_t wanted);
@@ -56,6 +62,8 @@ class RequestPath {
   RequestQueue queue_;
   Ring<Item> inbox_;  // while stalled
   bool stalled_ = false;
+  bool stalls_ = false;      // stalled_, but for the moments in which resume() tries
+  uint64_t stalled_ms_ = 0;  // since when
   bool broken_ = false;
   bool negotiated_ = false;  // the first PDU was a valid NEGOTIATE
 
@@ -68,6 +76,7 @@ class RequestPath {
   size_t prefix_have_ = 0;
   SlabRef gathered_;
   size_t gathered_have_ = 0;
+  std::unique_ptr<RequestQueue::Entry> ready_;  // gathered and translated; its replies have no room yet
 };
 
 }  // namespace smbdirect::workers

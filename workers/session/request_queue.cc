@@ -29,6 +29,7 @@ bool RequestQueue::may_pass(const smb2::FileId* file) {
 }
 
 void RequestQueue::fetch() {
+  starved_ = false;
   for (size_t i = 0; i < waiting_.size(); ++i) {
     Waiting& waiting = waiting_.at(i);
     while (!waiting.fetched_all()) {
@@ -41,9 +42,12 @@ void RequestQueue::fetch() {
 bool RequestQueue::fetch_chunk(Waiting& waiting) {
   const smb2::Fetch& fetch = waiting.entry->request.fetches[waiting.fetch];
   // One chunk may always be under way, or a connection could starve on other connections' memory.
-  SlabRef slab = chunks_.empty() ? context_.slabs.acquire_forced(context_.budget)
-                                 : context_.slabs.acquire(context_.budget);
-  if (!slab) return false;
+  const bool only = chunks_.empty();
+  SlabRef slab = context_.memory.slab(only);
+  if (!slab) {
+    starved_ = only;
+    return false;
+  }
   const auto want =
       static_cast<uint32_t>(std::min<uint64_t>(fetch.length - waiting.asked, slab.bytes().size()));
   uint32_t have = 0;

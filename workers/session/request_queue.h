@@ -31,6 +31,8 @@ class RequestQueue {
 
   /// Start what RDMA READs memory allows, in order.
   void fetch();
+  /// RDMA READs wait for memory, and none is under way that would bring some.
+  [[nodiscard]] bool starved() const { return starved_; }
   void on_read_done() { ++reads_done_; }
   /// Moves what is ready to the stream. Call only while no other PDU is half-way into the stream.
   void advance();
@@ -67,6 +69,7 @@ class RequestQueue {
   Ring<Chunk> chunks_;  // of all waiting entries, in order
   uint64_t reads_asked_ = 0;
   uint64_t reads_done_ = 0;
+  bool starved_ = false;
   bool front_started_ = false;
   size_t front_piece_ = 0;
   uint32_t front_fetch_emitted_ = 0;

@@ -5,17 +5,28 @@
 #include <cstring>
 #include <utility>
 
+#include "protocol/smb2/session_reply.h"
+
 namespace smbdirect::workers {
 
 ResponsePath::State ResponsePath::pump(int fd) {
-  return broken_ ? State::broken : pump_stream(reader_, fd, *this);
+  if (broken_) return State::broken;
+  // What was read already and waited for memory, first: its end may be here.
+  if (const auto stop = process()) return *stop;
+  if (crowded()) return State::no_memory;
+  return pump_stream(reader_, fd, *this, context_.transport.idle() && context_.memory.reply_floor());
 }
 
 std::optional<Exchange::State> ResponsePath::process() {
-  while (step()) {
+  waits_ = false;
+  while (!crowded() && step()) {
   }
-  return broken_ ? std::optional(State::broken) : std::nullopt;
+  if (broken_) return State::broken;
+  return waits_ || crowded() ? std::optional(State::no_memory) : std::nullopt;
 }
+
+/// A client that does not take what it is sent: small answers are many to a slab.
+bool ResponsePath::crowded() const { return context_.transport.messages_queued() >= kMostQueued; }
 
 bool ResponsePath::between_messages() const { return mode_ == Mode::length && reader_.available() == 0; }
 
@@ -46,7 +57,7 @@ bool ResponsePath::step() {
     case Mode::place:
       return place_some();
     case Mode::gather:
-      return reader_.available() >= total_ && gather_all();
+      return gather_some();
   }
   return false;
 }
@@ -73,6 +84,7 @@ bool ResponsePath::plan_pdu() {
   const auto plan = context_.translator.response(prefix, total_);
   if (!plan) return broken(plan.error());
   plan_ = *plan;
+  if (smb2::shows_session(prefix)) context_.events.on_session_set_up();
   ++context_.transport.own_counters().smb_responses;
   context_.transport.record(EventKind::response, opaque ? 0xFFFF : std::to_integer<uint64_t>(prefix[12]),
                             total_);
@@ -93,6 +105,7 @@ bool ResponsePath::plan_pdu() {
       return true;
     case smb2::ResponsePlan::Kind::gather:
       mode_ = Mode::gather;
+      left_ = total_;
       return true;
   }
   return false;
@@ -153,35 +166,47 @@ bool ResponsePath::finish_placed() {
   return true;
 }
 
-/// A compound with channel READs in it, complete: contiguous as it lies, or copied together.
-bool ResponsePath::gather_all() {
-  auto chunk = reader_.take(total_);
-  if (chunk.bytes.size() < total_) {
-    SlabRef block = acquire_block(context_.slabs.arena(), static_cast<uint32_t>(total_), context_.budget);
-    if (!block) return broken("out of memory for a compound response");
-    size_t have = 0;
-    while (true) {
-      std::memcpy(block.bytes().data() + have, chunk.bytes.data(), chunk.bytes.size());
-      have += chunk.bytes.size();
-      if (have == total_) break;
-      chunk = reader_.take(total_ - have);
+/// A compound with channel READs in it must be complete and contiguous: as it lies, or copied together as it
+/// comes, so that the slabs it came in are free again.
+bool ResponsePath::gather_some() {
+  if (left_ == total_ && reader_.available() >= total_) {
+    if (reader_.front(total_).size() == total_) {
+      auto chunk = reader_.take(total_);
+      return finish_gather(std::move(chunk.owner), chunk.bytes);
     }
-    context_.transport.own_counters().copied_bytes += total_;
-    chunk.bytes = block.bytes();
-    chunk.owner = std::move(block);
   }
+  if (reader_.available() == 0) return false;
+  if (!block_) {
+    block_ = context_.memory.reply_block(static_cast<uint32_t>(total_), context_.transport.idle());
+    if (!block_) {
+      waits_ = true;
+      return false;
+    }
+  }
+  while (left_ > 0 && reader_.available() > 0) {
+    const auto chunk = reader_.take(left_);
+    std::memcpy(block_.bytes().data() + (total_ - left_), chunk.bytes.data(), chunk.bytes.size());
+    left_ -= chunk.bytes.size();
+    context_.transport.own_counters().copied_bytes += chunk.bytes.size();
+  }
+  if (left_ > 0) return false;
+  const auto bytes = block_.bytes().first(total_);
+  return finish_gather(std::move(block_), bytes);
+}
+
+bool ResponsePath::finish_gather(SlabRef owner, std::span<std::byte> bytes) {
   chain_.clear();
-  const auto planned = context_.translator.response_chain(chunk.bytes, chain_);
+  const auto planned = context_.translator.response_chain(bytes, chain_);
   if (!planned) return broken(planned.error());
   promised_ += chain_.released;
   for (const smb2::Placement& placement : chain_.placements) {
     to_.assign(placement.to.begin(), placement.to.end());
     to_index_ = to_used_ = 0;
-    place_bytes(chunk.owner.share(), placement.data);
+    place_bytes(owner.share(), placement.data);
   }
   if (!begin_message(chain_.total, chain_.invalidate)) return false;
   for (const smb2::Piece& piece : chain_.pieces) {
-    context_.transport.append(chunk.owner.share(), piece.bytes);
+    context_.transport.append(owner.share(), piece.bytes);
   }
   end_pdu();
   return true;
@@ -197,6 +222,7 @@ bool ResponsePath::begin_message(uint64_t total, std::span<const uint32_t> inval
 void ResponsePath::end_pdu() {
   mode_ = Mode::length;
   context_.admission.release(std::exchange(promised_, 0));
+  context_.answered_ms = context_.transport.now();
 }
 
 bool ResponsePath::broken(std::string why) {

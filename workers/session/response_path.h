@@ -39,16 +39,21 @@ class ResponsePath final : private StreamOwner {
   bool place_some();
   void place_bytes(SlabRef owner, std::span<const std::byte> bytes);
   bool finish_placed();
-  bool gather_all();
+  bool gather_some();
+  bool finish_gather(SlabRef owner, std::span<std::byte> bytes);
+  [[nodiscard]] bool crowded() const;
   bool begin_message(uint64_t total, std::span<const uint32_t> invalidate);
   void end_pdu();
   bool broken(std::string why);
   bool broken(smb2::Violation violation);
 
+  static constexpr size_t kMostQueued = 4096;  // messages to the client
+
   SessionContext& context_;
   StreamReader reader_;
   Mode mode_ = Mode::length;
   bool broken_ = false;
+  bool waits_ = false;     // for memory, in the middle of what was read
   uint64_t total_ = 0;     // of the PDU being read
   uint64_t left_ = 0;      // of what the mode consumes
   uint64_t promised_ = 0;  // reserved for the requests this PDU answers; released when all of it is here
@@ -57,6 +62,7 @@ class ResponsePath final : private StreamOwner {
   size_t to_index_ = 0;
   uint32_t to_used_ = 0;
   smb2::ChainPlan chain_;
+  SlabRef block_;    // where a compound is gathered
   SlabRef headers_;  // rewritten response headers, used up in turn
   size_t headers_used_ = 0;
 };

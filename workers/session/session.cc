@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "workers/session/session.h"
 
+#include <algorithm>
 #include <sys/socket.h>
 
 #include "shm/log.h"
@@ -34,6 +35,14 @@ uint64_t connection_limit(const SessionResources& resources) {
          uint64_t{resources.config.receive_credit_max} * resources.receive_slabs.slab_size();
 }
 
+/// Likewise, while the server has not let the client in.
+uint64_t first_limit(const SessionResources& resources) {
+  const uint64_t standing =
+      uint64_t{resources.config.receive_credit_initial} * resources.receive_slabs.slab_size() +
+      resources.header_slabs.slab_size();
+  return std::min(WorkerMemory::kBeforeSession + standing, connection_limit(resources));
+}
+
 void reset_on_close(int fd) {
   const linger now{.l_onoff = 1, .l_linger = 0};
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
@@ -54,37 +63,61 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
     : resources_(resources),
       client_(std::move(client)),
       ended_(std::move(ended)),
-      budget_(Admission::hard_limit(connection_limit(resources)), &resources.buffered),
-      admission_({connection_limit(resources), resources.config.buffered_bytes_per_worker},
-                 resources.promised, budget_, resources.buffered),
+      share_(resources.memory.client(client_.address)),
+      budget_(first_limit(resources), &share_->held),
+      admission_(first_limit(resources), resources.memory, share_, budget_),
+      memory_(resources.memory, share_, resources.slabs, budget_),
       translator_({.max_read_write_size = resources.config.max_read_write_size}),
       transport_(resources.loop,
                  {.role = smbd::Role::passive,
                   .limits = limits_of(resources.config),
                   .receive_pool = resources.receive_slabs,
                   .header_pool = resources.header_slabs,
-                  .budget = budget_},
+                  .budget = budget_,
+                  .progress_timeout_ms = resources.config.progress_timeout_ms},
                  *this),
-      context_{transport_, translator_, admission_, resources.slabs, budget_, *this},
+      context_{transport_, translator_, admission_, resources.slabs, budget_, memory_, *this},
       retry_timer_(resources.loop, [this] { on_retry(); }),
+      upstream_timer_(resources.loop, [this] { on_upstream_overdue(); }),
       negotiate_timer_(resources.loop,
                        [this] { on_broken("no SMB2 NEGOTIATE within the handshake deadline"); }),
+      session_timer_(resources.loop, [this] { end("no SMB2 session within /limits/session_timeout_ms"); }),
       since_ms_(uv_now(&resources.loop)) {
   if (resources.channels != nullptr) {
     exchange_ = std::make_unique<ChannelExchange>(context_, resources.config, resources.areas);
   } else {
     exchange_ = std::make_unique<SmbdExchange>(context_);
   }
+  transport_.limit_receive_credits(resources.config.receive_credit_initial);
+  resources.memory.add(*this);
 }
 
 Session::~Session() {
+  resources_.memory.remove(*this);
   close_upstream(false);
   transport_.drop();  // before the memory that it moves data from and to
 }
 
-bool Session::start(const Transport::MakeEndpoint& make_endpoint) { return transport_.start(make_endpoint); }
+bool Session::start(const Transport::MakeEndpoint& make_endpoint) {
+  session_timer_.start(resources_.config.session_timeout_ms);
+  return transport_.start(make_endpoint);
+}
 
 void Session::stop(const std::string& why) { transport_.disconnect(why); }
+
+/// A client that was not let in is owed no orderly end: it could take as long over that as it likes.
+void Session::end(const std::string& why) {
+  if (over_) return;
+  over_ = true;
+  stop_timers();
+  close_upstream(false);
+  transport_.drop();
+  ended_(broken_ ? *broken_ : why, false);
+}
+
+void Session::stop_timers() {
+  for (Timer* timer : {&negotiate_timer_, &session_timer_, &retry_timer_, &upstream_timer_}) timer->stop();
+}
 
 // --- from the client ---
 
@@ -119,11 +152,44 @@ void Session::on_progress() {
 void Session::await_memory() {
   if (broken_ || over_ || !(exchange_->stalled() || read_paused_)) return;
   retry_timer_.start(kMemoryRetryMs);
+  if (waits_for_others()) resources_.memory.somebody_waits();
 }
 
 void Session::on_retry() {
   on_progress();
   transport_.pump();
+}
+
+/// The server has let the client in: it may have what is configured.
+void Session::allow_all() {
+  context_.set_up = true;
+  const uint64_t limit = connection_limit(resources_);
+  admission_.set_limit(limit);
+  budget_.set_limit(Admission::hard_limit(limit));
+  transport_.limit_receive_credits(resources_.config.receive_credit_max);
+}
+
+// --- memory, when others need it ---
+
+uint64_t Session::reclaimable() const {
+  if (over_) return 0;
+  const uint64_t standing = transport_.standing_bytes();
+  return (budget_.used() > standing ? budget_.used() - standing : 0) + admission_.reserved();
+}
+
+uint64_t Session::stuck_since() {
+  const uint64_t client = transport_.stuck_since();
+  return write_blocked_ ? std::min(client, blocked_since_ms_) : client;
+}
+
+bool Session::waits_for_others() const {
+  return !over_ && !broken_ && (exchange_->stalled() || read_paused_) && memory_.short_of() == Room::others;
+}
+
+void Session::let_through() {
+  admission_.let_through();
+  memory_.let_through();
+  on_retry();
 }
 
 void Session::on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) {
@@ -165,6 +231,14 @@ void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
   flush_upstream();
   want_upstream();
   transport_.pump();
+}
+
+void Session::on_session_set_up() {
+  if (session_up_ || broken_ || over_) return;
+  session_up_ = true;
+  session_timer_.stop();
+  allow_all();
+  resources_.session_up(client_.offer);
 }
 
 /// A channel is up, or has gone to another process of the server's.
@@ -230,8 +304,29 @@ void Session::flush_upstream() {
   }
   if (*flushed == Outbox::Flush::blocked) {
     write_blocked_ = true;
+    watch_upstream();
     want_upstream();
   }
+}
+
+/// smbd has not taken all: its time begins again whenever it has taken something.
+void Session::watch_upstream() {
+  const uint64_t queued = exchange_->outbox().bytes();
+  if (blocked_bytes_ == 0 || queued < blocked_bytes_) blocked_since_ms_ = uv_now(&resources_.loop);
+  if (blocked_bytes_ == 0) upstream_timer_.start(resources_.config.upstream_progress_timeout_ms);
+  blocked_bytes_ = queued;
+}
+
+void Session::on_upstream_overdue() {
+  if (!write_blocked_ || broken_ || over_) {
+    blocked_bytes_ = 0;
+    return;
+  }
+  const uint64_t silent_ms = uv_now(&resources_.loop) - blocked_since_ms_;
+  const uint64_t timeout_ms = resources_.config.upstream_progress_timeout_ms;
+  if (silent_ms < timeout_ms) return upstream_timer_.start(timeout_ms - silent_ms);
+  on_broken("smbd has read nothing from its connection for " + std::to_string(silent_ms) +
+            " ms (/limits/upstream_progress_timeout_ms); is the process stopped, or its storage?");
 }
 
 /// Closes smbd's side. A stream that ends in the middle of something, or unexpectedly, is reset: smbd must
@@ -281,8 +376,7 @@ shm::ConnectionPhase Session::phase() const {
 void Session::on_broken(std::string why) {
   if (broken_ || over_) return;
   broken_ = std::move(why);
-  negotiate_timer_.stop();
-  retry_timer_.stop();
+  stop_timers();
   // Deliver nothing more to smbd, and let the client see an orderly close after what it was already sent.
   close_upstream(false);
   exchange_->outbox().clear();
@@ -297,8 +391,7 @@ void Session::on_fault(const std::string& why) {
 void Session::on_closed(const std::string& why, bool clean) {
   if (over_) return;
   over_ = true;
-  negotiate_timer_.stop();
-  retry_timer_.stop();
+  stop_timers();
   const bool orderly = clean && !broken_ && !exchange_->unfinished();
   close_upstream(orderly);
   ended_(broken_ ? *broken_ : why, orderly);

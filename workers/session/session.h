@@ -29,18 +29,18 @@ struct SessionResources {
   SlabPool& slabs;          // payload
   SlabPool& receive_slabs;  // one message each
   SlabPool& header_slabs;
-  Budget& buffered;  // bytes of slabs, all connections
-  Budget& promised;  // bytes of replies that may come, all connections
+  WorkerMemory& memory;  // of all connections
   OpenUpstream open_upstream;
   ChannelDesk* channels{};  // with a native peer in smbd's place; null: smbd
   Budget& areas;            // bytes of data areas, all connections
-  // What the supervisor hears of a connection (contract.h): CLAIM, CHANNEL_UP and CHANNEL_DOWN.
+  // What the supervisor hears of a connection (contract.h): CLAIM, CHANNEL_UP, CHANNEL_DOWN, SESSION_UP.
   std::function<void(uint64_t offer, const smb2::Guid& client_guid)> claim;
   std::function<void(uint64_t offer, uint32_t process)> channel_up;
   std::function<void(uint64_t offer)> channel_down;
+  std::function<void(uint64_t offer)> session_up;
 };
 
-class Session final : private Transport::Owner, private SessionEvents {
+class Session final : private Transport::Owner, private SessionEvents, private MemoryHolder {
  public:
   /// Called once, from the loop, when everything is over; the owner may then destroy the session (later,
   /// not inside the call).
@@ -60,6 +60,10 @@ class Session final : private Transport::Owner, private SessionEvents {
   [[nodiscard]] bool start(const Transport::MakeEndpoint& make_endpoint);
   /// Finish and close: what smbd has sent is delivered first.
   void stop(const std::string& why);
+  /// Over at once: nothing more is delivered, and nobody is waited for.
+  void end(const std::string& why);
+  /// The server has let the client in.
+  [[nodiscard]] bool has_session() const { return session_up_; }
 
   [[nodiscard]] Counters counters() const { return transport_.counters(); }
   [[nodiscard]] EventRing& events() { return transport_.events(); }
@@ -80,8 +84,18 @@ class Session final : private Transport::Owner, private SessionEvents {
 
   void on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) override;
   void on_attached(uint32_t process) override;
+  void on_session_set_up() override;
   void on_broken(std::string why) override;
 
+  [[nodiscard]] uint64_t reclaimable() const override;
+  [[nodiscard]] uint64_t stuck_since() override;
+  [[nodiscard]] bool waits_for_others() const override;
+  void let_through() override;
+  void end_for_others(std::string why) override { end(why); }
+
+  void allow_all();
+  void watch_upstream();
+  void on_upstream_overdue();
   void on_upstream_connected(shm::Result<shm::UniqueFd> result);
   void on_upstream_ready(int events, int status);
   void read_upstream();
@@ -89,22 +103,28 @@ class Session final : private Transport::Owner, private SessionEvents {
   void close_upstream(bool orderly);
   void want_upstream();
   void await_memory();
+  void stop_timers();
   [[nodiscard]] shm::ConnectionPhase phase() const;
   void on_retry();
 
   const SessionResources& resources_;
   Client client_;
   Ended ended_;
+  std::shared_ptr<WorkerMemory::Client> share_;
   Budget budget_;
   Admission admission_;
+  SessionMemory memory_;
   smb2::ServerTranslator translator_;
   Transport transport_;
   SessionContext context_;
   std::unique_ptr<Exchange> exchange_;
   Timer retry_timer_;      // memory was short
+  Timer upstream_timer_;   // smbd does not read
   Timer negotiate_timer_;  // SMB Direct is up: the client's NEGOTIATE must come
+  Timer session_timer_;    // the server must let the client in
   std::optional<std::string> broken_;
   bool over_ = false;
+  bool session_up_ = false;
 
   uint64_t since_ms_;
   smb2::Guid client_guid_{};
@@ -115,6 +135,8 @@ class Session final : private Transport::Owner, private SessionEvents {
   Watched<shm::UniqueFd> upstream_;
   bool read_paused_ = false;  // at the hard cap
   bool write_blocked_ = false;
+  uint64_t blocked_since_ms_ = 0;  // while write_blocked_: since when smbd has taken nothing
+  uint64_t blocked_bytes_ = 0;     // what was queued then
   bool upstream_ended_ = false;
 };
 

@@ -74,7 +74,13 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
                                .budget = budget_};
     };
     server.emplace(loop_, transport(smbd::Role::passive), static_cast<Transport::Owner&>(*this));
-    context_.emplace(SessionContext{*server, translator_, admission_, slabs_, payload, *this});
+    memory_.emplace(loop_, uint64_t{1} << 30);
+    const auto share = memory_->client({});
+    admission_.emplace(uint64_t{1} << 30, *memory_, share, budget_);
+    session_memory_.emplace(*memory_, share, slabs_, payload);
+    context_.emplace(
+        SessionContext{*server, translator_, *admission_, slabs_, payload, *session_memory_, *this});
+    context_->set_up = true;
     exchange = std::make_unique<ChannelExchange>(*context_, config, areas);
     client.emplace(loop_, transport(smbd::Role::active), client_side);
     const auto endpoint = [](fake::FakeEndpoint*& end) {
@@ -95,6 +101,9 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
     client.reset();
     server.reset();
     exchange.reset();
+    session_memory_.reset();
+    admission_.reset();
+    memory_.reset();
     if (area != nullptr) ::munmap(area, config.channel_area_bytes);
     uv_run(&loop_, UV_RUN_DEFAULT);
     CHECK(uv_loop_close(&loop_) == 0);
@@ -241,8 +250,9 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
   SlabPool headers_{arena_, 4096};
   SlabPool slabs_{arena_, 256 * 1024};
   Budget budget_{1ull << 30};
-  Budget promised_{1ull << 30};
-  Admission admission_{{}, promised_, budget_, budget_};
+  std::optional<WorkerMemory> memory_;
+  std::optional<Admission> admission_;
+  std::optional<SessionMemory> session_memory_;
   smb2::ServerTranslator translator_{{.max_read_write_size = 8u << 20}};
   std::optional<SessionContext> context_;
   fake::FakeEndpoint* server_end_ = nullptr;

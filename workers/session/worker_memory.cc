@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+#include "workers/session/worker_memory.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace smbdirect::workers {
+
+namespace {
+
+/// What was admitted must find memory when it comes: slabs are used up in part, and servers also speak unasked.
+constexpr uint64_t kAboveLimit = 16u << 20;
+
+}  // namespace
+
+WorkerMemory::ClientKey WorkerMemory::key_of(const sockaddr_storage& address) {
+  ClientKey key{};
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    key[10] = key[11] = 0xFF;
+    std::memcpy(key.data() + 12, &v4.sin_addr, 4);
+  } else if (address.ss_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+    const bool mapped = IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr);
+    std::memcpy(key.data(), &v6.sin6_addr, mapped ? 16 : 8);
+  }
+  return key;
+}
+
+WorkerMemory::WorkerMemory(uv_loop_t& loop, uint64_t limit)
+    : loop_(loop),
+      limit_(limit),
+      held_(limit + kAboveLimit),
+      promised_(UINT64_MAX),
+      look_timer_(loop, [this] { look(); }) {}
+
+std::shared_ptr<WorkerMemory::Client> WorkerMemory::client(const sockaddr_storage& address) {
+  const ClientKey key = key_of(address);
+  std::weak_ptr<Client>& known = clients_[key];
+  if (auto client = known.lock()) return client;
+  std::shared_ptr<Client> client(std::make_unique<Client>(*this).release(), [this, key](Client* last) {
+    const std::unique_ptr<Client> dies(last);
+    clients_.erase(key);
+  });
+  known = client;
+  return client;
+}
+
+bool WorkerMemory::fits(const Client& client, uint64_t bytes) const {
+  const uint64_t used = held_.used() + promised_.used();
+  if (used > limit_ || limit_ - used < bytes) return false;
+  const uint64_t own = client.held.used() + client.promised.used();
+  return own + bytes <= (limit_ - used) / kShareOfFree;
+}
+
+void WorkerMemory::somebody_waits() {
+  if (short_since_ != UINT64_MAX) return;
+  short_since_ = uv_now(&loop_);
+  look_timer_.start(kLookMs);
+}
+
+void WorkerMemory::look() {
+  const auto waits = [](const MemoryHolder* holder) { return holder->waits_for_others(); };
+  const auto waiter = std::ranges::find_if(holders_, waits);
+  if (waiter == holders_.end()) {
+    short_since_ = UINT64_MAX;
+    return;
+  }
+  look_timer_.start(kLookMs);
+  const uint64_t now = uv_now(&loop_);
+  if (now - short_since_ < kPatienceMs) return;
+  if (MemoryHolder* victim = most_stuck(); victim != nullptr) {
+    const uint64_t stuck_ms = now - victim->stuck_since();
+    if (stuck_ms < kStuckMs) return;
+    victim->end_for_others("it has moved nothing of the " + std::to_string(victim->reclaimable() >> 10U) +
+                           " KiB that it holds for " + std::to_string(stuck_ms) +
+                           " ms, and other clients wait for memory");
+    return;
+  }
+  // Nobody has anything to give: what is short is what connections cost that are doing nothing wrong.
+  (*waiter)->let_through();
+}
+
+MemoryHolder* WorkerMemory::most_stuck() const {
+  constexpr uint64_t kLeast = 64 * 1024;  // not worth a connection
+  MemoryHolder* found = nullptr;
+  uint64_t oldest = UINT64_MAX;
+  for (MemoryHolder* holder : holders_) {
+    if (holder->reclaimable() < kLeast) continue;
+    const uint64_t since = holder->stuck_since();
+    if (since < oldest) {
+      found = holder;
+      oldest = since;
+    }
+  }
+  return found;
+}
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// A worker's memory as its clients share it: what is held and what may come, by client and in all; and what happens
+// when it is short. Owned by the worker, outlives its sessions; one thread. Nothing of it is shared between
+// processes.
+//
+// No client can take it all: each may have a quarter of what is free (so one alone may have a fifth of all, and ten
+// that take what they can leave a tenth). And where room is short all the same, the connection that has longest moved
+// nothing of what it holds ends, with a reason, so that those who wait go on.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <netinet/in.h>
+#include <uv.h>
+
+#include "workers/memory/slab.h"
+#include "workers/uv_handles.h"
+
+namespace smbdirect::workers {
+
+/// A connection as those see it who must make room.
+class MemoryHolder {
+ public:
+  /// Bytes that would be free if it ended, beside what every connection costs.
+  [[nodiscard]] virtual uint64_t reclaimable() const = 0;
+  /// Since when (loop's time, ms) it has moved nothing worth mentioning of what it holds; UINT64_MAX: what it holds
+  /// is not for it to move. Asked only while others wait.
+  [[nodiscard]] virtual uint64_t stuck_since() = 0;
+  /// It waits for memory that others have.
+  [[nodiscard]] virtual bool waits_for_others() const = 0;
+  /// It has waited long, and there is nobody to end: it may go on, once, whatever the limits.
+  virtual void let_through() = 0;
+  virtual void end_for_others(std::string why) = 0;
+
+ protected:
+  ~MemoryHolder() = default;
+};
+
+class WorkerMemory {
+ public:
+  /// What a connection may always have, each way, as long as all such floors together keep to kFloors.
+  static constexpr uint64_t kFloors = 16u << 20;
+  /// Before a session is set up: for all of a connection.
+  static constexpr uint64_t kBeforeSession = 1u << 20;
+
+  /// What one client's connections hold, and what they may still be sent.
+  struct Client {
+    explicit Client(WorkerMemory& memory) : held(UINT64_MAX, &memory.held_), promised(UINT64_MAX, &memory.promised_) {}
+    Budget held;
+    Budget promised;
+  };
+  /// An IPv4 address (mapped), or an IPv6 /64.
+  using ClientKey = std::array<uint8_t, 16>;
+  [[nodiscard]] static ClientKey key_of(const sockaddr_storage& address);
+
+  /// limit: bytes, held and promised together (/limits/buffered_bytes_per_worker).
+  WorkerMemory(uv_loop_t& loop, uint64_t limit);
+  WorkerMemory(const WorkerMemory&) = delete;
+  WorkerMemory& operator=(const WorkerMemory&) = delete;
+
+  [[nodiscard]] std::shared_ptr<Client> client(const sockaddr_storage& address);
+  void add(MemoryHolder& holder) { holders_.push_back(&holder); }
+  void remove(MemoryHolder& holder) { std::erase(holders_, &holder); }
+  /// A holder waits for others' memory: they will be looked at.
+  void somebody_waits();
+
+  /// Whether bytes more fit for this client now.
+  [[nodiscard]] bool fits(const Client& client, uint64_t bytes) const;
+  /// Whether nobody else has anything.
+  [[nodiscard]] bool alone(const Client& client) const {
+    return client.held.used() == held_.used() && client.promised.used() == promised_.used();
+  }
+  /// Whether a floor may be taken where fits() says no.
+  [[nodiscard]] bool floor_fits(uint64_t bytes) const { return held_.used() + bytes <= held_.limit() + kFloors; }
+  [[nodiscard]] const Budget& held() const { return held_; }
+
+ private:
+  static constexpr uint64_t kShareOfFree = 4;
+  static constexpr uint64_t kLookMs = 100;
+  static constexpr uint64_t kPatienceMs = 200;  // others' memory mostly comes back by itself
+  static constexpr uint64_t kStuckMs = 1'000;   // no less is called stuck
+
+  void look();
+  [[nodiscard]] MemoryHolder* most_stuck() const;
+
+  uv_loop_t& loop_;
+  uint64_t limit_;
+  Budget held_;
+  Budget promised_;
+  std::map<ClientKey, std::weak_ptr<Client>> clients_;
+  std::vector<MemoryHolder*> holders_;
+  Timer look_timer_;
+  uint64_t short_since_ = UINT64_MAX;
+};
+
+}  // namespace smbdirect::workers
