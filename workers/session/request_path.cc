@@ -155,6 +155,7 @@ bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
   const bool direct = queue_.empty() || (info.may_pass && queue_.may_pass(echo ? nullptr : &info.file_id));
   if (!direct) {
     if (total_ > context_.slabs.slab_size()) {
+      context_.memory.note(Room::own);
       stall(total_);  // not worth the memory: the queue drains soon
       return false;
     }
