@@ -197,6 +197,7 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
   UpstreamRequest request;
   std::optional<shm::Result<>> introduced;
   std::vector<uint32_t> attached_by;
+  size_t sessions_set_up = 0;
   std::string broken;
   Exchange::State state = Exchange::State::drained;
 
@@ -225,6 +226,7 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
     request.negotiate = {};
   }
   void on_attached(uint32_t process) override { attached_by.push_back(process); }
+  void on_session_set_up() override { ++sessions_set_up; }
   void on_broken(std::string why) override {
     CHECK(broken.empty());
     broken = std::move(why);
