@@ -4,6 +4,7 @@
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,15 @@ from lib.process import LogSource, Server, alive, children_of, descendants_of, f
 
 SMBD = next((p for p in ("/usr/sbin/smbd", "/usr/local/sbin/smbd") if os.path.exists(p)), "smbd")
 DIRECTORIES = "lock state cache private pid ncalrpc binddns log".split()
+
+
+def samba_version():
+    """(4, 17) of the smbd there is; () where there is none."""
+    if not shutil.which(SMBD):
+        return ()
+    text = subprocess.run([SMBD, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    found = re.match(r"Version (\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else ()
 
 
 class SmbdServer:

@@ -20,6 +20,18 @@ class Lane:
     space: object = None
 
 
+def floor_of(version, floors):
+    """How many successes there must be at least with Samba `version`: {list: {suite: number}}. floors: for each version
+    of Samba what changed with it; the oldest has everything."""
+    known = sorted(floors, key=lambda name: tuple(map(int, name.split("."))))
+    out = {}
+    for name in known:
+        if name == known[0] or tuple(map(int, name.split("."))) <= version:
+            for which, numbers in floors[name].items():
+                out[which] = out.get(which, {}) | numbers
+    return out
+
+
 def parse(text):
     """smbtorture's own output format: test name -> success | failure | error | skip. A test that was begun
     and never ended (smbtorture died, or was stopped) is an error."""
