@@ -116,7 +116,7 @@ def clone(house, bundle):
         commands = [['git', '-C', CLONE, 'fetch', '--quiet', f'/{bundle.name}', 'HEAD'],
                     ['git', '-C', CLONE, 'reset', '--quiet', '--hard', 'FETCH_HEAD']]
     else:
-        commands = [['git', '-c', 'advice.detachedHead=false', 'clone', '--quiet', f'/{bundle.name}', CLONE]]
+        commands = [['git', '-c', 'advice.detachedHead=false', '-c', 'init.defaultBranch=main', 'clone', '--quiet', f'/{bundle.name}', CLONE]]
     for argv in commands:
         if house.run(argv, stdin=subprocess.DEVNULL) != 0:
             raise cache.Problem(f'{" ".join(argv)} failed')

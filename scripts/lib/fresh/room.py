@@ -5,11 +5,13 @@ They are in a process and mount namespace of their own, with the network of this
 first process of the namespace ends with it, and with that the kernel ends all others and the mounts are gone.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
+import time
 
 INIT = pathlib.Path(__file__).with_name('room.sh')
 PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -34,14 +36,27 @@ def confined(argv, **options):
 
 
 def end(process):
-    """Ends the namespace. It is gone when unshare, which waits for its first process, has ended."""
+    """Ends the namespace: its first process, which unshare waits for. When that one is done with, so are all others."""
     if process.poll() is not None:
         return
     children = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children')
-    first = children.read_text().split() if children.exists() else []
-    for pid in map(int, first or [process.pid]):
-        os.kill(pid, signal.SIGKILL)
+    first = [int(pid) for pid in children.read_text().split()]
+    process.kill()  # before it can say how the other one ended
     process.wait()
+    for pid in first:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    while any(running(pid) for pid in first):
+        time.sleep(0.02)
+
+
+def running(pid):
+    """Whether it is neither gone nor a zombie, which the first process of a namespace is after all the others."""
+    try:
+        stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
+    except OSError:
+        return False
+    return stat[stat.rindex(')') + 2] not in 'ZX'
 
 
 class Room:
