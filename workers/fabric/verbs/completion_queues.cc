@@ -85,6 +85,7 @@ void CompletionQueues::release(const Room& room) {
 
 void CompletionQueues::on_readable(int status) {
   if (status < 0) {
+    taken_away_ = status == UV_EBADF;  // libuv's word for EPOLLERR: the kernel has closed the channel
     fail("polling the completion channel", -status);
   } else if (!take_events()) {
     return;
@@ -99,7 +100,9 @@ bool CompletionQueues::take_events() {
     ibv_cq* cq = nullptr;
     void* context = nullptr;
     if (api_.get_cq_event(channel_.owner().get(), &cq, &context) != 0) {
-      if (errno != EAGAIN && errno != EINTR) fail("ibv_get_cq_event", errno);
+      if (errno == EAGAIN || errno == EINTR) break;
+      taken_away_ = errno == EIO;  // as above
+      fail("ibv_get_cq_event", errno);
       break;
     }
     any = true;
@@ -129,7 +132,7 @@ void CompletionQueues::round() {
   if (failure_ && !failed_) {
     failed_ = true;
     channel_.want(0);
-    owner_.on_polling_failed(*failure_);
+    owner_.on_polling_failed(*failure_, taken_away_);
     return;
   }
   const bool more = std::ranges::any_of(queues_, [](const Queue& q) { return q.state != State::resting; });

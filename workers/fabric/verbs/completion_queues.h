@@ -47,8 +47,9 @@ class CompletionQueues {
 
   class Owner {
    public:
-    /// The device can no longer be relied upon. Not from inside a call.
-    virtual void on_polling_failed(std::string why) = 0;
+    /// The device can no longer be relied upon. taken_away: the kernel has closed the channel under us, as it
+    /// does when a device is removed. Not from inside a call.
+    virtual void on_polling_failed(std::string why, bool taken_away) = 0;
 
    protected:
     ~Owner() = default;
@@ -117,6 +118,7 @@ class CompletionQueues {
   uint64_t busy_poll_ns_ = 0;
   uint64_t last_found_ = 0;  // uv_hrtime
   std::optional<std::string> failure_;
+  bool taken_away_ = false;
   bool failed_ = false;
   Deferred again_;
 };

@@ -15,6 +15,8 @@ namespace log = shm::log;
 
 namespace {
 
+constexpr const char* kRemoved = "was removed";
+
 bool set_nonblocking(int fd) {
   const int flags = ::fcntl(fd, F_GETFL);
   return flags >= 0 && ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
@@ -57,7 +59,7 @@ Device::Device(VerbsApi& api, uv_loop_t& loop, Arena& arena, ContextHandle conte
       attributes_(attributes),
       node_guid_(0),
       idle_(loop, [this] { owner_.device_done(*this); }),
-      presence_(loop, [this] { look_for_device(); }) {
+      presence_(loop, [this] { look_again(); }) {
   context_.want(UV_READABLE);
   presence_.start(kPresenceMs);
 }
@@ -113,16 +115,22 @@ shm::Result<MrTable*> Device::shared_domain() {
   return shared_domain_.get();
 }
 
-void Device::look_for_device() {
-  if (removed_) return;
-  if (!api_.is_present(context().device)) {
-    remove("was removed");
-    return;
-  }
-  presence_.start(kPresenceMs);
+void Device::look() {
+  if (!removed_ && !api_.is_present(context().device)) remove(kRemoved);
 }
 
-void Device::on_polling_failed(std::string why) { remove("failed: " + std::move(why)); }
+void Device::look_again() {
+  look();
+  if (!removed_) presence_.start(kPresenceMs);
+}
+
+void Device::on_polling_failed(std::string why, bool taken_away) { failed(std::move(why), taken_away); }
+
+/// What fails because the device is being removed may be heard of before the removal is.
+void Device::failed(std::string why, bool taken_away) {
+  if (!taken_away) look();
+  remove(taken_away ? kRemoved : "failed: " + std::move(why));
+}
 
 // --- asynchronous events ---
 
@@ -131,7 +139,8 @@ void Device::on_async_readable(int status) {
   for (int most = 16; most > 0; --most) {
     ibv_async_event event{};
     if (api_.get_async_event(context_.owner().get(), &event) != 0) {
-      if (errno != EAGAIN && errno != EINTR) remove("failed: ibv_get_async_event");
+      // EIO: there are no more, the kernel has taken the device from us.
+      if (errno != EAGAIN && errno != EINTR) failed("ibv_get_async_event", errno == EIO);
       return;
     }
     // Destroying what an event is about waits for its acknowledgement; from here on only pointers are
@@ -155,7 +164,7 @@ void Device::on_async_event(const ibv_async_event& event) {
       return;
     case IBV_EVENT_CQ_ERR:  // it overran or broke: nothing on it can be told of any more
     case IBV_EVENT_DEVICE_FATAL:
-      remove(std::string("failed: ") + ibv_event_type_str(event.event_type));
+      failed(ibv_event_type_str(event.event_type), false);
       return;
     case IBV_EVENT_PORT_ERR:  // connections on it fail by their own timeouts, or live through it
       log::write(log::Level::notice, "RDMA device %s: port %d is down", name(), event.element.port_num);

@@ -80,6 +80,8 @@ class Device final : private CompletionQueues::Owner {
   /// The device goes away: tells every user, and has itself destroyed when all have left.
   void remove(std::string why);
   [[nodiscard]] bool removed() const { return removed_; }
+  /// Whether it is still there, now: as remove(), where it is not.
+  void look();
 
   void set_idle_ms(uint32_t after) { idle_ms_ = after; }
   /// Nobody may ever take a seat after all: starts the time after which the device is closed.
@@ -106,8 +108,9 @@ class Device final : private CompletionQueues::Owner {
   Device(VerbsApi& api, uv_loop_t& loop, Arena& arena, ContextHandle context,
          const ibv_device_attr& attributes, Owner& owner);
   void leave(const Seat& seat);
-  void on_polling_failed(std::string why) override;
-  void look_for_device();
+  void on_polling_failed(std::string why, bool taken_away) override;
+  void failed(std::string why, bool taken_away);
+  void look_again();
   void on_async_readable(int status);
   void on_async_event(const ibv_async_event& event);
 

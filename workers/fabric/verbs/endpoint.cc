@@ -83,11 +83,11 @@ void VerbsEndpoint::post_queued() {
   if (qp_ == nullptr || phase_ < Phase::connecting || phase_ > Phase::finishing) return;
   // Receives first: a SEND may grant them.
   if (const auto posted = receives_.post(*seat_, *qp_, *domain_); !posted) {
-    lost(CloseCause::protocol_error, posted.error().text());
+    posting_failed(posted.error().text());
     return;
   }
   if (const int error = sends_.post(*seat_, *qp_); error != 0) {
-    lost(CloseCause::protocol_error, shm::Error{"ibv_post_send", error}.text());
+    posting_failed(shm::Error{"ibv_post_send", error}.text());
   }
 }
 

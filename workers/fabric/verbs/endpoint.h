@@ -116,6 +116,7 @@ class VerbsEndpoint final : public Endpoint, private CmLink::Observer, private D
 
   // The end (endpoint_end.cc)
   void work_failed(const WorkId& id, const ibv_wc& completion);
+  void posting_failed(std::string why);
   void setup_failed(std::string why);
   void setup_ended(CloseCause cause, std::string detail);
   void lost(CloseCause cause, std::string detail);

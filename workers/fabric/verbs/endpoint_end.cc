@@ -11,6 +11,17 @@ namespace smbdirect::workers::fabric::verbs {
 
 namespace log = shm::log;
 
+namespace {
+
+/// How it looks when the device goes away: it ends connections in whatever way it gets to first. The peer may
+/// even have closed them, when the device is its own as well.
+bool may_be_removal(CloseCause cause) {
+  return cause == CloseCause::peer_closed || cause == CloseCause::peer_reset ||
+         cause == CloseCause::setup_failed;
+}
+
+}  // namespace
+
 // --- what brings it about ---
 
 void VerbsEndpoint::disconnect() {
@@ -64,12 +75,12 @@ void VerbsEndpoint::on_device_removed() {
 }
 
 void VerbsEndpoint::on_device_gone(const std::string& why) {
-  if (phase_ == Phase::closed) return;
-  // Its work may never come back; destroying the queue pair is enough for our memory to be left alone.
-  if (!close_) {
-    close_ = phase_ < Phase::established ? Close{CloseCause::setup_failed, "the RDMA device " + why}
-                                         : Close{CloseCause::peer_reset, "the RDMA device " + why};
+  if (!close_ || may_be_removal(close_->cause)) {
+    const bool set_up = close_ ? close_->cause != CloseCause::setup_failed : phase_ >= Phase::established;
+    close_ = Close{set_up ? CloseCause::peer_reset : CloseCause::setup_failed, "the RDMA device " + why};
   }
+  verdict_open_ = false;
+  // Its work may never come back; destroying the queue pair is enough for our memory to be left alone.
   finish();
 }
 
@@ -109,6 +120,11 @@ void VerbsEndpoint::work_failed(const WorkId& id, const ibv_wc& completion) {
              close.cause == CloseCause::peer_terminate) {
     close_ = std::move(close);  // it closed because of what we asked for
   }
+}
+
+void VerbsEndpoint::posting_failed(std::string why) {
+  seat_->device().look();  // it may be on its way out, and then that is the reason
+  lost(CloseCause::protocol_error, std::move(why));
 }
 
 // --- how it goes on from there ---
@@ -215,6 +231,7 @@ void VerbsEndpoint::finish() {
 }
 
 void VerbsEndpoint::tell_closed() {
+  if (seat_ != nullptr && close_ && may_be_removal(close_->cause)) seat_->device().look();
   release();
   handler_.on_closed(close_.value_or(Close{CloseCause::local, "closed"}));
 }

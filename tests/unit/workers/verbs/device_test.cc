@@ -77,6 +77,80 @@ TEST_CASE("a removed device ends its connections, and is closed at once") {
   }
 }
 
+/// In which way a removal is heard of first.
+enum class Sign : uint8_t {
+  no_channel,          // the completion channel is closed under us
+  no_async,            // the asynchronous events' file is
+  fatal_event,         // the device is said to have failed
+  posting_fails,       // a work request is refused
+  peer_closes,         // or the peer seems to have closed
+  peer_closes_and_cm,  // ...and only then the connection manager tells of the removal
+};
+
+TEST_CASE("a removal is the reason, whatever is heard of first") {
+  using enum Sign;
+  for (const bool iwarp : {false, true}) {
+    for (const Sign sign :
+         {no_channel, no_async, fatal_event, posting_fails, peer_closes, peer_closes_and_cm}) {
+      CAPTURE(iwarp);
+      CAPTURE(static_cast<int>(sign));
+      Rig rig({.iwarp = iwarp});
+      for (uint64_t i = 0; i < 4; ++i) REQUIRE(rig.server->post_receive(i, rig.piece(0, 100)));
+      REQUIRE(rig.establish());
+      // The device's file goes first; but not where /dev is what it was made once.
+      rig.fake.present = sign == no_channel || sign == no_async || sign == peer_closes_and_cm;
+      if (sign == no_channel) {
+        rig.fake.close_channels();
+      } else if (sign == no_async) {
+        rig.fake.close_async();
+      } else if (sign == fatal_event) {
+        ibv_async_event event{};
+        event.event_type = IBV_EVENT_DEVICE_FATAL;
+        rig.fake.raise(event);
+      } else if (sign == posting_fails) {
+        rig.fake.fail_call(1);
+        REQUIRE(rig.server->post_send(1, {}));
+        rig.server->ring();
+        CHECK(rig.fake.last_failed == "post_send");
+      } else if (sign == peer_closes) {
+        rig.cm.hang_up(rig.cm.accepting());
+      } else {
+        rig.fake.flush = false;  // the end takes its time
+        for (LinkEnd* end : {&rig.cm.accepting(), &rig.cm.connecting()}) {
+          rig.cm.tell(*end, [](CmLink::Observer& o) { o.on_disconnected(); });
+          rig.cm.tell(*end, [](CmLink::Observer& o) { o.on_device_removed(); });
+        }
+      }
+      REQUIRE(rig.until([&] { return rig.both_closed(); }, 500));  // not by looking once a second
+      for (const Recorder* events : {&rig.server_events, &rig.client_events}) {
+        CHECK(events->close.cause == CloseCause::peer_reset);
+        CHECK(events->close.detail == "the RDMA device was removed");
+      }
+      REQUIRE(rig.until([&] { return rig.fake.live() == 0; }));
+    }
+  }
+}
+
+TEST_CASE("a removal during set-up is the reason, too") {
+  Rig rig;
+  rig.client->start();
+  REQUIRE(rig.until([&] { return rig.cm.connecting().answered; }));
+  rig.fake.present = false;
+  rig.cm.tell(rig.cm.connecting(), [](CmLink::Observer& o) { o.on_disconnected(); });
+  REQUIRE(rig.until([&] { return rig.client_events.closed_calls == 1; }));
+  CHECK(rig.client_events.close.cause == CloseCause::setup_failed);
+  CHECK(rig.client_events.close.detail == "the RDMA device was removed");
+}
+
+TEST_CASE("what a device that stays says is what ended its connections") {
+  Rig rig;
+  REQUIRE(rig.establish());
+  rig.cm.hang_up(rig.cm.accepting());
+  REQUIRE(rig.until([&] { return rig.both_closed(); }));
+  CHECK(rig.client_events.close.detail == "closed by the peer");
+  CHECK(rig.table->devices_open() == 1);
+}
+
 TEST_CASE("a device that is going away takes nobody, and may come back") {
   Rig rig;
   REQUIRE(rig.establish());

@@ -3,24 +3,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
-#include <sys/eventfd.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
 namespace smbdirect::test {
 namespace {
-
-shm::UniqueFd event_fd() { return shm::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
-
-void set(const shm::UniqueFd& fd) {
-  const uint64_t one = 1;
-  (void)!::write(fd.get(), &one, sizeof one);
-}
-
-void clear(const shm::UniqueFd& fd) {
-  uint64_t value = 0;
-  (void)!::read(fd.get(), &value, sizeof value);
-}
 
 /// A table's object by its handle.
 template <class Table, class Handle>
@@ -29,6 +17,27 @@ auto& at(Table& table, Handle* handle) {
 }
 
 }  // namespace
+
+FakeVerbs::EventFile::EventFile() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) std::abort();
+  ours_ = shm::UniqueFd(ends[0]);
+  kernels_ = shm::UniqueFd(ends[1]);
+  // Never read: with it in its buffer the kernel's end resets ours when it is closed, and ours says EPOLLERR.
+  (void)!::send(ends[0], "x", 1, 0);
+}
+
+void FakeVerbs::EventFile::set() { (void)!::send(kernels_.get(), "x", 1, 0); }
+
+void FakeVerbs::EventFile::clear() {
+  char bytes[64];
+  while (::recv(ours_.get(), bytes, sizeof bytes, 0) > 0) continue;
+}
+
+int FakeVerbs::EventFile::nothing() {
+  errno = closed() ? EIO : EAGAIN;
+  return -1;
+}
 
 FakeVerbs::FakeVerbs(bool iwarp, uint64_t guid) : guid_(guid) {
   std::strcpy(device.name, iwarp ? "fake_iw0" : "fake0");
@@ -69,9 +78,8 @@ uint64_t FakeVerbs::get_device_guid(ibv_device*) { return guid_; }
 ibv_context* FakeVerbs::open_device(ibv_device* of) {
   if (fails("open_device")) return nullptr;
   auto context = std::make_unique<Context>();
-  context->events = event_fd();
   context->handle.device = of;
-  context->handle.async_fd = context->events.get();
+  context->handle.async_fd = context->events.fd();
   context->handle.num_comp_vectors = 2;
   ibv_context* handle = &context->handle;
   contexts_[handle] = std::move(context);
@@ -100,13 +108,10 @@ int FakeVerbs::query_port(ibv_context*, uint8_t, ibv_port_attr* out) {
 
 int FakeVerbs::get_async_event(ibv_context* context, ibv_async_event* event) {
   Context& of = at(contexts_, context);
-  if (of.async.empty()) {
-    errno = EAGAIN;
-    return -1;
-  }
+  if (of.async.empty()) return of.events.nothing();
   *event = of.async.front();
   of.async.pop_front();
-  if (of.async.empty()) clear(of.events);
+  if (of.async.empty()) of.events.clear();
   return 0;
 }
 
@@ -115,8 +120,16 @@ void FakeVerbs::ack_async_event(ibv_async_event*) {}
 void FakeVerbs::raise(ibv_async_event event) {
   for (auto& [handle, context] : contexts_) {
     context->async.push_back(event);
-    set(context->events);
+    context->events.set();
   }
+}
+
+void FakeVerbs::close_channels() {
+  for (auto& [handle, channel] : channels_) channel->file.close();
+}
+
+void FakeVerbs::close_async() {
+  for (auto& [handle, context] : contexts_) context->events.close();
 }
 
 // --- memory ---
@@ -178,9 +191,8 @@ FakeVerbs::Mr* FakeVerbs::find(const ibv_pd* pd, uint32_t key, uint64_t address,
 ibv_comp_channel* FakeVerbs::create_comp_channel(ibv_context* context) {
   if (fails("create_comp_channel")) return nullptr;
   auto channel = std::make_unique<Channel>();
-  channel->fd = event_fd();
   channel->handle.context = context;
-  channel->handle.fd = channel->fd.get();
+  channel->handle.fd = channel->file.fd();
   ibv_comp_channel* handle = &channel->handle;
   channels_[handle] = std::move(channel);
   return handle;
@@ -227,14 +239,13 @@ int FakeVerbs::req_notify_cq(ibv_cq* cq, int) {
 int FakeVerbs::get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) {
   Channel& of = at(channels_, channel);
   if (of.events.empty()) {
-    clear(of.fd);
-    errno = EAGAIN;
-    return -1;
+    of.file.clear();
+    return of.file.nothing();
   }
   if (fails("get_cq_event")) return -1;
   Cq& from = *of.events.front();
   of.events.pop_front();
-  if (of.events.empty()) clear(of.fd);
+  if (of.events.empty()) of.file.clear();
   ++from.unacknowledged;
   *cq = &from.handle;
   *cq_context = from.handle.cq_context;
@@ -279,7 +290,7 @@ void FakeVerbs::push(Cq& cq, const ibv_wc& wc) {
   cq.armed = false;
   Channel& channel = at(channels_, cq.handle.channel);
   channel.events.push_back(&cq);
-  set(channel.fd);
+  channel.file.set();
 }
 
 // --- queue pairs ---

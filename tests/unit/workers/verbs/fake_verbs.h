@@ -86,6 +86,9 @@ class FakeVerbs final : public verbs::VerbsApi {
                 uint32_t token = 0);
   void push(Cq& cq, const ibv_wc& completion);
   void raise(ibv_async_event event);
+  /// As the kernel does when it takes a device away: there are no more events, and their file says so.
+  void close_channels();
+  void close_async();
   void break_queue_pair(Qp& qp) { qp.state = IBV_QPS_ERR; }
   [[nodiscard]] Qp* qp(uint32_t qp_num);
   [[nodiscard]] Qp& first_qp() { return *qps_.begin()->second; }
@@ -139,14 +142,29 @@ class FakeVerbs final : public verbs::VerbsApi {
   int post_recv(ibv_qp* qp, ibv_recv_wr* first, ibv_recv_wr** bad) override;
 
  private:
+  /// A file on which the kernel tells of events.
+  class EventFile {
+   public:
+    EventFile();
+    [[nodiscard]] int fd() const { return ours_.get(); }
+    void set();
+    void clear();
+    void close() { kernels_.reset(); }
+    [[nodiscard]] bool closed() const { return !kernels_.valid(); }
+    /// What reading it gives when it holds no event.
+    int nothing();
+
+   private:
+    shm::UniqueFd ours_, kernels_;
+  };
   struct Context {
     ibv_context handle{};
-    shm::UniqueFd events;
+    EventFile events;
     std::deque<ibv_async_event> async;
   };
   struct Channel {
     ibv_comp_channel handle{};
-    shm::UniqueFd fd;
+    EventFile file;
     std::deque<Cq*> events;
   };
   struct Mr {
