@@ -41,6 +41,7 @@ void AcceptLink::resolve() {
     fail(found.error().text());
     return;
   }
+  local_ = found->local;
   description_ = shm::address_text(found->local) + " <- " + shm::address_text(found->peer);
   if (found->node_guid == 0) {
     fail("its RDMA device is gone");
@@ -107,6 +108,17 @@ shm::Result<> AcceptLink::establish() {
 }
 
 shm::Result<> AcceptLink::disconnect() { return file_.cm().disconnect(id_); }
+
+/// A new id finds the device at the connection's address, or does not.
+bool AcceptLink::device_in_doubt() {
+  const auto id = file_.cm().create(0);
+  if (!id) return false;
+  sockaddr_storage local = local_;
+  shm::set_port(local, 0);
+  const auto bound = file_.cm().bind(*id, local);
+  (void)file_.cm().destroy(*id);
+  return !bound && bound.error().system_errno == ENODEV;
+}
 
 void AcceptLink::on_event(const daemon::CmEvent& event) {
   if (observer_ == nullptr) return;

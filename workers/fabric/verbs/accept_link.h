@@ -29,6 +29,7 @@ class AcceptLink final : public CmLink, private AcceptFile::Link {
   [[nodiscard]] shm::Result<> connect(uint32_t qp_num, const OurLimits& limits) override;
   [[nodiscard]] shm::Result<> establish() override;
   [[nodiscard]] shm::Result<> disconnect() override;
+  [[nodiscard]] bool device_in_doubt() override;
   [[nodiscard]] std::string description() const override { return description_; }
 
  private:
@@ -48,6 +49,7 @@ class AcceptLink final : public CmLink, private AcceptFile::Link {
   Observer* observer_ = nullptr;
   State state_ = State::taken;
   DevicePort device_;
+  sockaddr_storage local_{};
   bool iwarp_ = false;
   std::optional<IrdOrd> client_limits_;
   std::string description_ = "a request";

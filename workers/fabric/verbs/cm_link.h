@@ -93,6 +93,9 @@ class CmLink {
   [[nodiscard]] virtual shm::Result<> establish() = 0;
   /// Orderly: tells the peer; on_disconnected() follows when it has answered.
   [[nodiscard]] virtual shm::Result<> disconnect() = 0;
+  /// Whether the connection manager has given the device up: its removal is then about to be told. It tells
+  /// one id after the other, and those that have heard end connections that have not.
+  [[nodiscard]] virtual bool device_in_doubt() = 0;
 
   /// "192.0.2.1:445 <- 192.0.2.7:40000", for the log.
   [[nodiscard]] virtual std::string description() const = 0;

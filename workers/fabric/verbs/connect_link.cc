@@ -139,6 +139,16 @@ shm::Result<> ConnectLink::disconnect() {
   return std::unexpected(failed("rdma_disconnect"));
 }
 
+/// A new id finds the device at the connection's address, or does not.
+bool ConnectLink::device_in_doubt() {
+  rdma_cm_id* raw = nullptr;
+  if (api_.create_id(channel_.owner().get(), &raw, nullptr, RDMA_PS_TCP) != 0) return false;
+  const Id id(raw, DestroyId{&api_});
+  sockaddr_storage local = id_->route.addr.src_storage;
+  shm::set_port(local, 0);
+  return api_.bind_addr(id.get(), as_sockaddr(local)) != 0 && errno == ENODEV;
+}
+
 void ConnectLink::read_events(int status) {
   for (;;) {
     rdma_cm_event* got = nullptr;

@@ -49,6 +49,7 @@ class ConnectLink final : public CmLink {
   [[nodiscard]] shm::Result<> connect(uint32_t qp_num, const OurLimits& limits) override;
   [[nodiscard]] shm::Result<> establish() override;
   [[nodiscard]] shm::Result<> disconnect() override;
+  [[nodiscard]] bool device_in_doubt() override;
   [[nodiscard]] std::string description() const override { return description_; }
 
  private:

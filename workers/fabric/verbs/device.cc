@@ -135,7 +135,9 @@ void Device::failed(std::string why, bool taken_away) {
 // --- asynchronous events ---
 
 void Device::on_async_readable(int status) {
-  if (status < 0) return remove(std::string("failed: its events cannot be watched: ") + uv_strerror(status));
+  if (status < 0) {  // UV_EBADF: libuv's word for EPOLLERR
+    return failed(std::string("its events cannot be watched: ") + uv_strerror(status), status == UV_EBADF);
+  }
   for (int most = 16; most > 0; --most) {
     ibv_async_event event{};
     if (api_.get_async_event(context_.owner().get(), &event) != 0) {

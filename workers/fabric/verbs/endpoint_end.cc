@@ -51,9 +51,15 @@ void VerbsEndpoint::on_disconnected() {
   if (phase_ < Phase::established) {
     setup_ended(CloseCause::setup_failed, "closed by the peer during set-up");
   } else if (phase_ < Phase::draining) {
+    verdict_open_ = link_->device_in_doubt();
     lost(CloseCause::peer_closed, "closed by the peer");
   } else if (verdict_open_) {
-    settle({CloseCause::peer_closed, "closed by the peer"});
+    Close close{CloseCause::peer_closed, "closed by the peer"};
+    if (link_->device_in_doubt()) {
+      close_ = std::move(close);
+    } else {
+      settle(std::move(close));
+    }
   }
 }
 

@@ -14,6 +14,7 @@ int SystemRdma::create_id(rdma_event_channel* channel, rdma_cm_id** id, void* co
   return ::rdma_create_id(channel, id, context, space);
 }
 int SystemRdma::destroy_id(rdma_cm_id* id) { return ::rdma_destroy_id(id); }
+int SystemRdma::bind_addr(rdma_cm_id* id, sockaddr* address) { return rdma_bind_addr(id, address); }
 int SystemRdma::resolve_addr(rdma_cm_id* id, sockaddr* from, sockaddr* to, int timeout_ms) {
   return ::rdma_resolve_addr(id, from, to, timeout_ms);
 }

@@ -26,6 +26,7 @@ class RdmaApi {
   virtual int create_id(rdma_event_channel* channel, rdma_cm_id** id, void* context,
                         rdma_port_space space) = 0;
   virtual int destroy_id(rdma_cm_id* id) = 0;
+  virtual int bind_addr(rdma_cm_id* id, sockaddr* address) = 0;
   virtual int resolve_addr(rdma_cm_id* id, sockaddr* from, sockaddr* to, int timeout_ms) = 0;
   virtual int resolve_route(rdma_cm_id* id, int timeout_ms) = 0;
   virtual int init_qp_attr(rdma_cm_id* id, ibv_qp_attr* attributes, int* mask) = 0;
@@ -46,6 +47,7 @@ class SystemRdma final : public RdmaApi {
   int ack_cm_event(rdma_cm_event* event) override;
   int create_id(rdma_event_channel* channel, rdma_cm_id** id, void* context, rdma_port_space space) override;
   int destroy_id(rdma_cm_id* id) override;
+  int bind_addr(rdma_cm_id* id, sockaddr* address) override;
   int resolve_addr(rdma_cm_id* id, sockaddr* from, sockaddr* to, int timeout_ms) override;
   int resolve_route(rdma_cm_id* id, int timeout_ms) override;
   int init_qp_attr(rdma_cm_id* id, ibv_qp_attr* attributes, int* mask) override;

@@ -4,6 +4,7 @@
 #include "workers/fabric/verbs/accept_link.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 
 #include <doctest/doctest.h>
@@ -108,6 +109,23 @@ TEST_CASE("accept link: a connection from request to end") {
   rig.link.reset();
   CHECK(rig.kernel.destroyed == std::vector<uint32_t>{kId});
   CHECK(rig.file->links() == 0);
+}
+
+TEST_CASE("accept link: a device in doubt is one that a new id does not find at the address") {
+  Rig rig;
+  rig.start();
+  for (const auto& [error, doubt] : std::map<int, bool>{{0, false}, {EADDRNOTAVAIL, false}, {ENODEV, true}}) {
+    CAPTURE(error);
+    if (error != 0) rig.kernel.errors[RDMA_USER_CM_CMD_BIND] = error;
+    CHECK(rig.link->device_in_doubt() == doubt);
+    CHECK(rig.kernel.destroyed == std::vector<uint32_t>{Kernel::kCreated});
+    rig.kernel.destroyed.clear();
+  }
+  sockaddr_storage asked{};
+  std::memcpy(&asked, &rig.kernel.bound.addr, sizeof rig.kernel.bound.addr);
+  CHECK(shm::address_text(asked) == "192.0.2.1:0");
+  rig.kernel.errors = {{RDMA_USER_CM_CMD_CREATE_ID, ENFILE}};
+  CHECK_FALSE(rig.link->device_in_doubt());
 }
 
 TEST_CASE("accept link: iWARP leaves the upper states to the kernel and never says 0") {

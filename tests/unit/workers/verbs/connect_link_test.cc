@@ -105,6 +105,20 @@ TEST_CASE("connect link: InfiniBand and RoCE, from beginning to end") {
   CHECK(rig.rdma.destroyed == 1);
 }
 
+TEST_CASE("connect link: a device in doubt is one that a new id does not find at the address") {
+  Rig rig;
+  rig.establish();
+  for (const auto& [error, doubt] : std::map<int, bool>{{0, false}, {EADDRNOTAVAIL, false}, {ENODEV, true}}) {
+    CAPTURE(error);
+    if (error != 0) rig.rdma.errors["bind_addr"] = error;
+    CHECK(rig.link->device_in_doubt() == doubt);
+    CHECK(rig.rdma.ids == 1);
+  }
+  rig.rdma.errors = {{"create_id", ENFILE}};
+  CHECK_FALSE(rig.link->device_in_doubt());
+  rig.rdma.errors.clear();
+}
+
 TEST_CASE("connect link: iWARP is up before it says so") {
   Rig rig(true);
   rig.establish();

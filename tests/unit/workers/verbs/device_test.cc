@@ -131,6 +131,30 @@ TEST_CASE("a removal is the reason, whatever is heard of first") {
   }
 }
 
+TEST_CASE("a removal that the connection manager is about to tell is waited for") {
+  for (const bool told : {true, false}) {
+    for (const bool flushed_first : {true, false}) {
+      CAPTURE(told);
+      CAPTURE(flushed_first);
+      Rig rig({.times = {.disconnect_ms = 50, .drain_ms = 50, .verdict_ms = 200}});
+      for (uint64_t i = 0; i < 4; ++i) REQUIRE(rig.server->post_receive(i, rig.piece(0, 100)));
+      REQUIRE(rig.establish());
+      rig.cm.device_in_doubt = true;
+      if (flushed_first) {
+        rig.fake.break_queue_pair(rig.server_qp());
+        rig.settle();
+      }
+      rig.cm.tell(rig.cm.accepting(), [](CmLink::Observer& o) { o.on_disconnected(); });
+      rig.settle();
+      CHECK(rig.server_events.closed_calls == 0);  // all its work has come back
+      if (told) rig.cm.tell(rig.cm.accepting(), [](CmLink::Observer& o) { o.on_device_removed(); });
+      REQUIRE(rig.until([&] { return rig.server_events.closed_calls == 1; }));
+      CHECK(rig.server_events.close.detail == (told ? "the RDMA device was removed" : "closed by the peer"));
+      CHECK(rig.server_events.close.cause == (told ? CloseCause::peer_reset : CloseCause::peer_closed));
+    }
+  }
+}
+
 TEST_CASE("a removal during set-up is the reason, too") {
   Rig rig;
   rig.client->start();

@@ -58,6 +58,7 @@ class FakeCm {
   PeerLimits from_server{};
   bool hold_established = false;  // the accepting side is not told
   bool answers_disconnect = true;
+  bool device_in_doubt = false;
   std::vector<ibv_qp_state> states;
 
  private:
@@ -78,6 +79,7 @@ class FakeLink final : public CmLink {
   [[nodiscard]] shm::Result<> connect(uint32_t qp_num, const OurLimits& limits) override;
   [[nodiscard]] shm::Result<> establish() override;
   [[nodiscard]] shm::Result<> disconnect() override;
+  [[nodiscard]] bool device_in_doubt() override { return cm_.device_in_doubt; }
   [[nodiscard]] std::string description() const override { return "here <- there"; }
 
  private:

@@ -48,6 +48,12 @@ class Kernel final : public daemon::RdmaCm::Calls {
         answer(asked.response, attributes);
         break;
       }
+      case RDMA_USER_CM_CMD_CREATE_ID:
+        answer(read<rdma_ucm_create_id>(body).response, rdma_ucm_create_id_resp{.id = kCreated});
+        break;
+      case RDMA_USER_CM_CMD_BIND:
+        bound = read<rdma_ucm_bind>(body);
+        break;
       case RDMA_USER_CM_CMD_ACCEPT:
         accepted = read<rdma_ucm_accept>(body);
         break;
@@ -92,6 +98,8 @@ class Kernel final : public daemon::RdmaCm::Calls {
   std::deque<rdma_ucm_event_resp> events;
   rdma_ucm_query_addr_resp addresses{};
   std::map<uint32_t, uint32_t> masks;  // state -> mask
+  static constexpr uint32_t kCreated = 90;
+  rdma_ucm_bind bound{};
   rdma_ucm_accept accepted{};
   std::vector<uint32_t> destroyed, disconnected;
 

@@ -66,18 +66,26 @@ class FakeRdma final : public verbs::RdmaApi {
   int create_id(rdma_event_channel* /*which*/, rdma_cm_id** out, void* user, rdma_port_space space) override {
     CHECK(space == RDMA_PS_TCP);
     if (refuses("create_id")) return -1;
-    id.context = user;
     ++ids;
-    *out = &id;
+    *out = ids == 1 ? &id : &probe;
+    (*out)->context = user;
     return 0;
   }
   int destroy_id(rdma_cm_id* which) override {
+    if (which == &probe) return --ids, 0;
     CHECK(which == &id);
     CHECK(unacknowledged == 0);  // the library would wait for ever
     --ids;
     ++destroyed;
     events.clear();
     return 0;
+  }
+  int bind_addr(rdma_cm_id* which, sockaddr* address) override {
+    CHECK(which == &probe);
+    sockaddr_storage asked{};
+    std::memcpy(&asked, address, sizeof(sockaddr_in));
+    CHECK(shm::address_text(asked) == "192.0.2.7:0");
+    return refuses("bind_addr") ? -1 : 0;
   }
   int resolve_addr(rdma_cm_id* /*which*/, sockaddr* from, sockaddr* to, int timeout_ms) override {
     if (refuses("resolve_addr")) return -1;
@@ -137,6 +145,7 @@ class FakeRdma final : public verbs::RdmaApi {
   std::string private_data;
   std::deque<rdma_cm_event> events;
   rdma_cm_id id{};
+  rdma_cm_id probe{};  // a second one, made while there is the first
 
  private:
   bool refuses(const char* call) {
