@@ -7,13 +7,15 @@ import re
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SECONDS, FULL_SECONDS = 900, 3000  # one program, from boot to end; in a full run
 CASE = re.compile(r'^(ok|FAILED|skip) ([^\s:]+):?(.*)$')
+VOID = re.compile(r'^\(void (.*)\)$')  # run again: a fault of the kernel's own, see tests/vm/lib/kernels.py
 CLOSING = re.compile(r'^(\d+) passed, (\d+) failed, (\d+) skipped$')
 NOT_RUN = "tests in the guest kernel are off (--no-vm): SMB Direct was not tried with the kernel's own client"
 
 
+KERNELS = ['6.1', '6.12', '7.x']  # scripts/vm --kernel
 GUEST_DIED = 125  # scripts/vm's
 ATTEMPTS = 3
-# Where Linux 6.1's own SMB Direct client falls, with any server: the function it fell in, one that called it, and why.
+# Where the kernel's own SMB Direct client falls (seen with 6.1), with any server: the function it fell in, one that called it, and why.
 CLIENT_PANICS = [
     ('smbd_post_recv', 'smbd_post_send_credits', 'it grants credits on a connection whose queue pair it has destroyed'),
     ('rdma_disconnect', 'smbd_disconnect_rdma_work', 'it ends a connection whose id it has destroyed'),
@@ -29,7 +31,7 @@ def client_panic(console):
     for fell, called, why in CLIENT_PANICS:
         caller = rf'(\] +{called}\+\S+|Workqueue: \S+ {called}) \[cifs\]'  # in the trace, or what was queued
         if re.search(rf'RIP: 0010:{fell}\+', trace) and re.search(caller, trace):
-            return f"6.1's client panicked ({called}, {fell}): {why}"
+            return f"the kernel's own client panicked ({called}, {fell}): {why}"
     return None
 
 
@@ -37,8 +39,14 @@ def programs():
     return sorted((ROOT / 'tests/vm').glob('*.py'))
 
 
-def command(program, console, full):
+def kernels(full):
+    """What `--kernel` is to say: nothing, for the usual one, or each of them."""
+    return KERNELS if full else [None]
+
+
+def command(program, console, full, kernel=None):
     more = ['--env', 'SMBDIRECTD_FULL=1'] if full else []
+    more += ['--kernel', kernel] if kernel else []
     return [ROOT / 'scripts/vm', '--timeout', FULL_SECONDS if full else SECONDS, '--keep-log', console, *more, program]
 
 
@@ -59,4 +67,5 @@ def judge(name, status, text):
     counted = [passed, len(failures), len(skips)]
     if closing is None or [int(n) for n in closing.groups()] != counted or (status != 0) != bool(failures):
         failures.append((name, f'ended with {status}\n' + '\n'.join(lines[-60:])))
+    skips += [(name, f'{name}: void and run again: {found[1]}') for found in map(VOID.match, lines) if found]
     return passed, failures, skips

@@ -376,23 +376,29 @@ def guest_kernel(run, section, log):
     if run.options.no_vm:
         section.skips.append(('all', guest_tests.NOT_RUN))
         return
-    run.command([ROOT / 'scripts/vm', '--prepare'], log)
+    for kernel in guest_tests.kernels(run.options.full):
+        run.command([ROOT / 'scripts/vm', *(['--kernel', kernel] if kernel else []), '--prepare'], log)
+        guest_programs(run, section, log, kernel)
+
+
+def guest_programs(run, section, log, kernel):
     for program in guest_tests.programs():
+        name = f'{program.stem} on {kernel}' if kernel else program.stem
         for attempt in range(1, guest_tests.ATTEMPTS + 1):
-            console = LOGS / f'{log}-{program.stem}.console{attempt if attempt > 1 else ""}.log'
-            status, text = run.command(guest_tests.command(program, console, run.options.full), log,
+            console = LOGS / f'{log}-{name.replace(" ", "-")}.console{attempt if attempt > 1 else ""}.log'
+            status, text = run.command(guest_tests.command(program, console, run.options.full, kernel), log,
                                        {'SMBDIRECTD_BUILD': str(BUILD / 'normal')}, check=False,
                                        timeout=guest_tests.FULL_SECONDS + 60)
             panic = status == guest_tests.GUEST_DIED and guest_tests.client_panic(console.read_text(errors='replace'))
             if not panic or attempt == guest_tests.ATTEMPTS:
                 break
             # Told among what was skipped: nothing of this attempt counts, and it is run again.
-            section.skips.append((program.stem, f'{program.stem}: attempt {attempt} is void: {panic}'))
-        passed, failures, skips = guest_tests.judge(program.stem, status, text)
+            section.skips.append((name, f'{name}: attempt {attempt} is void: {panic}'))
+        passed, failures, skips = guest_tests.judge(name, status, text)
         section.passed += passed
         section.failures += failures
         section.skips += skips
-        print(f'    {program.stem}: {passed} passed, {len(failures)} failed, {len(skips)} skipped', flush=True)
+        print(f'    {name}: {passed} passed, {len(failures)} failed, {len(skips)} skipped', flush=True)
 
 
 # --- the whole --------------------------------------------------------------------------------------
@@ -441,7 +447,8 @@ def main():
     group = parser.add_mutually_exclusive_group()
     group.add_argument('--quick', action='store_true',
                        help='one build, the unit tests, the tree rules and a smoke test: a few minutes')
-    group.add_argument('--full', action='store_true', help='also the long parity lists, the fuzzers (a minute each) and clang-tidy')
+    group.add_argument('--full', action='store_true', help='also the long parity lists, every kernel in the guest, the fuzzers (a minute each) and '
+                       'clang-tidy')
     parser.add_argument('--no-vm', action='store_true', help='without the tests in the guest kernel (scripts/vm)')
     parser.add_argument('--werror', action='store_true',
                         help='a warning of the compiler is an error (.ci/run, on supported compilers)')

@@ -52,18 +52,19 @@ def locked(path, wait=True):
         yield True
 
 
-def entry(name, make, say, kind='vm'):
-    """The path of the entry `name` (a directory), made by make(directory, say) when it is not there yet."""
+def entry(name, make, say, kind='vm', anew=False):
+    """The path of the entry `name` (a directory), made by make(directory, say) when it is not there yet, or is wanted
+    anew: then no guest may run on the old one, which would lose its modules."""
     root = directory(kind)
     path = root / name
-    if path.is_dir():
+    if path.is_dir() and not anew:
         os.utime(path)
         return path
     with locked(root / 'lock', wait=False) as mine:
         if not mine:
             say('another run is downloading and building what this one needs: waiting for it')
     with locked(root / 'lock'):
-        if path.is_dir():
+        if path.is_dir() and not anew:
             return path
         for old in root.glob('*-*'):
             # What a builder that was killed left (we hold the lock now), and entries of long ago.
@@ -73,6 +74,8 @@ def entry(name, make, say, kind='vm'):
         partial = pathlib.Path(tempfile.mkdtemp(prefix=f'{name}-', suffix='.partial', dir=root))
         partial.chmod(0o755)
         make(partial, say)
+        if path.is_dir():
+            shutil.rmtree(path)
         partial.rename(path)
     return path
 

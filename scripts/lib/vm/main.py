@@ -3,6 +3,7 @@
 """The engine of scripts/vm: finds or makes the kernel, boots it, and ends as the script in it ended."""
 
 import argparse
+import functools
 import os
 import pathlib
 import platform
@@ -10,10 +11,12 @@ import shutil
 import signal
 import sys
 
+import archive
 import cache
 import guest
 import initrd
 import kernel
+import modules
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -27,6 +30,10 @@ def parse():
         prog='scripts/vm', description='Runs a script as root in a guest that has RDMA (rxe, siw) and cifs.ko with SMB '
         'Direct, on a machine that needs none of them. The guest sees this machine\'s files at the same paths and may '
         'change them: only it sees the changes. Exits as the script does; 124: --timeout, 125: the guest died.')
+    parser.add_argument('--kernel', choices=kernel.SUITES, default=kernel.usual(), metavar='VERSION',
+                        help=f'{", ".join(kernel.SUITES)}: Linux of that kind, as Debian has it (default {kernel.usual()})')
+    parser.add_argument('--update', action='store_true',
+                        help="download that kernel anew, as Debian has it now, even if one is kept")
     parser.add_argument('--timeout', type=float, default=None, metavar='SECONDS',
                         help='end the guest then (default 600; none for a terminal)')
     parser.add_argument('--memory', type=int, default=4096, metavar='MIB', help='the guest\'s memory (default 4096)')
@@ -57,14 +64,15 @@ def program_path(name):
     return str(path)
 
 
-def prepared():
+def prepared(name, update):
     """(kernel entry, path of the initrd, ABI), made if need be."""
     if platform.machine() != 'x86_64':
         raise cache.Problem(f'the guest is an amd64 one and this machine is {platform.machine()}')
-    abi, version = kernel.version()
-    key = f'{version}-{cache.recipe(abi, version, pathlib.Path(kernel.__file__))}'
-    image = cache.entry(f'kernel-{key}', kernel.make, say)
-    recipe = cache.recipe(key, pathlib.Path(initrd.__file__), initrd.INIT, pathlib.Path(initrd.BUSYBOX))
+    key = cache.recipe(*(pathlib.Path(part.__file__) for part in (kernel, modules, archive)))
+    image = cache.entry(f'kernel-{name}-{key}', functools.partial(kernel.make, name), say, anew=update)
+    version = (image / 'version').read_text()
+    abi = version.split()[0]
+    recipe = cache.recipe(version, key, pathlib.Path(initrd.__file__), initrd.INIT, pathlib.Path(initrd.BUSYBOX))
     made = cache.entry(f'initrd-{recipe}', lambda directory, _: initrd.make(directory, image, abi), say)
     return image, made / 'initrd', abi
 
@@ -79,7 +87,7 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, ended)
     try:
-        image, ramdisk, abi = prepared()
+        image, ramdisk, abi = prepared(options.kernel, options.update)
         if options.prepare:
             return 0
         if options.command:
