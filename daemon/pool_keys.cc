@@ -158,7 +158,8 @@ const std::array kKeys{
 
     object("/iwarp", "iWARP (RFC 5040 to 5044, RFC 6581)."),
     other("/iwarp/crc", KeyType::boolean, IN_POOL(worker.iwarp_crc),
-          "Ask for CRC32C in every FPDU. It is used when either side asks."),
+          "Ask for CRC32C in every FPDU. It is used when either side asks. False for signed or sealed sessions from "
+          "Linux's siw, which mends a CRC wrongly that TCP delivers in two pieces, and ends the connection."),
     integer("/iwarp/max_inbound_reads", 1, 16383, IN_POOL(worker.iwarp_max_inbound_reads),
             "RDMA Reads of the client served at once (IRD)."),
     integer("/iwarp/max_outbound_reads", 1, 16383, IN_POOL(worker.iwarp_max_outbound_reads),

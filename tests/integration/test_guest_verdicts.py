@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: MIT
 """What scripts/test makes of a guest that died: the client's own known panics void an attempt, nothing else does."""
 
+import importlib.util
 import pathlib
 import sys
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lib"))
 import guest_tests  # noqa: E402
+
+KERNELS = pathlib.Path(__file__).resolve().parents[1] / "vm/lib/kernels.py"
+spec = importlib.util.spec_from_file_location("kernels", KERNELS)
+kernels = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(kernels)
 
 OOPS = """[   31.8] BUG: kernel NULL pointer dereference, address: 0000000000000000
 [   31.8] Workqueue: smbd_0000000081b0479b {caller} [{module}]
@@ -37,3 +43,17 @@ def test_the_clients_known_panics_are_told_apart():
         oops() + oops("siw_qp_event", "siw_run_sq", "siw") + PANIC,  # the last one is what it died of
     ):
         assert guest_tests.client_panic(other) is None, other
+
+
+def test_what_a_fault_of_the_kernels_made_void_is_told():
+    text = "(void mount: attempt 1: siw did not read)\nok files (1.0 s)\n1 passed, 0 failed, 0 skipped\n"
+    passed, failures, skips = guest_tests.judge("siw_verbs", 0, text)
+    assert (passed, failures) == (1, []) and "siw did not read" in skips[0][1]
+
+
+def test_a_crc_that_siw_put_together_wrongly_is_told_from_a_wrong_one():
+    """Its trailer came in two pieces, and the second lies over the first: of the right CRC's bytes 0f 0c 69 0b."""
+    for got in ("251d0b69", "250b690c", "d4690c0b"):
+        assert kernels.void([f"siw: crc error. in: {got}, own 0b690c0f, op 3"]), got
+    for got in ("251d0b68", "0b690c0e", "d4690d0b", "00000000"):
+        assert kernels.void([f"siw: crc error. in: {got}, own 0b690c0f, op 3"]) is None, got

@@ -11,7 +11,7 @@ from lib.cases import Cases
 from lib.counters import Moved, summary
 from lib.daemon import Connect, Smbdirectd, program
 from lib.files import make_file, make_tree, sha256
-from lib.network import Network, rdma_device, run
+from lib.network import PORTS, Network, rdma_device, run
 from lib.smbd import SmbdServer, smbclient
 
 LARGE = 32 << 20
@@ -66,7 +66,7 @@ def transfer(world, device, port, protocol, protection):
     return f"{files + 1} files, {size + LARGE} bytes each way: {summary(got)}"
 
 
-for device, port in (("rxe", 445), ("siw", 5445)):
+for device, port in PORTS.items():
     cases.add(f"{device}_3.0", transfer, device, port, "SMB3_00", "plain")
     cases.add(f"{device}_3.1.1", transfer, device, port, "SMB3_11", "plain")
     cases.add(f"{device}_signed", transfer, device, port, "SMB3_11", "sign")
@@ -77,7 +77,7 @@ for device, port in (("rxe", 445), ("siw", 5445)):
 def probe(world):
     """What is agreed, for a person; and what is said when nothing listens."""
     out = []
-    for device, port in (("rxe", 445), ("siw", 5445)):
+    for device, port in PORTS.items():
         with served(world, device, port, f"probe-{device}") as daemon:
             done = run(program("smbdirect-connect"), "--fabric", "verbs", "--to", daemon.target, "--probe")
             assert "SMB Direct with" in done.stdout, done.stdout

@@ -10,11 +10,10 @@ import signal
 import sys
 
 from lib.cases import Cases
-from lib.network import Network, rdma_device, resources, run
+from lib.network import PORTS, Network, rdma_device, resources, run
 from lib.process import Server, wait_until
 
 BUILD = pathlib.Path(os.environ.get("SMBDIRECTD_BUILD", "build/normal"))
-PORTS = {"rxe": 445, "siw": 5445}
 PRIVATE_DATA = {"rxe": 56, "siw": 8}
 REFUSALS = ("EINVAL", "ENOENT", "EACCES")
 

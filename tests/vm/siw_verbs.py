@@ -9,7 +9,7 @@ from lib import client_cases
 from lib.cases import Cases
 from lib.world import world
 
-# Over siw, 6.1's client retries a direct read or write of 1 MiB for ever when it is not on a page's boundary.
+# Over siw, the client up to 6.12 retries a direct read or write of 1 MiB for ever when it is not on a page's boundary.
 PLAIN = {"rsize": 524288, "wsize": 524288}
 
 cases = Cases(functools.partial(world, "siw", "verbs", PLAIN))

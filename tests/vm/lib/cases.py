@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 
+from lib import kernels
 from lib.kernel_log import KernelLog
 from lib.process import LogSource, tail
 
@@ -95,9 +96,11 @@ class Cases:
             signal.alarm(SECONDS)
             with self.world() as world:
                 at_setup = False
-                print(f"ready after {time.monotonic() - begin:.1f} s", flush=True)
+                print(f"ready after {time.monotonic() - begin:.1f} s, Linux {kernels.release()}", flush=True)
                 for case in chosen:
-                    self._run(world, *case)
+                    attempt = 1
+                    while not self._run(world, *case, attempt):
+                        attempt += 1
                 signal.alarm(SECONDS)
                 begin = time.monotonic()
         except Exception as e:
@@ -105,7 +108,8 @@ class Cases:
         finally:
             signal.alarm(0)
 
-    def _run(self, world, name, function, allow, seconds):
+    def _run(self, world, name, function, allow, seconds, attempt):
+        """False when a fault of the kernel's own made it void, and it is to be run again."""
         log, begin = KernelLog(), time.monotonic()
         for source in LogSource.live:
             source.mark()
@@ -116,14 +120,18 @@ class Cases:
         except Skip as e:
             self.skipped += 1
             print(f"skip {name}: {e}", flush=True)
-            return
+            return True
         except Exception as e:
+            if attempt < kernels.ATTEMPTS and (why := kernels.void(log.lines())):
+                print(f"(void {name}: attempt {attempt}: {why}: {type(e).__name__}: {e})", flush=True)
+                return False
             self._report("FAILED", name, begin, e, log)
-            return
+            return True
         finally:
             signal.alarm(0)
         self.passed += 1
         print(f"ok {name} ({time.monotonic() - begin:.1f} s) {details or ''}".rstrip(), flush=True)
+        return True
 
     def _report(self, word, name, begin, error, log=None):
         self.failed += 1

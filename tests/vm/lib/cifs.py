@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The kernel's SMB client: mounts of it, and what it tells of itself in /proc/fs/cifs."""
 
+import contextlib
 import pathlib
 import re
 import subprocess
 
-from lib.network import modprobe, run
+from lib import kernels
+from lib.network import link, modprobe, run
 
 PROC = pathlib.Path("/proc/fs/cifs")
 
@@ -32,6 +34,7 @@ class Mount:
         self.directory = pathlib.Path(directory)
         self.source = f"//{address}/{share}" if ":" not in address else f"//[{address}]/{share}"
         self.options = {"vers": vers, "username": user, "password": password, **(options or {})}
+        self.rdma = rdma
         if rdma:
             self.options["rdma"] = True
         if port:
@@ -45,10 +48,17 @@ class Mount:
     def mount(self, timeout=60, check=True):
         self.directory.mkdir(parents=True, exist_ok=True)
         text = ",".join(k if v is True else f"{k}={v}" for k, v in self.options.items() if v is not False)
-        try:
-            done = run("mount", "-t", "cifs", self.source, self.directory, "-o", text, timeout=timeout, check=False)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"mount of {self.source} with {text} hangs: {debug_data()}") from None
+        for attempt in range(1, kernels.ATTEMPTS + 1):
+            watch = kernels.UnreadNegotiation() if self.rdma and link("siw0") else contextlib.nullcontext()
+            try:
+                with watch:
+                    done = run("mount", "-t", "cifs", self.source, self.directory, "-o", text, timeout=timeout, check=False)
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"mount of {self.source} with {text} hangs: {debug_data()}") from None
+            if done.returncode == 0 or attempt == kernels.ATTEMPTS or not getattr(watch, "stuck", False):
+                break
+            print(f"(void mount: attempt {attempt}: siw did not read the negotiate request that came while it set up the "
+                  f"connection)", flush=True)
         self.mounted = done.returncode == 0
         assert self.mounted or not check, f"mount of {self.source} with {text}: {done.stdout}{done.stderr}"
         return self if check else done
@@ -82,9 +92,12 @@ def debug_data():
 
 
 def smb_direct_values():
-    """What DebugData tells of the first SMB Direct connection: name -> number."""
-    lines = debug_data().partition("\nSMBDirect (in hex)")[2].partition("\nNumber of credits")[0]
-    return {name: int(value, 16) for name, value in re.findall(r"(\w+): ?([0-9a-f]+)\b", lines)}
+    """What DebugData tells of the first SMB Direct connection: name -> number. Hexadecimal until 6.12; 7.x writes decimal
+    numbers and the status as a word."""
+    data = debug_data()
+    base, begin = (16, "\nSMBDirect (in hex)") if "\nSMBDirect (in hex)" in data else (10, "\nSMBDirect protocol version")
+    lines = data.partition(begin)[2].partition("\nNumber of credits")[0]
+    return {name: int(value, base) for name, value in re.findall(r"(\w+): ?([0-9a-f]+)\b", lines) if base == 16 or value.isdigit()}
 
 
 def clear_stats():

@@ -6,16 +6,14 @@ Each function takes a world of lib.world, and names what moved by RDMA and inlin
 
 import concurrent.futures
 
-from lib import storage
+from lib import kernels, storage
 from lib.counters import Moved, summary
 from lib.files import content
 from lib.world import LARGE, fresh, mounted
 
-# Sessions that are signed or sealed go inline. 6.1's client then sends more than one page wrongly, to any server:
-# every page but the last one with bytes of its neighbour (smbd_send takes the length of the whole message where
-# the page's is meant). So one page per WRITE.
-SIGNED = {"sec": "ntlmsspi", "rsize": 131072, "wsize": 4096}
-SEALED = {"seal": True, "rsize": 131072, "wsize": 4096}
+# Sessions that are signed or sealed go inline. Only with signing the client makes its requests smaller by itself.
+SIGNED = {"sec": "ntlmsspi", "rsize": 131072, "wsize": kernels.INLINE_WSIZE}
+SEALED = {"seal": True, "rsize": 131072, "wsize": kernels.INLINE_WSIZE}
 AT_ONCE = 4  # small files that are worked on
 
 

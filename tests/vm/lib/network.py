@@ -9,10 +9,12 @@ import subprocess
 
 from lib.process import wait_until
 
-# What 6.1's client warns of when it ends a connection over rxe, with any server. It may then hang for good.
+# What the client up to 6.12 warns of when it ends a connection over rxe, with any server. It may then hang for good.
 DRAIN = "failed to drain recv queue: -12"
 
 DRIVERS = {"rxe": "rdma_rxe", "siw": "siw"}
+# Where SMB Direct is served on RoCE and on iWARP. From 7.x on the client looks nowhere else; older ones try both.
+PORTS = {"rxe": 445, "siw": 5445}
 
 
 def run(*argv, timeout=30, check=True, cwd=None, env=None):
@@ -74,11 +76,15 @@ def link(name):
 
 
 @contextlib.contextmanager
-def rdma_device(kind, netdev="v0", name=None):
+def rdma_device(kind, netdev="v0", name=None, serves=True):
     """An RDMA device of `kind` ("rxe" or "siw") on netdev; gives its name. Removal waits for every process that has
-    the device open, hence for a bounded time only."""
+    the device open, hence for a bounded time only. serves: a server of ours is to use it."""
     name = name or f"{kind}0"
     modprobe(DRIVERS[kind], "rdma_ucm", "ib_uverbs")
+    if kind == "siw":
+        # It reports what it sends by reference as sent before it is: since 6.12 what a server writes into the buffer
+        # afterwards is seen to go out instead (scripts/lib/vm/modules.py).
+        pathlib.Path("/sys/module/siw/parameters/zcopy_tx").write_text("N" if serves else "Y")
     run("rdma", "link", "add", name, "type", kind, "netdev", netdev)
     try:
         wait_until(lambda: (link(name) or {}).get("state") == "ACTIVE", 10, lambda: f"{name} active: {link(name)}")
@@ -104,7 +110,7 @@ def delete_device(name, seconds=20):
 
 
 def client_hangs():
-    """Whether a thread of 6.1's SMB client waits in the end of a connection over rxe, as it may for ever."""
+    """Whether a thread of the kernel's SMB client (up to 6.12) waits in the end of a connection over rxe, as it may for ever."""
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             if "(cifsd) D " in stat.read_text() and "smbd_destroy" in stat.with_name("wchan").read_text():

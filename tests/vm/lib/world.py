@@ -4,12 +4,13 @@
 import contextlib
 import ipaddress
 import pathlib
+import shutil
 import types
 
 from lib import cifs, storage
 from lib.daemon import Smbdirectd, build_dir
 from lib.files import make_file, make_tree
-from lib.network import Network, rdma_device
+from lib.network import PORTS, Network, rdma_device
 from lib.peer import ReferencePeer
 from lib.smbd import SmbdServer
 
@@ -34,8 +35,8 @@ def world(device, fabric, plain, pool=None, addresses=("192.0.2.1/24",), smbd_op
         make_tree(directory / "tree", 150, seed=3, largest=200_000)
         make_file(directory / "large" / "large", LARGE, seed=4)
         smbd = stack.enter_context(SmbdServer(directory / "smbd", options=smbd_options))
-        stack.enter_context(rdma_device(device))
-        listeners = [{"address": a.split("/")[0], "port": 5445, "fabric": fabric} for a in addresses]
+        stack.enter_context(rdma_device(device, serves=fabric == "verbs"))
+        listeners = [{"address": a.split("/")[0], "port": PORTS[device], "fabric": fabric} for a in addresses]
         networks = sorted({str(ipaddress.ip_interface(a).network) for a in addresses})
         settings = {"listeners": listeners, "upstream": {"allow": networks}, **(pool or {})}
         daemon = stack.enter_context(Smbdirectd(directory / "smbdirectd", smbd.port, pool=settings, workers=workers))
@@ -53,6 +54,8 @@ def mounted(world, vers="3.1.1", where="/mnt/test", **options):
 def fresh(world, name):
     """An empty directory on the share for one case: its path on the server's side."""
     path = world.smbd.share_path() / name
+    if path.exists():  # of an attempt that was void
+        shutil.rmtree(path)
     path.mkdir()
     return path
 
