@@ -67,7 +67,11 @@ def make(name, directory, say):
         archive = Archive(work / 'apt', SUITES[name], log, prefer=PREFERRED.get(name))
         abi, version, image, headers = wanted(archive)
         source = 'linux-source-' + '.'.join(re.split(r'[.-]', version)[:2])
-        packages = {n: version for n in (*image, *headers, source)}
+        # The image is signed, and so may be a step behind packages that replace each other, as linux-kbuild-6.1 does.
+        packages = {n: version if archive.show(n, version) else archive.show(n).get('Version', version)
+                    for n in (*image, *headers, source)}
+        if packages[source] != version:
+            raise Problem(f'{", ".join(archive.suites)} have the image of Linux {version} and not its source')
         size = sum(int(archive.show(n, v).get('Size', 0)) for n, v in packages.items())
         say(f'downloading Linux {version} (image, headers and source, {size // 1000000} MB)')
         sources = archive.unpack(packages, work / 'root', keep=(source,))
