@@ -1,34 +1,15 @@
 # SPDX-License-Identifier: MIT
 """A thousand clients come, transfer and go; the processes must look as they did before."""
 
-import os
-import pathlib
-import re
 import threading
 
 from lib import smb2
-from lib.daemon import program
 from lib.process import wait_until
+from lib.resources import MIB, descriptors, resident, sanitized
 from lib.smbdirect import SmbDirect, describe
 
 WARM_UP, CYCLES, THREADS = 100, 1000, 2
 SIZE = 10_000
-MIB = 1 << 20
-
-
-def sanitized():
-    """Sanitizers keep freed memory back, so resident memory says nothing there (LeakSanitizer does)."""
-    return b"__asan_init" in program("smbdirect-worker").read_bytes()
-
-
-def resident(pid):
-    """Bytes, exactly (the counters in status are estimates)."""
-    rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(re.search(r"^Rss:\s+(\d+) kB", rollup, re.M)[1]) * 1024
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def processes(daemon):
