@@ -149,7 +149,8 @@ const std::array kKeys{
     integer("/smbdirect/idle_timeout_ms", 100, 24 * kHour, IN_POOL(worker.idle_timeout_ms),
             "After how long a silence the client is asked whether it lives."),
     integer("/smbdirect/keepalive_timeout_ms", 100, kHour, IN_POOL(worker.keepalive_timeout_ms),
-            "How long the answer to that may take."),
+            "How long the answer to that may take. Over iWARP, TCP gives up a client that acknowledges nothing "
+            "for both times together."),
     integer(
         "/smbdirect/send_credit_timeout_ms", 100, kHour, IN_POOL(worker.send_credit_timeout_ms),
         "How long a client may grant no credit while data waits for it and no byte moves (MS-SMBD's Send "

@@ -112,6 +112,7 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGHUP, SIG_IGN);
 
+  smbdirect::workers::configure_heap();
   uv_loop_t loop;
   uv_loop_init(&loop);
   // RDMA descriptors work only under the credentials that opened them: from here on these never change.

@@ -85,7 +85,10 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
                  [this](uint64_t number) { send({.type = MessageType::session_up, .offer = number}); }},
       end_lines_(kEndLineIntervalMs, kEndLineKeys),
       burial_(loop, [this] { bury(); }),
-      deadline_(loop, [this] { begin_stop(true, 0); }) {
+      deadline_(loop, [this] { begin_stop(true, 0); }),
+      housekeeper_(
+          loop, {&slabs_, &receive_slabs_, &header_slabs_}, [this] { return sessions_.size(); },
+          [this](size_t share) { trim_some(share); }) {
   if (config_.upstream == daemon::WorkerConfig::Upstream::channel) {
     channels_.emplace(
         loop_, [this](const daemon::Message& message, int descriptor) { send(message, descriptor); },
@@ -269,10 +272,12 @@ void Worker::on_grant(daemon::Received received) {
   if (::getpeername(received.descriptor.get(), reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
     return send({.type = MessageType::closed, .offer = offer});  // gone already
   }
-  const fabric::iwarp::Options options{.want_crc = config_.iwarp_crc,
-                                       .max_inbound_reads = config_.iwarp_max_inbound_reads,
-                                       .max_outbound_reads = config_.iwarp_max_outbound_reads,
-                                       .handshake_timeout_ms = config_.handshake_timeout_ms};
+  const fabric::iwarp::Options options{
+      .want_crc = config_.iwarp_crc,
+      .max_inbound_reads = config_.iwarp_max_inbound_reads,
+      .max_outbound_reads = config_.iwarp_max_outbound_reads,
+      .handshake_timeout_ms = config_.handshake_timeout_ms,
+      .peer_timeout_ms = config_.idle_timeout_ms + config_.keepalive_timeout_ms};
   sockaddr_storage server{};
   length = sizeof server;
   (void)::getsockname(received.descriptor.get(), reinterpret_cast<sockaddr*>(&server), &length);
@@ -357,6 +362,15 @@ void Worker::report_end(const Session& session, const std::string& why, bool cle
 void Worker::bury() {
   dead_.clear();
   finish_if_empty();
+}
+
+void Worker::trim_some(size_t share) {
+  for (size_t n = std::min(share, sessions_.size()); n > 0; --n) {
+    auto next = sessions_.upper_bound(trimmed_);
+    if (next == sessions_.end()) next = sessions_.begin();
+    next->second->trim();
+    trimmed_ = next->first;
+  }
 }
 
 void Worker::begin_stop(bool at_once, uint32_t deadline_ms) {

@@ -19,6 +19,7 @@
 #include "workers/control_sender.h"
 #include "workers/counters.h"
 #include "workers/fabric/verbs/verbs.h"
+#include "workers/housekeeper.h"
 #include "workers/memory/slab.h"
 #include "workers/session/session.h"
 #include "workers/upstream/favours.h"
@@ -57,6 +58,7 @@ class Worker {
   void on_session_ended(uint64_t offer, const std::string& why, bool clean);
   void report_end(const Session& session, const std::string& why, bool clean);
   void bury();
+  void trim_some(size_t share);
   void begin_stop(bool at_once, uint32_t deadline_ms);
   void finish_if_empty();
   void dump();
@@ -86,6 +88,8 @@ class Worker {
   shm::log::RateLimit end_lines_;
   Deferred burial_;
   Timer deadline_;
+  Housekeeper housekeeper_;
+  uint64_t trimmed_ = 0;  // the offer of the session that was trimmed last
   std::optional<Board> board_;
   bool draining_ = false;
   daemon::ExitCode exit_code_ = daemon::ExitCode::ok;

@@ -79,6 +79,7 @@ ExitCode run(int argc, char** argv) {
   }
   log::configure(options->log_level, "smbdirect-connect");
   (void)std::signal(SIGPIPE, SIG_IGN);
+  smbdirect::workers::configure_heap();
   uv_loop_t loop;
   if (const int error = uv_loop_init(&loop); error != 0) {
     std::fprintf(stderr, "smbdirect-connect: set up the event loop: %s\n", uv_strerror(error));

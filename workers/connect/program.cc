@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "workers/connect/program.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "shm/log.h"
@@ -33,9 +34,13 @@ Program::Program(uv_loop_t& loop, const Options& options, std::function<void()> 
       dialer_(loop, pools_.arena, options.target()),
       reap_(loop, [this] { reap(); }),
       progress_(loop, [this] { progress(); }),
-      hurry_(loop, [this] {
-        for (const auto& session : sessions_) session->abort("stopped");
-      }) {}
+      hurry_(loop,
+             [this] {
+               for (const auto& session : sessions_) session->abort("stopped");
+             }),
+      housekeeper_(
+          loop, {&pools_.receive, &pools_.header, &pools_.stream, &pools_.small},
+          [this] { return sessions_.size(); }, [this](size_t share) { trim_some(share); }) {}
 
 shm::Result<> Program::start() {
   auto listener = Listener::open(loop_, *options_.listen, [this](shm::UniqueFd client, std::string name) {
@@ -88,6 +93,12 @@ void Program::stop() {
   if (!stopping_) hurry_.start(kStopMs);
   stopping_ = true;
   reap_.trigger();
+}
+
+void Program::trim_some(size_t share) {
+  for (size_t n = std::min(share, sessions_.size()); n > 0; --n) {
+    sessions_[++trimmed_ % sessions_.size()]->trim();
+  }
 }
 
 Counters Program::counters() const {

@@ -13,6 +13,7 @@
 #include "workers/connect/listener.h"
 #include "workers/connect/options.h"
 #include "workers/connect/session.h"
+#include "workers/housekeeper.h"
 
 namespace smbdirect::workers::connect {
 
@@ -37,6 +38,7 @@ class Program {
   void accepted(shm::UniqueFd client, std::string name);
   void reap();
   void progress();
+  void trim_some(size_t share);
 
   uv_loop_t& loop_;
   Options options_;
@@ -49,6 +51,8 @@ class Program {
   Timer hurry_;
   std::unique_ptr<Listener> listener_;
   std::vector<std::unique_ptr<ConnectSession>> sessions_;
+  Housekeeper housekeeper_;
+  size_t trimmed_ = 0;  // where the next turn begins
   Counters ended_;
   Counters shown_;
   bool served_ = false;

@@ -49,6 +49,8 @@ class ConnectSession final : private Transport::Owner {
   void stop();
   /// Close both sides at once. done() follows.
   void abort(std::string why);
+  /// Gives back memory that was not needed since the last call.
+  void trim() { transport_->trim(); }
 
   [[nodiscard]] Counters counters() const { return transport_->counters(); }
   [[nodiscard]] bool done() const { return phase_ == Phase::done; }

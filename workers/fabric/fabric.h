@@ -160,6 +160,10 @@ class Endpoint {
   /// At once, dropping what is queued (RST on iwarp).
   virtual void abort() = 0;
 
+  /// To be called now and then, from the loop and not from a callback: gives back memory that a burst needed
+  /// and that nothing has needed since the last call. Steady state allocates nothing all the same.
+  virtual void trim() {}
+
   [[nodiscard]] virtual const Attributes& attributes() const = 0;
   [[nodiscard]] virtual const Traffic& traffic() const = 0;
   /// Nothing waits once the connection has ended.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "workers/memory/arena.h"
 
+#include <algorithm>
 #include <cassert>
 
 namespace smbdirect::workers {
@@ -22,6 +23,10 @@ void Arena::remove(uint32_t key) {
   for (Registrar* registrar : registrars_) registrar->block_gone(key);
   blocks_[key] = {};
   free_.push_back(key);
+}
+
+bool Arena::registered(uint32_t key) const {
+  return std::ranges::any_of(registrars_, [key](const Registrar* r) { return r->holds(key); });
 }
 
 void Arena::watch(Registrar& registrar) { registrars_.push_back(&registrar); }

@@ -18,6 +18,8 @@ class Arena {
   class Registrar {
    public:
     virtual void block_gone(uint32_t key) = 0;
+    /// A device has the block's pages: they must stay as they are.
+    [[nodiscard]] virtual bool holds(uint32_t key) const = 0;
 
    protected:
     ~Registrar() = default;
@@ -36,6 +38,9 @@ class Arena {
   [[nodiscard]] std::span<std::byte> block(uint32_t key) const {
     return key < blocks_.size() ? blocks_[key] : std::span<std::byte>{};
   }
+
+  /// Whether some device has the block registered.
+  [[nodiscard]] bool registered(uint32_t key) const;
 
   void watch(Registrar& registrar);
   void unwatch(Registrar& registrar);

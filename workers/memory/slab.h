@@ -44,7 +44,7 @@ class Budget {
   Budget* parent_;
 };
 
-class SlabPool;
+struct SlabChunk;
 
 /// Bookkeeping of one slab; lives in its pool, or on the heap for a block of its own.
 struct Slab {
@@ -52,9 +52,10 @@ struct Slab {
   uint32_t size{};
   uint32_t key{};  // of the arena's block it lies in
   uint32_t refs{};
-  SlabPool* pool{};  // null: a block of its own, unmapped when released...
-  Arena* arena{};    // ...after it has left the arena
-  Budget* budget{};  // refunded `size` when released
+  bool touched{};      // handed out before: its pages may be there
+  SlabChunk* chunk{};  // null: a block of its own, unmapped when released...
+  Arena* arena{};      // ...after it has left the arena
+  Budget* budget{};    // refunded `size` when released
   Slab* next_free{};
 };
 
@@ -84,16 +85,23 @@ class SlabRef {
   [[nodiscard]] std::span<std::byte> bytes() const { return {slab_->data, slab_->size}; }
   [[nodiscard]] uint32_t key() const { return slab_->key; }
   [[nodiscard]] bool sole() const { return slab_->refs == 1; }
+  /// Nobody needs what it holds: its pages go back to the system, unless a device has them. It can be used
+  /// on; what it holds is then undefined.
+  void discard();
 
  private:
   Slab* slab_ = nullptr;
 };
 
-/// Slabs of one size. Grows by mappings of kChunkBytes up to what budgets allow; a mapping is kept (its
-/// pages are warm) until the pool dies.
+/// Slabs of one size. Grows by mappings of kChunkBytes up to what budgets allow. Slabs are taken from the
+/// first chunk that has one, so that the last ones become empty; trim() gives back what was not needed for a
+/// while. In between, pages stay warm and registrations stay. Taking and giving back are O(1) and make no
+/// system call.
 class SlabPool {
  public:
   static constexpr size_t kChunkBytes = 4u << 20;
+  static constexpr size_t kWarmBytes = kChunkBytes;  // free memory that is always kept
+  static constexpr size_t kTrimBytes = 64u << 20;    // given back by one call, so that none takes long
 
   SlabPool(Arena& arena, uint32_t slab_size);
   SlabPool(const SlabPool&) = delete;
@@ -107,19 +115,30 @@ class SlabPool {
   /// As acquire(), but over the budget's limit when it must be; empty only when mapping fails.
   [[nodiscard]] SlabRef acquire_forced(Budget& budget);
   [[nodiscard]] size_t slabs_in_use() const { return in_use_; }
+  [[nodiscard]] size_t chunks() const;
+  /// To be called now and then: of the memory that was free all through the last round, what is over
+  /// kWarmBytes goes back to the system, a share with each call. Chunks that are wholly free are unmapped
+  /// (and their registrations given up); of the others, free pages go unless a device has them.
+  void trim(bool new_round = true);
 
  private:
   friend class SlabRef;
-  struct Mapping;
   Slab* take();
-  bool grow();
+  SlabChunk* grow();
   void give_back(Slab& slab);
+  void mark(const SlabChunk& chunk);
+  SlabChunk* first_with_room();
+  size_t give_up(SlabChunk& chunk);
 
   Arena& arena_;
   uint32_t slab_size_;
-  Slab* free_ = nullptr;
   size_t in_use_ = 0;
-  std::vector<std::unique_ptr<Mapping>> mappings_;
+  size_t idle_ = 0;                                 // free slabs that were used before
+  size_t idle_low_ = 0;                             // the fewest of them in this round
+  size_t surplus_ = 0;                              // of them, still to be given back
+  std::vector<std::unique_ptr<SlabChunk>> chunks_;  // by index; the memory is gone where there is none
+  std::vector<uint64_t> with_room_;                 // a bit for each chunk that has a free slab
+  size_t first_word_ = 0;                           // no bit is set before this word
 };
 
 /// One contiguous block larger than a slab (a gathered compound). Pages are touched only as they are

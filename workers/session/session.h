@@ -64,6 +64,11 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   void end(const std::string& why);
   /// The server has let the client in.
   [[nodiscard]] bool has_session() const { return session_up_; }
+  /// Gives back memory that was not needed since the last call.
+  void trim() {
+    transport_.trim();
+    exchange_->outbox().trim();
+  }
 
   [[nodiscard]] Counters counters() const { return transport_.counters(); }
   [[nodiscard]] EventRing& events() { return transport_.events(); }

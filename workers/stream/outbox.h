@@ -43,6 +43,8 @@ class Outbox {
   [[nodiscard]] size_t descriptors() const { return descriptors_; }
   [[nodiscard]] uint64_t bytes() const { return bytes_; }
   void clear();
+  /// Gives back memory that was not needed since the last call.
+  void trim() { pieces_.trim(); }
 
  private:
   struct Piece {

@@ -58,6 +58,14 @@ class RdmaQueues {
   [[nodiscard]] uint64_t writes_requested() const { return writes_requested_; }
   [[nodiscard]] uint64_t writes_posted() const { return writes_posted_; }
 
+  void trim() {
+    reads_.trim();
+    reads_in_flight_.trim();
+    writes_.trim();
+    writes_in_flight_.trim();
+    write_references_.trim();
+  }
+
  private:
   struct Write {
     SlabRef owner;

@@ -260,6 +260,30 @@ void Transport::post_send(const smbd::Outgoing& out, OutMessage* message) {
   }
 }
 
+void Transport::trim() {
+  receives_.trim();
+  messages_.trim();
+  pieces_.trim();
+  tokens_.trim();
+  sends_in_flight_.trim();
+  send_references_.trim();
+  rdma_.trim();
+  if (endpoint_ == nullptr || closing_) return;
+  endpoint_->trim();
+  const uint64_t moved = received_ + sends_posted_;
+  if (std::exchange(trimmed_at_, moved) != moved) {
+    buffers_clean_ = false;
+    return;
+  }
+  if (buffers_clean_) return;
+  buffers_clean_ = true;
+  // The oldest receive may hold part of a message.
+  for (size_t i = endpoint_->progress().receiving ? 1 : 0; i < receives_.size(); ++i) {
+    receives_.at(i).discard();
+  }
+  if (sends_posted_ == sends_done_) headers_.discard();
+}
+
 // --- completions ---
 
 void Transport::send_done() {
@@ -304,6 +328,7 @@ void Transport::on_completions(std::span<const fabric::Completion> done) {
 
 void Transport::received(const fabric::Completion& completion) {
   SlabRef buffer = receives_.pop();
+  ++received_;
   if (closing_) return;
   established_ = true;  // a first message may overtake the event that says so
   if (completion.invalidated) owner_.on_invalidated(completion.invalidated_token);

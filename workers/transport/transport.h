@@ -124,6 +124,9 @@ class Transport final : private fabric::Handler {
   void abort(std::string why);
   /// The connection is dropped at once and nothing follows: RDMA touches no memory any more.
   void drop();
+  /// Called now and then, not from a callback: gives back memory that was not needed since the last call, and
+  /// when nothing was received since then, the pages of the buffers as well.
+  void trim();
 
   /// Since when the peer has hardly moved something of what it owes: what memory waits for. UINT64_MAX:
   /// nothing.
@@ -188,6 +191,10 @@ class Transport final : private fabric::Handler {
   ProgressWatch stuck_;                       // the same, of more than a trickle
   uint64_t look_at_ = ProgressWatch::kNever;  // when to look at it again; kNever: nothing was owed
   uint64_t moved_ = 0;                        // by the fabric, when it was last looked at
+
+  uint64_t received_ = 0;      // messages...
+  uint64_t trimmed_at_ = 0;    // ...at the last trim()
+  bool buffers_clean_ = true;  // their pages were given back, and nothing was received or sent since
 
   Charge charge_;         // for messages_ and pieces_
   Budget receive_quota_;  // bounds receives posted + retained by the owner

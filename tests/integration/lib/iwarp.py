@@ -264,8 +264,7 @@ class Iwarp:
             try:
                 view = view[self.sock.send(view) :]
             except BlockingIOError:
-                readable, _, _ = select.select([self.sock], [self.sock], [], 1)
-                if readable:
+                if self._wait(select.POLLIN | select.POLLOUT, 1) & select.POLLIN:
                     self._fill(end)
                 if time.monotonic() > end:
                     raise Timeout("the peer takes no more bytes") from None
@@ -280,9 +279,15 @@ class Iwarp:
         except Timeout:
             raise Closed("reset") from None
 
+    def _wait(self, events, seconds):
+        """What the socket is ready for; 0 when it is for nothing in that time. Its number may be large."""
+        poll = select.poll()
+        poll.register(self.sock, events)
+        return sum(ready for _, ready in poll.poll(seconds * 1000))
+
     def _fill(self, end):
         left = end - time.monotonic()
-        if left <= 0 or not select.select([self.sock], [], [], left)[0]:
+        if left <= 0 or not self._wait(select.POLLIN, left):
             raise Timeout("nothing received in time")
         try:
             data = self.sock.recv(1 << 20)

@@ -73,6 +73,7 @@ TEST_CASE("a block of its own is charged, usable and given back") {
 TEST_CASE("payload lies in the arena's blocks, and registrars hear before one goes") {
   struct Registrar final : Arena::Registrar {
     explicit Registrar(Arena& of) : arena(of) {}
+    [[nodiscard]] bool holds(uint32_t) const override { return false; }
     void block_gone(uint32_t key) override {
       CHECK_FALSE(arena.block(key).empty());
       gone.push_back(key);

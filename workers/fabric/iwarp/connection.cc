@@ -131,6 +131,10 @@ void Connection::unexpose(uint32_t token) {
   if (stream_.fault()) wake();
 }
 
+void Connection::trim() {
+  if (!delivering_ && phase_ == Phase::established && stream_.completions().empty()) stream_.trim();
+}
+
 void Connection::disconnect() {
   if (phase_ < Phase::established) {
     finish(CloseCause::local, "disconnected during set-up");

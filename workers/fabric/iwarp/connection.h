@@ -43,6 +43,7 @@ class Connection {
   void abort();
   void unexpose(uint32_t token);
   [[nodiscard]] Progress progress() const;
+  void trim();
 
   /// Work may still be posted.
   [[nodiscard]] bool open() const { return phase_ < Phase::draining; }

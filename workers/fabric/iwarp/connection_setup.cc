@@ -133,6 +133,7 @@ void Connection::establish(const Agreed& agreed) {
   attributes_.crc = agreed.crc;
   // The accepting side is silent until the first FPDU has come in (RFC 5044 7.1.2).
   stream_.establish(agreed, segment_size(socket_.fd()), to_.has_value());
+  if (options_.peer_timeout_ms > 0) set_peer_timeout(socket_.fd(), options_.peer_timeout_ms);
   timer_.stop();
   phase_ = Phase::established;
   announce_established_ = true;

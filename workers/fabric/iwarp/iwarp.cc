@@ -46,6 +46,7 @@ class IwarpEndpoint final : public Endpoint {
 
   void disconnect() override { connection_->disconnect(); }
   void abort() override { connection_->abort(); }
+  void trim() override { connection_->trim(); }
 
   [[nodiscard]] const Attributes& attributes() const override { return connection_->attributes(); }
   [[nodiscard]] const Traffic& traffic() const override {

@@ -34,7 +34,10 @@ struct Options {
   uint32_t max_send_work = 1024;
   uint32_t max_receive_work = 1024;
   uint32_t handshake_timeout_ms = 5000;  // MPA request/reply must be complete by then
-  uint8_t mpa_revision = 2;              // connecting side: 2 falls back to nothing; 1 = RFC 5044 only
+  // A peer whose TCP acknowledges nothing for this long, or keeps its window shut, has vanished; also one
+  // that has nothing to acknowledge, which is asked. 0: the system's own, which is for ever in most cases.
+  uint32_t peer_timeout_ms = 0;
+  uint8_t mpa_revision = 2;  // connecting side: 2 falls back to nothing; 1 = RFC 5044 only
   // SMB Direct's legacy iWARP private data (MS-SMBD 6.1, facts section 3): answered when present, never
   // required.
 };

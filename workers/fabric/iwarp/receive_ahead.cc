@@ -13,6 +13,7 @@ namespace smbdirect::workers::fabric::iwarp {
 
 size_t ReceivePath::plan(size_t count) {
   if (kind_ != Kind::read_response || header_.last || payload_ < kLeastPlanned) return count;
+  if (steps_ == nullptr) steps_ = std::make_unique_for_overwrite<Step[]>(kMostSteps);
   const OutstandingRead& read = state_.reads_outstanding.front();
   size_t ahead = payload_left_;
   uint32_t at = read.received + payload_;

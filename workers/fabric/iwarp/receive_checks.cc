@@ -177,7 +177,7 @@ void ReceivePath::finish_send() {
                    .bytes = bytes,
                    .invalidated = invalidate,
                    .invalidated_token = invalidate ? header_.invalidate_stag : 0});
-  state_.receives.pop();
+  state_.receives.drop();
   ++state_.traffic.receives;
 }
 
@@ -215,7 +215,7 @@ void ReceivePath::finish_read_response() {
   ++state_.traffic.reads;
   ++state_.response_received;  // a READ of no bytes has come back too
   state_.traffic.read_bytes += read.length;
-  state_.reads_outstanding.pop();
+  state_.reads_outstanding.drop();
 }
 
 void ReceivePath::finish_terminate() {

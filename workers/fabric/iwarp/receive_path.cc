@@ -2,7 +2,9 @@
 #include "workers/fabric/iwarp/receive_path.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <utility>
 
 #include "workers/fabric/iwarp/byte_order.h"
 #include "workers/fabric/iwarp/mpa.h"
@@ -10,10 +12,24 @@
 namespace smbdirect::workers::fabric::iwarp {
 
 ReceivePath::ReceivePath(StreamState& state)
-    : state_(state),
-      staging_(std::make_unique_for_overwrite<std::byte[]>(kStagingSize)),
-      steps_(std::make_unique_for_overwrite<Step[]>(kMostSteps)),
-      last_head_(kFpduLengthSize + kUntaggedHeaderSize) {}
+    : state_(state), last_head_(kFpduLengthSize + kUntaggedHeaderSize) {}
+
+void ReceivePath::make_room(size_t size) {
+  if (size <= staging_size_) return;
+  size = std::bit_ceil(size);
+  auto wider = std::make_unique_for_overwrite<std::byte[]>(size);
+  if (staged_end_ > 0) std::memcpy(wider.get(), staging_.get(), staged_end_);
+  staging_ = std::move(wider);
+  staging_size_ = size;
+}
+
+void ReceivePath::trim() {
+  if (std::exchange(touched_, false) || staged() > 0) return;
+  staging_.reset();
+  steps_.reset();
+  staging_size_ = staged_begin_ = staged_end_ = 0;
+  small_run_ = 0;
+}
 
 size_t ReceivePath::ahead(size_t need) const {
   if (!small_follows_[small_ ? 1 : 0]) return need;
@@ -27,9 +43,14 @@ std::span<iovec> ReceivePath::vectors() {
     staged_end_ = staged();
     staged_begin_ = 0;
   }
+  if (staging_size_ > kStagingSize && staged() == 0) {
+    staging_.reset();  // it was for what a plan had left behind
+    staging_size_ = 0;
+  }
   size_t count = 0;
   size_t need = 0;
   steps_used_ = 0;
+  touched_ = true;
   if (phase_ == Phase::payload) {
     vectors_[count++] = {place_, payload_left_};
     count = plan(count);
@@ -40,6 +61,7 @@ std::span<iovec> ReceivePath::vectors() {
     need = head_need() - staged();
   }
   const size_t from = steps_used_ > 0 ? kPlanRoom : staged_end_;
+  make_room(std::min(from + ahead(need), kStagingSize));
   vectors_[count++] = {staging_.get() + from, std::min(ahead(need), staging_size_ - from)};
   return std::span(vectors_).first(count);
 }

@@ -30,6 +30,8 @@ class ReceivePath {
 
   /// Between two FPDUs: the stream may end here.
   [[nodiscard]] bool at_boundary() const { return phase_ == Phase::header && staged() == 0; }
+  /// Gives back memory that was not needed since the last call.
+  void trim();
   /// A SEND of several segments, or an FPDU, has begun and is not complete.
   [[nodiscard]] bool inside_message() const { return in_send_ || !at_boundary(); }
   /// The FPDU being received is for this tag's memory.
@@ -56,12 +58,14 @@ class ReceivePath {
 
   // FPDUs below this are read in bulk and copied once; above, their payload is worth a vector of its own.
   static constexpr size_t kSmallFpdu = 4096;
-  static constexpr size_t kStagingSize = 32768;
-  static constexpr size_t kPlanRoom = 64;  // of staging: heads of planned FPDUs pass through here
+  static constexpr size_t kStagingSize = 32768;  // at most, but for what a plan left behind
+  static constexpr size_t kPlanRoom = 64;        // of staging: heads of planned FPDUs pass through here
   static constexpr size_t kFirstBulk = 4096;
 
   [[nodiscard]] size_t staged() const { return staged_end_ - staged_begin_; }
   [[nodiscard]] const std::byte* stage() const { return staging_.get() + staged_begin_; }
+  /// Makes staging at least this large; what is staged stands at its begin.
+  void make_room(size_t size);
   /// How much to ask for into staging when `need` bytes are certain to come.
   [[nodiscard]] size_t ahead(size_t need) const;
   [[nodiscard]] size_t head_need() const;
@@ -94,8 +98,9 @@ class ReceivePath {
 
   StreamState& state_;
   std::array<iovec, kVectors> vectors_{};
-  size_t staging_size_ = kStagingSize;
+  size_t staging_size_ = 0;
   std::unique_ptr<std::byte[]> staging_;
+  bool touched_ = false;  // staging or steps were used since the last trim()
   size_t staged_begin_ = 0;
   size_t staged_end_ = 0;
 

@@ -2,7 +2,9 @@
 #include "workers/fabric/iwarp/send_path.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <utility>
 
 #include "workers/fabric/iwarp/byte_order.h"
 #include "workers/fabric/iwarp/crc32c.h"
@@ -10,11 +12,27 @@
 
 namespace smbdirect::workers::fabric::iwarp {
 
-SendPath::SendPath(StreamState& state)
-    : state_(state),
-      slots_(std::make_unique_for_overwrite<std::array<std::byte, kSlotSize>[]>(kMaxFpdus + 1)),
-      vectors_(std::make_unique_for_overwrite<iovec[]>(kMaxVectors)),
-      marks_(kMaxFpdus) {}
+SendPath::SendPath(StreamState& state) : state_(state) {}
+
+void SendPath::make_batch(size_t fpdus) {
+  most_fpdus_ = fpdus;
+  slots_.reset();
+  vectors_.reset();
+  if (fpdus == 0) return;
+  slots_ = std::make_unique_for_overwrite<std::array<std::byte, kSlotSize>[]>(fpdus + 1);
+  vectors_ = std::make_unique_for_overwrite<iovec[]>(fpdus * kVectorsEach + kMaxPieces + 3);
+}
+
+void SendPath::trim() {
+  marks_.trim();
+  if (vectors_gone_ != vectors_used_ || most_fpdus_ == 0) return;
+  const size_t peak = std::exchange(peak_fpdus_, 0);
+  const size_t keep = peak == 0 ? 0 : std::max(kLeastFpdus, std::bit_ceil(peak) * 2);
+  if (keep >= most_fpdus_) return;
+  slots_used_ = vectors_used_ = vectors_gone_ = 0;
+  cramped_ = false;
+  make_batch(keep);
+}
 
 std::span<const iovec> SendPath::vectors() {
   if (vectors_gone_ == vectors_used_) build();
@@ -33,7 +51,7 @@ void SendPath::sent(size_t n) {
     n -= vector.iov_len;
     ++vectors_gone_;
   }
-  for (; !marks_.empty() && marks_.front().end <= written_; marks_.pop()) {
+  for (; !marks_.empty() && marks_.front().end <= written_; marks_.drop()) {
     switch (marks_.front().what) {
       case Mark::work: {
         const SendWork& work = state_.work.front();
@@ -44,14 +62,14 @@ void SendPath::sent(size_t n) {
           ++state_.traffic.writes;
           state_.traffic.write_bytes += work.length;
         }
-        state_.work.pop();
+        state_.pop_work();
         --work_cut_;
         break;
       }
       case Mark::response:
         ++state_.traffic.peer_reads;
         state_.traffic.peer_read_bytes += state_.inbound_reads.front().request.size;
-        state_.inbound_reads.pop();
+        state_.inbound_reads.drop();
         --responses_cut_;
         break;
       case Mark::terminate:
@@ -86,18 +104,17 @@ bool SendPath::holds(uint32_t stag) const {
 }
 
 bool SendPath::room() const {
-  return slots_used_ < kMaxFpdus && vectors_used_ + kMaxPieces + 3 <= kMaxVectors &&
-         batch_bytes_ < (state_.crc ? kBatchBytesCrc : kBatchBytes);
+  return batch_bytes_ < (state_.crc ? kBatchBytesCrc : kBatchBytes) && slots_used_ < most_fpdus_ &&
+         vectors_used_ <= most_fpdus_ * kVectorsEach;
 }
 
 void SendPath::build() {
   slots_used_ = vectors_used_ = vectors_gone_ = batch_bytes_ = trailer_ = 0;
-  if (terminate_) {
-    if (terminate_built_) return;
-    add_terminate();
-  } else if (!state_.may_send || state_.fault) {
-    return;
+  if (!more() || (state_.fault && !terminate_)) return;
+  if (most_fpdus_ == 0 || (cramped_ && most_fpdus_ < kMaxFpdus)) {
+    make_batch(std::max(kLeastFpdus, most_fpdus_ * 2));
   }
+  if (terminate_) add_terminate();
   while (!terminate_ && !state_.fault && room()) {
     if (source_ == Source::none) {
       if (read_may_go()) {
@@ -118,6 +135,8 @@ void SendPath::build() {
     vectors_[vectors_used_++] = {slots_[slots_used_].data() + kSlotHead - trailer_, trailer_};
     trailer_ = 0;
   }
+  cramped_ = slots_used_ == most_fpdus_ || vectors_used_ > most_fpdus_ * kVectorsEach;
+  peak_fpdus_ = std::max(peak_fpdus_, slots_used_);
 }
 
 void SendPath::choose() {
@@ -196,7 +215,7 @@ void SendPath::add_read_request() {
                                  .received = 0,
                                  .stag = sink->stag,
                                  .offset = sink->offset});
-  state_.reads_waiting.pop();
+  state_.reads_waiting.drop();
   close();
 }
 
@@ -226,9 +245,8 @@ void SendPath::add_work_segment() {
                       at);
   }
   cut_ += size;
-  const iovec* pieces = &state_.pieces[size_t{state_.work.slot_of(work_cut_)} * kMaxPieces];
   while (size > 0) {
-    const iovec& piece = pieces[piece_];
+    const iovec& piece = *state_.pieces_of(work, piece_);
     const size_t part = std::min<size_t>(size, piece.iov_len - piece_used_);
     payload(static_cast<const std::byte*>(piece.iov_base) + piece_used_, part);
     piece_used_ += part;

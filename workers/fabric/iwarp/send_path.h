@@ -39,6 +39,8 @@ class SendPath {
   /// After the FPDUs already named, send this and nothing else.
   void terminate(const TerminatePayload& payload) { terminate_ = payload; }
   [[nodiscard]] bool terminate_sent() const { return terminate_sent_; }
+  /// Gives back memory that was not needed since the last call.
+  void trim();
   /// Vectors named but not yet written may point into this tag's memory.
   [[nodiscard]] bool holds(uint32_t stag) const;
 
@@ -50,8 +52,10 @@ class SendPath {
     Mark what;
   };
 
+  // A batch begins small and may grow while there is more to send than it takes.
+  static constexpr size_t kLeastFpdus = 8;
   static constexpr size_t kMaxFpdus = 128;
-  static constexpr size_t kMaxVectors = 512;
+  static constexpr size_t kVectorsEach = 4;
   static constexpr size_t kSlotSize = 64;
   static constexpr size_t kSlotHead = 8;  // room for the previous FPDU's pad and CRC
   // Large enough to make a system call cheap. With a CRC the bytes are read twice, and the second time
@@ -60,6 +64,7 @@ class SendPath {
   static constexpr size_t kBatchBytesCrc = 1U << 18;
 
   void build();
+  void make_batch(size_t fpdus);
   void choose();
   [[nodiscard]] bool work_waits() const { return work_cut_ < state_.work.size(); }
   [[nodiscard]] bool response_waits() const { return responses_cut_ < state_.inbound_reads.size(); }
@@ -76,7 +81,10 @@ class SendPath {
 
   StreamState& state_;
 
-  // The batch: what vectors() named.
+  // The batch: what vectors() named. No memory before the first, or when it is long ago.
+  size_t most_fpdus_ = 0;
+  size_t peak_fpdus_ = 0;  // since the last trim()
+  bool cramped_ = false;   // the last batch ended for want of room in it
   std::unique_ptr<std::array<std::byte, kSlotSize>[]> slots_;
   std::unique_ptr<iovec[]> vectors_;
   size_t slots_used_ = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "workers/fabric/iwarp/socket_io.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
 #include <linux/sockios.h>
@@ -46,6 +47,17 @@ IoResult send_from(int fd, std::span<const iovec> vectors, bool more) {
 }
 
 void set_no_delay(int fd) { set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
+
+void set_peer_timeout(int fd, uint32_t timeout_ms) {
+  constexpr int kProbes = 4;
+  constexpr int kMostSeconds = 32767;  // the kernel takes no more
+  const int seconds = static_cast<int>(timeout_ms / 1000);
+  set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(timeout_ms));
+  set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, std::clamp(seconds / 2, 1, kMostSeconds));
+  set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, seconds / 2 / kProbes));
+  set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
+  set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
 
 uint32_t segment_size(int fd) {
   constexpr uint32_t kFallback = 536;  // RFC 9293 3.7.1: what every path carries

@@ -28,6 +28,9 @@ IoResult send_from(int fd, std::span<const iovec> vectors, bool more);
 
 /// Small messages must not wait for an acknowledgement (Nagle).
 void set_no_delay(int fd);
+/// Lets TCP give the peer up when it has acknowledged nothing for this long, and ask it when there is nothing
+/// to acknowledge.
+void set_peer_timeout(int fd, uint32_t timeout_ms);
 /// TCP's effective segment size on this path.
 uint32_t segment_size(int fd);
 /// Bytes that the socket has taken and the peer's TCP has not acknowledged.

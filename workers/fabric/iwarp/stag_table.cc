@@ -23,11 +23,6 @@ RangeFault check_range(const Stag& tag, uint64_t offset, uint64_t length) {
   return RangeFault::none;
 }
 
-StagTable::StagTable(uint32_t expected, EntropySource entropy)
-    : entropy_(entropy),
-      mask_(std::bit_ceil(std::max(expected, 8U) * 2) - 1),
-      slots_(std::make_unique<Stag[]>(mask_ + 1)) {}
-
 uint32_t StagTable::random() {
   if (pool_left_ == 0) {
     entropy_(std::as_writable_bytes(std::span(pool_)));
@@ -44,15 +39,17 @@ uint32_t StagTable::slot_of(uint32_t stag) const {
 }
 
 const Stag* StagTable::find(uint32_t stag) const {
-  if (stag == 0) return nullptr;
+  if (stag == 0 || slots_ == nullptr) return nullptr;
   const Stag& found = slots_[slot_of(stag)];
   return found.stag == stag ? &found : nullptr;
 }
 
 void StagTable::grow() {
-  const uint32_t old_size = mask_ + 1;
-  auto old = std::exchange(slots_, std::make_unique<Stag[]>(size_t{old_size} * 2));
-  mask_ = old_size * 2 - 1;
+  constexpr uint32_t kFirst = 16;
+  const uint32_t old_size = slots_ == nullptr ? 0 : mask_ + 1;
+  const uint32_t size = std::max(kFirst, old_size * 2);
+  auto old = std::exchange(slots_, std::make_unique<Stag[]>(size));
+  mask_ = size - 1;
   for (uint32_t i = 0; i < old_size; ++i) {
     if (old[i].stag != 0) slots_[slot_of(old[i].stag)] = old[i];
   }
@@ -60,7 +57,7 @@ void StagTable::grow() {
 
 const Stag* StagTable::add(StagUse use, std::span<std::byte> memory) {
   if (count_ == kMostStags) return nullptr;
-  if ((count_ + 1) * 2 > mask_ + 1) grow();
+  if (slots_ == nullptr || (count_ + 1) * 2 > mask_ + 1) grow();
   uint32_t stag = random();
   while (stag == 0 || find(stag) != nullptr) stag = random();
   // 47 bits, so that no range of memory can make it wrap. It says nothing about our addresses.
@@ -72,7 +69,7 @@ const Stag* StagTable::add(StagUse use, std::span<std::byte> memory) {
 }
 
 bool StagTable::remove(uint32_t stag) {
-  if (stag == 0) return false;
+  if (stag == 0 || slots_ == nullptr) return false;
   uint32_t hole = slot_of(stag);
   if (slots_[hole].stag != stag) return false;
   slots_[hole] = {};

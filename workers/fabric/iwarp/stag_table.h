@@ -38,8 +38,8 @@ RangeFault check_range(const Stag& tag, uint64_t offset, uint64_t length);
 
 class StagTable {
  public:
-  /// expected: tags that will be live at once; the table grows beyond that, up to kMostStags.
-  StagTable(uint32_t expected, EntropySource entropy);
+  /// Has no memory before the first tag, and grows up to kMostStags.
+  explicit StagTable(EntropySource entropy) : entropy_(entropy) {}
 
   static constexpr uint32_t kMostStags = 1U << 16;
 
@@ -49,6 +49,10 @@ class StagTable {
   /// False when it was not there.
   bool remove(uint32_t stag);
   [[nodiscard]] uint32_t size() const { return count_; }
+  /// Gives its memory back when no tag is live.
+  void trim() {
+    if (count_ == 0) slots_.reset();
+  }
 
  private:
   [[nodiscard]] uint32_t slot_of(uint32_t stag) const;
@@ -59,7 +63,7 @@ class StagTable {
   std::array<uint32_t, 64> pool_{};  // one system call feeds many tags
   size_t pool_left_ = 0;
   uint32_t count_ = 0;
-  uint32_t mask_;
+  uint32_t mask_ = 0;
   std::unique_ptr<Stag[]> slots_;  // open addressing; stag 0 marks a free slot
 };
 

@@ -13,7 +13,7 @@ Stream::Stream(const StreamLimits& limits, EntropySource entropy)
               .max_receive_work = std::max(limits.max_receive_work, 1U),
               .max_inbound_reads = std::max<uint16_t>(limits.max_inbound_reads, 1),
               .max_outbound_reads = std::max<uint16_t>(limits.max_outbound_reads, 1)},
-      state_(limits_, entropy),
+      state_(entropy),
       send_(state_),
       receive_(state_) {}
 
@@ -38,16 +38,17 @@ std::expected<void, PostError> Stream::post_receive(uint64_t id, Sge into) {
 std::expected<void, PostError> Stream::post_work(SendWork work, std::span<const Sge> pieces) {
   if (send_room() == 0) return std::unexpected(PostError::queue_full);
   if (pieces.size() > kMaxPieces) return std::unexpected(PostError::too_many_sges);
-  iovec* out = &state_.pieces[size_t{state_.work.next_slot()} * kMaxPieces];
   uint64_t length = 0;
-  for (const Sge& piece : pieces) {
-    if (piece.length == 0) continue;
-    out[work.pieces++] = {piece.addr, piece.length};
-    length += piece.length;
-  }
+  for (const Sge& piece : pieces) length += piece.length;
   // DDP counts a message's bytes in 32 bits.
   if (length > std::numeric_limits<uint32_t>::max()) return std::unexpected(PostError::too_many_sges);
   work.length = static_cast<uint32_t>(length);
+  work.first_piece = state_.pieces_done + state_.pieces.size();
+  for (const Sge& piece : pieces) {
+    if (piece.length == 0) continue;
+    state_.pieces.push({piece.addr, piece.length});
+    ++work.pieces;
+  }
   state_.work.push(work);
   ++outstanding_;
   return {};
@@ -56,6 +57,7 @@ std::expected<void, PostError> Stream::post_work(SendWork work, std::span<const 
 std::expected<void, PostError> Stream::post_send(uint64_t id, std::span<const Sge> pieces,
                                                  const uint32_t* invalidate) {
   return post_work({.id = id,
+                    .first_piece = 0,
                     .op = Op::send,
                     .invalidate = invalidate != nullptr,
                     .pieces = 0,
@@ -67,6 +69,7 @@ std::expected<void, PostError> Stream::post_send(uint64_t id, std::span<const Sg
 
 std::expected<void, PostError> Stream::post_write(uint64_t id, std::span<const Sge> pieces, RemoteMemory to) {
   return post_work({.id = id,
+                    .first_piece = 0,
                     .op = Op::rdma_write,
                     .invalidate = false,
                     .pieces = 0,
@@ -134,7 +137,14 @@ Progress Stream::progress() const {
           .acknowledged = send_.written()};
 }
 
+void Stream::trim() {
+  state_.trim();
+  send_.trim();
+  receive_.trim();
+}
+
 void Stream::release_completed() {
+  state_.done_peak = std::max(state_.done_peak, state_.done.size());
   for (const Completion& completion : completions()) {
     if (completion.op == Op::receive) {
       --receives_outstanding_;

@@ -60,13 +60,14 @@ class Stream {
 
   /// Completions not handed out yet. The span is good until forget_completed(); nothing may be sent or
   /// received in between.
-  [[nodiscard]] std::span<const Completion> completions() const {
-    return {state_.done.get(), state_.done_count};
-  }
+  [[nodiscard]] std::span<const Completion> completions() const { return state_.done; }
   /// The work of these completions no longer counts as outstanding: to be called before they are handed to
   /// the handler, which will post anew.
   void release_completed();
-  void forget_completed() { state_.done_count = 0; }
+  void forget_completed() { state_.done.clear(); }
+  /// Gives back memory that was not needed since the last call. Not while completions are handed out, nor
+  /// between asking for vectors and saying what became of them.
+  void trim();
 
   [[nodiscard]] const Traffic& traffic() const { return state_.traffic; }
   /// But for what the socket holds: here, sending means that something was not given to it yet.

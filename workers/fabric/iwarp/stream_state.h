@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The queues of one RDMAP stream, which the send and the receive path share. Plain data: no socket, no
-// loop, no clock. Owned by Stream. Everything is allocated when the stream is made.
+// loop, no clock. Owned by Stream. Memory is allocated as work is posted, so that a peer that says nothing
+// costs nothing; it is kept while it is used, and trim() gives back the rest.
 #pragma once
 
 #include <array>
@@ -10,17 +11,16 @@
 #include <optional>
 #include <span>
 #include <sys/uio.h>
+#include <utility>
+#include <vector>
 
 #include "workers/fabric/fabric.h"
 #include "workers/fabric/iwarp/ddp.h"
 #include "workers/fabric/iwarp/stag_table.h"
 #include "workers/fabric/iwarp/terminate.h"
-#include "workers/memory/fixed_ring.h"
+#include "workers/memory/ring.h"
 
 namespace smbdirect::workers::fabric::iwarp {
-
-template <class T>
-using Ring = FixedRing<T>;
 
 struct PostedReceive {
   uint64_t id;
@@ -28,9 +28,10 @@ struct PostedReceive {
   uint32_t length;
 };
 
-/// A SEND or an RDMA WRITE. Its pieces lie in StreamState::pieces at kMaxPieces times its ring slot.
+/// A SEND or an RDMA WRITE.
 struct SendWork {
   uint64_t id;
+  uint64_t first_piece;  // number of its first piece, counted from the stream's first
   Op op;
   bool invalidate;
   uint16_t pieces;
@@ -84,16 +85,7 @@ struct StreamLimits {
 };
 
 struct StreamState {
-  StreamState(const StreamLimits& limits, EntropySource entropy)
-      : receives(limits.max_receive_work),
-        work(limits.max_send_work),
-        pieces(std::make_unique_for_overwrite<iovec[]>(size_t{limits.max_send_work} * kMaxPieces)),
-        reads_waiting(limits.max_send_work),
-        reads_outstanding(limits.max_outbound_reads),
-        inbound_reads(limits.max_inbound_reads),
-        stags(limits.max_outbound_reads, entropy),
-        done_room(limits.max_send_work + limits.max_receive_work),
-        done(std::make_unique_for_overwrite<Completion[]>(done_room)) {}
+  explicit StreamState(EntropySource entropy) : stags(entropy) {}
 
   // Agreed at set-up.
   bool crc = true;
@@ -106,18 +98,40 @@ struct StreamState {
 
   Ring<PostedReceive> receives;
   Ring<SendWork> work;
-  std::unique_ptr<iovec[]> pieces;
+  Ring<iovec> pieces;        // of all work, in order
+  uint64_t pieces_done = 0;  // the number of the first of them
   Ring<WaitingRead> reads_waiting;
   Ring<OutstandingRead> reads_outstanding;
   Ring<InboundRead> inbound_reads;
   StagTable stags;
 
-  /// Each piece of outstanding work completes once and is not posted anew before that is delivered, so
-  /// this cannot overflow.
-  uint32_t done_room;
-  uint32_t done_count = 0;
-  std::unique_ptr<Completion[]> done;
-  void complete(const Completion& completion) { done[done_count++] = completion; }
+  [[nodiscard]] const iovec* pieces_of(const SendWork& item, uint16_t index) const {
+    return &pieces[item.first_piece - pieces_done + index];
+  }
+  void pop_work() {
+    const uint16_t count = work.front().pieces;
+    for (uint16_t i = 0; i < count; ++i) pieces.drop();
+    pieces_done += count;
+    work.drop();
+  }
+
+  /// Each piece of outstanding work completes once and is not posted anew before that is delivered, so there
+  /// are never more than may be outstanding.
+  std::vector<Completion> done;
+  size_t done_peak = 0;  // since the last trim()
+  void complete(const Completion& completion) { done.push_back(completion); }
+
+  /// Not while completions are being handed out.
+  void trim() {
+    receives.trim();
+    work.trim();
+    pieces.trim();
+    reads_waiting.trim();
+    reads_outstanding.trim();
+    inbound_reads.trim();
+    stags.trim();
+    if (done.empty() && std::exchange(done_peak, 0) * 4 <= done.capacity()) done = {};
+  }
 
   std::optional<Fault> fault;
   Traffic traffic;

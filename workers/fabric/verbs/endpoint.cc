@@ -2,6 +2,7 @@
 // A connection at work: posting, and what completes.
 #include "workers/fabric/verbs/endpoint.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace smbdirect::workers::fabric::verbs {
@@ -23,9 +24,7 @@ VerbsEndpoint::VerbsEndpoint(uv_loop_t& loop, DeviceTable& devices, std::unique_
       receives_(options.max_receive_work),
       link_(std::move(link)),
       timer_(loop, [this] { deadline_passed(); }),
-      later_(loop, [this] { tell_closed(); }) {
-  done_.reserve(size_t{options.max_send_work} + options.max_receive_work);
-}
+      later_(loop, [this] { tell_closed(); }) {}
 
 VerbsEndpoint::~VerbsEndpoint() { release(); }
 
@@ -77,6 +76,12 @@ Progress VerbsEndpoint::progress() const {
           .read = sends_.parts_read(),
           .received = traffic_.receives + sends_.parts_read(),
           .acknowledged = traffic_.sends + traffic_.writes};
+}
+
+void VerbsEndpoint::trim() {
+  sends_.trim();
+  receives_.trim();
+  if (done_.empty() && std::exchange(done_peak_, 0) * 4 <= done_.capacity()) done_ = {};
 }
 
 void VerbsEndpoint::post_queued() {
@@ -145,6 +150,7 @@ void VerbsEndpoint::deliver() {
   // A receive may be reported before the connection manager has told us: whatever comes first counts.
   if (!done_.empty() && phase_ == Phase::connecting) establish();
   sends_.delivered();
+  done_peak_ = std::max(done_peak_, done_.size());
   if (!done_.empty() && !mute_ && phase_ != Phase::closed) handler_.on_completions(done_);
   done_.clear();
 }

@@ -68,6 +68,7 @@ class VerbsEndpoint final : public Endpoint, private CmLink::Observer, private D
   void unexpose(uint32_t token) override;
   void disconnect() override;
   void abort() override;
+  void trim() override;
   [[nodiscard]] const Attributes& attributes() const override { return attributes_; }
   [[nodiscard]] const Traffic& traffic() const override { return traffic_; }
   [[nodiscard]] Progress progress() const override;
@@ -146,6 +147,7 @@ class VerbsEndpoint final : public Endpoint, private CmLink::Observer, private D
   SendQueue sends_;
   ReceiveQueue receives_;
   std::vector<Completion> done_;  // of this round
+  size_t done_peak_ = 0;          // since the last trim()
   std::optional<Close> close_;
   bool verdict_open_ = false;  // close_ is what it looks like; the connection manager may know better
   bool awaiting_verdict_ = false;

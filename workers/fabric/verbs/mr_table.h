@@ -40,6 +40,9 @@ class MrTable final : private Arena::Registrar {
  private:
   MrTable(VerbsApi& api, Arena& arena, PdHandle pd);
   void block_gone(uint32_t key) override;
+  [[nodiscard]] bool holds(uint32_t key) const override {
+    return key < blocks_.size() && blocks_[key] != nullptr;
+  }
   std::optional<uint32_t> add(uint32_t key);
 
   VerbsApi& api_;

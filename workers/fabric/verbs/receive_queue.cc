@@ -7,7 +7,7 @@
 namespace smbdirect::workers::fabric::verbs {
 
 bool ReceiveQueue::set_limit(uint32_t limit) {
-  limit_ = std::min(limit, receives_.capacity());
+  limit_ = std::min(limit, limit_);
   return receives_.size() <= limit_;
 }
 
@@ -69,7 +69,7 @@ std::expected<uint64_t, const char*> ReceiveQueue::complete(uint32_t sequence) {
   const uint32_t oldest = (next_sequence_ - posted_) & WorkId::kSequenceMask;
   if (posted_ == 0 || sequence != oldest) return std::unexpected("a receive completed out of turn");
   const uint64_t id = receives_.front().id;
-  receives_.pop();
+  receives_.drop();
   --posted_;
   return id;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The receives of one connection: those that wait for their queue pair or for ring(), and those posted on it,
-// in order. Owned by the endpoint; the loop's thread only. All memory is allocated when it is made.
+// in order. Owned by the endpoint; the loop's thread only.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,13 @@
 #include "shm/result.h"
 #include "workers/fabric/fabric.h"
 #include "workers/fabric/verbs/device.h"
-#include "workers/memory/fixed_ring.h"
+#include "workers/memory/ring.h"
 
 namespace smbdirect::workers::fabric::verbs {
 
 class ReceiveQueue {
  public:
-  explicit ReceiveQueue(uint32_t capacity) : limit_(capacity), receives_(capacity) {}
+  explicit ReceiveQueue(uint32_t capacity) : limit_(capacity) {}
 
   /// What the queue pair can hold. False when more is queued already.
   [[nodiscard]] bool set_limit(uint32_t limit);
@@ -31,6 +31,7 @@ class ReceiveQueue {
   [[nodiscard]] std::expected<uint64_t, const char*> complete(uint32_t sequence);
   /// Receives on the queue pair that have not come back.
   [[nodiscard]] uint32_t outstanding() const { return posted_; }
+  void trim() { receives_.trim(); }
 
  private:
   struct Receive {
@@ -41,7 +42,7 @@ class ReceiveQueue {
   };
 
   uint32_t limit_;
-  FixedRing<Receive> receives_;
+  Ring<Receive> receives_;
   uint32_t posted_ = 0;         // the oldest so many are on the queue pair
   uint32_t next_sequence_ = 0;  // of the next to be posted
 };

@@ -8,11 +8,7 @@
 namespace smbdirect::workers::fabric::verbs {
 
 SendQueue::SendQueue(uint32_t work, uint32_t reads)
-    : limits_{.work = work, .reads = reads},
-      pending_(work),
-      posted_(work),
-      reads_(work),
-      parts_(std::max<uint32_t>(reads, 1)) {}
+    : limits_{.work = work, .reads = reads}, parts_(std::max<uint32_t>(reads, 1)) {}
 
 std::expected<void, PostError> SendQueue::add(const Message& message, std::span<const Sge> pieces,
                                               MrTable& domain) {
@@ -84,7 +80,7 @@ int SendQueue::post(const Device::Seat& seat, ibv_qp& qp) {
       pending_.clear();
       return error;
     }
-    for (unsigned i = 0; i < messages; ++i) pending_.pop();
+    for (unsigned i = 0; i < messages; ++i) pending_.drop();
   }
 }
 
@@ -200,7 +196,7 @@ void SendQueue::complete_messages(uint32_t sequence, bool success, Traffic& traf
         traffic.write_bytes += posted.bytes;
       }
     }
-    posted_.pop();
+    posted_.drop();
   }
 }
 
@@ -217,7 +213,7 @@ void SendQueue::complete_part(Traffic& traffic, std::vector<Completion>& done) {
   ++undelivered_;
   ++traffic.reads;
   traffic.read_bytes += read.length;
-  reads_.pop();
+  reads_.drop();
   --reads_begun_;
   --reads_released_;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The SENDs, RDMA WRITEs and RDMA READs of one connection: what waits for ring(), what is on the queue pair,
-// and READs that wait for their turn. Owned by the endpoint; the loop's thread only. All memory is allocated
-// when it is made.
+// and READs that wait for their turn. Owned by the endpoint; the loop's thread only. Memory is allocated as
+// work is added and kept while it is used; trim() gives back the rest.
 //
 // Completions: only the last of a chain and some in between are signalled, and every READ. A signalled SEND
 // or WRITE completes the SENDs and WRITEs before it, but no READ: some devices (siw) report a SEND before the
@@ -19,6 +19,7 @@
 #include "workers/fabric/verbs/queue_pair.h"
 #include "workers/fabric/verbs/read_sink.h"
 #include "workers/memory/fixed_ring.h"
+#include "workers/memory/ring.h"
 
 namespace smbdirect::workers::fabric::verbs {
 
@@ -55,7 +56,7 @@ class SendQueue {
   [[nodiscard]] std::expected<void, PostError> add_read(uint64_t id, const Sge& into,
                                                         const RemoteMemory& from, MrTable& domain);
   /// READs that were added may start from now on.
-  void release_reads() { reads_released_ = reads_.size(); }
+  void release_reads() { reads_released_ = static_cast<uint32_t>(reads_.size()); }
   /// Posts what was added since, and the READs whose turn it is, as one chain. 0 or an errno; what was not
   /// posted is forgotten then.
   [[nodiscard]] int post(const Device::Seat& seat, ibv_qp& qp);
@@ -72,13 +73,18 @@ class SendQueue {
 
   /// Nothing waits and nothing is on the queue pair.
   [[nodiscard]] bool idle() const { return pending_.empty() && reads_.empty() && outstanding() == 0; }
+  void trim() {
+    pending_.trim();
+    posted_.trim();
+    reads_.trim();
+  }
   [[nodiscard]] bool reading() const { return !reads_.empty(); }
   /// SENDs and WRITEs wait, here or for the peer's acknowledgement.
   [[nodiscard]] bool sending() const { return !pending_.empty() || !posted_.empty(); }
   /// Parts of READs that have come back since the beginning.
   [[nodiscard]] uint64_t parts_read() const { return parts_read_; }
   /// Work requests on the queue pair that have not come back.
-  [[nodiscard]] uint32_t outstanding() const { return posted_.size() + parts_.size(); }
+  [[nodiscard]] uint32_t outstanding() const { return static_cast<uint32_t>(posted_.size()) + parts_.size(); }
 
  private:
   // Without initial values: the queues' memory is touched when it is used, not when it is made.
@@ -129,12 +135,12 @@ class SendQueue {
   Limits limits_;
   uint32_t in_use_ = 0;       // added, and not yet delivered
   uint32_t undelivered_ = 0;  // ...of which completed
-  FixedRing<Pending> pending_;
-  FixedRing<Posted> posted_;
-  FixedRing<Read> reads_;        // in order; the oldest may be on the queue pair, in part or whole
+  Ring<Pending> pending_;
+  Ring<Posted> posted_;
+  Ring<Read> reads_;             // in order; the oldest may be on the queue pair, in part or whole
   uint32_t reads_begun_ = 0;     // the oldest so many have all their parts posted
   uint32_t reads_released_ = 0;  // the oldest so many may be posted
-  FixedRing<Part> parts_;
+  FixedRing<Part> parts_;        // a chain of work requests points into it
   uint32_t next_slot_ = 0;
   uint32_t next_sequence_ = 0;
   uint32_t unsignalled_ = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a deadline can ask a connection: what waits for the peer, and whether anything moves.
 #include <algorithm>
+#include <sys/socket.h>
 
 #include <doctest/doctest.h>
 
@@ -121,6 +122,33 @@ TEST_CASE("what the peer does not take stands still, and moves when it does") {
 
   endpoint->abort();
   CHECK_FALSE(endpoint->progress().sending);
+}
+
+TEST_CASE("a peer that keeps its window shut, or is gone, is given up in time") {
+  Loop loop;
+  auto sockets = tcp_pair({.send_buffer = 1, .receive_buffer = 1});
+  const int near = sockets.second.get();
+  RawPeer peer(loop, std::move(sockets.first));
+  Recorder events;
+  auto endpoint = iwarp::accept(loop.get(), std::move(sockets.second),
+                                {.want_crc = false, .peer_timeout_ms = 400}, events);
+  endpoint->start();
+  peer.say(hex("4d504120494420526571204672616d65 00 01 0000"));
+  REQUIRE(loop.until([&] { return events.established; }));
+  int alive = 0;
+  socklen_t size = sizeof alive;
+  REQUIRE(::getsockopt(near, SOL_SOCKET, SO_KEEPALIVE, &alive, &size) == 0);
+  CHECK(alive == 1);  // one that has nothing to acknowledge is asked
+  peer.say(fpdu({.tagged = true, .last = true, .opcode = 0}, {}, false));
+  REQUIRE(loop.until([&] { return endpoint->traffic().fpdus_received == 1; }));
+  std::vector<std::byte> memory(1'000'000);
+  const fabric::Sge pieces[] = {sge(memory)};
+  REQUIRE(endpoint->post_send(1, pieces));
+  endpoint->ring();
+  // It answers every probe of its window, and takes nothing.
+  REQUIRE(loop.until([&] { return events.closed_calls > 0; }));
+  CHECK(events.close.cause == fabric::CloseCause::peer_reset);
+  CHECK(events.close.detail == "the connection broke: Connection timed out");
 }
 
 TEST_CASE("a READ that is not answered waits, whatever else the peer does") {

@@ -29,7 +29,7 @@ void colliding(std::span<std::byte> out) {
 TEST_CASE("a table behaves like a map, whatever the tags") {
   for (const auto entropy : {iwarp::EntropySource{iwarp::system_entropy}, iwarp::EntropySource{colliding}}) {
     std::mt19937_64 random(5);
-    iwarp::StagTable table(4, entropy);
+    iwarp::StagTable table(entropy);
     std::vector<std::byte> memory(4096);
     std::map<uint32_t, uint64_t> model;
     for (int i = 0; i < 3000; ++i) {
@@ -57,7 +57,7 @@ TEST_CASE("a table behaves like a map, whatever the tags") {
 }
 
 TEST_CASE("tag 0 is never valid, and a full table says so") {
-  iwarp::StagTable table(1, iwarp::system_entropy);
+  iwarp::StagTable table(iwarp::system_entropy);
   CHECK(table.find(0) == nullptr);
   CHECK_FALSE(table.remove(0));
   std::byte memory{};
@@ -72,7 +72,7 @@ TEST_CASE("tags and offsets differ from table to table") {
   std::set<uint32_t> stags;
   std::set<uint64_t> offsets;
   for (int i = 0; i < 64; ++i) {
-    iwarp::StagTable table(1, iwarp::system_entropy);
+    iwarp::StagTable table(iwarp::system_entropy);
     const auto* tag = table.add(StagUse::remote_write, {&memory, 1});
     stags.insert(tag->stag);
     offsets.insert(tag->offset);
