@@ -6,15 +6,18 @@
 
 #include <nlohmann/json.hpp>
 
+#include "shm/printable.h"
+
 namespace smbdirect::daemon {
 namespace {
 
 using json = nlohmann::ordered_json;  // members stay in the order they are told in
 
+/// What a process of the pool may have written, for an administrator's terminal.
 std::string cell(const json& value) {
   if (value.is_null()) return "-";
-  if (value.is_string()) return value.get<std::string>();
-  if (!value.is_array()) return value.dump();
+  if (value.is_string()) return shm::printable(value.get<std::string>());
+  if (!value.is_array()) return value.dump(-1, ' ', true, json::error_handler_t::replace);
   std::string text;
   for (const json& item : value) text += (text.empty() ? "" : ",") + cell(item);
   return text.empty() ? "-" : text;
@@ -28,7 +31,8 @@ std::string names_and_values(const json& object) {
   size_t width = 0;
   for (const auto& [name, value] : object.items()) width = std::max(width, name.size());
   std::string text;
-  for (const auto& [name, value] : object.items()) text += padded(name, width, false) + cell(value) + "\n";
+  for (const auto& [name, value] : object.items())
+    text += padded(shm::printable(name), width, false) + cell(value) + "\n";
   return text;
 }
 
@@ -39,7 +43,7 @@ std::string events_text(const json& events) {
     if (!event.is_object()) continue;
     text += "    " + cell(event.value("ago_ms", json())) + " ms ago " + cell(event.value("event", json()));
     for (const auto& [name, value] : event.items()) {
-      if (name != "ago_ms" && name != "event") text += " " + name + "=" + cell(value);
+      if (name != "ago_ms" && name != "event") text += " " + shm::printable(name) + "=" + cell(value);
     }
     text += "\n";
   }
@@ -78,7 +82,7 @@ std::expected<std::string, std::string> render(const CtlRequest& request, std::s
   if (parsed.contains("error")) return std::unexpected(cell(parsed["error"]));
   const CtlRow& row = ctl_table()[size_t(request.command)];
   const std::string member(row.name);
-  if (as_json) return parsed.dump(2) + "\n";
+  if (as_json) return parsed.dump(2, ' ', true, json::error_handler_t::replace) + "\n";
   if (!parsed.contains(member)) return std::unexpected("the daemon's answer has no \"" + member + "\"");
   const json& told = parsed[member];
   if (row.columns.empty() && told.is_object()) return names_and_values(told);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The log, the one global of each process. Lines go to stderr: with "<N>" priorities when the journal
 // reads them (JOURNAL_STREAM names our stderr), with a time stamp otherwise. One write(2) per line, so
-// lines of several processes never mix. Not for the hot path. Single-threaded use after configure().
+// lines of several processes never mix. Nobody waits for whoever reads them: a line that finds no room is
+// dropped and counted, and so are those beyond a rate that no honest day comes near, for others may cause
+// lines; the next one that is written says how many. What others chose in a line is made printable. Not for
+// the hot path. Single-threaded use after configure().
 #pragma once
 
 #include <cstdint>
@@ -21,6 +24,10 @@ enum class Level : uint8_t { error, warning, notice, info, debug };
 void configure(Level level, std::string tag);
 [[nodiscard]] bool enabled(Level level);
 
+/// Lines of one level that may be written at once, and per second over time (debug: any number).
+inline constexpr uint64_t kBurst = 5000;
+inline constexpr uint64_t kPerSecond = 50;
+
 [[gnu::format(printf, 2, 3)]] void write(Level level, const char* format, ...);
 
 /// Lets one line through per key and interval, and says how many were held back meanwhile. Bounded: the
@@ -39,6 +46,18 @@ class RateLimit {
   uint64_t interval_ms_;
   size_t max_keys_;
   std::unordered_map<std::string, State> states_;
+};
+
+/// Lines that others can cause as often as they like, clients or processes: one per key and interval, with
+/// how many were held back.
+class Limited {
+ public:
+  explicit Limited(uint64_t interval_ms = 10'000, size_t max_keys = 256) : limit_(interval_ms, max_keys) {}
+  [[gnu::format(printf, 5, 6)]] void write(Level level, const std::string& key, uint64_t now_ms,
+                                           const char* format, ...);
+
+ private:
+  RateLimit limit_;
 };
 
 }  // namespace smbdirect::shm::log

@@ -67,7 +67,8 @@ static_assert(offsetof(ScoreboardHeader, version) == 8 && offsetof(ScoreboardHea
 static_assert(offsetof(ScoreboardHeader, heartbeat_ms) == 48 && offsetof(ScoreboardHeader, sequence) == 120);
 static_assert(sizeof(ScoreboardHeader) <= kScoreboardHeaderSize);
 
-inline constexpr size_t kMaxScoreboardRows = 1u << 20;
+/// A reader takes no more: what a worker that lies shows must not cost the supervisor its time.
+inline constexpr size_t kMaxScoreboardRows = kScoreboardRows;
 [[nodiscard]] constexpr size_t scoreboard_bytes(size_t rows) {
   return kScoreboardHeaderSize + rows * sizeof(RowWords);
 }

@@ -95,6 +95,23 @@ TEST_CASE("names and values, and events") {
   CHECK(has(*connections, "\n    12 ms ago sent payload=80 send_credits=31\n"));
 }
 
+TEST_CASE("what a worker writes moves no cursor of the administrator's, in text or in JSON") {
+  const std::string answer =
+      "{\"connections\":[{\"number\":1,\"events\":[{\"ago_ms\":1,\"event\":\"\\u001b]0;"
+      "title\\u0007\\n\\u009b31m\\u202e\","
+      "\"k\\u001b[2J\":\"\\u007f\"}]}]}";
+  for (const bool as_json : {false, true}) {
+    const auto text = render({.command = CtlCommand::connections, .events = true}, answer, as_json);
+    REQUIRE(text);
+    for (const char c : *text) {
+      if (c != '\n') CHECK((c >= 0x20 && c < 0x7f));
+    }
+  }
+  const auto error = render({.command = CtlCommand::status}, R"({"error":"\u001b[31m"})", false);
+  REQUIRE_FALSE(error);
+  CHECK(error.error() == "?[31m");
+}
+
 TEST_CASE("an answer that makes no sense is an error, the daemon's own too") {
   for (const char* answer : {"", "7", "{}", R"({"clients":7})", R"({"clients":[7]})", R"({"status":[]})"}) {
     CHECK_FALSE(render({.command = CtlCommand::clients}, answer, false));

@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <fcntl.h>
 #include <functional>
 #include <regex>
 #include <string>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -108,6 +111,71 @@ TEST_CASE("a line stays one line, whatever is quoted in it, and of bounded lengt
   CHECK(text.find("a?forged?[31m?line?\n") != std::string::npos);
   CHECK(text.find("xxx...\n") != std::string::npos);
   CHECK(text.find('\n', text.find("xxx")) - text.find("xxx") < 4096);
+}
+
+TEST_CASE(
+    "a reader that does not read stops nobody; what it missed is counted, and told when it reads again") {
+  std::array<int, 2> ends{};
+  const auto say = [] { log::write(log::Level::debug, "%s", std::string(1000, 'x').c_str()); };
+  bool stream = true;
+  SUBCASE("a pipe") { REQUIRE(pipe(ends.data()) == 0); }
+  SUBCASE("a socket, as the journal's") { REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) == 0); }
+  SUBCASE("a pipe that was not ours when the log was set up") {
+    REQUIRE(pipe(ends.data()) == 0);
+    stream = false;
+  }
+  const int saved = dup(STDERR_FILENO);
+  if (!stream) log::configure(log::Level::debug, "t");
+  REQUIRE(dup2(ends[1], STDERR_FILENO) == STDERR_FILENO);
+  if (stream) log::configure(log::Level::debug, "t");
+  for (int i = 0; i < 3'000; ++i) say();
+  std::string text(8 << 20, 0);
+  REQUIRE(fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0);
+  const auto read_all = [&] {
+    std::string all;
+    for (ssize_t got = 0; (got = read(ends[0], text.data(), text.size())) > 0;)
+      all.append(text, 0, size_t(got));
+    return all;
+  };
+  const std::string first = read_all();
+  say();
+  say();
+  const std::string second = read_all();
+  dup2(saved, STDERR_FILENO);
+  close(saved);
+  close(ends[0]);
+  CHECK((fcntl(ends[1], F_GETFL) & O_NONBLOCK) == 0);  // others have it too
+  close(ends[1]);
+  const auto lines = std::count(first.begin(), first.end(), '\n');
+  CHECK(lines < 3'000);
+  CHECK(first.ends_with('\n'));  // no half of a line
+  CHECK(second.find("[" + std::to_string(3'000 - lines) + " lines before this one were dropped") !=
+        std::string::npos);
+  CHECK(std::count(second.begin(), second.end(), '[') ==
+        3);  // told once; each line has its process in brackets
+}
+
+TEST_CASE("lines without end are held back, and counted") {
+  std::FILE* file = std::tmpfile();
+  REQUIRE(file != nullptr);
+  const int saved = dup(STDERR_FILENO);
+  REQUIRE(dup2(fileno(file), STDERR_FILENO) == STDERR_FILENO);
+  log::configure(log::Level::debug, "t");
+  for (uint64_t i = 0; i < 100 * log::kBurst; ++i) log::write(log::Level::warning, "flood");
+  log::write(log::Level::error, "another level");
+  log::write(log::Level::debug, "what was asked for");
+  const auto size = lseek(fileno(file), 0, SEEK_CUR);
+  usleep(20'000);
+  log::write(log::Level::warning, "later");
+  std::string text(size_t(size) + 1000, 0);
+  text.resize(size_t(pread(fileno(file), text.data(), text.size(), 0)));
+  dup2(saved, STDERR_FILENO);
+  close(saved);
+  std::fclose(file);
+  CHECK(std::count(text.begin(), text.end(), '\n') < long(20 * log::kBurst));
+  CHECK(text.find("another level") != std::string::npos);
+  CHECK(text.find("what was asked for") != std::string::npos);
+  CHECK(text.find(" lines of this level were held back") != std::string::npos);
 }
 
 TEST_CASE("errno survives a line") {

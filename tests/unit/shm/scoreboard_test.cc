@@ -159,3 +159,22 @@ TEST_CASE("the table of counters names each once, in the field's form") {
         "smbdirect_rdma_reads_total");
   CHECK(shm::metric_name({"open", shm::CounterKind::gauge, ""}) == "smbdirect_open");
 }
+
+TEST_CASE("a board of more rows than any worker has is none: reading it would take too long") {
+  CHECK_FALSE(shm::ScoreboardWriter::create(kWorker, shm::kScoreboardRows + 1));
+  const auto board_of = [](size_t rows) {
+    const shm::UniqueFd fd(memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    auto honest = shm::ScoreboardWriter::create(kWorker, 1);
+    REQUIRE(honest);
+    shm::ScoreboardHeader header{};
+    REQUIRE(pread(honest->fd(), &header, sizeof header, 0) == ssize_t(sizeof header));
+    header.row_count = uint32_t(rows);
+    REQUIRE(ftruncate(fd.get(), off_t(shm::scoreboard_bytes(rows))) == 0);
+    REQUIRE(pwrite(fd.get(), &header, sizeof header, 0) == ssize_t(sizeof header));
+    REQUIRE(fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) == 0);
+    return shm::ScoreboardReader::open(fd.get()).has_value();
+  };
+  CHECK(board_of(shm::kScoreboardRows));
+  CHECK_FALSE(board_of(shm::kScoreboardRows + 1));
+  CHECK_FALSE(board_of(1u << 20));
+}
