@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: MIT
-// The last step of a worker's start: a system call filter. A worker that a client has taken over can then
-// neither start another program nor become another process (verbs state would not survive a fork either), nor
-// reach for the kernel's rarer doors. Process-wide, for the rest of its life.
+// The last step of a worker's start: a system call filter, which is a list of what is allowed
+// (allowed_calls.h). A worker that a client has taken over can then neither start another program nor become
+// or reach another process (verbs state would not survive a fork either), nor make sockets but those that its
+// pool has a use for, nor reach for the kernel's rarer doors. For every thread, and the rest of the process's
+// life.
 #pragma once
 
 #include "shm/result.h"
 
 namespace smbdirect::workers {
 
-/// After the devices are open and no_new_privs is set. A forbidden call fails with EPERM.
-[[nodiscard]] shm::Result<> confine();
+/// What besides the common calls this worker needs.
+struct Needs {
+  bool dials = true;  // it connects to the server itself (mode "connect"): TCP sockets
+  bool verbs = true;  // RDMA devices: the kernel's RDMA netlink
+};
+
+/// After the devices are open and no_new_privs is set. A call that is not allowed fails with EPERM, one that
+/// is newer than this program with ENOSYS.
+[[nodiscard]] shm::Result<> confine(const Needs& needs = {});
 
 }  // namespace smbdirect::workers

@@ -82,7 +82,9 @@ ExitCode serve(uv_loop_t& loop, unsigned slot, unsigned generation, const Worker
       return static_cast<ExitCode>(leave(ExitCode::environment, opened.error()));
     }
   }
-  if (const auto confined = smbdirect::workers::confine(); !confined) {
+  if (const auto confined = smbdirect::workers::confine(
+          {.dials = config.upstream == WorkerConfig::Upstream::connect, .verbs = config.verbs});
+      !confined) {
     return static_cast<ExitCode>(leave(ExitCode::environment, confined.error()));
   }
   worker.show_board(slot);

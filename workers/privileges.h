@@ -14,7 +14,8 @@ namespace smbdirect::workers {
 /// now.
 uint64_t raise_locked_memory_limit();
 
-/// Becomes `user` (its groups too) when running as root and user is not empty; then sets no_new_privs.
+/// Becomes `user` (its groups too) when running as root and user is not empty; sets no_new_privs; and has no
+/// capability left in any of its sets, whoever it is.
 [[nodiscard]] shm::Result<> drop_privileges(const std::string& user);
 
 }  // namespace smbdirect::workers
