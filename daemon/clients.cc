@@ -2,13 +2,10 @@
 #include "daemon/clients.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <csignal>
-#include <fcntl.h>
-#include <sstream>
 #include <utility>
 
 #include "daemon/child_process.h"
+#include "daemon/server_processes.h"
 #include "shm/log.h"
 #include "shm/registry_reader.h"
 
@@ -20,34 +17,19 @@ constexpr size_t kEntriesPerConnection = 2;
 
 /// The process of this number, now: no process is an answer, an error is that it cannot be told.
 shm::Result<std::optional<shm::Peer>> find_process(uint32_t pid) {
-  const std::string path = "/proc/" + std::to_string(pid) + "/stat";
-  const shm::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  char text[1024];
-  const ssize_t got = fd.valid() ? read(fd.get(), text, sizeof text) : -1;
-  // Hidden is not gone: the unit's ProtectProc shows a process by its user of the moment.
-  if (got < 0 && (errno == ENOENT || errno == ESRCH)) {
-    if (kill(pid_t(pid), 0) != 0 && errno == ESRCH) return std::nullopt;
-    return shm::Peer{.pid = pid, .start_time = 0};
-  }
-  if (got < 0) return shm::fail("process " + std::to_string(pid), errno);
-  const std::string line(text, size_t(got));
-  // The second field is a name in brackets, which may hold anything.
-  std::istringstream fields(line.substr(line.rfind(')') + 1));
-  std::string state;
-  std::string field;
-  fields >> state;
-  for (int i = 4; i <= 22; ++i) fields >> field;
-  if (!fields) return shm::fail("process " + std::to_string(pid), EPROTO);
-  if (state == "Z" || state == "X") return std::nullopt;
-  return shm::Peer{.pid = pid, .start_time = std::stoull(field)};
+  const auto facts = look_at_process(pid_t(pid));
+  if (!facts) return std::unexpected(facts.error());
+  if (!*facts) return std::nullopt;
+  return shm::Peer{.pid = pid, .start_time = (*facts)->start_time};
 }
 
 }  // namespace
 
-shm::Result<std::unique_ptr<Clients>> Clients::create(Loop& loop, size_t connections, const Roster& roster) {
+shm::Result<std::unique_ptr<Clients>> Clients::create(Loop& loop, size_t connections, const Roster& roster,
+                                                      unsigned ipv6_prefix_length) {
   auto writer = shm::RegistryWriter::create(std::min(connections * kEntriesPerConnection, shm::kMaxEntries));
   if (!writer) return std::unexpected(writer.error());
-  return std::unique_ptr<Clients>(new Clients(loop, roster, std::move(*writer)));
+  return std::unique_ptr<Clients>(new Clients(loop, roster, ipv6_prefix_length, std::move(*writer)));
 }
 
 void Clients::worker_ready(const shm::WorkerRef& worker) {
@@ -63,6 +45,11 @@ void Clients::worker_gone(const shm::WorkerRef& worker) {
     return true;
   });
   settle(writer_.worker_gone(worker));
+}
+
+/// As the limits count it: an IPv6 client's further addresses push none out of an entry.
+shm::Host Clients::client_of(const sockaddr_storage& address) const {
+  return shm::network_of(shm::host_of(address), prefix_length_);
 }
 
 shm::WorkerRef Clients::current(const Key& key) const {
@@ -82,9 +69,13 @@ void Clients::claimed(const shm::WorkerRef& worker, uint64_t connection, const s
 void Clients::claim(const Key& key, Connection& connection) {
   const Roster::Addresses* addresses = roster_.addresses(key.second, key.first);
   if (addresses == nullptr) return;
-  const shm::Host address = shm::host_of(addresses->peer);
+  const shm::Host address = client_of(addresses->peer);
   const std::optional<shm::Entry> before = writer_.find(connection.guid);
-  const shm::ClaimAnswer answer = writer_.claim(connection.guid, address, current(key), loop_.now());
+  connection.claimed_ms = loop_.now();
+  shm::ClaimAnswer answer = writer_.claim(connection.guid, address, current(key), loop_.now());
+  if (answer.outcome == shm::Claim::wait && end_old_start(connection.guid)) {
+    answer = writer_.claim(connection.guid, address, current(key), loop_.now());
+  }
   const bool waited = std::exchange(connection.waiting, answer.outcome == shm::Claim::wait);
   connection.starter = answer.outcome == shm::Claim::granted;
   if (before && std::ranges::find(before->addresses, address) == before->addresses.end()) ++learned_;
@@ -101,6 +92,19 @@ void Clients::claim(const Key& key, Connection& connection) {
     case shm::Claim::stale:
       return answer_(key.first, key.second, ClaimOutcome::granted);
   }
+}
+
+/// A start that has had its time has failed, whether its worker says so or not: nobody waits for it any more.
+bool Clients::end_old_start(const shm::Guid& guid) {
+  if (start_ms_ == 0) return false;
+  for (auto at = by_client_.lower_bound({guid, {}}); at != by_client_.end() && at->first == guid; ++at) {
+    Connection& starter = connections_.at(at->second);
+    if (!starter.starter || loop_.now() - starter.claimed_ms <= start_ms_) continue;
+    starter.starter = false;
+    writer_.claim_failed(guid, current(at->second));
+    return true;
+  }
+  return false;
 }
 
 void Clients::ask_again(const shm::WorkerRef& worker, uint64_t connection) {
@@ -130,7 +134,7 @@ bool Clients::record(const Key& key, Connection& connection) {
   const Roster::Addresses* addresses = roster_.addresses(key.second, key.first);
   if (addresses == nullptr) return false;
   const shm::Report report = writer_.channel_up(connection.guid, current(key), connection.peer,
-                                                shm::host_of(addresses->peer), loop_.now());
+                                                client_of(addresses->peer), loop_.now());
   if (report != shm::Report::done) return false;
   connection.up = true;
   connection.starter = connection.waiting = false;
@@ -145,12 +149,12 @@ void Clients::channel_up(const shm::WorkerRef& worker, uint64_t connection, uint
   shm::Peer peer;
   if (process != 0) {
     const auto known = find_process(process);
-    if (!known) {
-      return shm::log::write(shm::log::Level::warning, "a client's channels are not brought together: %s",
-                             known.error().text().c_str());
-    }
+    if (!known) return not_believed(key, channel, process, known.error().text());
     if (!*known) return;  // it has ended, and the channel with it
     peer = **known;
+    // One that was the server's when it came stays so, whatever has become of its main process.
+    const char* const objection = object_ && !peers_.contains(peer) ? object_(pid_t(process)) : nullptr;
+    if (objection != nullptr) return not_believed(key, channel, process, objection);
   } else if (answer_) {
     return;  // a native peer has a name
   }
@@ -164,6 +168,16 @@ void Clients::channel_up(const shm::WorkerRef& worker, uint64_t connection, uint
   const auto owner = find_process(entry->peer.pid);
   if (!owner || *owner == entry->peer) return;  // two serve the client
   peer_ended(entry->peer);
+}
+
+/// The connection has no channel that counts: those who wait for its claim go on without it.
+void Clients::not_believed(const Key& key, Connection& connection, uint32_t process, const std::string& why) {
+  log_.write(shm::log::Level::warning, "worker " + std::to_string(key.first), loop_.now(),
+             "worker %u says that process %u serves a client, which does not count: %s", key.first, process,
+             why.c_str());
+  if (connection.peer.known() || connection.up) take_down(key, connection);
+  if (std::exchange(connection.starter, false)) writer_.claim_failed(connection.guid, current(key));
+  settle({connection.guid});
 }
 
 void Clients::channel_down(const shm::WorkerRef& worker, uint64_t connection) {
@@ -183,6 +197,20 @@ void Clients::take_down(const Key& key, Connection& connection) {
     writer_.channel_down(connection.guid, current(key), connection.peer);
   }
   release(std::exchange(connection.peer, {}));
+}
+
+std::vector<size_t> Clients::workers_of(const shm::Guid& guid, const shm::Peer& peer) const {
+  std::vector<std::pair<uint64_t, size_t>> ages;
+  for (auto at = by_client_.lower_bound({guid, {}}); at != by_client_.end() && at->first == guid; ++at) {
+    const Connection& connection = connections_.at(at->second);
+    if (connection.up && connection.peer == peer) ages.emplace_back(connection.order, at->second.first);
+  }
+  std::ranges::sort(ages);
+  std::vector<size_t> slots;
+  for (const auto& [order, slot] : ages) {
+    if (std::ranges::find(slots, slot) == slots.end()) slots.push_back(slot);
+  }
+  return slots;
 }
 
 std::optional<shm::Guid> Clients::guid_of(const shm::WorkerRef& worker, uint64_t connection) const {

@@ -25,6 +25,7 @@
 #include "daemon/roster.h"
 #include "daemon/uv_handles.h"
 #include "shm/guid.h"
+#include "shm/log.h"
 #include "shm/registry_writer.h"
 
 namespace smbdirect::daemon {
@@ -33,7 +34,8 @@ class Clients {
  public:
   /// connections: the most there can be at one time.
   [[nodiscard]] static shm::Result<std::unique_ptr<Clients>> create(Loop& loop, size_t connections,
-                                                                    const Roster& roster);
+                                                                    const Roster& roster,
+                                                                    unsigned ipv6_prefix_length = 128);
 
   void worker_ready(const shm::WorkerRef& worker);
   void worker_gone(const shm::WorkerRef& worker);
@@ -46,6 +48,15 @@ class Clients {
   /// Native peers: what claims are answered with.
   using Answer = std::function<void(size_t slot, uint64_t connection, ClaimOutcome outcome)>;
   void answer_with(Answer answer) { answer_ = std::move(answer); }
+  /// Why a process is not the server's; null: it is. Without this every one is.
+  using Object = std::function<const char*(pid_t process)>;
+  /// How long a client's first connection may take to have a process before others no longer wait for it; 0:
+  /// as long as it likes.
+  void end_starts_after(uint64_t milliseconds) { start_ms_ = milliseconds; }
+  void object_with(Object object) { object_ = std::move(object); }
+  /// The workers that serve a client by one process, by the age of their connections with it: who came later
+  /// may have come by a lie.
+  [[nodiscard]] std::vector<size_t> workers_of(const shm::Guid& guid, const shm::Peer& peer) const;
   /// The process that a connection was sent to has gone: claims again.
   void ask_again(const shm::WorkerRef& worker, uint64_t connection);
   [[nodiscard]] std::optional<shm::Guid> guid_of(const shm::WorkerRef& worker, uint64_t connection) const;
@@ -70,19 +81,23 @@ class Clients {
     // recorded once the entry is free for it.
     shm::Peer peer;
     uint64_t order = 0;  // of the claims
+    uint64_t claimed_ms = 0;
   };
   using Key = std::pair<uint32_t, uint64_t>;  // slot, connection
 
-  Clients(Loop& loop, const Roster& roster, shm::RegistryWriter writer)
-      : loop_(loop), roster_(roster), writer_(std::move(writer)) {}
+  Clients(Loop& loop, const Roster& roster, unsigned ipv6_prefix_length, shm::RegistryWriter writer)
+      : loop_(loop), roster_(roster), prefix_length_(ipv6_prefix_length), writer_(std::move(writer)) {}
 
   void claim(const Key& key, Connection& connection);
+  [[nodiscard]] bool end_old_start(const shm::Guid& guid);
   void settle(const std::vector<shm::Guid>& guids);
   [[nodiscard]] bool record(const Key& key, Connection& connection);
+  void not_believed(const Key& key, Connection& connection, uint32_t process, const std::string& why);
   void take_down(const Key& key, Connection& connection);
   void release(const shm::Peer& peer);
   void peer_ended(shm::Peer peer);
   void watch(const shm::Peer& peer);
+  [[nodiscard]] shm::Host client_of(const sockaddr_storage& address) const;
   [[nodiscard]] shm::WorkerRef current(const Key& key) const;
 
   /// A process that owns entries.
@@ -94,12 +109,16 @@ class Clients {
 
   Loop& loop_;
   const Roster& roster_;
+  unsigned prefix_length_;
   Answer answer_;
+  Object object_;
+  shm::log::Limited log_;
   shm::RegistryWriter writer_;
   std::map<uint32_t, uint32_t> generations_;  // slot -> its worker's
   std::map<shm::Peer, Watched> peers_;
   std::map<Key, Connection> connections_;          // those that have claimed
   std::set<std::pair<shm::Guid, Key>> by_client_;  // the same, by whom they have claimed for
+  uint64_t start_ms_ = 0;
   uint64_t learned_ = 0;
   uint64_t claims_ = 0;
 };

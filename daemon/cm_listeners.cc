@@ -187,6 +187,15 @@ void CmListeners::requested(const CmEvent& event) {
                addresses.error().text().c_str());
     return;
   }
+  // A kernel that does not tell leaves us with the address alone.
+  const auto gids = file_->peer_gids(event.id);
+  if (const shm::Host claimed = shm::host_of(addresses->peer); gids && is_false_claim(claimed, *gids)) {
+    claim_log_.write(
+        log::Level::warning, shm::host_text(gids->path), loop_.now(),
+        "a connection request that names the client %s comes from GID %s, which is another's: turned away",
+        shm::host_text(claimed).c_str(), shm::host_text(gids->path).c_str());
+    return;
+  }
   requested_(std::move(request), addresses->peer, addresses->local);
 }
 

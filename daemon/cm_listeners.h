@@ -61,6 +61,7 @@ class CmListeners {
   bool listening_ = false;
   bool held_ = false;
   shm::log::RateLimit trouble_log_;
+  shm::log::Limited claim_log_;
 };
 
 }  // namespace smbdirect::daemon

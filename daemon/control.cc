@@ -41,7 +41,9 @@ void Control::close() {
 void Control::board(size_t slot, shm::UniqueFd fd) {
   if (!fd.valid()) return;  // no descriptor left here: it goes on unseen
   const auto set = boards_.set(slot, workers_[slot]->generation(), std::move(fd));
-  if (!set) log::write(log::Level::warning, "worker %zu: %s", slot, set.error().text().c_str());
+  if (set) return;
+  log_.write(log::Level::warning, "board " + std::to_string(slot), loop_.now(), "worker %zu: %s", slot,
+             set.error().text().c_str());
 }
 
 void Control::ask(const std::string& line, const ControlSocket::Answer& answer) {
@@ -92,8 +94,8 @@ void Control::finish(uint64_t sequence) {
   for (const auto& [slot, paper] : round.written) {
     const json report = read_event_report(paper.get());
     if (report.is_discarded()) {
-      log::write(log::Level::warning, "worker %zu: what it wrote of its connections' events is no report",
-                 slot);
+      log_.write(log::Level::warning, "report " + std::to_string(slot), loop_.now(),
+                 "worker %zu: what it wrote of its connections' events is no report", slot);
     }
     add_events(out["connections"], slot, report);
   }

@@ -13,6 +13,7 @@
 #include "daemon/boards.h"
 #include "daemon/control_socket.h"
 #include "daemon/pool_view.h"
+#include "shm/log.h"
 
 namespace smbdirect::daemon {
 
@@ -50,6 +51,7 @@ class Control {
   PoolView view_;
   std::map<uint64_t, Round> rounds_;  // by sequence
   uint64_t next_ = 1;
+  shm::log::Limited log_;
   std::unique_ptr<ControlSocket> socket_;  // last: its peers' answers are the others'
 };
 

@@ -13,8 +13,10 @@
 
 #include "daemon/listeners.h"
 #include "daemon/offers.h"
+#include "daemon/places.h"
 #include "daemon/pool_config.h"
 #include "daemon/roster.h"
+#include "daemon/token_buckets.h"
 #include "daemon/uv_handles.h"
 #include "daemon/worker_slot.h"
 #include "shm/log.h"
@@ -22,7 +24,7 @@
 namespace smbdirect::daemon {
 
 /// Why a connection was closed without reaching a worker.
-enum class Refusal : uint8_t { access, pool_limit, client_limit, no_worker };
+enum class Refusal : uint8_t { access, pool_limit, client_limit, client_rate, no_worker };
 
 class Dispatcher {
  public:
@@ -34,7 +36,7 @@ class Dispatcher {
 
   void accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                 const sockaddr_storage& local);
-  /// TAKE, REFUSE, CLOSED.
+  /// TAKE, REFUSE, CLOSED, SESSION_UP.
   void worker_said(size_t slot, const Message& message);
   void worker_ready();
   /// Offers it held go elsewhere. Returns how many granted connections went with it.
@@ -44,12 +46,15 @@ class Dispatcher {
 
   [[nodiscard]] const Roster& roster() const { return roster_; }
   [[nodiscard]] size_t connections() const { return roster_.total(); }
+  [[nodiscard]] const Places& places() const { return places_; }
   [[nodiscard]] size_t connections_of(size_t slot) const { return roster_.of_slot(slot); }
   /// "accepted=12 granted=11 refused_access=1 ...": counts since the start, and what is pending.
   [[nodiscard]] std::string totals() const;
 
  private:
   void dispatch(Offer& offer);
+  void make_room(uint64_t number);
+  void turn_away(uint64_t number);
   void retry(uint64_t number);
   void hand_over(Offer& offer);
   void handed_over(const Offer& offer, size_t slot);
@@ -65,12 +70,17 @@ class Dispatcher {
   WorkersAt workers_at_;
   Roster roster_;
   Offers offers_;
+  Places places_;
+  TokenBuckets rate_;
   Timer deadline_timer_;
-  shm::log::RateLimit refusal_log_;
-  shm::log::RateLimit slow_log_;
+  shm::log::Limited refusal_log_;
+  shm::log::Limited slow_log_;
+  shm::log::Limited room_log_;
+  shm::log::Limited grant_log_;
   uint64_t accepted_ = 0;
   uint64_t granted_ = 0;
-  std::array<uint64_t, 4> refused_{};
+  std::array<uint64_t, 5> refused_{};
+  uint64_t made_room_ = 0;        // connections without a session that went for others
   uint64_t affinity_hits_ = 0;    // offered to a worker that serves the client
   uint64_t affinity_misses_ = 0;  // to another, although one does
 };

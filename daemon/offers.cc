@@ -22,11 +22,6 @@ size_t Offers::waiting() const {
   return size_t(std::ranges::count_if(offers_, [](const auto& entry) { return !entry.second.slot; }));
 }
 
-size_t Offers::waiting_of(const shm::Host& client) const {
-  return size_t(std::ranges::count_if(
-      offers_, [&](const auto& entry) { return !entry.second.slot && entry.second.client() == client; }));
-}
-
 void Offers::assign(Offer& offer, size_t slot, uint64_t now_ms) {
   offer.slot = slot;
   offer.deadline_ms = now_ms + kOfferDeadlineMs;

@@ -43,7 +43,6 @@ class Offers {
   [[nodiscard]] size_t size() const { return offers_.size(); }
   /// Those that wait, with no slot: the roster counts the others.
   [[nodiscard]] size_t waiting() const;
-  [[nodiscard]] size_t waiting_of(const shm::Host& client) const;
 
   static void assign(Offer& offer, size_t slot, uint64_t now_ms);
   static void wait(Offer& offer, uint64_t now_ms);

@@ -2,13 +2,13 @@
 #include "daemon/peer_desk.h"
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
-#include <cinttypes>
 #include <cstring>
+#include <pwd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/server_processes.h"
 #include "daemon/unix_socket.h"
 
 namespace smbdirect::daemon {
@@ -17,8 +17,6 @@ namespace {
 namespace log = shm::log;
 namespace proxy = protocol::proxy;
 
-constexpr uint64_t kLogIntervalMs = 10'000;
-constexpr size_t kLogKeys = 256;
 constexpr int kDoorBacklog = 64;
 
 bool is_channel(const shm::UniqueFd& fd) {
@@ -33,7 +31,24 @@ bool is_channel(const shm::UniqueFd& fd) {
 
 PeerDesk::PeerDesk(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
                    const Roster& roster)
-    : loop_(loop), config_(config), workers_(workers), roster_(roster), log_(kLogIntervalMs, kLogKeys) {}
+    : loop_(loop), config_(config), workers_(workers), roster_(roster), workers_user_(geteuid()) {
+  const passwd* user =
+      geteuid() == 0 && !config.worker.user.empty() ? getpwnam(config.worker.user.c_str()) : nullptr;
+  if (user != nullptr) workers_user_ = user->pw_uid;
+}
+
+const char* PeerDesk::objection_to(pid_t process) const {
+  const ServerProcesses server{
+      .main = main_pid(),
+      .is_ours =
+          [this](pid_t one) {
+            return one == getpid() ||
+                   std::ranges::any_of(workers_, [&](const auto& worker) { return worker->pid() == one; });
+          },
+      .workers_user = workers_user_,
+      .look = {}};
+  return server.objection_to(process);
+}
 
 std::string PeerDesk::door_path(size_t slot) const {
   return config_.run_directory + "/channel-" + std::to_string(slot);
@@ -46,36 +61,37 @@ shm::WorkerRef PeerDesk::ref(size_t slot) const {
 void PeerDesk::tell(size_t slot, const Message& message, int descriptor) {
   const auto sent = workers_.at(slot)->send(message, descriptor);
   if (sent) return;
-  if (const auto held_back = log_.pass("worker " + std::to_string(slot), loop_.now())) {
-    log::write(log::Level::warning, "worker %zu: %s (%" PRIu64 " such lines held back)", slot,
-               sent.error().text().c_str(), *held_back);
-  }
+  log_.write(log::Level::warning, "worker " + std::to_string(slot), loop_.now(), "worker %zu: %s", slot,
+             sent.error().text().c_str());
 }
 
 // --- the server's main process ---
 
 void PeerDesk::registered(shm::UniqueFd socket) {
   if (main_) {
-    log::write(log::Level::warning, "process %d wants to be the server's main process, and %d is already",
+    log_.write(log::Level::warning, "another", loop_.now(),
+               "process %d wants to be the server's main process, and %d is already",
                int(MainProcess::pid_of(socket)), int(main_->pid()));
     return MainProcess::refuse(socket, EBUSY);
   }
   auto main = MainProcess::adopt(
       loop_, std::move(socket), [this](uint64_t number, int error) { failed(number, error); },
       [this](const std::string& why) {
-        log::write(
-            log::Level::warning,
+        log_.write(
+            log::Level::warning, "gone", loop_.now(),
             "the server's main process %d is not registered any more: %s; clients that no process serves "
             "are turned away until one registers",
             int(main_->pid()), why.c_str());
         main_.reset();
       });
   if (!main) {
-    log::write(log::Level::warning, "registering a main process: %s", main.error().text().c_str());
+    log_.write(log::Level::warning, "registering", loop_.now(), "registering a main process: %s",
+               main.error().text().c_str());
     return;
   }
   main_ = std::move(*main);
-  log::write(log::Level::notice, "process %d is the server's main process", int(main_->pid()));
+  log_.write(log::Level::notice, "registered", loop_.now(), "process %d is the server's main process",
+             int(main_->pid()));
 }
 
 void PeerDesk::failed(uint64_t number, int error) {
@@ -93,8 +109,8 @@ void PeerDesk::worker_ready(size_t slot) {
   tell(slot, {.type = MessageType::registry}, clients_->registry_fd());
   const auto door = listen_in_place(door_path(slot), kDoorBacklog);
   if (!door) {
-    log::write(log::Level::error, "worker %zu can be reached by no server process: %s", slot,
-               door.error().text().c_str());
+    log_.write(log::Level::error, "door " + std::to_string(slot), loop_.now(),
+               "worker %zu can be reached by no server process: %s", slot, door.error().text().c_str());
     return;
   }
   tell(slot, {.type = MessageType::door}, door->get());
@@ -137,10 +153,8 @@ void PeerDesk::refuse(const Key& key, const std::string& why, int error) {
   const auto [slot, offer] = key;
   const Roster::Addresses* addresses = roster_.addresses(offer, slot);
   const std::string client = addresses == nullptr ? "?" : shm::host_text(shm::host_of(addresses->peer));
-  if (const auto held_back = log_.pass(client + std::to_string(error), loop_.now())) {
-    log::write(log::Level::warning, "no server process for %s: %s (%" PRIu64 " such lines held back)",
-               client.c_str(), why.c_str(), *held_back);
-  }
+  log_.write(log::Level::warning, client + std::to_string(error), loop_.now(), "no server process for %s: %s",
+             client.c_str(), why.c_str());
   tell(slot,
        {.type = MessageType::no_smbd, .offer = offer, .error = uint32_t(error == 0 ? ECONNREFUSED : error)});
 }
@@ -162,7 +176,8 @@ void PeerDesk::passed(size_t slot, uint64_t offer, shm::UniqueFd socket) {
   if (!is_channel(socket)) return give_up(key);
   if (pass.process != entry->peer) {
     pass.process = entry->peer;
-    pass.untried = entry->workers;
+    pass.untried = clients_->workers_of(*guid, entry->peer);
+    std::ranges::reverse(pass.untried);
     pass.until_ms = loop_.now() + kAllPassesMs;
     pass.deadline = std::make_unique<Timer>(loop_, [this, key] { not_taken(key); });
   }
@@ -173,9 +188,9 @@ void PeerDesk::passed(size_t slot, uint64_t offer, shm::UniqueFd socket) {
 /// To the next worker that has a channel with the process.
 void PeerDesk::pass_on(const Key& key) {
   Pass& pass = passes_.at(key);
-  while (pass.untried != 0 && loop_.now() < pass.until_ms) {
-    pass.with = size_t(std::countr_zero(pass.untried));
-    pass.untried &= pass.untried - 1;
+  while (!pass.untried.empty() && loop_.now() < pass.until_ms) {
+    pass.with = pass.untried.back();
+    pass.untried.pop_back();
     if (pass.with >= workers_.size() || !workers_[pass.with]->has_process()) continue;
     pass.sequence = next_++;
     ++channels_passed_;
@@ -191,7 +206,7 @@ void PeerDesk::pass_on(const Key& key) {
 /// and another is to be tried.
 void PeerDesk::not_taken(const Key& key) {
   Pass& pass = passes_.at(key);
-  if (pass.untried == 0 || loop_.now() >= pass.until_ms) return give_up(key);
+  if (pass.untried.empty() || loop_.now() >= pass.until_ms) return give_up(key);
   shutdown(pass.socket.get(), SHUT_RDWR);
   pass.socket.reset();
   answer(key.first, key.second, ClaimOutcome::owner);

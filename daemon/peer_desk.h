@@ -55,6 +55,8 @@ class PeerDesk {
   void forget_worker(size_t slot);
   void close();
 
+  /// Why a process is none of the registered server's; null: it is.
+  [[nodiscard]] const char* objection_to(pid_t process) const;
   /// Of the main process; 0: none is registered.
   [[nodiscard]] pid_t main_pid() const { return main_ ? main_->pid() : 0; }
   /// "processes_asked=3 channels_passed=2".
@@ -67,9 +69,9 @@ class PeerDesk {
   struct Pass {
     shm::UniqueFd socket;
     shm::Peer process;
-    uint64_t untried{};   // workers: bit n is slot n
-    uint64_t until_ms{};  // all of it
-    size_t with{};        // the slot that was asked last
+    std::vector<size_t> untried;  // workers, the next one last
+    uint64_t until_ms{};          // all of it
+    size_t with{};                // the slot that was asked last
     uint64_t sequence{};
     std::unique_ptr<Timer> deadline;
   };
@@ -92,7 +94,8 @@ class PeerDesk {
   std::unique_ptr<MainProcess> main_;
   std::map<Key, uint64_t> asked_;  // -> the number of the request; until the connection ends
   std::map<Key, Pass> passes_;
-  shm::log::RateLimit log_;
+  uid_t workers_user_ = 0;
+  mutable shm::log::Limited log_;
   uint64_t next_ = 1;
   uint64_t processes_asked_ = 0;
   uint64_t channels_passed_ = 0;

@@ -4,12 +4,14 @@
 // the defaults of those keys. The keys' names, ranges and meaning are in pool_keys.cc.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "daemon/cidr.h"
 #include "daemon/contract.h"
+#include "shm/socket_address.h"
 
 namespace smbdirect::daemon {
 
@@ -48,6 +50,7 @@ struct HandoffConfig {
   std::string configfile;     // empty: Samba's own default
   std::string pid_directory;  // of the listening smbd; empty: Samba is asked
   uint32_t processes = 1024;
+  uint32_t rate_per_client = 5;  // a fork and exec of smbd costs some 40 ms of CPU
 };
 
 struct PoolConfig {
@@ -60,10 +63,24 @@ struct PoolConfig {
   HandoffConfig handoff;
   AccessList access;
   uint32_t connections_per_client = 64;  // of WorkerConfig::connections
+  uint32_t connections_without_session = 0;
+  uint32_t connection_rate_per_client = 100;
+  uint32_t ipv6_prefix_length = 64;
   RestartConfig restart;
   uint32_t stop_deadline_ms = 5'000;
   uint32_t drain_deadline_ms = 0;  // none
   WorkerConfig worker;
+
+  /// Of connections, defaults applied.
+  [[nodiscard]] uint32_t most_without_session() const {
+    constexpr uint32_t kFew = 32;  // a small pool is all theirs
+    if (connections_without_session != 0) return std::min(connections_without_session, worker.connections);
+    return std::max(worker.connections / 2, std::min(worker.connections, kFew));
+  }
+  /// Whom an address is counted for.
+  [[nodiscard]] shm::Host client_of(const sockaddr_storage& address) const {
+    return shm::network_of(shm::host_of(address), ipv6_prefix_length);
+  }
 };
 
 }  // namespace smbdirect::daemon

@@ -50,7 +50,8 @@ const std::array kKeys{
     other(
         "/run_directory", KeyType::text, IN_POOL(run_directory),
         "Where the daemon keeps what lasts while it runs, and where smbdirectctl finds it; made where it is "
-        "missing. Daemons beside each other may share it, but smbdirectctl reaches only the first then."),
+        "missing. It must be root's or the daemon's own user's, and writable by nobody else. Daemons beside "
+        "each other may share it, but smbdirectctl reaches only the first then."),
     choice("/affinity", kAffinities, IN_POOL(affinity),
            "Where a connection goes: \"client\" is the worker that already serves its client address, else "
            "the one "
@@ -116,6 +117,11 @@ const std::array kKeys{
           "Where the listening smbd has its pid file; empty: Samba is asked."),
     integer("/upstream/handoff/processes", 1, 65536, IN_POOL(handoff.processes),
             "Most \"smbd -i\" at one time."),
+    integer(
+        "/upstream/handoff/rate_per_client", 0, 65536, IN_POOL(handoff.rate_per_client),
+        "How many \"smbd -i\" one client may cause per second, over time; as many may start at once as "
+        "/limits/connections_per_client, or those of ten seconds. Those that come to a session do not count. "
+        "0: no limit."),
 
     object("/upstream/channel", "The channels of mode \"channel\" between workers and a server's processes."),
     integer(
@@ -182,6 +188,23 @@ const std::array kKeys{
     integer("/limits/connections", 1, 65536, IN_POOL(worker.connections), "Connections of the whole pool."),
     integer("/limits/connections_per_client", 1, 65536, IN_POOL(connections_per_client),
             "Connections of one client: of an IPv4 address, or of an IPv6 network (ipv6_prefix_length)."),
+    integer(
+        "/limits/connections_without_session", 0, 65536, IN_POOL(connections_without_session),
+        "Connections of the whole pool whose clients the server has not let in yet (no SMB2 session); 0: "
+        "half "
+        "of connections, or 32 where that is more. Where all of these places are taken the oldest connection "
+        "goes of the client that holds most of them, and the new one gets its place; among clients of whom "
+        "none has many more than another only once it is a second old."),
+    integer("/limits/connection_rate_per_client", 0, 65536, IN_POOL(connection_rate_per_client),
+            "New connections that one client may begin per second, over time; as many may come at once as "
+            "connections_per_client, or those of ten seconds. Connections that come to a session do not "
+            "count. 0: "
+            "no limit."),
+    integer(
+        "/limits/ipv6_prefix_length", 1, 128, IN_POOL(ipv6_prefix_length),
+        "How many bits of an IPv6 address tell clients apart, for the limits per client and for affinity: "
+        "whoever has an address has a whole network of them, mostly a /64. 128 where clients that share a "
+        "network are to be told apart, and none of them is hostile."),
     integer("/limits/handshake_timeout_ms", 100, kHour, IN_POOL(worker.handshake_timeout_ms),
             "How long each step of a connection's beginning may take: the fabric's set-up, then the client's "
             "first SMB2 message, then, in the upstream mode \"channel\", finding the server process of that "

@@ -244,6 +244,32 @@ shm::Result<CmAddresses> RdmaCm::query(uint32_t id) {
   return out;
 }
 
+shm::Result<CmGids> RdmaCm::peer_gids(uint32_t id) {
+  constexpr size_t kRoom = 512;  // for more paths than there can be, and all that the queries answer
+  constexpr size_t kGidAt = 8;   // of a packed sa_path_rec: after its service id
+  CmGids gids;
+  alignas(uint64_t) std::array<std::byte, kRoom> room{};
+  rdma_ucm_query body{};
+  body.response = address_of(room.data());
+  body.id = id;
+  body.option = RDMA_USER_CM_QUERY_PATH;
+  auto asked = command(RDMA_USER_CM_CMD_QUERY, "query the path", id, body, kRoom);
+  if (!asked) return std::unexpected(asked.error());
+  rdma_ucm_query_path_resp paths{};
+  std::memcpy(&paths, room.data(), sizeof paths);
+  if (paths.num_paths == 0 || paths.num_paths > 2) return gids;
+  std::memcpy(gids.path.data(), room.data() + sizeof paths + offsetof(ib_path_rec_data, path_rec) + kGidAt,
+              gids.path.size());
+  room = {};
+  body.option = RDMA_USER_CM_QUERY_GID;
+  asked = command(RDMA_USER_CM_CMD_QUERY, "query the GIDs", id, body, kRoom);
+  if (!asked) return std::unexpected(asked.error());
+  constexpr size_t kAddressAt = 8;  // sockaddr_ib: family, partition key and flow label precede it
+  std::memcpy(gids.address.data(), room.data() + offsetof(rdma_ucm_query_addr_resp, dst_addr) + kAddressAt,
+              gids.address.size());
+  return gids;
+}
+
 shm::Result<> RdmaCm::migrate(uint32_t id, int from_fd) {
   rdma_ucm_migrate_resp response{};
   rdma_ucm_migrate_id body{};

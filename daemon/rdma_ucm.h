@@ -25,6 +25,7 @@
 #include <string_view>
 #include <sys/socket.h>
 
+#include "daemon/claimed_address.h"
 #include "shm/result.h"
 #include "shm/unique_fd.h"
 
@@ -120,6 +121,8 @@ class RdmaCm {
   [[nodiscard]] shm::Result<> bind(uint32_t id, const sockaddr_storage& address);
   [[nodiscard]] shm::Result<> listen(uint32_t id, uint32_t backlog);
   [[nodiscard]] shm::Result<CmAddresses> query(uint32_t id);
+  /// Of the peer's end of a request.
+  [[nodiscard]] shm::Result<CmGids> peer_gids(uint32_t id);
 
   // --- handing over ---
   /// Makes `id`, which is on the file behind from_fd, one of this file's, with its events that have not been

@@ -19,7 +19,9 @@ namespace smbdirect::daemon {
 
 class Roster {
  public:
-  explicit Roster(size_t slots) : slots_(slots) {}
+  /// ipv6_prefix_length: of the network that an IPv6 client is (shm::network_of).
+  explicit Roster(size_t slots, unsigned ipv6_prefix_length = 128)
+      : slots_(slots), prefix_length_(ipv6_prefix_length) {}
 
   /// A connection is with a worker from its offer on. One that is there already is not added again.
   void add(uint64_t connection, size_t slot, const sockaddr_storage& peer, const sockaddr_storage& local);
@@ -28,12 +30,13 @@ class Roster {
 
   [[nodiscard]] size_t total() const { return connections_.size(); }
   [[nodiscard]] size_t of_slot(size_t slot) const { return slots_.at(slot).connections; }
-  [[nodiscard]] size_t of_client(const shm::Host& client) const;
   [[nodiscard]] size_t of_slot_and_client(size_t slot, const shm::Host& client) const;
   struct Addresses {
     sockaddr_storage peer{};
     sockaddr_storage local{};
   };
+  /// The slot that has a connection.
+  [[nodiscard]] std::optional<size_t> slot_of(uint64_t connection) const;
   /// Of a connection, if that slot has it.
   [[nodiscard]] const Addresses* addresses(uint64_t connection, size_t slot) const;
   /// The numbers of a slot's connections, ascending.
@@ -41,8 +44,9 @@ class Roster {
 
   /// Among the eligible slots: for Affinity::client one that is known to serve this client (bit n of `known`:
   /// slot n), also from other addresses; of those, the one with the most connections of this address, if any
-  /// has one; then, and for Affinity::spread at once, the one with the fewest connections; among equals the
-  /// next in turn. Nothing when none is eligible.
+  /// has one, else with the most of its IPv6 network; then, and for Affinity::spread at once, the one with
+  /// the fewest connections; among equals the next in turn. Nothing when none is eligible. A network may be a
+  /// whole LAN: what is known of it counts only for slots that do not have many more connections than others.
   [[nodiscard]] std::optional<size_t> choose(const shm::Host& client, Affinity affinity,
                                              const std::vector<bool>& eligible, uint64_t known = 0);
 
@@ -50,13 +54,18 @@ class Roster {
   struct Slot {
     size_t connections = 0;
     std::map<shm::Host, size_t> clients;
+    std::map<shm::Host, size_t> networks;
   };
   struct Connection {
     size_t slot{};
     shm::Host client{};
     Addresses addresses;
   };
+  /// What a slot may have more than the one with the fewest, and still get a network's next connection.
+  static constexpr size_t kSlack = 8;
+
   std::vector<Slot> slots_;
+  unsigned prefix_length_;
   std::unordered_map<uint64_t, Connection> connections_;
   size_t turn_ = 0;  // where the next search among equals begins
 };

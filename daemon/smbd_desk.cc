@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/smbd_desk.h"
 
+#include <algorithm>
 #include <cerrno>
-#include <cinttypes>
 
 #include "shm/socket_address.h"
 
@@ -11,14 +11,18 @@ namespace {
 
 namespace log = shm::log;
 
-constexpr uint64_t kLogIntervalMs = 10'000;
-constexpr size_t kLogKeys = 256;
+constexpr uint64_t kBurstSeconds = 10;
 
 }  // namespace
 
 SmbdDesk::SmbdDesk(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
                    const Roster& roster)
-    : loop_(loop), config_(config), workers_(workers), roster_(roster), log_(kLogIntervalMs, kLogKeys) {}
+    : loop_(loop),
+      config_(config),
+      workers_(workers),
+      roster_(roster),
+      rate_(std::max<uint64_t>(config.connections_per_client, kBurstSeconds * config.handoff.rate_per_client),
+            config.upstream_mode == UpstreamMode::handoff ? config.handoff.rate_per_client : 0) {}
 
 /// The address at which the client reached us, for there smbd listens too; or the one configured.
 sockaddr_storage SmbdDesk::server_for(const Roster::Addresses& addresses) const {
@@ -37,10 +41,24 @@ void SmbdDesk::wanted(size_t slot, uint64_t offer) {
   if (door_ == nullptr || addresses == nullptr || asked_for_.contains(key)) {
     return refuse(key, "there is nothing to open for it", EPERM);
   }
+  asked_for_[key] = 0;  // once, whatever comes of it
+  if (!rate_.take(config_.client_of(addresses->peer), loop_.now())) {
+    return refuse(key,
+                  "too many of its connections have come to no session, /upstream/handoff/rate_per_client",
+                  EAGAIN);
+  }
   ++asked_;
   asked_for_[key] =
       door_->open(addresses->peer, server_for(*addresses),
                   [this, key](shm::Result<shm::UniqueFd> stream) { answer(key, std::move(stream)); });
+}
+
+void SmbdDesk::session_up(size_t slot, uint64_t offer) {
+  const Roster::Addresses* addresses = roster_.addresses(offer, slot);
+  const auto asked = asked_for_.find({slot, offer});
+  // The desk's own word that it has opened something, once: the number of what is done is 0.
+  if (addresses == nullptr || asked == asked_for_.end() || !let_in_.emplace(slot, offer).second) return;
+  rate_.give_back(config_.client_of(addresses->peer));
 }
 
 void SmbdDesk::answer(const Key& key, shm::Result<shm::UniqueFd> stream) {
@@ -49,7 +67,13 @@ void SmbdDesk::answer(const Key& key, shm::Result<shm::UniqueFd> stream) {
   if (!stream) return refuse(key, stream.error().text(), stream.error().system_errno);
   ++opened_;
   const auto sent = workers_.at(slot)->send({.type = MessageType::smbd, .offer = offer}, stream->get());
-  if (!sent) log::write(log::Level::warning, "worker %zu: %s", slot, sent.error().text().c_str());
+  if (!sent) not_told(slot, sent.error());
+}
+
+/// It does not read what it is told; what it asks goes on being answered so.
+void SmbdDesk::not_told(size_t slot, const shm::Error& error) {
+  log_.write(log::Level::warning, "worker " + std::to_string(slot), loop_.now(), "worker %zu: %s", slot,
+             error.text().c_str());
 }
 
 void SmbdDesk::refuse(const Key& key, const std::string& why, int error) {
@@ -57,13 +81,11 @@ void SmbdDesk::refuse(const Key& key, const std::string& why, int error) {
   const auto [slot, offer] = key;
   const Roster::Addresses* addresses = roster_.addresses(offer, slot);
   const std::string client = addresses == nullptr ? "?" : shm::host_text(shm::host_of(addresses->peer));
-  if (const auto held_back = log_.pass(client + std::to_string(error), loop_.now())) {
-    log::write(log::Level::warning, "no connection to smbd for %s: %s (%" PRIu64 " such lines held back)",
-               client.c_str(), why.c_str(), *held_back);
-  }
+  log_.write(log::Level::warning, client + std::to_string(error), loop_.now(),
+             "no connection to smbd for %s: %s", client.c_str(), why.c_str());
   const auto sent = workers_.at(slot)->send(
       {.type = MessageType::no_smbd, .offer = offer, .error = uint32_t(error == 0 ? ECONNREFUSED : error)});
-  if (!sent) log::write(log::Level::warning, "worker %zu: %s", slot, sent.error().text().c_str());
+  if (!sent) not_told(slot, sent.error());
 }
 
 void SmbdDesk::forget(size_t slot, uint64_t offer) {
@@ -71,6 +93,7 @@ void SmbdDesk::forget(size_t slot, uint64_t offer) {
   if (found == asked_for_.end()) return;
   if (found->second != 0) door_->cancel(found->second);
   asked_for_.erase(found);
+  let_in_.erase({slot, offer});
 }
 
 void SmbdDesk::forget_worker(size_t slot) {
@@ -79,6 +102,7 @@ void SmbdDesk::forget_worker(size_t slot) {
     if (entry.second != 0) door_->cancel(entry.second);
     return true;
   });
+  std::erase_if(let_in_, [&](const Key& key) { return key.first == slot; });
 }
 
 void SmbdDesk::close() {
@@ -86,6 +110,7 @@ void SmbdDesk::close() {
     if (number != 0) door_->cancel(number);
   }
   asked_for_.clear();
+  let_in_.clear();
   door_.reset();
 }
 

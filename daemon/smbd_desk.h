@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
 #include "daemon/pool_config.h"
 #include "daemon/roster.h"
 #include "daemon/smbd_door.h"
+#include "daemon/token_buckets.h"
 #include "daemon/worker_slot.h"
 #include "shm/log.h"
 
@@ -27,6 +29,8 @@ class SmbdDesk {
   void open(std::unique_ptr<SmbdDoor> door) { door_ = std::move(door); }
   /// WANT_SMBD.
   void wanted(size_t slot, uint64_t offer);
+  /// SESSION_UP: what was opened for it was not in vain.
+  void session_up(size_t slot, uint64_t offer);
   /// The connection has ended, or its worker: nobody waits for the stream any more.
   void forget(size_t slot, uint64_t offer);
   void forget_worker(size_t slot);
@@ -39,6 +43,7 @@ class SmbdDesk {
   using Key = std::pair<size_t, uint64_t>;  // slot, offer
 
   void answer(const Key& key, shm::Result<shm::UniqueFd> stream);
+  void not_told(size_t slot, const shm::Error& error);
   void refuse(const Key& key, const std::string& why, int error);
   [[nodiscard]] sockaddr_storage server_for(const Roster::Addresses& addresses) const;
 
@@ -48,8 +53,10 @@ class SmbdDesk {
   const Roster& roster_;
   std::map<Key, uint64_t>
       asked_for_;                   // -> the door's number, 0 once it has answered; until the connection ends
+  std::set<Key> let_in_;            // of those, whose clients have a session
   std::unique_ptr<SmbdDoor> door_;  // after asked_for_: its callbacks end first
-  shm::log::RateLimit log_;
+  TokenBuckets rate_;               // of processes that are started for it
+  shm::log::Limited log_;
   uint64_t asked_ = 0;
   uint64_t opened_ = 0;
   uint64_t failed_ = 0;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cinttypes>
 #include <csignal>
 #include <cstdio>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "daemon/own_directory.h"
 #include "daemon/smbd_doors.h"
 #include "shm/log.h"
 
@@ -60,6 +62,13 @@ Supervisor::Supervisor(PoolConfig config, Options options)
 }
 
 ExitCode Supervisor::run() {
+  // What cannot be made at all is told by whoever needs it; what is not ours alone is nobody's place to work
+  // in.
+  if (const auto owned = own_directory(config_.run_directory);
+      !owned && owned.error().system_errno == EPERM) {
+    log::write(log::Level::error, "%s", owned.error().what.c_str());
+    return ExitCode::environment;
+  }
   if (const auto bound = listeners_.bind(); !bound) {
     log::write(log::Level::error, "%s", bound.error().text().c_str());
     return ExitCode::environment;
@@ -70,7 +79,8 @@ ExitCode Supervisor::run() {
     return ExitCode::environment;
   }
   desk_.open(std::move(*door));
-  auto clients = Clients::create(loop_, config_.worker.connections, dispatcher_.roster());
+  auto clients =
+      Clients::create(loop_, config_.worker.connections, dispatcher_.roster(), config_.ipv6_prefix_length);
   if (!clients) {
     log::write(log::Level::error, "the registry of clients: %s", clients.error().text().c_str());
     return ExitCode::environment;
@@ -81,6 +91,8 @@ ExitCode Supervisor::run() {
       peers_.answer(slot, connection, outcome);
     });
     peers_.use(clients_.get());
+    clients_->object_with([this](pid_t process) { return peers_.objection_to(process); });
+    clients_->end_starts_after(config_.worker.handshake_timeout_ms);
   }
   const PoolView::Parts parts{.config = config_,
                               .workers = workers_,
@@ -160,6 +172,9 @@ void Supervisor::worker_said(size_t slot, Received said) {
       return peers_.passed(slot, message.offer, std::move(said.descriptor));
     case MessageType::not_passed:
       return peers_.not_passed(slot, message.sequence);
+    case MessageType::session_up:
+      desk_.session_up(slot, message.offer);
+      break;
     case MessageType::board:
       return control_->board(slot, std::move(said.descriptor));
     case MessageType::reported:

@@ -61,6 +61,16 @@ bool is_loopback(const Host& host) {
   return host == Host{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
 }
 
+Host network_of(const Host& host, unsigned ipv6_prefix_length) {
+  if (is_ipv4(host)) return host;
+  Host network = host;
+  for (size_t i = 0; i < network.size(); ++i) {
+    const size_t bits = std::min<size_t>(8, ipv6_prefix_length - std::min<size_t>(ipv6_prefix_length, 8 * i));
+    network[i] &= uint8_t(0xff00 >> bits);
+  }
+  return network;
+}
+
 std::string host_text(const Host& host) {
   std::array<char, INET6_ADDRSTRLEN> text{};
   if (is_ipv4(host)) {

@@ -138,3 +138,16 @@ TEST_CASE("errors that no device will heal stop the start, and say what to do") 
     CHECK_FALSE(desk.listeners->listen());
   }
 }
+
+TEST_CASE("a request whose path belies the address that it claims is turned away") {
+  Desk desk({kOne});
+  desk.kernel.devices = {"192.0.2.1:445"};
+  REQUIRE(desk.listeners->bind());
+  REQUIRE(desk.listeners->listen());
+  const uint32_t lie = desk.kernel.request("192.0.2.8", 0, "192.0.2.7");
+  desk.kernel.request("192.0.2.7", 0, "192.0.2.7");
+  desk.until([&] { return !desk.requests.empty(); });
+  CHECK(desk.peers == std::vector<std::string>{"192.0.2.7:40000"});
+  REQUIRE(desk.kernel.destroyed.contains(lie));
+  CHECK(desk.kernel.destroyed.at(lie).rejected);
+}

@@ -11,6 +11,7 @@
 #include <deque>
 #include <map>
 #include <netinet/in.h>
+#include <optional>
 #include <set>
 #include <string>
 #include <sys/eventfd.h>
@@ -31,6 +32,7 @@ class Kernel final : public RdmaCm::Calls {
     uint64_t uid = 0;
     sockaddr_storage local{};
     sockaddr_storage peer{};
+    std::optional<shm::Host> gid{};  // of the request's path, on RoCE
     bool bound = false;
     bool listening = false;
     bool rejected = false;
@@ -60,14 +62,16 @@ class Kernel final : public RdmaCm::Calls {
   }
 
   /// A client asks for a connection at the one listening id; its id.
-  uint32_t request(const char* peer, uint8_t private_length = 0) {
+  uint32_t request(const char* peer, uint8_t private_length = 0, const char* gid = nullptr) {
     for (const auto& [listener, facts] : ids) {
       if (!facts.listening) continue;
       const uint32_t id = ++last_id_;
-      ids[id] = {.file = facts.file,
-                 .local = facts.local,
-                 .peer = *shm::address_from_text(peer, 40'000),
-                 .bound = true};
+      ids[id] = {
+          .file = facts.file,
+          .local = facts.local,
+          .peer = *shm::address_from_text(peer, 40'000),
+          .gid = gid == nullptr ? std::nullopt : std::optional(shm::host_of(*shm::address_from_text(gid, 0))),
+          .bound = true};
       rdma_ucm_event_resp event{};
       event.uid = facts.uid;
       event.id = id;
@@ -146,7 +150,20 @@ class Kernel final : public RdmaCm::Calls {
       case RDMA_USER_CM_CMD_QUERY: {
         const auto body = read<rdma_ucm_query>(bytes);
         if (error = find(fd, body.id, id); error != 0) return error;
+        if (body.option == RDMA_USER_CM_QUERY_PATH) {
+          std::array<std::byte, sizeof(rdma_ucm_query_path_resp) + sizeof(ib_path_rec_data)> path{};
+          path[0] = std::byte(id->gid ? 1 : 0);
+          if (id->gid) std::memcpy(&path[sizeof(rdma_ucm_query_path_resp) + 8 + 8], id->gid->data(), 16);
+          answer(body.response, path);
+          return 0;
+        }
         rdma_ucm_query_addr_resp response{};
+        if (body.option == RDMA_USER_CM_QUERY_GID) {
+          const shm::Host made = shm::host_of(id->peer);
+          std::memcpy(reinterpret_cast<std::byte*>(&response.dst_addr) + 8, made.data(), made.size());
+          answer(body.response, response);
+          return 0;
+        }
         response.node_guid = 0x1122;
         response.port_num = 1;
         std::memcpy(&response.src_addr, &id->local, sizeof id->local);

@@ -10,6 +10,7 @@
 //   foreign    sends a supervisor's message once ready
 //   stubborn   ignores STOP               dumb          answers no ping
 //   stale      sends messages of another generation, and CLOSED for connections it never had
+// A client that says "login" has a session from then on.
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -20,6 +21,7 @@
 #include <map>
 #include <poll.h>
 #include <string>
+#include <string_view>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -110,6 +112,9 @@ class Worker {
     std::array<char, 512> bytes;
     const ssize_t got = recv(connections_[number].get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return;
+    if (std::string_view(bytes.data(), got > 0 ? size_t(got) : 0).starts_with("login")) {
+      say({.type = MessageType::session_up, .offer = number});
+    }
     if (got > 0 && send(connections_[number].get(), bytes.data(), size_t(got), MSG_NOSIGNAL) == got) return;
     connections_.erase(number);
     say({.type = MessageType::closed, .offer = number});
@@ -129,6 +134,9 @@ class Worker {
         return offered(message.offer);
       case MessageType::grant:
         granted(message.offer, std::move((*received)->descriptor));
+        return true;
+      case MessageType::end:
+        if (connections_.erase(message.offer) > 0) say({.type = MessageType::closed, .offer = message.offer});
         return true;
       case MessageType::ping:
         if (mode_ != "dumb") say({.type = MessageType::pong, .sequence = message.sequence});

@@ -297,3 +297,52 @@ TEST_CASE("who cannot be claimed is granted a process of its own, and waits for 
   for (uint8_t n = 0; n < 64; ++n) pool.close(100 + n, 0);
   CHECK(pool.clients->list().empty());
 }
+
+TEST_CASE("a worker that names one who is not the server's is not believed, and holds nobody up") {
+  NativePool pool;
+  const Process server, other;
+  pool.clients->object_with(
+      [&](pid_t process) { return uint32_t(process) == server.pid() ? nullptr : "it is another's"; });
+  pool.claim(1, 0, guid(1));
+  pool.claim(2, 1, guid(1));
+  CHECK(pool.said() == Answers{"1 granted", "2 wait"});
+  pool.clients->channel_up(pool.workers[0], 1, other.pid());
+  CHECK(pool.owner(guid(1)) == 0);
+  CHECK(pool.said() == Answers{"2 granted"});
+  pool.clients->channel_up(pool.workers[1], 2, server.pid());
+  CHECK(pool.owner(guid(1)) == server.pid());
+  // What it was told before does not stay with it either.
+  pool.clients->channel_up(pool.workers[1], 2, other.pid());
+  CHECK(pool.owner(guid(1)) == 0);
+  pool.claim(3, 0, guid(1));
+  CHECK(pool.said() == Answers{"3 granted"});
+}
+
+TEST_CASE("a process that was the server's when it came stays so when its main process has gone") {
+  NativePool pool;
+  const Process server;
+  bool registered = true;
+  pool.clients->object_with([&](pid_t) { return registered ? nullptr : "no main process"; });
+  pool.claim(1, 0, guid(1));
+  pool.clients->channel_up(pool.workers[0], 1, server.pid());
+  registered = false;
+  pool.claim(2, 1, guid(1));
+  CHECK(pool.said() == Answers{"1 granted", "2 owner"});
+  pool.clients->channel_up(pool.workers[1], 2, server.pid());
+  CHECK(pool.clients->workers_of(guid(1), pool.clients->find(guid(1))->peer) == std::vector<size_t>{0, 1});
+}
+
+TEST_CASE("a start that has had its time keeps nobody waiting") {
+  NativePool pool;
+  const Process server;
+  pool.clients->end_starts_after(1);
+  pool.claim(1, 0, guid(1));
+  const uint64_t began = pool.loop.now();
+  until(pool.loop, [&] { return pool.loop.now() > began + 1; });
+  pool.claim(2, 1, guid(1));
+  CHECK(pool.said() == Answers{"1 granted", "2 granted"});
+  pool.clients->channel_up(pool.workers[1], 2, server.pid());
+  CHECK(pool.owner(guid(1)) == server.pid());
+  pool.clients->channel_up(pool.workers[0], 1, server.pid());  // late, and by the same process: both serve
+  CHECK(pool.clients->workers_of(guid(1), pool.clients->find(guid(1))->peer).size() == 2);
+}

@@ -80,8 +80,6 @@ TEST_CASE("those who wait for a worker are counted apart and have a deadline too
   Offers::assign(one, 0, 50);
   Offers::wait(two, 70);
   CHECK(offers.waiting() == 1);
-  CHECK(offers.waiting_of(two.client()) == 1);
-  CHECK(offers.waiting_of(shm::Host{}) == 0);
   CHECK(offers.waiting_numbers() == std::vector{two.number});
   CHECK(offers.next_deadline() == 50 + kOfferDeadlineMs);
   offers.drop(one.number);

@@ -61,7 +61,7 @@ TEST_CASE("the documented defaults") {
                   "deny": [],
                   "transparent": { "mark": 5459266, "table": 5342, "priority": 100 },
                   "handoff": { "smbd": "/usr/sbin/smbd", "testparm": "/usr/bin/testparm", "configfile": "",
-                               "pid_directory": "", "processes": 1024 },
+                               "pid_directory": "", "processes": 1024, "rate_per_client": 5 },
                   "channel": { "area_bytes": 16777216, "area_bytes_per_worker": 4294967296, "operations": 64 } },
     "smbdirect": { "receive_credit_initial": 32, "receive_credit_max": 255, "send_credit_target": 255,
                    "max_send_size": 8192, "max_receive_size": 8192, "max_fragmented_size": 8519680,
@@ -69,8 +69,10 @@ TEST_CASE("the documented defaults") {
                    "keepalive_timeout_ms": 5000, "send_credit_timeout_ms": 60000 },
     "iwarp": { "crc": true, "max_inbound_reads": 16, "max_outbound_reads": 16 },
     "verbs": { "max_outbound_reads": 32, "busy_poll_us": 0, "device_idle_ms": 10000 },
-    "limits": { "connections": 1024, "connections_per_client": 64, "handshake_timeout_ms": 5000,
-                "progress_timeout_ms": 60000, "upstream_progress_timeout_ms": 120000, "session_timeout_ms": 45000,
+    "limits": { "connections": 1024, "connections_per_client": 64, "connections_without_session": 0,
+                "connection_rate_per_client": 100, "ipv6_prefix_length": 64, "handshake_timeout_ms": 5000,
+                "progress_timeout_ms": 60000, "upstream_progress_timeout_ms": 120000,
+                "session_timeout_ms": 45000,
                 "buffered_bytes_per_connection": 33554432, "buffered_bytes_per_worker": 1073741824 },
     "restart": { "backoff_increment_s": 10, "maximum_backoff_s": 120, "healthy_s": 30, "ready_timeout_ms": 30000,
                  "ping_interval_ms": 3000, "ping_timeout_ms": 10000 },
@@ -353,4 +355,19 @@ TEST_CASE("where the server sees the client's address, it decides who is let in"
     CHECK(config->access.check(smbdirect::shm::host_of(*smbdirect::shm::address_from_text("192.0.2.9", 1))) ==
           Access::allowed);
   }
+}
+
+TEST_CASE("the places without a session follow from all places where they are not named") {
+  const auto places = [](const std::string& limits) {
+    const auto config =
+        parse_pool("{" + std::string(kListeners) + "," + kUpstream + R"(, "limits": {)" + limits + "}}");
+    REQUIRE(config);
+    return config->most_without_session();
+  };
+  CHECK(places("") == 512);
+  CHECK(places(R"("connections": 100)") == 50);
+  CHECK(places(R"("connections": 40)") == 32);
+  CHECK(places(R"("connections": 4)") == 4);
+  CHECK(places(R"("connections_without_session": 7)") == 7);
+  CHECK(places(R"("connections": 4, "connections_without_session": 7)") == 4);
 }

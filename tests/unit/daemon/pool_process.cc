@@ -89,6 +89,10 @@ bool Client::echoes() {
   return fd_.valid() && send(fd_.get(), "hello\n", 6, MSG_NOSIGNAL) == 6 && line(kPatienceMs) == "hello";
 }
 
+bool Client::logs_in() {
+  return fd_.valid() && send(fd_.get(), "login\n", 6, MSG_NOSIGNAL) == 6 && line(kPatienceMs) == "login";
+}
+
 bool Client::closed_within(int milliseconds) {
   if (!fd_.valid()) return true;
   pollfd poll_fd{.fd = fd_.get(), .events = POLLIN, .revents = 0};

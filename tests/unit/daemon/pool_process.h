@@ -36,6 +36,8 @@ class Client {
   [[nodiscard]] pid_t worker() const { return worker_; }
   /// Does the worker still answer?
   bool echoes();
+  /// The worker says that it has a session.
+  bool logs_in();
   bool closed_within(int milliseconds);
   void close() { fd_.reset(); }
   [[nodiscard]] bool connected() const { return fd_.valid(); }

@@ -75,7 +75,6 @@ TEST_CASE("a worker's word about connections it does not have changes nothing") 
   CHECK(roster.remove(7, 0));
   CHECK_FALSE(roster.remove(7, 0));
   CHECK(roster.total() == 0);
-  CHECK(roster.of_client(client(1)) == 0);
 }
 
 TEST_CASE("property: counts agree with a plain list") {
@@ -119,7 +118,9 @@ TEST_CASE("property: counts agree with a plain list") {
   for (uint8_t who = 0; who < 8; ++who) {
     size_t count = 0;
     for (const auto& [number, where] : list) count += where.second == who ? 1 : 0;
-    CHECK(roster.of_client(client(who)) == count);
+    size_t told = 0;
+    for (size_t slot = 0; slot < 4; ++slot) told += roster.of_slot_and_client(slot, client(who));
+    CHECK(told == count);
   }
 }
 
@@ -144,4 +145,26 @@ TEST_CASE("affinity client: a worker that is known to serve the client comes bef
   CHECK(roster.choose(client(1), Affinity::client, all, 0b101) == 0);  // of two, the address's own
   CHECK(roster.choose(client(1), Affinity::client, {true, true, false}, 0b100) == 0);
   CHECK(roster.choose(client(3), Affinity::spread, all, 0b100) == 1);
+}
+
+TEST_CASE("an IPv6 client's connections are steered by its network, but never all of a LAN to one slot") {
+  const auto at = [](const char* text) { return shm::host_of(*shm::address_from_text(text, 0)); };
+  Roster roster(2, 64);
+  const std::vector<bool> all{true, true};
+  add(roster, 1, 1, at("2001:db8:0:1::1"));
+  add(roster, 2, 0, at("2001:db8:0:2::1"));
+  CHECK(roster.choose(at("2001:db8:0:1::2"), Affinity::client, all) == 1);
+  CHECK(roster.choose(at("2001:db8:0:2::2"), Affinity::client, all) == 0);
+  // What the registry knows of it comes first.
+  CHECK(roster.choose(at("2001:db8:0:1::2"), Affinity::client, all, 0b01) == 0);
+  for (uint64_t n = 0; n < 100; ++n) {
+    const shm::Host one = at(("2001:db8:0:1::1:" + std::to_string(n)).c_str());
+    add(roster, 10 + n, *roster.choose(one, Affinity::client, all, 0b10), one);
+  }
+  CHECK(roster.of_slot(0) > 25);
+  CHECK(roster.of_slot(1) > 25);
+  // Who has a connection there goes there, however many others do.
+  for (uint64_t n = 0; n < 100; ++n) add(roster, 200 + n, 1, at("192.0.2.1"));
+  CHECK(roster.choose(at("2001:db8:0:1::1"), Affinity::client, all) == 1);
+  CHECK(roster.choose(at("192.0.2.1"), Affinity::client, all, 0b10) == 1);
 }

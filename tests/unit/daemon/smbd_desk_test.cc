@@ -41,7 +41,7 @@ struct Desk final : WorkerSlot::Observer {
   std::vector<uint64_t> cancelled;
   SmbdDesk desk{loop, config, workers, roster};
 
-  Desk() {
+  explicit Desk(PoolConfig settings = {}) : config(std::move(settings)) {
     for (size_t slot = 0; slot < 2; ++slot) {
       workers.push_back(std::make_unique<WorkerSlot>(loop, slot, config, "none", generations, *this));
     }
@@ -122,4 +122,35 @@ TEST_CASE("in mode connect nobody may ask") {
   desk.desk.wanted(0, 1);
   CHECK(desk.requests.empty());
   CHECK(desk.desk.totals() == "smbd_asked=0 smbd_opened=0 smbd_failed=1");
+}
+
+TEST_CASE(
+    "in mode handoff a client causes so many smbd processes that come to no session, and others theirs") {
+  PoolConfig config;
+  config.upstream_mode = UpstreamMode::handoff;
+  config.connections_per_client = 2;
+  config.handoff.rate_per_client = 1;  // ten at once
+  Desk desk(config);
+  uint64_t number = 0;
+  const auto ask = [&](const char* client) {
+    const size_t before = desk.requests.size();
+    desk.connect(++number, 0, client, "192.0.2.1");
+    desk.desk.wanted(0, number);
+    return desk.requests.size() > before;
+  };
+  for (int i = 0; i < 10; ++i) CHECK(ask("2001:db8::7"));
+  CHECK_FALSE(ask("2001:db8::7"));
+  desk.desk.wanted(0, number);  // once, whatever came of it
+  CHECK(desk.requests.size() == 10);
+  CHECK_FALSE(ask("2001:db8::8"));  // the same network
+  CHECK(ask("192.0.2.7"));
+  // A session makes up for it, once.
+  desk.requests.at(0).done(shm::UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)));
+  for (int i = 0; i < 3; ++i) desk.desk.session_up(0, 1);
+  desk.desk.session_up(0, 99);
+  desk.desk.session_up(1, 2);
+  CHECK(ask("2001:db8::7"));
+  CHECK_FALSE(ask("2001:db8::7"));
+  desk.desk.forget(0, 1);
+  CHECK_FALSE(ask("2001:db8::7"));
 }

@@ -99,6 +99,50 @@ TEST_CASE("limits, of the pool and of a client") {
   CHECK(eventually([&] { return Client(pool.port(), "127.0.0.2").greeting().has_value(); }));
 }
 
+TEST_CASE("whoever takes the places without a session loses his oldest to a client from elsewhere") {
+  PoolProcess pool({.more = R"(, "limits": {"connections": 40, "connections_without_session": 12})"});
+  pool.wait_log("is ready after", 2);
+  std::vector<Client> flood;
+  for (int i = 0; i < 13; ++i) {
+    flood.emplace_back(pool.port(), "127.0.0.2");
+    REQUIRE(flood.back().greeting());
+    if (i > 0) continue;
+    REQUIRE(flood[0].logs_in());
+    CHECK(eventually([&] {
+      pool.signal(SIGUSR1);
+      return pool.count_log(" without_session=0 made_room=0") > 0;
+    }));
+  }
+  Client other(pool.port(), "127.0.0.3");
+  CHECK(other.greeting());
+  CHECK(flood[1].closed_within(2'000));
+  for (const size_t who : {0, 2, 12}) CHECK(flood[who].echoes());
+  pool.wait_log("127.0.0.2");
+  CHECK(pool.count_log("makes room for another: 12 connections have no session") == 1);
+  CHECK(other.echoes());
+  pool.signal(SIGUSR1);
+  pool.wait_log("pool: connections=13 pending=0");
+  pool.wait_log(" without_session=12 made_room=1");
+}
+
+TEST_CASE("a client may begin so many connections that come to nothing, and any number that do not") {
+  PoolProcess pool(
+      {.more = R"(, "limits": {"connections_per_client": 16, "connection_rate_per_client": 1})"});
+  pool.wait_log("is ready after", 2);
+  const auto begin = [&](const char* source, bool login) {
+    Client client(pool.port(), source);
+    return client.greeting().has_value() && (!login || client.logs_in());
+  };
+  size_t begun = 0;
+  while (begun < 100 && begin("127.0.0.2", false)) ++begun;
+  CHECK(begun >= 16);
+  CHECK(begun < 80);
+  pool.wait_log("/limits/connection_rate_per_client");
+  size_t served = 0;
+  for (int i = 0; i < 40; ++i) served += begin("127.0.0.3", true) ? 1 : 0;
+  CHECK(served == 40);
+}
+
 TEST_CASE("allow and deny") {
   PoolProcess pool({.listeners = R"([{"address": "0.0.0.0", "port": 0}])",
                     .upstream = R"(, "allow": ["127.0.1.0/24", "127.0.2.1"], "deny": ["127.0.1.128/25"])"});

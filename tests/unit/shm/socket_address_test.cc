@@ -57,3 +57,16 @@ TEST_CASE("loopback") {
     CHECK_FALSE(shm::is_loopback(host(text)));
   }
 }
+
+TEST_CASE("an IPv6 client is its network, an IPv4 client itself, however it is written") {
+  CHECK(shm::network_of(host("2001:db8:1:2:3:4:5:6"), 64) == host("2001:db8:1:2::"));
+  CHECK(shm::network_of(host("2001:db8:1:2:3:4:5:6"), 56) == host("2001:db8:1::"));
+  CHECK(shm::network_of(host("2001:db8:1:2ff:3:4:5:6"), 60) == host("2001:db8:1:2f0::"));
+  CHECK(shm::network_of(host("ffff::"), 1) == host("8000::"));
+  CHECK(shm::network_of(host("2001:db8::1"), 128) == host("2001:db8::1"));
+  CHECK(shm::network_of(host("2001:db8::1"), 127) == host("2001:db8::"));
+  for (const unsigned length : {1u, 64u, 128u}) {
+    CHECK(shm::network_of(host("192.0.2.77"), length) == host("192.0.2.77"));
+    CHECK(shm::network_of(host("::ffff:192.0.2.77"), length) == host("192.0.2.77"));
+  }
+}
