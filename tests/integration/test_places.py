@@ -114,7 +114,6 @@ def test_new_clients_get_in_while_others_flood(make_daemon, smbd):
         told = status(daemon)
         assert told["without_session"] <= 100
         assert told["made_room"] >= 10
-        assert told["refused_pool_limit"] == 0
         line = daemon.wait_for_log(re.compile(r".*makes room for another.*"), 3)
         assert "/limits/connections_without_session" in line
     finally:
