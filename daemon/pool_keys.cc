@@ -154,9 +154,10 @@ const std::array kKeys{
             "How long the SMB Direct negotiate request may take."),
     integer("/smbdirect/idle_timeout_ms", 100, 24 * kHour, IN_POOL(worker.idle_timeout_ms),
             "After how long a silence the client is asked whether it lives."),
-    integer("/smbdirect/keepalive_timeout_ms", 100, kHour, IN_POOL(worker.keepalive_timeout_ms),
-            "How long the answer to that may take. Over iWARP, TCP gives up a client that acknowledges nothing "
-            "for both times together."),
+    integer(
+        "/smbdirect/keepalive_timeout_ms", 100, kHour, IN_POOL(worker.keepalive_timeout_ms),
+        "How long the answer to that may take. Over iWARP, TCP gives up a client that acknowledges nothing "
+        "for both times together."),
     integer(
         "/smbdirect/send_credit_timeout_ms", 100, kHour, IN_POOL(worker.send_credit_timeout_ms),
         "How long a client may grant no credit while data waits for it and no byte moves (MS-SMBD's Send "
@@ -165,7 +166,8 @@ const std::array kKeys{
 
     object("/iwarp", "iWARP (RFC 5040 to 5044, RFC 6581)."),
     other("/iwarp/crc", KeyType::boolean, IN_POOL(worker.iwarp_crc),
-          "Ask for CRC32C in every FPDU. It is used when either side asks. False for signed or sealed sessions from "
+          "Ask for CRC32C in every FPDU. It is used when either side asks. False for signed or sealed "
+          "sessions from "
           "Linux's siw, which mends a CRC wrongly that TCP delivers in two pieces, and ends the connection."),
     integer("/iwarp/max_inbound_reads", 1, 16383, IN_POOL(worker.iwarp_max_inbound_reads),
             "RDMA Reads of the client served at once (IRD)."),

@@ -2,6 +2,7 @@
 #include "workers/confinement.h"
 
 #include <cerrno>
+#include <cstdint>
 #include <initializer_list>
 #include <linux/netlink.h>
 #include <memory>

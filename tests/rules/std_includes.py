@@ -39,7 +39,7 @@ STANDARD = {
     'csignal': 'raise sig_atomic_t signal',
     'cstdarg': 'va_list',
     'cstddef': 'byte max_align_t nullptr_t ptrdiff_t size_t to_integer',
-    'cstdio': '''FILE fclose fflush fopen fprintf fputc fputs fread fwrite getchar perror printf putchar puts remove
+    'cstdio': '''FILE fclose fflush fopen fprintf fputc fputs fread fwrite getchar perror printf putchar puts remove tmpfile
         rename setvbuf size_t snprintf sscanf vfprintf vsnprintf''',
     'cstdlib': '_Exit abort abs atexit atoi exit free getenv malloc mblen size_t strtod strtol strtoll strtoul strtoull system',
     'cstring': '''memchr memcmp memcpy memmove memset size_t strchr strcmp strcpy strcspn strerror strlen strncmp
@@ -63,7 +63,7 @@ STANDARD = {
     'limits': 'numeric_limits',
     'list': 'list erase erase_if',
     'map': 'map multimap erase_if',
-    'memory': '''addressof align allocator default_delete dynamic_pointer_cast enable_shared_from_this make_shared
+    'memory': '''addressof align allocator construct_at destroy_at default_delete dynamic_pointer_cast enable_shared_from_this make_shared
         make_unique make_unique_for_overwrite owner_less shared_ptr static_pointer_cast unique_ptr weak_ptr''',
     'mutex': 'call_once lock_guard mutex once_flag recursive_mutex scoped_lock unique_lock',
     'new': 'align_val_t bad_alloc launder nothrow',

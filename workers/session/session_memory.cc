@@ -22,7 +22,8 @@ SlabRef SessionMemory::slab(bool only) {
 
 SlabRef SessionMemory::block(uint32_t size, bool only) {
   const bool fits = worker_.fits(*client_, size) || (only && worker_.alone(*client_));
-  if ((fits && (only || budget_.has_room(size))) || passes()) return acquire_block_forced(slabs_.arena(), size, budget_);
+  if ((fits && (only || budget_.has_room(size))) || passes())
+    return acquire_block_forced(slabs_.arena(), size, budget_);
   return refuse(size);
 }
 

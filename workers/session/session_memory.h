@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// How a session takes memory for payload: within its own budget, its client's share and the worker's limit, and with
-// a floor each way that keeps it going when others have all. Owned by one session, one thread; gives nothing back by
-// itself: references do.
+// How a session takes memory for payload: within its own budget, its client's share and the worker's limit,
+// and with a floor each way that keeps it going when others have all. Owned by one session, one thread; gives
+// nothing back by itself: references do.
 #pragma once
 
 #include <cstdint>
@@ -15,18 +15,19 @@ namespace smbdirect::workers {
 
 class SessionMemory {
  public:
-  SessionMemory(WorkerMemory& worker, std::shared_ptr<WorkerMemory::Client> client, SlabPool& slabs, Budget& budget)
+  SessionMemory(WorkerMemory& worker, std::shared_ptr<WorkerMemory::Client> client, SlabPool& slabs,
+                Budget& budget)
       : worker_(worker), client_(std::move(client)), slabs_(slabs), budget_(budget) {}
   SessionMemory(const SessionMemory&) = delete;
   SessionMemory& operator=(const SessionMemory&) = delete;
 
   /// A slab for what the client sends. only: it has no other, that way; then one is always there, in the end.
   [[nodiscard]] SlabRef slab(bool only);
-  /// One block of more than a slab, that way. only: as for slab(); then the connection's own limit does not count,
-  /// for nothing smaller would do.
+  /// One block of more than a slab, that way. only: as for slab(); then the connection's own limit does not
+  /// count, for nothing smaller would do.
   [[nodiscard]] SlabRef block(uint32_t size, bool only);
-  /// The same for what smbd sends, which was admitted when it was asked for: no share is looked at, for smbd's socket
-  /// must be drained.
+  /// The same for what smbd sends, which was admitted when it was asked for: no share is looked at, for
+  /// smbd's socket must be drained.
   [[nodiscard]] SlabRef reply_block(uint32_t size, bool only);
   /// Whether a reader of smbd's stream that has no slab may take one over its budget's limit.
   [[nodiscard]] bool reply_floor() const { return worker_.floor_fits(slabs_.slab_size()); }

@@ -8,7 +8,8 @@ namespace smbdirect::workers {
 
 namespace {
 
-/// What was admitted must find memory when it comes: slabs are used up in part, and servers also speak unasked.
+/// What was admitted must find memory when it comes: slabs are used up in part, and servers also speak
+/// unasked.
 constexpr uint64_t kAboveLimit = 16u << 20;
 
 }  // namespace

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// A worker's memory as its clients share it: what is held and what may come, by client and in all; and what happens
-// when it is short. Owned by the worker, outlives its sessions; one thread. Nothing of it is shared between
-// processes.
+// A worker's memory as its clients share it: what is held and what may come, by client and in all; and what
+// happens when it is short. Owned by the worker, outlives its sessions; one thread. Nothing of it is shared
+// between processes.
 //
-// No client can take it all: each may have a quarter of what is free (so one alone may have a fifth of all, and ten
-// that take what they can leave a tenth). And where room is short all the same, the connection that has longest moved
-// nothing of what it holds ends, with a reason, so that those who wait go on.
+// No client can take it all: each may have a quarter of what is free (so one alone may have a fifth of all,
+// and ten that take what they can leave a tenth). And where room is short all the same, the connection that
+// has longest moved nothing of what it holds ends, with a reason, so that those who wait go on.
 #pragma once
 
 #include <array>
@@ -13,10 +13,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <netinet/in.h>
 #include <string>
 #include <vector>
 
-#include <netinet/in.h>
 #include <uv.h>
 
 #include "workers/memory/slab.h"
@@ -29,8 +29,8 @@ class MemoryHolder {
  public:
   /// Bytes that would be free if it ended, beside what every connection costs.
   [[nodiscard]] virtual uint64_t reclaimable() const = 0;
-  /// Since when (loop's time, ms) it has moved nothing worth mentioning of what it holds; UINT64_MAX: what it holds
-  /// is not for it to move. Asked only while others wait.
+  /// Since when (loop's time, ms) it has moved nothing worth mentioning of what it holds; UINT64_MAX: what it
+  /// holds is not for it to move. Asked only while others wait.
   [[nodiscard]] virtual uint64_t stuck_since() = 0;
   /// It waits for memory that others have.
   [[nodiscard]] virtual bool waits_for_others() const = 0;
@@ -51,7 +51,8 @@ class WorkerMemory {
 
   /// What one client's connections hold, and what they may still be sent.
   struct Client {
-    explicit Client(WorkerMemory& memory) : held(UINT64_MAX, &memory.held_), promised(UINT64_MAX, &memory.promised_) {}
+    explicit Client(WorkerMemory& memory)
+        : held(UINT64_MAX, &memory.held_), promised(UINT64_MAX, &memory.promised_) {}
     Budget held;
     Budget promised;
   };
@@ -77,7 +78,9 @@ class WorkerMemory {
     return client.held.used() == held_.used() && client.promised.used() == promised_.used();
   }
   /// Whether a floor may be taken where fits() says no.
-  [[nodiscard]] bool floor_fits(uint64_t bytes) const { return held_.used() + bytes <= held_.limit() + kFloors; }
+  [[nodiscard]] bool floor_fits(uint64_t bytes) const {
+    return held_.used() + bytes <= held_.limit() + kFloors;
+  }
   [[nodiscard]] const Budget& held() const { return held_; }
 
  private:

@@ -17,9 +17,7 @@ const char* owed_text(Owed what) {
   return "";
 }
 
-uint64_t ProgressWatch::since() const {
-  return std::ranges::min(kinds_, {}, &Kind::since_ms).since_ms;
-}
+uint64_t ProgressWatch::since() const { return std::ranges::min(kinds_, {}, &Kind::since_ms).since_ms; }
 
 std::optional<Owed> ProgressWatch::overdue(uint64_t now_ms) const {
   for (size_t i = 0; i < kinds_.size(); ++i) {

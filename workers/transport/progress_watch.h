@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the peer of one connection owes, and since when nothing of it has come. Slow is not dead: whatever moves a
-// kind's mark begins its time again. Owned by the connection's Transport; one thread; reads no clock.
+// What the peer of one connection owes, and since when nothing of it has come. Slow is not dead: whatever
+// moves a kind's mark begins its time again. Owned by the connection's Transport; one thread; reads no clock.
 #pragma once
 
 #include <array>
@@ -24,7 +24,8 @@ class ProgressWatch {
  public:
   static constexpr uint64_t kNever = UINT64_MAX;
   /// timeout_ms: kNever for one that waits for ever. quantum: how far a mark must have moved to count.
-  explicit ProgressWatch(uint64_t timeout_ms, uint64_t quantum = 1) : timeout_ms_(timeout_ms), quantum_(quantum) {}
+  explicit ProgressWatch(uint64_t timeout_ms, uint64_t quantum = 1)
+      : timeout_ms_(timeout_ms), quantum_(quantum) {}
 
   /// is: whether it is owed now. mark: a number that grows with every progress.
   void observe(Owed what, bool is, uint64_t mark, uint64_t now_ms) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "shm/printable.h"
 
+#include <cstdint>
 #include <random>
 #include <string>
 

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // What a peer owes and does not do: found in its time; and a slow one is left alone.
-#include "workers/transport/progress_watch.h"
-
 #include <chrono>
 #include <optional>
 #include <thread>
@@ -9,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include "tests/unit/workers/fake_fabric.h"
+#include "workers/transport/progress_watch.h"
 #include "workers/transport/transport.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing

@@ -2,11 +2,11 @@
 // Who may have how much of a worker's memory, and who ends when it is short.
 #include "workers/session/worker_memory.h"
 
+#include <arpa/inet.h>
 #include <cstring>
 #include <functional>
 #include <optional>
 
-#include <arpa/inet.h>
 #include <doctest/doctest.h>
 
 #include "workers/session/admission.h"
@@ -110,7 +110,8 @@ TEST_CASE("a client's connections share its account, which goes with the last of
   one->promised.refund(5);
 }
 
-TEST_CASE("where others wait, the connection ends that has longest moved nothing; with little to give, none") {
+TEST_CASE(
+    "where others wait, the connection ends that has longest moved nothing; with little to give, none") {
   Rig rig(64 * kMiB);
   Holder waiter(*rig.memory), poor(*rig.memory), lively(*rig.memory), stuck(*rig.memory), older(*rig.memory);
   const uint64_t now = uv_now(&rig.loop);
