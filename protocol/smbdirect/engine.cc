@@ -262,9 +262,9 @@ void Engine::peer_moves(Millis now) {
   send_credit_timer_.restart(now);
 }
 
-bool Engine::answer_overdue(Millis now) const {
+bool Engine::awaits_answer() const {
   return phase_ == Phase::established &&
-         (idle_timer_.answer_deadline() <= now || send_credit_timer_.deadline() <= now);
+         (idle_timer_.awaits_answer() || send_credit_timer_.deadline() != kNever);
 }
 
 std::expected<void, Fault> Engine::tick(Millis now) {

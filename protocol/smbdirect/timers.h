@@ -41,8 +41,7 @@ class IdleTimer {
   void answer_delayed(Millis now);
   [[nodiscard]] bool probe_due() const { return state_ == State::probe_due; }
   [[nodiscard]] Millis deadline() const;
-  /// kNever while no probe is on its way.
-  [[nodiscard]] Millis answer_deadline() const { return state_ == State::probe_sent ? deadline() : kNever; }
+  [[nodiscard]] bool awaits_answer() const { return state_ == State::probe_sent; }
   /// Makes the probe due. Error: keepalive_timeout.
   [[nodiscard]] std::expected<void, Fault> tick(Millis now);
 

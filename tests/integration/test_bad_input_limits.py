@@ -196,7 +196,7 @@ def test_smbd_does_not_accept(make_daemon):
 
 @pytest.mark.parametrize(
     "reply",
-    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0\0\x10" + bytes(16), b"\x85\0\0\0", b"\0\xff\xff\xff" + bytes(200)],
+    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0\0\x10" + bytes(16), b"\x82\0\0\0", b"\0\xff\xff\xff" + bytes(200)],
     ids=["http", "zeros", "netbios", "longest"],
 )
 def test_something_else_answers(make_daemon, reply):

@@ -43,6 +43,7 @@ class Exchange {
   // --- from the upstream ---
   enum class State : uint8_t {
     more,       // bounded work done; there may be more
+    again,      // bounded work done, and more of what was read is in hand: call again, from the loop
     drained,    // nothing to read now
     no_memory,  // at the hard cap: stop reading until sends complete
     end,        // the upstream closed the stream, between messages

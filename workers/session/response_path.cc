@@ -19,9 +19,11 @@ ResponsePath::State ResponsePath::pump(int fd) {
 
 std::optional<Exchange::State> ResponsePath::process() {
   waits_ = false;
-  while (!crowded() && step()) {
+  keepalives_ = 0;
+  while (!crowded() && keepalives_ < kMostKeepalives && step()) {
   }
   if (broken_) return State::broken;
+  if (keepalives_ == kMostKeepalives) return State::again;
   return waits_ || crowded() ? std::optional(State::no_memory) : std::nullopt;
 }
 
@@ -73,6 +75,7 @@ bool ResponsePath::begin_pdu() {
   }
   reader_.skip(smb2::kNbtBytes);
   total_ = next->length;
+  if (total_ == 0) ++keepalives_;
   if (total_ > 0) mode_ = Mode::prefix;  // a keepalive, and a message of nothing, say nothing
   return true;
 }

@@ -49,10 +49,13 @@ class ResponsePath final : private StreamOwner {
 
   static constexpr size_t kMostQueued = 4096;  // messages to the client
 
+  static constexpr uint32_t kMostKeepalives = 64;  // at once: 64 Ki of them fit a slab, and bring nothing
+
   SessionContext& context_;
   StreamReader reader_;
   Mode mode_ = Mode::length;
   bool broken_ = false;
+  uint32_t keepalives_ = 0;
   bool waits_ = false;     // for memory, in the middle of what was read
   uint64_t total_ = 0;     // of the PDU being read
   uint64_t left_ = 0;      // of what the mode consumes

@@ -77,6 +77,7 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
                   .progress_timeout_ms = resources.config.progress_timeout_ms},
                  *this),
       context_{transport_, translator_, admission_, resources.slabs, budget_, memory_, *this},
+      again_(resources.loop, [this] { on_upstream_ready(UV_READABLE, 0); }),
       retry_timer_(resources.loop, [this] { on_retry(); }),
       upstream_timer_(resources.loop, [this] { on_upstream_overdue(); }),
       negotiate_timer_(resources.loop,
@@ -275,6 +276,8 @@ void Session::on_upstream_ready(int events, int status) {
 void Session::read_upstream() {
   if (!upstream_.valid() || read_paused_ || upstream_ended_) return;
   switch (exchange_->pump(upstream_.fd())) {
+    case Exchange::State::again:
+      return again_.trigger();
     case Exchange::State::more:
     case Exchange::State::drained:
     case Exchange::State::broken:

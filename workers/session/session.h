@@ -123,6 +123,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   Transport transport_;
   SessionContext context_;
   std::unique_ptr<Exchange> exchange_;
+  Deferred again_;         // what smbd sent is in hand and not done with
   Timer retry_timer_;      // memory was short
   Timer upstream_timer_;   // smbd does not read
   Timer negotiate_timer_;  // SMB Direct is up: the client's NEGOTIATE must come

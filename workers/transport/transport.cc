@@ -11,6 +11,7 @@ namespace smbdirect::workers {
 namespace {
 
 constexpr uint32_t kHeaderBytes = 32;
+constexpr uint64_t kLookMs = 250;
 constexpr uint64_t kMoreThanATrickle = 64 * 1024;
 // What a message and a piece of one take in the queues at most, doubling and their traces until they are sent
 // included.
@@ -431,8 +432,12 @@ void Transport::on_closed(const fabric::Close& why) {
 /// pumps.
 void Transport::arm_timer() {
   const uint64_t now = uv_now(&loop_);
-  if (look_at_ == ProgressWatch::kNever && owed())
-    look_at_ = smbd::after(now, config_.progress_timeout_ms / 4);
+  // An answer that is awaited is often to what is still on its way: its time counts from the last look that
+  // saw it move.
+  const bool awaits = engine_.awaits_answer();
+  if (awaits || owed()) {
+    look_at_ = std::min(look_at_, smbd::after(now, awaits ? kLookMs : config_.progress_timeout_ms / 4));
+  }
   const uint64_t deadline = std::min(engine_.next_deadline(can_send()), look_at_);
   if (deadline >= armed_for_) return;  // it fires early and looks again
   armed_for_ = deadline;
@@ -443,7 +448,7 @@ void Transport::on_timer() {
   armed_for_ = ProgressWatch::kNever;
   if (closing_) return;
   const uint64_t now = uv_now(&loop_);
-  if (now >= look_at_ || engine_.answer_overdue(now)) {
+  if (now >= look_at_) {
     look_at_progress();
     look_at_ = ProgressWatch::kNever;
     if (const auto what = watch_.overdue(now)) return overdue(*what);
