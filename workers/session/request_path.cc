@@ -60,8 +60,9 @@ bool RequestPath::promises_only() const {
 
 void RequestPath::stall(uint64_t wanted) {
   stalled_ = true;
-  if (!stalls_) stalled_ms_ = context_.transport.now();
+  if (stalls_) return;
   stalls_ = true;
+  stalled_ms_ = context_.transport.now();
   context_.transport.record(EventKind::stalled, context_.admission.reserved(), wanted);
   context_.transport.hold_grants(true);
 }

@@ -87,7 +87,7 @@ class WorkerMemory {
   static constexpr uint64_t kShareOfFree = 4;
   static constexpr uint64_t kLookMs = 50;
   static constexpr uint64_t kPatienceMs = 100;  // others' memory mostly comes back by itself
-  static constexpr uint64_t kStuckMs = 500;     // no less is called stuck
+  static constexpr uint64_t kStuckMs = 1'000;   // no less is called stuck
 
   void look();
   [[nodiscard]] MemoryHolder* most_stuck() const;
