@@ -28,6 +28,8 @@ main() {
   mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
   mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$root/sys"
   fill_dev "$root/dev"
+  # smbd looks there for the file system it asks for quotas.
+  [[ -e $root/etc/mtab || -L $root/etc/mtab ]] || ln -s /proc/mounts "$root/etc/mtab"
   mkdir -p "$root/.before"
   cd "$root"
   # Not chroot alone: there the kernel refuses what tests do with namespaces.
