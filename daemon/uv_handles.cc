@@ -37,25 +37,35 @@ Loop::~Loop() {
 }
 
 Timer::Timer(Loop& loop, std::function<void()> callback) {
-  auto due = make_block<uv_idle_t>(std::move(callback));
-  must(uv_idle_init(loop.get(), &due->handle), "uv_idle_init");
-  due_.reset(due.release());
-  auto block = make_block<uv_timer_t>([handle = &due_->handle] {
-    uv_idle_start(handle, [](uv_idle_t* idle) noexcept {
-      uv_idle_stop(idle);
-      call_back(idle);
+  state_ = std::make_shared<State>(State{std::move(callback)});
+  auto after = make_block<uv_idle_t>([state = state_] {
+    state->ran = false;
+    if (std::exchange(state->due, false)) state->callback();
+  });
+  must(uv_idle_init(loop.get(), &after->handle), "uv_idle_init");
+  after_round_.reset(after.release());
+  auto block = make_block<uv_timer_t>([state = state_, idle = &after_round_->handle] {
+    if (state->ran) {
+      state->due = true;
+      return;
+    }
+    state->ran = true;
+    uv_idle_start(idle, [](uv_idle_t* handle) noexcept {
+      uv_idle_stop(handle);
+      call_back(handle);
     });
+    state->callback();
   });
   must(uv_timer_init(loop.get(), &block->handle), "uv_timer_init");
   block_.reset(block.release());
 }
 void Timer::start(uint64_t delay_ms, uint64_t repeat_ms) {
   uv_update_time(block_->handle.loop);  // timers count from libuv's cached time
-  uv_idle_stop(&due_->handle);
+  state_->due = false;
   uv_timer_start(&block_->handle, call_back<uv_timer_t>, std::max<uint64_t>(delay_ms, 1), repeat_ms);
 }
 void Timer::stop() {
-  uv_idle_stop(&due_->handle);
+  state_->due = false;
   uv_timer_stop(&block_->handle);
 }
 

@@ -66,8 +66,14 @@ class Timer {
 
  private:
   // libuv before 1.45 runs a timer that is due again in the same round of timers, for ever if need be, and
-  // polls only then. Here the round only says what is due; the callback runs once between two polls.
-  detail::BlockPtr<uv_idle_t> due_;
+  // polls only then. Here it runs once in a round; what is due again runs after it.
+  struct State {
+    std::function<void()> callback;
+    bool ran = false;
+    bool due = false;
+  };
+  std::shared_ptr<State> state_;  // shared with the callbacks, for this object may be gone
+  detail::BlockPtr<uv_idle_t> after_round_;
   detail::BlockPtr<uv_timer_t> block_;
 };
 

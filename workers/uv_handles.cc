@@ -21,20 +21,35 @@ void Deferred::trigger() {
 void Deferred::cancel() { uv_idle_stop(&box_->handle); }
 
 Timer::Timer(uv_loop_t& loop, std::function<void()> callback)
-    : due_(std::make_unique<Deferred>(loop, std::move(callback))),
-      box_(new Box{{}, [due = due_.get()] { due->trigger(); }, false}) {
+    : state_(std::make_shared<State>(State{std::move(callback)})),
+      after_round_(std::make_unique<Deferred>(loop,
+                                              [state = state_] {
+                                                state->ran = false;
+                                                if (std::exchange(state->due, false)) state->callback();
+                                              })),
+      box_(new Box{{},
+                   [state = state_, after = after_round_.get()] {
+                     if (state->ran) {
+                       state->due = true;
+                       return;
+                     }
+                     state->ran = true;
+                     after->trigger();
+                     state->callback();
+                   },
+                   false}) {
   uv_timer_init(&loop, &box_->handle);
   box_->handle.data = box_.get();
 }
 
 void Timer::start(uint64_t after_ms) {
-  due_->cancel();
+  state_->due = false;
   uv_timer_start(
       &box_->handle, [](uv_timer_t* handle) { Box::run(handle); }, std::max<uint64_t>(after_ms, 1), 0);
 }
 
 void Timer::stop() {
-  due_->cancel();
+  state_->due = false;
   uv_timer_stop(&box_->handle);
 }
 

@@ -72,8 +72,14 @@ class Timer {
  private:
   using Box = UvBox<uv_timer_t>;
   // libuv before 1.45 runs a timer that is due again in the same round of timers, for ever if need be, and
-  // polls only then. Here the round only says what is due.
-  std::unique_ptr<Deferred> due_;
+  // polls only then. Here it runs once in a round; what is due again runs after it.
+  struct State {
+    std::function<void()> callback;
+    bool ran = false;
+    bool due = false;
+  };
+  std::shared_ptr<State> state_;  // shared with the callbacks, for this object may be gone
+  std::unique_ptr<Deferred> after_round_;
   std::unique_ptr<Box, UvDeleter<Box>> box_;
 };
 

@@ -5,10 +5,12 @@
 #include "workers/uv_handles.h"
 
 #include <fcntl.h>
+#include <memory>
 #include <optional>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -127,6 +129,19 @@ TEST_CASE("deferred work that triggers itself lets the loop poll and its timers 
   deferred->trigger();
   CHECK(loop.until([&] { return heard && rang; }));
   watched.want(0);
+}
+
+TEST_CASE("timers that are due in one round run in the order of their times") {
+  Loop loop;
+  std::vector<int> order;
+  std::vector<std::unique_ptr<Timer>> timers;
+  for (int i = 0; i < 5; ++i) {
+    timers.push_back(std::make_unique<Timer>(loop.get(), [&order, i] { order.push_back(i); }));
+    timers.back()->start(static_cast<uint64_t>(1 + i / 2));
+  }
+  ::usleep(20'000);
+  CHECK(loop.until([&] { return order.size() == 5; }));
+  CHECK(order == std::vector{0, 1, 2, 3, 4});
 }
 
 TEST_CASE("a timer is stopped, started anew and destroyed in callbacks, also when it is due") {
