@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <pwd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,11 +30,7 @@ bool is_channel(const shm::UniqueFd& fd) {
 
 PeerDesk::PeerDesk(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
                    const Roster& roster)
-    : loop_(loop), config_(config), workers_(workers), roster_(roster), workers_user_(geteuid()) {
-  const passwd* user =
-      geteuid() == 0 && !config.worker.user.empty() ? getpwnam(config.worker.user.c_str()) : nullptr;
-  if (user != nullptr) workers_user_ = user->pw_uid;
-}
+    : loop_(loop), config_(config), workers_(workers), roster_(roster) {}
 
 const char* PeerDesk::objection_to(pid_t process) const {
   const ServerProcesses server{
@@ -45,7 +40,6 @@ const char* PeerDesk::objection_to(pid_t process) const {
             return one == getpid() ||
                    std::ranges::any_of(workers_, [&](const auto& worker) { return worker->pid() == one; });
           },
-      .workers_user = workers_user_,
       .look = {}};
   return server.objection_to(process);
 }

@@ -94,7 +94,6 @@ class PeerDesk {
   std::unique_ptr<MainProcess> main_;
   std::map<Key, uint64_t> asked_;  // -> the number of the request; until the connection ends
   std::map<Key, Pass> passes_;
-  uid_t workers_user_ = 0;
   mutable shm::log::Limited log_;
   uint64_t next_ = 1;
   uint64_t processes_asked_ = 0;

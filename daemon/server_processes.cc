@@ -71,12 +71,10 @@ const char* ServerProcesses::objection_to(pid_t pid) const {
     above = facts_of(one);
   }
   if (one == main) return nullptr;
-  // One whose parent has ended: the user says as much where it is not the workers' too.
+  // One whose parent has ended, or that was handed the channel.
   const auto of_main = facts_of(main);
-  if (of_main && of_main->start_time != 0 && facts->user == of_main->user && facts->user != workers_user) {
-    return nullptr;
-  }
-  return "it does not descend from the server's main process";
+  if (of_main && of_main->start_time != 0 && facts->user == of_main->user) return nullptr;
+  return "it neither descends from the server's main process nor runs as its user";
 }
 
 }  // namespace smbdirect::daemon

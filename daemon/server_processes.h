@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Which processes are a native server's: its registered main process and what that has started. A worker's
-// word for who serves a client counts only for one of these, and never for one of our own: a worker that a
-// client has taken over would name itself, and be passed the client's next connections. Reads /proc; the
-// supervisor.
+// Which processes are a native server's: its registered main process, what that has started, and whom these
+// may hand a channel over to, which is whoever runs as the main process's user. A worker's word for who
+// serves a client counts only for one of these, and never for one of our own: a worker that a client has
+// taken over would name itself, and be passed the client's next connections. It cannot start another process
+// to name (workers/confinement.h). Reads /proc; the supervisor.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,6 @@ struct ProcessFacts {
 struct ServerProcesses {
   pid_t main = 0;                                 // 0: none is registered
   std::function<bool(pid_t)> is_ours;             // the supervisor and its workers
-  uid_t workers_user = 0;                         // what workers run as
   std::function<decltype(look_at_process)> look;  // for tests
 
   [[nodiscard]] const char* objection_to(pid_t pid) const;

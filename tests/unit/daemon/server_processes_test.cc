@@ -29,7 +29,6 @@ struct System {
                                           {31, {.start_time = 9, .parent = 1, .user = kWorkers}}};
   ServerProcesses server{.main = 20,
                          .is_ours = [](pid_t pid) { return pid >= 10 && pid < 13; },
-                         .workers_user = kWorkers,
                          .look = [this](pid_t pid) -> shm::Result<std::optional<ProcessFacts>> {
                            const auto found = processes.find(pid);
                            return found == processes.end() ? std::nullopt : std::optional(found->second);
@@ -50,8 +49,8 @@ TEST_CASE("the main process and what it has started are the server's, whoever th
 TEST_CASE("our own processes are not, nor anybody else's") {
   System system;
   for (const pid_t pid : {10, 11, 12}) CHECK(system.says(pid) == "it is one of the daemon's own");
-  CHECK(system.says(30) == "it does not descend from the server's main process");
-  CHECK(system.says(31) == "it does not descend from the server's main process");
+  CHECK(system.says(30) == "it neither descends from the server's main process nor runs as its user");
+  CHECK(system.says(31) == "it neither descends from the server's main process nor runs as its user");
   CHECK(system.says(99) == "there is no such process");
   system.server.main = 0;
   CHECK(system.says(21) == "no main process of the server is registered");
@@ -66,13 +65,17 @@ TEST_CASE("a daemon that the main process has started is no server's process for
   CHECK(system.says(21).empty());
 }
 
-TEST_CASE("a process whose parent has ended is told by its user, where that says anything") {
+TEST_CASE("a process whose parent has ended, or that a channel was handed over to, is told by its user") {
   System system;
   system.processes.at(23).parent = 1;
   CHECK(system.says(23).empty());
-  system.server.workers_user = kServer;  // nothing tells them apart
-  CHECK(system.says(23) == "it does not descend from the server's main process");
-  CHECK(system.says(21).empty());
+  system.processes.at(23).user = kSomebody;
+  CHECK_FALSE(system.says(23).empty());
+  system.processes.at(11).user =
+      kServer;  // where workers run as the server's user they are ours all the same
+  CHECK_FALSE(system.says(11).empty());
+  system.processes[14] = {.start_time = 9, .parent = 11, .user = kServer};
+  CHECK(system.says(14) == "it descends from the daemon, not from the server's main process");
 }
 
 TEST_CASE("a process that is hidden from us is not one of ours; parents that go round end the search") {
