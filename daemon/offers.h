@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Clients that have come in and no worker has yet. Each is held here, its connection or request included,
 // until a worker has it or nobody wants it; whoever is dropped from here before is turned away. Bounded by
-// kMaxPending: the listeners rest while it is full, and clients wait in the kernel's queue. Pure (time is a
-// parameter); owned by the supervisor.
+// kMaxPending, which is few enough for a busy worker to take them in the time of an offer: the listeners rest
+// while it is full, and clients wait in the kernel's queue. Pure (time is a parameter); owned by the
+// supervisor.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +34,7 @@ struct Offer {
 
 class Offers {
  public:
-  static constexpr size_t kMaxPending = 256;
+  static constexpr size_t kMaxPending = 64;
 
   explicit Offers(size_t slots) : slots_(slots) {}
 

@@ -134,6 +134,10 @@ void Supervisor::worker_ready(size_t slot) {
   show_status();
 }
 
+void Supervisor::worker_answers(size_t /*slot*/) {
+  if (phase_ == Phase::serving) dispatcher_.worker_ready();
+}
+
 void Supervisor::serve() {
   start_timer_.stop();
   if (const auto listening = listeners_.listen(); !listening) {

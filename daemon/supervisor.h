@@ -42,6 +42,7 @@ class Supervisor final : public WorkerSlot::Observer {
 
   void worker_ready(size_t slot) override;
   void worker_said(size_t slot, Received said) override;
+  void worker_answers(size_t slot) override;
   void worker_gone(size_t slot, const Obituary& obituary) override;
 
   [[nodiscard]] ExitCode open_control();

@@ -180,7 +180,9 @@ void WorkerSlot::mark_unresponsive() {
 }
 
 bool WorkerSlot::soon_ready() const {
-  return state_ == WorkerState::starting ||
+  // One that is silent is being pinged: it may just be busy.
+  const bool silent = state_ == WorkerState::ready && !responsive_ && killed_for_.empty();
+  return silent || state_ == WorkerState::starting ||
          (state_ == WorkerState::backoff && restart_ms_ < loop_.now() + kOfferDeadlineMs);
 }
 
@@ -221,7 +223,7 @@ void WorkerSlot::handle(Received received) {
     case MessageType::pong:
       if (message.sequence != ping_ || ping_ == pong_) return;
       pong_ = message.sequence;
-      responsive_ = true;
+      if (!std::exchange(responsive_, true) && state_ == WorkerState::ready) observer_.worker_answers(slot_);
       return;
     case MessageType::take:
     case MessageType::refuse:

@@ -41,6 +41,8 @@ class WorkerSlot {
     virtual void worker_ready(size_t slot) = 0;
     /// What is not about the process itself.
     virtual void worker_said(size_t slot, Received said) = 0;
+    /// It was silent, and answers again.
+    virtual void worker_answers(size_t /*slot*/) {}
     virtual void worker_gone(size_t slot, const Obituary& obituary) = 0;
 
    protected:

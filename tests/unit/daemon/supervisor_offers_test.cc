@@ -81,6 +81,18 @@ TEST_CASE("a connection waits for a worker that is about to be ready") {
   CHECK(client.slot() == 0);
 }
 
+TEST_CASE("a connection waits for a worker that is silent for a moment") {
+  PoolProcess pool({.workers = 1});
+  ::kill(pool.worker(0), SIGSTOP);
+  Client first(pool.port(), "127.0.0.2");
+  pool.wait_log("did not answer an offer");
+  Client second(pool.port(), "127.0.0.3");  // while it is known to be silent
+  CHECK_FALSE(second.closed_within(100));
+  ::kill(pool.worker(0), SIGCONT);
+  CHECK(second.greeting());
+  CHECK(second.echoes());
+}
+
 TEST_CASE("limits, of the pool and of a client") {
   PoolProcess pool({.more = R"(, "limits": {"connections": 5, "connections_per_client": 2})"});
   pool.wait_log("is ready after", 2);
