@@ -19,6 +19,7 @@ constexpr std::array<string_view, 2> kFabrics{"iwarp", "verbs"};
 constexpr std::array<string_view, 5> kLevels{"error", "warning", "notice", "info", "debug"};
 
 constexpr uint64_t kHour = 3'600'000;
+constexpr uint64_t kMostStreamBytes = 0xFFFFFF;  // the length word of smbd's stream has 24 bits
 constexpr uint64_t kU32 = std::numeric_limits<uint32_t>::max();
 
 constexpr Key object(string_view pointer, string_view help, bool required = false) {
@@ -146,9 +147,9 @@ const std::array kKeys{
             "Largest SMB Direct message sent, in bytes (PreferredSendSize)."),
     integer("/smbdirect/max_receive_size", 128, 1 << 20, IN_POOL(worker.max_receive_size),
             "Largest SMB Direct message received, in bytes (MaxReceiveSize)."),
-    integer("/smbdirect/max_fragmented_size", 131072, 16 << 20, IN_POOL(worker.max_fragmented_size),
+    integer("/smbdirect/max_fragmented_size", 131072, kMostStreamBytes, IN_POOL(worker.max_fragmented_size),
             "Largest SMB2 message received in fragments, in bytes (MaxFragmentedSize)."),
-    integer("/smbdirect/max_read_write_size", 65536, 16 << 20, IN_POOL(worker.max_read_write_size),
+    integer("/smbdirect/max_read_write_size", 65536, kMostStreamBytes, IN_POOL(worker.max_read_write_size),
             "Largest RDMA transfer, in bytes (MaxReadWriteSize)."),
     integer("/smbdirect/negotiate_timeout_ms", 100, kHour, IN_POOL(worker.negotiate_timeout_ms),
             "How long the SMB Direct negotiate request may take."),

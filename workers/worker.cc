@@ -24,6 +24,7 @@ constexpr uint32_t kSlabBytes = 256 * 1024;
 constexpr uint32_t kHeaderSlabBytes = 32 * 1024;
 constexpr uint32_t kSmallestReceive = 512;  // a padded negotiate request (MS-SMBD 3.1.5.5)
 constexpr uint64_t kEndLineIntervalMs = 10'000;
+constexpr uint64_t kAdviceIntervalMs = 3'600'000;
 constexpr size_t kEndLineKeys = 4096;
 constexpr size_t kMaxCauses = 256;
 constexpr uint32_t kAnswerGraceMs = 3'000;  // the supervisor always answers in time, unless it has died
@@ -82,8 +83,13 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
                    send({.type = MessageType::channel_up, .offer = number, .process = process});
                  },
                  [this](uint64_t number) { send({.type = MessageType::channel_down, .offer = number}); },
-                 [this](uint64_t number) { send({.type = MessageType::session_up, .offer = number}); }},
+                 [this](uint64_t number) { send({.type = MessageType::session_up, .offer = number}); },
+                 [this](const std::string& text) {
+                   if (advice_lines_.pass(text, uv_now(&loop_)))
+                     log::write(log::Level::warning, "%s", text.c_str());
+                 }},
       end_lines_(kEndLineIntervalMs, kEndLineKeys),
+      advice_lines_(kAdviceIntervalMs, kEndLineKeys),
       burial_(loop, [this] { bury(); }),
       deadline_(loop, [this] { begin_stop(true, 0); }),
       housekeeper_(

@@ -86,6 +86,7 @@ class Worker {
   Counters totals_;                                        // of sessions that have ended
   std::map<std::string, uint64_t> ends_;                   // abnormal ends, by cause
   shm::log::RateLimit end_lines_;
+  shm::log::RateLimit advice_lines_;
   Deferred burial_;
   Timer deadline_;
   Housekeeper housekeeper_;

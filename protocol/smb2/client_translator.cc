@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "protocol/smb2/answer.h"
 #include "protocol/smb2/fields.h"
 #include "protocol/smb2/request_body.h"
 #include "protocol/smb2/response_body.h"
@@ -11,7 +12,7 @@
 namespace smbdirect::protocol::smb2 {
 namespace {
 
-constexpr uint32_t kMaxRequests = 8192;  // what servers grant at most (`smb2 max credits`)
+constexpr uint32_t kMaxRequests = 65536;  // as the server's translator
 
 }  // namespace
 
@@ -73,6 +74,7 @@ std::expected<size_t, Violation> ClientTranslator::channel_request(std::span<con
   const auto added = table_.add(request.message_id);
   if (!added) return std::unexpected(added.error());
   (*added)->channel = true;
+  (*added)->forwarded = true;  // its caller sends it at once
   (*added)->cookie = cookie;
   (*added)->length = request.length;
 
@@ -115,23 +117,27 @@ std::expected<ClientTranslator::Response, Violation> ClientTranslator::response(
   if (header->command == Command::negotiate) {
     const auto facts = parse_negotiate_response(*header, prefix);
     if (!facts) return std::unexpected(facts.error());
-    if (*facts && dialect_ == 0) dialect_ = (*facts)->dialect;
+    if (!*facts) return response;
+    // MS-SMB2 3.3.5.4: never twice, but after the answer to an SMB1 multi-protocol negotiate (3.3.5.3.1).
+    if (dialect_ != 0) return std::unexpected(Violation::response_bad_dialect);
+    if ((*facts)->dialect != kDialectWildcard) dialect_ = (*facts)->dialect;
     return response;
   }
-  if (is_interim(*header)) return response;
+  // A refused CANCEL is no answer to the request it names.
+  if (header->command == Command::cancel) return response;
   table_.recycle();
   InFlight* request = table_.find(header->message_id);
   if (request == nullptr) return response;
-  if (request->command != header->command) return std::unexpected(Violation::response_unmatched_data);
+  const auto answer = check_answer(*request, *header, prefix, total);
+  if (!answer) return std::unexpected(answer.error());
+  if (*answer == Answer::interim) return response;
   // Channel requests go out alone; a server has no reason to compound their answers.
   if (header->next_command != 0) return std::unexpected(Violation::bad_next_command);
 
-  if (request->command == Command::read && !is_error(header->status) && total >= kBodyAt + sizeof(uint16_t) &&
-      wire::load16(prefix, kBodyAt) != kErrorStructureSize) {
-    const auto data = parse_read_response(prefix, total);
-    if (!data) return std::unexpected(data.error());
-    if (data->length > request->length || data->remaining > request->length)
-      return std::unexpected(Violation::response_too_long);
+  const auto checked = check_io_answer(*request, *header, prefix, total);
+  if (!checked) return std::unexpected(checked.error());
+  if (const auto& data = *checked) {
+    if (data->remaining > request->length) return std::unexpected(Violation::response_too_long);
     if (data->length != 0 && data->remaining != 0) return std::unexpected(Violation::bad_body);
     // Data inline all the same (MS-SMB2 leaves the server that choice): already what the client asked for.
     if (data->length == 0) {

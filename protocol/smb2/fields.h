@@ -95,6 +95,7 @@ inline constexpr uint32_t kStatusPending = 0x00000103;
 /// MS-ERREF 2.1: the two top bits of an NTSTATUS are its severity.
 [[nodiscard]] constexpr bool is_error(uint32_t status) { return (status >> 30) == 3; }
 
+inline constexpr uint16_t kDialectWildcard = 0x02FF;  // the answer to an SMB1 negotiate: another follows
 inline constexpr uint16_t kDialect300 = 0x0300;
 inline constexpr uint16_t kDialect302 = 0x0302;
 

@@ -5,16 +5,6 @@
 
 namespace smbdirect::protocol::smb2 {
 
-bool sets_up_session(std::span<const std::byte> pdu) {
-  for (;;) {
-    const auto header = parse_header(pdu);
-    if (!header || !header->response()) return false;
-    if (header->command == Command::session_setup && header->status == 0) return true;
-    if (header->next_command < kHeaderBytes || header->next_command > pdu.size()) return false;
-    pdu = pdu.subspan(header->next_command);
-  }
-}
-
 std::expected<std::optional<NegotiateResponse>, Violation> parse_negotiate_response(
     const Header& header, std::span<const std::byte> prefix) {
   if (header.status != 0) return std::nullopt;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Facts of one response from its first bytes: interim or final, what NEGOTIATE agreed, where READ's data lie.
+// Facts of one response from its first bytes: what NEGOTIATE agreed, where READ's data lie, what was written.
 // Pure.
 #pragma once
 
@@ -9,16 +9,6 @@
 #include "protocol/smb2/pdu.h"
 
 namespace smbdirect::protocol::smb2 {
-
-/// Whether a PDU from a server, or what is at hand of it, is or holds the answer that sets a session up or
-/// binds it to this connection (MS-SMB2 2.2.6). For who carries answers unread; the translator says it
-/// itself.
-[[nodiscard]] bool sets_up_session(std::span<const std::byte> pdu);
-
-/// MS-SMB2 3.2.5.1.5: an interim response; another with this MessageId follows.
-[[nodiscard]] constexpr bool is_interim(const Header& header) {
-  return header.status == kStatusPending && header.async();
-}
 
 /// MS-SMB2 2.2.4.
 struct NegotiateResponse {

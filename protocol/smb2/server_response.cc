@@ -2,6 +2,7 @@
 // ServerTranslator, responses: from smbd to the RDMA client.
 #include <algorithm>
 
+#include "protocol/smb2/answer.h"
 #include "protocol/smb2/fields.h"
 #include "protocol/smb2/request_body.h"
 #include "protocol/smb2/response_body.h"
@@ -57,25 +58,14 @@ std::expected<ServerTranslator::Settled, Violation> ServerTranslator::settle(
     if (const auto passes = unmatched(header); !passes) return std::unexpected(passes.error());
     return settled;
   }
-  if (!request->forwarded) return std::unexpected(Violation::response_too_early);
-  if (header.command != request->command) return std::unexpected(Violation::response_wrong_command);
-  if (header.status == kStatusPending) {
-    // MS-SMB2 3.3.4.2. It carries credits; the final response is to come.
-    if (!header.async() || (request->pending && header.async_id != request->async_id))
-      return std::unexpected(Violation::response_bad_pending);
-    if (length < kBodyAt + sizeof(uint16_t)) return std::unexpected(Violation::bad_body);
-    if (wire::load16(prefix, kBodyAt) != kErrorStructureSize)
-      return std::unexpected(Violation::bad_structure_size);
-    request->pending = true;
-    request->async_id = header.async_id;
+  const auto answer = check_answer(*request, header, prefix, length);
+  if (!answer) return std::unexpected(answer.error());
+  if (*answer == Answer::interim) {  // it carries credits; the final response is to come
     const uint64_t kept = std::min(request->reserved, kReplyToken);
     settled.released = request->reserved - kept;
     request->reserved = kept;
     return settled;
   }
-  // MS-SMB2 3.3.4.1: what began asynchronously ends so.
-  if (request->pending && (!header.async() || header.async_id != request->async_id))
-    return std::unexpected(Violation::response_bad_pending);
   if (const auto finished = finish(*request, header, prefix, length, settled); !finished)
     return std::unexpected(finished.error());
   settled.released = request->reserved;
@@ -94,27 +84,15 @@ std::expected<void, Violation> ServerTranslator::finish(InFlight& request, const
   if (!is_io(request.command)) return {};
 
   if (request.invalidate) settled.invalidate = request.token;
-  if (length < kBodyAt + sizeof(uint16_t)) return std::unexpected(Violation::bad_body);
-  const uint16_t structure_size = wire::load16(prefix, kBodyAt);
-  // Success without a body would leave the client to take an error's for one, and the reverse.
-  if (structure_size == kErrorStructureSize && header.status != 0) return {};
-  if (structure_size == kErrorStructureSize || is_error(header.status))
-    return std::unexpected(Violation::bad_structure_size);
-  if (request.command == Command::write) {
-    const auto written = parse_write_response(prefix, length);
-    if (!written) return std::unexpected(written.error());
-    if (*written > request.length || request.refused) return std::unexpected(Violation::response_too_long);
-    return {};
-  }
-  const auto data = parse_read_response(prefix, length);
+  const auto data = check_io_answer(request, header, prefix, length);
   if (!data) return std::unexpected(data.error());
-  if (data->length > request.length || request.refused) return std::unexpected(Violation::response_too_long);
+  if (!*data) return {};
   if (!request.channel) return {};
   if (header.is_signed()) return std::unexpected(Violation::signed_channel_response);
   settled.place = true;
-  settled.data_offset = data->offset;
-  settled.data_length = data->length;
-  if (data->length != 0) settled.to = request.descriptors();
+  settled.data_offset = (*data)->offset;
+  settled.data_length = (*data)->length;
+  if ((*data)->length != 0) settled.to = request.descriptors();
   return {};
 }
 

@@ -19,6 +19,8 @@ class SessionEvents {
  public:
   /// The client's first SMB2 message, valid: time to connect to the upstream.
   virtual void on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) = 0;
+  /// smbd has agreed to a dialect, and said what it takes.
+  virtual void on_agreed(const smb2::NegotiateResponse& /*agreed*/) {}
   /// A process serves the connection from now on, as the kernel names it (native channels only).
   virtual void on_attached(uint32_t process) = 0;
   /// The server has let the client in: it has answered a SESSION_SETUP with success. Told as often as it is

@@ -88,6 +88,10 @@ bool ResponsePath::plan_pdu() {
   if (!plan) return broken(plan.error());
   plan_ = *plan;
   if (smb2::shows_session(prefix)) context_.events.on_session_set_up();
+  if (!agreed_ && context_.translator.negotiated()) {
+    agreed_ = true;
+    context_.events.on_agreed(*context_.translator.negotiated());
+  }
   ++context_.transport.own_counters().smb_responses;
   context_.transport.record(EventKind::response, opaque ? 0xFFFF : std::to_integer<uint64_t>(prefix[12]),
                             total_);
@@ -201,6 +205,7 @@ bool ResponsePath::finish_gather(SlabRef owner, std::span<std::byte> bytes) {
   chain_.clear();
   const auto planned = context_.translator.response_chain(bytes, chain_);
   if (!planned) return broken(planned.error());
+  if (chain_.session_set_up) context_.events.on_session_set_up();
   promised_ += chain_.released;
   for (const smb2::Placement& placement : chain_.placements) {
     to_.assign(placement.to.begin(), placement.to.end());

@@ -57,6 +57,7 @@ class ResponsePath final : private StreamOwner {
   bool broken_ = false;
   uint32_t keepalives_ = 0;
   bool waits_ = false;     // for memory, in the middle of what was read
+  bool agreed_ = false;    // NEGOTIATE was answered, and the session told
   uint64_t total_ = 0;     // of the PDU being read
   uint64_t left_ = 0;      // of what the mode consumes
   uint64_t promised_ = 0;  // reserved for the requests this PDU answers; released when all of it is here

@@ -7,6 +7,7 @@
 #include "shm/log.h"
 #include "shm/socket_address.h"
 #include "workers/channel/channel_exchange.h"
+#include "workers/session/size_advice.h"
 #include "workers/session/smbd_exchange.h"
 
 namespace smbdirect::workers {
@@ -25,6 +26,11 @@ smbd::Limits limits_of(const daemon::WorkerConfig& config) {
           .idle_timeout = config.idle_timeout_ms,
           .keepalive_timeout = config.keepalive_timeout_ms,
           .send_credit_timeout = config.send_credit_timeout_ms};
+}
+
+SizeLimits sizes_of(const daemon::WorkerConfig& config) {
+  return {.max_fragmented_size = config.max_fragmented_size,
+          .max_read_write_size = config.max_read_write_size};
 }
 
 constexpr uint64_t kMemoryRetryMs = 20;
@@ -242,6 +248,11 @@ void Session::on_session_set_up() {
   resources_.session_up(client_.offer);
 }
 
+void Session::on_agreed(const smb2::NegotiateResponse& agreed) {
+  const auto advice = size_advice(agreed, sizes_of(resources_.config));
+  if (advice) resources_.advise(*advice);
+}
+
 /// A channel is up, or has gone to another process of the server's.
 void Session::on_attached(uint32_t process) {
   resources_.channel_up(client_.offer, process);
@@ -388,6 +399,8 @@ void Session::on_broken(std::string why) {
 
 void Session::on_fault(const std::string& why) {
   if (!broken_) broken_ = why;
+  if (transport_.engine().fault() == smbd::Fault::exceeds_max_fragmented)
+    *broken_ += oversize_advice(sizes_of(resources_.config));
   close_upstream(false);
 }
 

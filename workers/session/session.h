@@ -38,6 +38,7 @@ struct SessionResources {
   std::function<void(uint64_t offer, uint32_t process)> channel_up;
   std::function<void(uint64_t offer)> channel_down;
   std::function<void(uint64_t offer)> session_up;
+  std::function<void(const std::string& text)> advise;  // what the administrator should know, once in a while
 };
 
 class Session final : private Transport::Owner, private SessionEvents, private MemoryHolder {
@@ -88,6 +89,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   void on_closed(const std::string& why, bool clean) override;
 
   void on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) override;
+  void on_agreed(const smb2::NegotiateResponse& agreed) override;
   void on_attached(uint32_t process) override;
   void on_session_set_up() override;
   void on_broken(std::string why) override;

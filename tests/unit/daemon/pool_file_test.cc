@@ -211,6 +211,11 @@ TEST_CASE("wrong files: where and what, one problem each") {
       {around("\"iwarp\": {\"crc\": 1}"), "/iwarp/crc", 2, "is 1; allowed: true or false"},
       {around("\"limits\": 3"), "/limits", 2, "is 3; allowed: an object"},
       {around("\"limits\": []"), "/limits", 2, "is []; allowed: an object"},
+      // One more than the length word of smbd's stream can say.
+      {around("\"smbdirect\": {\"max_fragmented_size\": 16777216}"), "/smbdirect/max_fragmented_size", 2,
+       "is 16777216; allowed: an integer from 131072 to 16777215"},
+      {around("\"smbdirect\": {\"max_read_write_size\": 16777216}"), "/smbdirect/max_read_write_size", 2,
+       "is 16777216; allowed: an integer from 65536 to 16777215"},
       {around("\"smbdirect\": {\"max_fragmented_size\": 131071}"), "/smbdirect/max_fragmented_size", 2,
        "is 131071; allowed: an integer from 131072"},
       {around("\"smbdirect\": {\"max_receive_size\": 127}"), "/smbdirect/max_receive_size", 2,

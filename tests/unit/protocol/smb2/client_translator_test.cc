@@ -206,11 +206,25 @@ TEST_CASE("channel READ answers: placed, short, empty, error, warning, interim, 
   const Bytes pdu = read_request({.message_id = 5}, {.length = 8192});
   (void)client.channel(pdu, kMemory, 77);
 
-  auto interim = client.answer(interim_response(kRead, {.message_id = 5}));
-  CHECK(interim.kind == Answer::pass);
-  CHECK_FALSE(interim.finished);
-  CHECK(client.in_flight() == 1);
-
+  SUBCASE("interim") {
+    const auto interim = client.answer(interim_response(kRead, {.message_id = 5}));
+    CHECK(interim.kind == Answer::pass);
+    CHECK_FALSE(interim.finished);
+    CHECK(client.in_flight() == 1);
+    CHECK(client.refusal(placed(5, 10)) == Violation::response_bad_pending);
+    Bytes end = placed(5, 10);
+    put(end, 16, kResponse | kAsync, 4);
+    put(end, 32, 1, 8);
+    CHECK(client.refusal(end) == Violation::response_bad_pending);
+    put(end, 32, uint64_t{7} << 32, 8);  // as the interim response had it
+    CHECK(client.answer(end).kind == Answer::from_memory);
+  }
+  SUBCASE("a refused CANCEL is no answer to it") {
+    const Bytes refused = error_response(kCancel, {.message_id = 5, .status = 0xC0000022});
+    CHECK_FALSE(client.answer(refused).finished);
+    CHECK(client.in_flight() == 1);
+    CHECK(client.answer(placed(5, 10)).kind == Answer::from_memory);
+  }
   SUBCASE("placed") {
     for (const uint32_t n : {8192u, 100u, 0u}) {
       const auto answer = client.answer(placed(5, n));
@@ -241,7 +255,10 @@ TEST_CASE("channel READ answers: placed, short, empty, error, warning, interim, 
   SUBCASE("lies") {
     CHECK(client.refusal(placed(5, 8193)) == Violation::response_too_long);
     CHECK(client.refusal(placed(5, 0xFFFFFFFF)) == Violation::response_too_long);
-    CHECK(client.refusal(write_response({.message_id = 5}, 1)) == Violation::response_unmatched_data);
+    CHECK(client.refusal(write_response({.message_id = 5}, 1)) == Violation::response_wrong_command);
+    CHECK(client.refusal(error_response(kRead, {.message_id = 5})) == Violation::bad_structure_size);
+    CHECK(client.refusal(placed(5, 10, kEndOfFile)) == Violation::bad_structure_size);
+    CHECK(client.refusal(read_response({.message_id = 5}, pattern(8193, 1))) == Violation::response_too_long);
     Bytes bad = read_response({.message_id = 5}, pattern(50, 1));
     put(bad, 68, 51, 4);
     CHECK(client.refusal(bad) == Violation::bad_body);
@@ -268,6 +285,7 @@ TEST_CASE("channel WRITE answers pass and say whose memory is free") {
   auto answer = client.answer(write_response({.message_id = 1, .flags = kAsync}, 8192));
   CHECK(answer.kind == Answer::pass);
   CHECK(answer.finished == 10);
+  CHECK(client.refusal(write_response({.message_id = 2}, 8193)) == Violation::response_too_long);
   answer = client.answer(error_response(kWrite, {.message_id = 2, .status = kInvalidParameter}));
   CHECK(answer.kind == Answer::pass);
   CHECK(answer.finished == 20);
@@ -283,6 +301,18 @@ TEST_CASE("answers to what was passed on pass") {
   put(encrypted, 0, 0x424D53FD, 4);
   CHECK(client.answer(encrypted).kind == Answer::pass);
   CHECK_FALSE(client.answer(plain(18, {.message_id = ~uint64_t{0}, .flags = kResponse}, 24)).finished);
+}
+
+TEST_CASE("the dialect is learned once; SMB1's multi-protocol answer is not one yet") {
+  ClientTranslator client({.rdma_io = true});
+  for (const uint16_t dialect : {uint16_t{0x02FF}, uint16_t{0x0302}}) {
+    CHECK(client.dialect() == 0);
+    const Bytes pdu = negotiate_response(dialect);
+    REQUIRE(client.response(prefix_of(pdu), pdu.size()));
+  }
+  CHECK(client.dialect() == 0x0302);
+  const Bytes again = negotiate_response(0x0311);
+  CHECK(client.response(prefix_of(again), again.size()).error() == Violation::response_bad_dialect);
 }
 
 TEST_CASE("MaxReadWriteSize may be learned later") {
