@@ -22,7 +22,8 @@ Bytes response_header(std::span<const std::byte> request, uint32_t status, size_
   Bytes out(size);
   std::ranges::copy(request.first(smb2::kHeaderBytes), out.begin());
   wire::store(out, smb2::header_at::kStatus, status);
-  wire::store(out, smb2::header_at::kFlags, uint32_t{1});
+  constexpr uint32_t kAsync = 2;
+  wire::store(out, smb2::header_at::kFlags, (wire::load32(request, smb2::header_at::kFlags) & kAsync) | 1);
   wire::store(out, smb2::header_at::kCredits, uint16_t{64});
   return out;
 }
@@ -137,8 +138,8 @@ class ScriptedServer::Connection final : private Transport::Owner {
       return;
     }
     if (script.interim && (command == 8 || command == 9)) {
+      wire::store(request.pdu, smb2::header_at::kFlags, uint32_t{2});  // and so in what ends it
       Bytes interim = response_header(request.pdu, smb2::kStatusPending, 73);
-      wire::store(interim, smb2::header_at::kFlags, uint32_t{3});
       wire::store(interim, 64, uint16_t{9});
       send(std::move(interim), {});
     }
