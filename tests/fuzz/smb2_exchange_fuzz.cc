@@ -42,6 +42,7 @@ struct Waiting {
   smb2_fuzz::Bytes pdu;
   smb2::RewrittenRequest out;
   std::vector<std::vector<smb2::BufferDescriptor>> memory;  // as it was when the PDU came
+  size_t requests = 0;
 };
 
 class Session {
@@ -167,6 +168,7 @@ class Session {
     const auto info = translator_.classify(prefix, pdu.size());
     if (!info) return true;  // a session would end; here the next one may do better
     auto waiting = std::make_unique<Waiting>();
+    const size_t before = translator_.in_flight();
     waiting->pdu = std::move(pdu);
     if (info->route == smb2::RequestInfo::Route::stream) {
       const auto ticket = translator_.note(*info);
@@ -183,6 +185,7 @@ class Session {
         waiting->memory.push_back(smb2_test::memory_of(fetch));
       reserved_ += waiting->out.reply_bytes;
     }
+    waiting->requests = translator_.in_flight() - before;
     waiting_.push_back(std::move(waiting));
     return true;
   }
@@ -242,8 +245,15 @@ class Session {
       }
     }
     fetch();
+    check_unsettled();
     if (translator_.in_flight() == 0) require(reserved_ == opaque_);
     return true;
+  }
+  /// Nothing is settled that has not gone.
+  void check_unsettled() const {
+    size_t requests = 0;
+    for (const auto& waiting : waiting_) requests += waiting->requests;
+    require(translator_.in_flight() >= requests);
   }
   void release(uint64_t bytes) {
     require(bytes <= reserved_);
