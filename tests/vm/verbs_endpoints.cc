@@ -57,6 +57,7 @@ class World {
     REQUIRE(cm.bind(id, listen_address()));
     REQUIRE(cm.listen(id, 16));
     options.device_idle_ms = 200;
+    options.handshake_timeout_ms = 60'000;  // the guest of a busy machine opens a device in seconds
   }
   ~World() {
     // Devices close when they have been idle.
