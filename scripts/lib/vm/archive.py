@@ -3,15 +3,15 @@
 checked by apt against Debian's keys, and unpacked, never installed. The lists are private to a directory of ours, so
 that nobody needs to be root and nothing of the machine's apt changes."""
 
-import os
 import pathlib
 import re
 import subprocess
+import sys
 
 from cache import Problem
 
-KEYS = pathlib.Path('/usr/share/keyrings/debian-archive-keyring.gpg')
-KINDS = {'Debian': 'main', 'Debian-Security': 'security'}  # by the label of what the archive signs
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / 'fresh'))
+import sources  # noqa: E402
 
 
 def command(argv, log, timeout, cwd=None, stdin=subprocess.DEVNULL):
@@ -28,38 +28,22 @@ def command(argv, log, timeout, cwd=None, stdin=subprocess.DEVNULL):
         raise Problem(f'{" ".join(map(str, argv))}\nended with {done.returncode}:\n' + '\n'.join(lines))
 
 
-def mirrors(log):
-    """{'main': URI, 'security': URI}: where this machine gets Debian's packages. The second may be missing."""
-    argv = ['apt-get', 'indextargets', '--format', '$(ORIGIN)|$(LABEL)|$(REPO_URI)', 'Created-By: Packages']
-    for attempt in ('as it is', 'with lists fetched'):
-        if attempt != 'as it is' and os.geteuid() == 0:  # a fresh container has no lists, and nothing is known of it
-            command(['apt-get', '-qq', 'update'], log, 300)
-        said = subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout
-        entries = [line.split('|') for line in said.splitlines()]
-        found = {KINDS[e[1]]: e[2] for e in entries if len(e) == 3 and e[0] == 'Debian' and e[1] in KINDS}
-        if 'main' in found:
-            return found
-    raise Problem("apt's package lists name no archive of Debian, and the guest's kernel comes from there: run "
-                  "'apt-get update', or 'scripts/vm' once as root")
-
-
 class Archive:
     """The packages of some suites, such as "trixie" and "trixie-security"; `directory` is for the lists. prefer: the suite
     whose packages are taken where it has them, even if another has newer ones."""
 
     def __init__(self, directory, suites, log, prefer=None):
         self.directory, self.suites, self.log, self.prefer = directory, suites, log, prefer
-        if not KEYS.exists():
-            raise Problem(f"{KEYS} is not there, and packages are checked with it: install debian-archive-keyring")
-        at = mirrors(log)
+        if not pathlib.Path(sources.KEYRING).exists():
+            raise Problem(f'{sources.KEYRING} is not there, and packages are checked with it: install debian-archive-keyring')
+        main, security = sources.mirrors()
+        if main is None:
+            raise Problem(f'nothing below {sources.APT} says where this machine gets Debian from')
         for place in ('lists/partial', 'cache/archives/partial'):
             (directory / place).mkdir(parents=True)
         (directory / 'status').touch()
-        lines = []
-        for suite in suites:
-            kind = 'security' if suite.endswith('-security') else 'main'
-            if kind in at:
-                lines.append(f'deb [arch=amd64 signed-by={KEYS}] {at[kind]} {suite} main\n')
+        at = [(security if suite.endswith('-security') else main, suite) for suite in suites]
+        lines = [f'deb [arch=amd64 signed-by={sources.KEYRING}] {uri} {suite} main\n' for uri, suite in at if uri]
         (directory / 'sources.list').write_text(''.join(lines))
         try:
             command([*self.program('apt-get'), 'update', '-o', 'APT::Update::Error-Mode=any'], log, 600)
