@@ -167,12 +167,14 @@ def visit(name, options, steps):
             say(f'{name}: {" ".join(command)}')
             before, begin = house.packages(), time.monotonic()
             # A command of the user's own may be a shell: it has the terminal, and ^C is for it to judge.
-            status = house.run(command, CLONE, **({} if options.run else {
-                'stdin': subprocess.DEVNULL, 'start_new_session': True}))
+            try:
+                status = house.run(command, CLONE, **({} if options.run else {
+                    'stdin': subprocess.DEVNULL, 'start_new_session': True}))
+            finally:
+                house.share_archives(made / 'archives')
             after = house.packages()
             new = {package: after[package] for package in after if package not in before}
             steps.append(Step(name, ' '.join(command), status, time.monotonic() - begin, new))
-            house.share_archives(made / 'archives')
             if status != 0:
                 break
         told = [f'{package} {after[package][0]}' for package in TOLD if package in after]
