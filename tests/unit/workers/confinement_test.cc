@@ -114,7 +114,7 @@ TEST_CASE("a confined process has no children and traces nobody") {
 }
 #endif
 
-TEST_CASE("what is not on the list fails, whatever it is") {
+TEST_CASE("a confined process makes no call that is not on the list, whatever it is") {
   CHECK(confined([] {
           for (long call = 0; call < 512; ++call) {
             const char* name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, int(call));
@@ -180,7 +180,7 @@ TEST_CASE("a confined process signals itself only, raises no limit, and types no
 }
 #endif
 
-TEST_CASE("the list holds for threads that were there before it") {
+TEST_CASE("a confined process is confined with the threads that it had before") {
   static std::atomic<bool> go = false;
   CHECK(confined(
             [](pthread_t thread) {
