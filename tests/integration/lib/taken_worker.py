@@ -5,7 +5,7 @@
 
     mitm    names itself as the process that serves the client $TAKEN_GUID, and attaches itself to what it is passed
     flood   asks for smbd for connections that it does not have, without end, and reads no answer
-    board   shows a scoreboard of a million rows that are for ever being changed
+    board   shows a scoreboard of a hundred thousand rows that are for ever being changed
     report  writes escape sequences into its reports
 """
 
@@ -23,7 +23,7 @@ import time
 READY, TAKE, PONG, WANT_SMBD, CLAIM, CHANNEL_UP, BOARD, REPORTED = 1, 2, 5, 6, 7, 8, 9, 10
 OFFER, GRANT, PING, STOP, REPORT, PASS_TO = 64, 65, 66, 68, 72, 76
 ATTACHED, VERSION = 17, 1
-ROWS, HEADER, ROW = 1 << 20, 4096, 128
+ROWS, HEADER, ROW = 1 << 17, 4096, 128
 TITLE = "\x1b]0;title\x07\x1b[31m\u009b2J"
 
 
