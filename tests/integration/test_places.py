@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Places in the pool: clients that have not logged in hold few of them, for a time, and a new client gets one while others
-flood. What an IPv6 client is."""
+"""Places in the pool: clients that have not logged in hold few of them, for a time, and a new client gets one while
+others flood. What an IPv6 client is."""
 
 import contextlib
 import re
@@ -96,7 +96,7 @@ def flood(daemon, sources, stop, held, most=64):
 
 
 def test_new_clients_get_in_while_others_flood(make_daemon, smbd):
-    """Ten addresses try for more than all places; each new client is served within two seconds, and who was there stays."""
+    """Ten addresses try for more than all places; a new client is served within two seconds, and who was there stays."""
     daemon = make_daemon(smbd.port, pool={"limits": {"connections": 200, "handshake_timeout_ms": 60000}})
     bystander = logged_in(daemon, smbd, "127.0.0.30")
     stop, held = threading.Event(), {}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A worker that a client has taken over (lib/taken_worker.py, in slot 1): what it says costs nobody else anything. And a
-log whose reader does not read."""
+"""A worker that a client has taken over (lib/taken_worker.py, in slot 1): what it says costs nobody else anything. And
+a log whose reader does not read."""
 
 import contextlib
 import json
@@ -42,14 +42,15 @@ def to_slot(daemon, slot):
     for i in range(8):
         held.append(dial((daemon.address, daemon.port), 5, (f"127.0.6.{i + 1}", 0)))
         number = len(held)
-        rows = wait_until(lambda: len(daemon.ctl("connections")) >= number and daemon.ctl("connections"), 5, "it to be taken")
+        wait_until(lambda: len(daemon.ctl("connections")) >= number, 5, "it to be taken")
+        rows = daemon.ctl("connections")
         if any(row["worker"] == slot for row in rows):
             return held
     raise AssertionError(f"no connection came to worker {slot}")
 
 
 def test_a_worker_that_names_itself_is_passed_no_client(scratch):
-    """It claims a client's GUID and says that it serves that itself; the client, at the other worker, goes to the server."""
+    """It claims a client's GUID and says that it serves it; the client, at the other worker, goes to the server."""
     guid = uuid.uuid4().bytes
     pool = {"affinity": "spread", "upstream": {"mode": "channel"}}
     directory = scratch / "taken-mitm"
@@ -132,7 +133,8 @@ def test_a_log_that_nobody_reads_stops_nobody(scratch, smbd):
     directory = scratch / "unread"
     daemon = Smbdirectd(directory, smbd.port, workers=1)
     daemon.pool_path.write_text(json.dumps(daemon.pool))
-    argv = [program("smbdirectd"), "--foreground", "--configfile", daemon.pool_path, "--worker", program("smbdirect-worker")]
+    argv = [program("smbdirectd"), "--foreground", "--configfile", daemon.pool_path]
+    argv += ["--worker", program("smbdirect-worker")]
     server = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""In the place of smbdirect-worker: slot 0 is the real one, slot 1 one that a client has taken over. It speaks the contract
-(daemon/contract.h) and does what $TAKEN_WORKER lists:
+"""In the place of smbdirect-worker: slot 0 is the real one, slot 1 one that a client has taken over. It speaks the
+contract (daemon/contract.h) and does what $TAKEN_WORKER lists:
 
     mitm    names itself as the process that serves the client $TAKEN_GUID, and attaches itself to what it is passed
     flood   asks for smbd for connections that it does not have, without end, and reads no answer
@@ -100,8 +100,9 @@ class Worker:
                 time.sleep(0.002)
             if "flood" in self.does:
                 try:
+                    word = struct.pack("<IHHIIQQ", 0x31434453, 4, WANT_SMBD, self.generation, 0, 9999, 0) + bytes(64)
                     for _ in range(500):
-                        self.control.send(struct.pack("<IHHIIQQ", 0x31434453, 4, WANT_SMBD, self.generation, 0, 9999, 0) + bytes(64))
+                        self.control.send(word)
                 except BlockingIOError:
                     pass
 
