@@ -31,8 +31,9 @@ Housekeeper::Housekeeper(uv_loop_t& loop, std::vector<SlabPool*> pools, std::fun
 
 void Housekeeper::turn() {
   const size_t connections = connections_();
-  trim_some_(std::max(kLeastShare, connections / kRound + 1));
-  const bool new_round = ++turns_ % kRound == 0;
+  const size_t part = turns_++ % kRound;
+  trim_some_(connections * (part + 1) / kRound - connections * part / kRound);
+  const bool new_round = part + 1 == kRound;
   for (SlabPool* pool : pools_) pool->trim(new_round);
   if (new_round) trim_heap();
   timer_.start(kTurnMs);

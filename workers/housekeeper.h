@@ -24,9 +24,9 @@ void configure_heap();
 class Housekeeper {
  public:
   static constexpr uint64_t kTurnMs = 500;
-  /// What is given back was not needed in this many turns: bursts that come more often keep their memory.
+  /// Turns in which each connection has its turn once. What is given back was not needed all through a round:
+  /// bursts that come more often keep their memory.
   static constexpr size_t kRound = 8;
-  static constexpr size_t kLeastShare = 64;  // connections looked at in one turn
 
   /// trim_some(share): trims so many connections, in turn. connections(): how many there are.
   Housekeeper(uv_loop_t& loop, std::vector<SlabPool*> pools, std::function<size_t()> connections,

@@ -271,7 +271,9 @@ void Transport::trim() {
   rdma_.trim();
   if (endpoint_ == nullptr || closing_) return;
   endpoint_->trim();
-  const uint64_t moved = received_ + sends_posted_;
+  // What was placed and not delivered yet counts as well.
+  const fabric::Progress progress = endpoint_->progress();
+  const uint64_t moved = progress.received + received_ + sends_posted_;
   if (std::exchange(trimmed_at_, moved) != moved) {
     buffers_clean_ = false;
     return;
@@ -279,7 +281,7 @@ void Transport::trim() {
   if (buffers_clean_) return;
   buffers_clean_ = true;
   // The oldest receive may hold part of a message.
-  for (size_t i = endpoint_->progress().receiving ? 1 : 0; i < receives_.size(); ++i) {
+  for (size_t i = progress.receiving ? 1 : 0; i < receives_.size(); ++i) {
     receives_.at(i).discard();
   }
   if (sends_posted_ == sends_done_) headers_.discard();

@@ -104,6 +104,10 @@ class FakeEndpoint final : public fabric::Endpoint {
   }
   void establish() { handler_.on_established(); }
   [[nodiscard]] size_t receives_posted() const { return receives_.size(); }
+  /// The memory of the i-th of them, the oldest first.
+  [[nodiscard]] std::span<std::byte> posted(size_t i) const {
+    return {receives_[i].into.addr, receives_[i].into.length};
+  }
   [[nodiscard]] size_t exposed() const { return exposed_.size(); }
   [[nodiscard]] bool closed() const { return closed_; }
 

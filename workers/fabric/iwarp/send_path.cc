@@ -111,8 +111,10 @@ bool SendPath::room() const {
 void SendPath::build() {
   slots_used_ = vectors_used_ = vectors_gone_ = batch_bytes_ = trailer_ = 0;
   if (!more() || (state_.fault && !terminate_)) return;
-  if (most_fpdus_ == 0 || (cramped_ && most_fpdus_ < kMaxFpdus)) {
-    make_batch(std::max(kLeastFpdus, most_fpdus_ * 2));
+  // As large as what waits: a batch that ends early tells TCP to wait for the next one.
+  if (most_fpdus_ < kMaxFpdus) {
+    const size_t wanted = std::bit_ceil(cramped_ ? most_fpdus_ * 2 : waiting_fpdus());
+    if (wanted > most_fpdus_) make_batch(std::clamp(wanted, kLeastFpdus, kMaxFpdus));
   }
   if (terminate_) add_terminate();
   while (!terminate_ && !state_.fault && room()) {
@@ -137,6 +139,22 @@ void SendPath::build() {
   }
   cramped_ = slots_used_ == most_fpdus_ || vectors_used_ > most_fpdus_ * kVectorsEach;
   peak_fpdus_ = std::max(peak_fpdus_, slots_used_);
+}
+
+/// About, and kMaxFpdus at most.
+size_t SendPath::waiting_fpdus() const {
+  const auto segments = [this](uint32_t length) {
+    return length / (state_.mulpdu - kUntaggedHeaderSize) + 1;
+  };
+  size_t count = 1 + std::min<size_t>(state_.reads_waiting.size(), state_.ord);
+  for (size_t i = work_cut_; i < state_.work.size() && count < kMaxFpdus; ++i) {
+    // Pieces need vectors of their own.
+    count += segments(state_.work[i].length) + state_.work[i].pieces / kVectorsEach;
+  }
+  for (size_t i = responses_cut_; i < state_.inbound_reads.size() && count < kMaxFpdus; ++i) {
+    count += segments(state_.inbound_reads[i].request.size);
+  }
+  return std::min(count, kMaxFpdus);
 }
 
 void SendPath::choose() {

@@ -52,7 +52,7 @@ class SendPath {
     Mark what;
   };
 
-  // A batch begins small and may grow while there is more to send than it takes.
+  // A batch has room for what waits.
   static constexpr size_t kLeastFpdus = 8;
   static constexpr size_t kMaxFpdus = 128;
   static constexpr size_t kVectorsEach = 4;
@@ -65,6 +65,7 @@ class SendPath {
 
   void build();
   void make_batch(size_t fpdus);
+  [[nodiscard]] size_t waiting_fpdus() const;
   void choose();
   [[nodiscard]] bool work_waits() const { return work_cut_ < state_.work.size(); }
   [[nodiscard]] bool response_waits() const { return responses_cut_ < state_.inbound_reads.size(); }

@@ -146,5 +146,37 @@ TEST_CASE("a full FPDU fills a TCP segment, and a WRITE is golden on the wire") 
   CHECK(segment(0, 1428, false).size() == 1448);
 }
 
+TEST_CASE("room that READs and WRITEs leave is room for SENDs, however long the READs take") {
+  for (uint32_t reads = 0; reads <= kLimits.max_send_work; ++reads) {
+    for (uint32_t writes = 0; reads + writes <= kLimits.max_send_work; ++writes) {
+      CAPTURE(reads);
+      CAPTURE(writes);
+      Victim victim;
+      Stream& stream = victim.stream;
+      std::vector<std::byte> memory(5000);
+      const fabric::Sge pieces[] = {sge(memory)};
+      for (uint32_t i = 0; i < reads; ++i)
+        REQUIRE(stream.post_read(i, sge(memory), {.offset = 1, .token = 2}));
+      for (uint32_t i = 0; i < writes; ++i) REQUIRE(stream.post_write(i, pieces, {.offset = 1, .token = 2}));
+      const uint32_t left = kLimits.max_send_work - reads - writes;
+      // Twice: what SENDs give back is theirs again, while no READ is answered.
+      for (int round = 0; round < 2; ++round) {
+        CHECK(stream.send_room() == left + (round == 0 ? 0 : writes));
+        for (uint32_t i = 0; i < left; ++i) REQUIRE(stream.post_send(100 + i, pieces, nullptr));
+        (void)take_all(stream);
+        size_t sent = 0;
+        for (const auto& completion : stream.completions()) {
+          CHECK(completion.op != fabric::Op::rdma_read);
+          sent += completion.op == fabric::Op::send ? 1 : 0;
+        }
+        CHECK(sent == left);
+        stream.release_completed();
+        stream.forget_completed();
+      }
+      CHECK(stream.send_room() == kLimits.max_send_work - reads);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace smbdirect::test
