@@ -24,7 +24,10 @@ class ResponsePath final : private StreamOwner {
   /// Reads and processes a bounded amount.
   [[nodiscard]] State pump(int fd);
   /// Gives back memory that an idle stream need not hold.
-  void trim() { reader_.trim(); }
+  void trim() {
+    reader_.trim();
+    if (headers_ && headers_.sole()) headers_.reset();
+  }
 
  private:
   enum class Mode : uint8_t { length, prefix, pass, skip_to_data, place, skip_rest, gather };

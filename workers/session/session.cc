@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <sys/socket.h>
+#include <utility>
 
 #include "shm/log.h"
 #include "shm/socket_address.h"
@@ -144,6 +145,7 @@ void Session::on_read_done(uint64_t cookie) { exchange_->on_read_done(cookie); }
 void Session::on_writes_done(uint64_t count) { exchange_->on_writes_done(count); }
 
 void Session::on_progress() {
+  limit_receives();
   exchange_->resume();
   flush_upstream();
   exchange_->trim();
@@ -173,7 +175,14 @@ void Session::allow_all() {
   const uint64_t limit = connection_limit(resources_);
   admission_.set_limit(limit);
   budget_.set_limit(Admission::hard_limit(limit));
-  transport_.limit_receive_credits(resources_.config.receive_credit_max);
+  limit_receives();
+}
+
+void Session::limit_receives() {
+  const bool many = context_.set_up && resources_.memory.plenty();
+  if (std::exchange(many_receives_, many) == many) return;
+  transport_.limit_receive_credits(many ? resources_.config.receive_credit_max
+                                        : resources_.config.receive_credit_initial);
 }
 
 // --- memory, when others need it ---

@@ -101,6 +101,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   void end_for_others(std::string why) override { end(why); }
 
   void allow_all();
+  void limit_receives();
   void watch_upstream();
   void on_upstream_overdue();
   void on_upstream_connected(shm::Result<shm::UniqueFd> result);
@@ -141,7 +142,8 @@ class Session final : private Transport::Owner, private SessionEvents, private M
 
   std::unique_ptr<Upstream> connector_;
   Watched<shm::UniqueFd> upstream_;
-  bool read_paused_ = false;  // at the hard cap
+  bool many_receives_ = false;  // the client may have more than it began with
+  bool read_paused_ = false;    // at the hard cap
   bool write_blocked_ = false;
   uint64_t blocked_since_ms_ = 0;  // while write_blocked_: since when smbd has taken nothing
   uint64_t blocked_bytes_ = 0;     // what was queued then

@@ -73,6 +73,9 @@ class WorkerMemory {
 
   /// Whether bytes more fit for this client now.
   [[nodiscard]] bool fits(const Client& client, uint64_t bytes) const;
+  /// Whether connections may have more receives posted than they begin with: those of many that were busy
+  /// once would take what requests need.
+  [[nodiscard]] bool plenty() const { return held_.used() < limit_ / 4; }
   /// Whether nobody else has anything.
   [[nodiscard]] bool alone(const Client& client) const {
     return client.held.used() == held_.used() && client.promised.used() == promised_.used();

@@ -99,7 +99,7 @@ TEST_CASE("abort resets, tells both sides once, and only from the loop") {
 
 TEST_CASE("disconnect sends what was posted, READs included") {
   Loop loop;
-  EndpointPair pair(loop, {}, {}, {.send_buffer = 1, .receive_buffer = 1});
+  EndpointPair pair(loop, {}, {}, {.send_buffer = 16'384, .receive_buffer = 16'384});
   REQUIRE(pair.establish());
   auto message = random_bytes(300'000, 1), source = random_bytes(200'000, 2);
   std::vector<std::byte> received(300'000), sink(200'000);
