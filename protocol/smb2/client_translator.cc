@@ -5,6 +5,7 @@
 
 #include "protocol/smb2/answer.h"
 #include "protocol/smb2/fields.h"
+#include "protocol/smb2/multi_protocol.h"
 #include "protocol/smb2/request_body.h"
 #include "protocol/smb2/response_body.h"
 #include "protocol/smb2/wire.h"
@@ -13,6 +14,23 @@ namespace smbdirect::protocol::smb2 {
 namespace {
 
 constexpr uint32_t kMaxRequests = 65536;  // as the server's translator
+constexpr uint32_t kStatusInsufficientResources = 0xC000009A;
+constexpr uint16_t kEchoStructureSize = 4;  // MS-SMB2 2.2.28, 2.2.29
+constexpr size_t kErrorResponseBytes = 73;  // MS-SMB2 2.2.2, without ErrorData
+
+/// The header of an ECHO's answer made into that of an error's.
+ClientTranslator::Response refusal(std::span<const std::byte> prefix, Command command) {
+  ClientTranslator::Response response;
+  response.kind = ClientTranslator::Response::Kind::refused;
+  response.header_size = kErrorResponseBytes;
+  std::ranges::copy(prefix.first(kHeaderBytes), response.header.begin());
+  const std::span out(response.header);
+  wire::store(out, header_at::kCommand, static_cast<uint16_t>(command));
+  if (!is_error(wire::load32(prefix, header_at::kStatus)))
+    wire::store(out, header_at::kStatus, kStatusInsufficientResources);
+  wire::store(out, kBodyAt, kErrorStructureSize);
+  return response;
+}
 
 }  // namespace
 
@@ -102,6 +120,24 @@ std::expected<size_t, Violation> ClientTranslator::channel_request(std::span<con
   return read_at::kBuffer + info;
 }
 
+std::expected<size_t, Violation> ClientTranslator::refused_request(std::span<const std::byte> prefix,
+                                                                   std::span<std::byte> out) {
+  const auto header = parse_header(prefix);
+  if (!header) return std::unexpected(header.error());
+  if (!is_io(header->command) || out.size() < kRefusedRequestBytes)
+    return std::unexpected(Violation::bad_body);
+  table_.recycle();
+  const auto added = table_.add(header->message_id);
+  if (!added) return std::unexpected(added.error());
+  (*added)->command = header->command;
+  (*added)->refused = true;
+  std::ranges::copy(prefix.first(kHeaderBytes), out.begin());
+  wire::store(out, header_at::kCommand, static_cast<uint16_t>(Command::echo));
+  wire::store(out, kBodyAt, kEchoStructureSize);
+  wire::store(out, kBodyAt + sizeof(uint16_t), uint16_t{0});
+  return kRefusedRequestBytes;
+}
+
 std::expected<ClientTranslator::Response, Violation> ClientTranslator::response(
     std::span<const std::byte> prefix, uint64_t total) {
   Response response;
@@ -114,6 +150,11 @@ std::expected<ClientTranslator::Response, Violation> ClientTranslator::response(
   if (!header) return std::unexpected(header.error());
   if (!header->response()) return std::unexpected(Violation::wrong_direction);
   if (!valid_next_command(header->next_command, total)) return std::unexpected(Violation::bad_next_command);
+  if (header->command == Command::negotiate && header->message_id == 0 && swallow_negotiate_) {
+    swallow_negotiate_ = false;
+    response.kind = Response::Kind::swallow;
+    return response;
+  }
   if (header->command == Command::negotiate) {
     const auto facts = parse_negotiate_response(*header, prefix);
     if (!facts) return std::unexpected(facts.error());
@@ -128,6 +169,12 @@ std::expected<ClientTranslator::Response, Violation> ClientTranslator::response(
   table_.recycle();
   InFlight* request = table_.find(header->message_id);
   if (request == nullptr) return response;
+  if (request->refused) {
+    if (header->command != Command::echo) return std::unexpected(Violation::response_wrong_command);
+    const Command command = request->command;
+    table_.finish(*request);
+    return refusal(prefix, command);
+  }
   const auto answer = check_answer(*request, *header, prefix, total);
   if (!answer) return std::unexpected(answer.error());
   if (*answer == Answer::interim) return response;
@@ -144,7 +191,8 @@ std::expected<ClientTranslator::Response, Violation> ClientTranslator::response(
       if (header->is_signed()) return std::unexpected(Violation::signed_channel_response);
       response.kind = Response::Kind::from_memory;
       response.length = data->remaining;
-      std::ranges::copy(prefix.first(response.header.size()), response.header.begin());
+      response.header_size = read_response_at::kBuffer;
+      std::ranges::copy(prefix.first(response.header_size), response.header.begin());
       store_read_response(response.header, data->remaining, 0);
     }
   }

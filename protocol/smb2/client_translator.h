@@ -44,13 +44,25 @@ class ClientTranslator {
                                                                  std::span<const BufferDescriptor> memory,
                                                                  uint64_t cookie, std::span<std::byte> out);
 
+  /// In place of a READ or WRITE that can travel in no way: an ECHO under its MessageId and with its credits,
+  /// which the server answers at once, and which response() makes into the error
+  /// STATUS_INSUFFICIENT_RESOURCES. So the server's count of MessageIds has no hole, and nothing waits.
+  /// Returns how many bytes of `out` it wrote. Errors: those of RequestTable::add; bad_body when `out` is too
+  /// small or the request is none of these.
+  [[nodiscard]] std::expected<size_t, Violation> refused_request(std::span<const std::byte> prefix,
+                                                                 std::span<std::byte> out);
+  static constexpr size_t kRefusedRequestBytes = 68;
+
   struct Response {
     enum class Kind : uint8_t {
       pass,         // deliver unchanged
-      from_memory,  // deliver `header` (80 bytes) and then `length` bytes of the exposed memory of `cookie`
+      from_memory,  // deliver the header and then `length` bytes of the exposed memory of `cookie`
+      refused,      // deliver the header, which is all
+      swallow,      // it is for nobody: deliver nothing
     };
     Kind kind = Kind::pass;
     std::array<std::byte, 80> header{};
+    size_t header_size{};
     uint32_t length{};
     std::optional<uint64_t> finished;  // cookie whose memory may be revoked (and, after delivery, freed)
   };
@@ -58,6 +70,9 @@ class ClientTranslator {
   [[nodiscard]] std::expected<Response, Violation> response(std::span<const std::byte> prefix,
                                                             uint64_t total);
 
+  /// A NEGOTIATE under MessageId 0 was sent that is not the client's (multi_protocol.h): its answer is
+  /// swallowed.
+  void expect_refused_negotiate() { swallow_negotiate_ = true; }
   void set_max_read_write_size(uint32_t size) { options_.max_read_write_size = size; }
   void set_remote_invalidate(bool can) { options_.remote_invalidate = can; }
   [[nodiscard]] uint16_t dialect() const { return dialect_; }
@@ -68,6 +83,7 @@ class ClientTranslator {
   Options options_;
   RequestTable table_;
   uint16_t dialect_ = 0;
+  bool swallow_negotiate_ = false;
 };
 
 }  // namespace smbdirect::protocol::smb2

@@ -158,6 +158,62 @@ TEST_CASE("what passes unchanged") {
   CHECK(passes(Client(), bad));
 }
 
+TEST_CASE(
+    "a request that is refused goes as an ECHO, and its answer comes back as an error with its credits") {
+  for (const bool read : {true, false}) {
+    Client client;
+    const Bytes request =
+        read ? read_request({.message_id = 9, .credit_charge = 4}, {.length = 8192})
+             : write_request({.message_id = 9, .credit_charge = 4}, {.data = pattern(8192, 1)});
+    Bytes echo(smb2::ClientTranslator::kRefusedRequestBytes);
+    const auto size = client.refused_request(prefix_of(request), echo);
+    REQUIRE(size);
+    CHECK(*size == 68);
+    const auto head = smb2::parse_header(echo);
+    REQUIRE(head);
+    CHECK(head->command == smb2::Command::echo);
+    CHECK(head->message_id == 9);
+    CHECK(head->credit_charge == 4);
+    CHECK(get(echo, 64, 2) == 4);
+    CHECK(client.in_flight() == 1);
+    CHECK(client.refused_request(prefix_of(request), echo).error() == Violation::duplicate_message_id);
+
+    Bytes answer = header(kEcho, {.message_id = 9, .flags = kResponse}) + Bytes(4);
+    put(answer, 14, 17, 2);
+    put(answer, 64, 4, 2);
+    const auto made = client.response(prefix_of(answer), answer.size());
+    REQUIRE(made);
+    CHECK(made->kind == smb2::ClientTranslator::Response::Kind::refused);
+    CHECK(made->header_size == 73);
+    CHECK(get(made->header, 8, 4) == 0xC000009A);
+    CHECK(get(made->header, 12, 2) == (read ? 8 : 9));
+    CHECK(get(made->header, 14, 2) == 17);
+    CHECK(get(made->header, 64, 2) == 9);
+    CHECK_FALSE(made->finished);
+    CHECK(client.in_flight() == 0);
+  }
+  Client client;
+  Bytes echo(68);
+  CHECK(client.refused_request(prefix_of(plain(kCreate, {}, 57)), echo).error() == Violation::bad_body);
+  const Bytes request = read_request({.message_id = 1}, {.length = 8192});
+  CHECK(client.refused_request(prefix_of(request), std::span(echo).first(67)).error() == Violation::bad_body);
+  REQUIRE(client.refused_request(prefix_of(request), echo));
+  // An answer to something else under its MessageId.
+  const Bytes other = placed(1, 8192);
+  CHECK_FALSE(client.response(prefix_of(other), other.size()));
+}
+
+TEST_CASE("the answer to a NEGOTIATE that is not the client's is for nobody, once") {
+  Client client(0);
+  client.expect_refused_negotiate();
+  const Bytes refusal = error_response(0, {.status = 0xC00000BB});
+  CHECK(client.answer(refusal).kind == smb2::ClientTranslator::Response::Kind::swallow);
+  CHECK(client.answer(refusal).kind == smb2::ClientTranslator::Response::Kind::pass);
+  CHECK(client.dialect() == 0);
+  CHECK(client.answer(negotiate_response(0x0311)).kind == smb2::ClientTranslator::Response::Kind::pass);
+  CHECK(client.dialect() == 0x0311);
+}
+
 TEST_CASE("what the local client may not send") {
   Client client;
   const auto refused = [&](const Bytes& pdu) {
