@@ -42,7 +42,8 @@ shm::Result<Parts> split(const std::string& text, bool lone_number_is_port) {
 
 }  // namespace
 
-shm::Result<sockaddr_storage> parse_address(const std::string& text, const AddressDefaults& defaults) {
+shm::Result<std::vector<sockaddr_storage>> parse_addresses(const std::string& text,
+                                                           const AddressDefaults& defaults) {
   auto parts = split(text, defaults.lone_number_is_port);
   if (!parts) return std::unexpected(parts.error());
   if (parts->host.empty()) parts->host = defaults.host;
@@ -59,9 +60,22 @@ shm::Result<sockaddr_storage> parse_address(const std::string& text, const Addre
   const int error = ::getaddrinfo(parts->host.c_str(), parts->port.c_str(), &hints, &list);
   if (error != 0) return shm::fail("look up \"" + parts->host + "\": " + ::gai_strerror(error));
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(list, &::freeaddrinfo);
-  sockaddr_storage address{};
-  std::memcpy(&address, list->ai_addr, list->ai_addrlen);
-  return address;
+  std::vector<sockaddr_storage> addresses;
+  for (const addrinfo* one = list; one != nullptr; one = one->ai_next) {
+    sockaddr_storage address{};
+    std::memcpy(&address, one->ai_addr, one->ai_addrlen);
+    const auto same = [&](const sockaddr_storage& other) {
+      return std::memcmp(&other, &address, sizeof address) == 0;
+    };
+    if (std::ranges::none_of(addresses, same)) addresses.push_back(address);
+  }
+  return addresses;
+}
+
+shm::Result<sockaddr_storage> parse_address(const std::string& text, const AddressDefaults& defaults) {
+  const auto all = parse_addresses(text, defaults);
+  if (!all) return std::unexpected(all.error());
+  return all->front();
 }
 
 }  // namespace smbdirect::workers::connect

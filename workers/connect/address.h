@@ -5,6 +5,7 @@
 
 #include <string>
 #include <sys/socket.h>
+#include <vector>
 
 #include "shm/result.h"
 
@@ -17,7 +18,11 @@ struct AddressDefaults {
   bool lone_number_is_port = false;  // "4450" is a port, not a host
 };
 
-/// Address and port. Errors say what was expected of which text.
+/// Addresses of the name, in the order to try them, with the port; at least one. Errors say what was expected
+/// of which text.
+[[nodiscard]] shm::Result<std::vector<sockaddr_storage>> parse_addresses(const std::string& text,
+                                                                         const AddressDefaults& defaults);
+/// The first of them.
 [[nodiscard]] shm::Result<sockaddr_storage> parse_address(const std::string& text,
                                                           const AddressDefaults& defaults);
 

@@ -81,6 +81,7 @@ void ChannelMemory::close(Entry& entry) {
   entry.pieces.clear();
   entry.live = false;
   --live_;
+  ++closed_;
   free_.push_back(static_cast<uint32_t>(&entry - entries_.data()));
 }
 

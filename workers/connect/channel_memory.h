@@ -40,6 +40,8 @@ class ChannelMemory {
   [[nodiscard]] bool empty() const { return live_ == 0; }
   /// Pieces exposed now.
   [[nodiscard]] size_t pieces() const { return pieces_; }
+  /// Entries that have been forgotten so far: memory comes back with them.
+  [[nodiscard]] uint64_t closed() const { return closed_; }
 
  private:
   struct Piece {
@@ -63,6 +65,7 @@ class ChannelMemory {
   std::vector<protocol::smb2::BufferDescriptor> descriptors_;
   size_t live_ = 0;
   size_t pieces_ = 0;
+  uint64_t closed_ = 0;
 };
 
 }  // namespace smbdirect::workers::connect

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "workers/connect/dialer.h"
 
+#include <algorithm>
+#include <cstring>
 #include <sys/resource.h>
 #include <utility>
 
@@ -51,21 +53,35 @@ shm::Result<> Dialer::prepare() {
   return {};
 }
 
-shm::Result<std::unique_ptr<fabric::Endpoint>> Dialer::dial(fabric::Handler& handler) {
+shm::Result<std::unique_ptr<fabric::Endpoint>> Dialer::dial(const sockaddr_storage& to,
+                                                            fabric::Handler& handler) {
   switch (target_.fabric) {
     case FabricKind::iwarp:
       break;
     case FabricKind::verbs:
-      return verbs_->connect(target_.to, target_.source, target_.verbs, handler);
+      return verbs_->connect(to, target_.source, target_.verbs, handler);
   }
-  return fabric::iwarp::connect(loop_, target_.to, target_.source, target_.iwarp, handler);
+  return fabric::iwarp::connect(loop_, to, target_.source, target_.iwarp, handler);
 }
 
-shm::Result<> Dialer::start(Transport& transport) {
+std::vector<sockaddr_storage> Dialer::addresses() const {
+  std::vector<sockaddr_storage> all = target_.to;
+  const auto first = all.begin() + static_cast<std::ptrdiff_t>(first_);
+  std::rotate(all.begin(), first, first + 1);
+  return all;
+}
+
+void Dialer::worked(const sockaddr_storage& address) {
+  for (size_t i = 0; i < target_.to.size(); ++i) {
+    if (std::memcmp(&target_.to[i], &address, sizeof address) == 0) first_ = i;
+  }
+}
+
+shm::Result<> Dialer::start(Transport& transport, const sockaddr_storage& to) {
   if (const auto ready = prepare(); !ready) return ready;
   std::optional<shm::Error> error;
   const bool started = transport.start([&](fabric::Handler& handler) -> std::unique_ptr<fabric::Endpoint> {
-    auto endpoint = dial(handler);
+    auto endpoint = dial(to, handler);
     if (endpoint) return std::move(*endpoint);
     error = endpoint.error();
     return nullptr;

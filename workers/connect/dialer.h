@@ -9,6 +9,7 @@
 #include <optional>
 #include <string_view>
 #include <sys/socket.h>
+#include <vector>
 
 #include <uv.h>
 
@@ -34,7 +35,7 @@ struct FabricRow {
 /// Where to connect to, and how.
 struct Target {
   FabricKind fabric = FabricKind::iwarp;
-  sockaddr_storage to{};
+  std::vector<sockaddr_storage> to;  // the server's addresses, in the order to try them
   std::optional<sockaddr_storage> source;
   fabric::iwarp::Options iwarp;
   // The server reads our memory as many times at once as Linux's client lets it, and we never read its.
@@ -45,18 +46,23 @@ class Dialer {
  public:
   Dialer(uv_loop_t& loop, Arena& arena, const Target& target) : loop_(loop), arena_(arena), target_(target) {}
 
+  /// The server's addresses in the order to try them: the one that worked last first.
+  [[nodiscard]] std::vector<sockaddr_storage> addresses() const;
+  void worked(const sockaddr_storage& address);
+
   /// Starts the transport on a new connection. An error means that nothing was begun: its owner hears
   /// nothing.
-  [[nodiscard]] shm::Result<> start(Transport& transport);
-  [[nodiscard]] const Target& target() const { return target_; }
+  [[nodiscard]] shm::Result<> start(Transport& transport, const sockaddr_storage& to);
 
  private:
   [[nodiscard]] shm::Result<> prepare();
-  [[nodiscard]] shm::Result<std::unique_ptr<fabric::Endpoint>> dial(fabric::Handler& handler);
+  [[nodiscard]] shm::Result<std::unique_ptr<fabric::Endpoint>> dial(const sockaddr_storage& to,
+                                                                    fabric::Handler& handler);
 
   uv_loop_t& loop_;
   Arena& arena_;
   Target target_;
+  size_t first_ = 0;                                 // to be tried, in target_.to
   std::unique_ptr<fabric::verbs::Connector> verbs_;  // once it is needed
 };
 

@@ -50,6 +50,14 @@ shm::Result<> store_address(std::optional<sockaddr_storage>& target, const char*
   return {};
 }
 
+shm::Result<> store_addresses(std::vector<sockaddr_storage>& target, const char* value,
+                              const AddressDefaults& defaults) {
+  auto parsed = parse_addresses(value, defaults);
+  if (!parsed) return std::unexpected(parsed.error());
+  target = std::move(*parsed);
+  return {};
+}
+
 shm::Result<> set_fabric(Options& o, const char* value) {
   const auto kind = fabric_from_name(value);
   if (!kind) return shm::fail("\"" + std::string(value) + "\" is neither iwarp nor verbs");
@@ -105,8 +113,8 @@ constexpr OptionRow kTable[] = {
      "TCP address for SMB clients to connect to; loopback unless ADDR\nis given, any free port for port 0",
      [](Options& o, const char* v) { return store_address(o.listen, v, {.host = "127.0.0.1", .lone_number_is_port = true}); }},
     {"to", 0, Argument::required, "ADDR[:PORT]",
-     "the SMB Direct server (port 5445 on iwarp and 445 on verbs\nunless given)",
-     [](Options& o, const char* v) { return store_address(o.to, v, {.port = "0"}); }},
+     "the SMB Direct server (port 5445 on iwarp and 445 on verbs\nunless given); of a name every address is tried",
+     [](Options& o, const char* v) { return store_addresses(o.to, v, {.port = "0"}); }},
     {"source", 0, Argument::required, "ADDR[:PORT]",
      "local address of the connections to the server",
      [](Options& o, const char* v) { return store_address(o.source, v, {.port = "0"}); }},
@@ -175,16 +183,23 @@ std::string written(const OptionRow& row) {
 
 /// Once all is known that a default depends on.
 void settle(Options& o) {
-  if (o.to && shm::port_of(*o.to) == 0) shm::set_port(*o.to, fabric_row(o.fabric).port);
+  for (sockaddr_storage& to : o.to) {
+    if (shm::port_of(to) == 0) shm::set_port(to, fabric_row(o.fabric).port);
+  }
+  // Of a name's addresses those that --source can reach.
+  const auto reached = [&](const sockaddr_storage& to) { return to.ss_family == o.source->ss_family; };
+  if (o.source && std::ranges::any_of(o.to, reached))
+    std::erase_if(o.to, [&](const auto& to) { return !reached(to); });
 }
 
 shm::Result<> check(const Options& o) {
   if (o.mode == Options::Mode::help || o.mode == Options::Mode::version) return {};
-  if (!o.to) return shm::fail("--to ADDR:PORT, the SMB Direct server, is missing" + std::string(kSeeHelp));
+  if (o.to.empty())
+    return shm::fail("--to ADDR:PORT, the SMB Direct server, is missing" + std::string(kSeeHelp));
   if (o.mode == Options::Mode::serve && !o.listen) {
     return shm::fail("--listen PORT, for the SMB clients, is missing" + std::string(kSeeHelp));
   }
-  if (o.source && o.source->ss_family != o.to->ss_family) {
+  if (o.source && o.source->ss_family != o.to.front().ss_family) {
     return shm::fail("--source and --to must both be IPv4 or both be IPv6 addresses");
   }
   return {};
@@ -193,7 +208,7 @@ shm::Result<> check(const Options& o) {
 }  // namespace
 
 Target Options::target() const {
-  Target target{.fabric = fabric, .to = *to, .source = source, .iwarp = iwarp};
+  Target target{.fabric = fabric, .to = to, .source = source, .iwarp = iwarp};
   // A receive more than is granted, and room for the messages and READ requests that the credits allow.
   target.verbs.max_receive_work =
       std::max<uint32_t>(target.verbs.max_receive_work, limits.receive_credit_max + 1u);

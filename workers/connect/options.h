@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <sys/socket.h>
+#include <vector>
 
 #include "protocol/smbdirect/engine.h"
 #include "shm/log.h"
@@ -22,7 +23,7 @@ struct Options {
 
   Mode mode = Mode::serve;
   std::optional<sockaddr_storage> listen;
-  std::optional<sockaddr_storage> to;
+  std::vector<sockaddr_storage> to;  // the server's addresses, in the order to try them
   std::optional<sockaddr_storage> source;
   FabricKind fabric = FabricKind::iwarp;
   bool rdma_io = false;
@@ -35,7 +36,7 @@ struct Options {
   bool exit_when_idle = false;
   shm::log::Level log_level = shm::log::Level::notice;
 
-  /// Where and how to connect; `to` is given.
+  /// Where and how to connect; `to` has one at least.
   [[nodiscard]] Target target() const;
 };
 

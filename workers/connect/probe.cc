@@ -34,32 +34,39 @@ class Prober final : private Transport::Owner {
         options_(options),
         pools_(options.limits.max_receive_size),
         dialer_(loop, pools_.arena, options.target()),
-        budget_(UINT64_MAX),
-        transport_(std::make_unique<Transport>(loop,
-                                               Transport::Config{.role = smbd::Role::active,
-                                                                 .limits = options.limits,
-                                                                 .receive_pool = pools_.receive,
-                                                                 .header_pool = pools_.header,
-                                                                 .budget = budget_},
-                                               static_cast<Transport::Owner&>(*this))) {}
+        budget_(UINT64_MAX) {}
 
   shm::Result<std::string> run() {
-    began_ = uv_hrtime();
-    const auto started = dialer_.start(*transport_);
-    if (!started) failure_ = started.error().text();
-    while (started && !closed_) uv_run(&loop_, UV_RUN_ONCE);
-    if (!agreed_.empty()) return agreed_;
-    return shm::fail("no SMB Direct with " + shm::address_text(*options_.to) + ": " + failure_ + "\n" +
-                     advice());
+    for (const sockaddr_storage& address : dialer_.addresses()) {
+      try_address(address);
+      if (!agreed_.empty()) return agreed_;
+      failures_ += (failures_.empty() ? "" : "; ") + shm::address_text(address) + ": " + failure_;
+    }
+    return shm::fail("no SMB Direct with " + failures_ + "\n" + advice());
   }
 
  private:
+  void try_address(const sockaddr_storage& address) {
+    began_ = uv_hrtime();
+    closed_ = false;
+    to_ = shm::address_text(address);
+    transport_ = std::make_unique<Transport>(loop_,
+                                             Transport::Config{.role = smbd::Role::active,
+                                                               .limits = options_.limits,
+                                                               .receive_pool = pools_.receive,
+                                                               .header_pool = pools_.header,
+                                                               .budget = budget_},
+                                             static_cast<Transport::Owner&>(*this));
+    const auto started = dialer_.start(*transport_, address);
+    if (!started) failure_ = started.error().text();
+    while (started && !closed_) uv_run(&loop_, UV_RUN_ONCE);
+  }
+
   void on_negotiated() override {
     const auto& agreed = transport_->engine().agreed();
     const auto credits = transport_->engine().credits();
     const auto& fabric = transport_->endpoint()->attributes();
-    agreed_ = "SMB Direct with " + shm::address_text(*options_.to) + " works.\n" +
-              row("fabric", fabric_row(options_.fabric).meaning) +
+    agreed_ = "SMB Direct with " + to_ + " works.\n" + row("fabric", fabric_row(options_.fabric).meaning) +
               row("connection", std::string(transport_->endpoint()->description())) +
               row("set up within", milliseconds(uv_hrtime() - began_)) +
               (options_.fabric == FabricKind::iwarp ? row("CRC32C", fabric.crc ? "on" : "off") : "") +
@@ -84,10 +91,10 @@ class Prober final : private Transport::Owner {
 
   [[nodiscard]] std::string advice() const {
     const std::string listener = std::string(fabric_row(options_.fabric).name) + " listener";
-    if (failure_.find("refused") != std::string::npos) {
+    if (failures_.find("refused") != std::string::npos) {
       return "Is smbdirectd running there, and does it have the " + listener + " for this address and port?";
     }
-    if (failure_.find("RDMA device") != std::string::npos) {
+    if (failures_.find("RDMA device") != std::string::npos) {
       return "Is there one on the way to this address? Without one --fabric iwarp works, if the server has "
              "an "
              "iwarp listener.";
@@ -104,7 +111,9 @@ class Prober final : private Transport::Owner {
   uint64_t began_ = 0;
   bool closed_ = false;
   std::string agreed_;
-  std::string failure_;
+  std::string to_;
+  std::string failure_;   // of the address tried last
+  std::string failures_;  // of all
   std::unique_ptr<Transport> transport_;
 };
 

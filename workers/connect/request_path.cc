@@ -3,7 +3,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ctime>
 #include <string>
+
+#include "protocol/smb2/multi_protocol.h"
+#include "protocol/smb2/response_body.h"
+#include "protocol/smb2/session_service.h"
 
 namespace smbdirect::workers::connect {
 
@@ -19,28 +24,47 @@ constexpr uint64_t kLeastAppend = 16 * 1024;
 // A READ request is 113 bytes; one with more behind it is not worth gathering.
 constexpr uint32_t kMostReadRequest = 4096;
 constexpr size_t kMostPieces = 8192;  // exposed at once
+// Slabs that WRITEs under way leave to reading: what comes behind them gets through, inside messages.
+constexpr uint64_t kSpareSlabs = 2;
 
 std::string refused(smb2::Violation violation) {
   return "not a valid SMB2 request: " + std::string(smb2::violation_text(violation));
 }
 
+std::unexpected<shm::Error> not_our_framing(std::span<const std::byte, smb2::kNbtBytes> word) {
+  return shm::fail("the client does not speak SMB2 over TCP port 445's framing (message type " +
+                   std::to_string(std::to_integer<unsigned>(word[0])) + ")");
+}
+
+/// Now, as MS-DTYP 2.3.3 counts: 100 ns from 1601 on.
+uint64_t system_time() {
+  constexpr uint64_t kFrom1601To1970 = 11'644'473'600;
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return (static_cast<uint64_t>(now.tv_sec) + kFrom1601To1970) * 10'000'000 +
+         static_cast<uint64_t>(now.tv_nsec) / 100;
+}
+
 }  // namespace
 
-RequestPath::RequestPath(Pools& pools, const MemoryLimits& limits, Transport& transport,
-                         smb2::ClientTranslator& translator, ChannelMemory& memory)
+RequestPath::RequestPath(Pools& pools, const MemoryLimits& limits, uint32_t largest_response,
+                         Transport& transport, smb2::ClientTranslator& translator, ChannelMemory& memory,
+                         Outbox& out)
     : pools_(pools),
       transport_(transport),
       translator_(translator),
       memory_(memory),
       requests_(limits.requests),
       reads_(limits.reads),
-      reader_(pools.stream, requests_) {}
+      reader_(pools.stream, requests_),
+      out_(out),
+      largest_response_(largest_response) {}
 
 uint32_t RequestPath::most_channel_bytes() const {
   // A WRITE must fit the reader together with what one read may take too much, and with partly used
   // slabs at both ends; else it could wait for ever.
   const uint64_t slab = pools_.stream.slab_size();
-  const uint64_t slack = kReadBytes + 3 * slab;
+  const uint64_t slack = kReadBytes + (2 + kSpareSlabs) * slab;
   const uint64_t write = requests_.limit() > slack ? requests_.limit() - slack : 0;
   const uint64_t read = reads_.limit() / slab * slab;
   const uint64_t described = (kMaxDescriptors - 2) * slab;
@@ -54,6 +78,10 @@ size_t RequestPath::wanted() const {
 }
 
 shm::Result<RequestPath::State> RequestPath::run(int fd) {
+  if (memory_.closed() != closed_seen_) {
+    closed_seen_ = memory_.closed();
+    waits_no_longer_ = false;
+  }
   const auto forwarded = forward();
   if (!forwarded) return std::unexpected(forwarded.error());
   if (*forwarded == Step::waits) return State::waits;
@@ -64,7 +92,13 @@ shm::Result<RequestPath::State> RequestPath::run(int fd) {
     taken += reader_.available() - before;
     if (*filled == StreamReader::Fill::no_memory) {
       if (requests_.has_room(pools_.stream.slab_size())) return shm::fail("out of memory");
-      return State::waits;
+      // A WRITE to be gathered may wait for those before it.
+      if (!head_ || head_->request.kind == Request::Kind::pass) return State::waits;
+      if (const auto step = without_memory(); !step) {
+        return std::unexpected(step.error());
+      } else if (*step == Step::waits) {
+        return State::waits;
+      }
     }
     if (*filled == StreamReader::Fill::end) {
       if (between_requests()) return State::ended;
@@ -84,6 +118,12 @@ shm::Result<RequestPath::Step> RequestPath::forward() {
     if (unsent_ > 0) {
       if (!stream()) return Step::needs_bytes;
       continue;
+    }
+    if (dropping_ > 0) {
+      const size_t here = std::min<uint64_t>(dropping_, reader_.available());
+      reader_.skip(here);
+      dropping_ -= here;
+      if (dropping_ > 0) return Step::needs_bytes;
     }
     if (!head_) {
       const auto found = next_head();
@@ -106,33 +146,97 @@ shm::Result<RequestPath::Step> RequestPath::forward() {
   }
 }
 
+/// Looks for the next message. Between messages there may be what NetBIOS allows there.
+shm::Result<bool> RequestPath::next_message() {
+  using Type = smb2::SessionPacket::Type;
+  for (;;) {
+    if (message_bytes_ > 0) return true;
+    if (reader_.available() < smb2::kNbtBytes) return false;
+    std::array<std::byte, smb2::kNbtBytes> scratch{};
+    const auto word = reader_.peek(scratch.size(), scratch).first<smb2::kNbtBytes>();
+    const auto packet = smb2::parse_session_packet(word);
+    switch (packet.type) {
+      case Type::message:
+        if (packet.length == 0) return not_our_framing(word);
+        message_bytes_ = packet.length;
+        break;
+      case Type::keepalive:
+        reader_.skip(smb2::kNbtBytes);
+        break;
+      case Type::request:
+        if (introduced_ || begun_ || packet.length > smb2::kMaxSessionRequest) return not_our_framing(word);
+        if (reader_.available() < smb2::kNbtBytes + packet.length) return false;
+        reader_.skip(smb2::kNbtBytes + packet.length);
+        out_.push_copy(smb2::kPositiveSessionResponse);
+        introduced_ = true;
+        break;
+      case Type::other:
+        return not_our_framing(word);
+    }
+  }
+}
+
 /// Classifies the next request once its first bytes are there.
 shm::Result<bool> RequestPath::next_head() {
   std::array<std::byte, smb2::kNbtBytes + smb2::kPrefixBytes> scratch{};
-  if (reader_.available() < smb2::kNbtBytes) return false;
-  std::array<std::byte, smb2::kNbtBytes> word{};
-  std::ranges::copy(reader_.peek(word.size(), scratch), word.begin());
-  const auto total = smb2::parse_nbt(word);
-  if (!total || *total == 0) {
-    return shm::fail("the client does not speak SMB2 over TCP port 445's framing (message type " +
-                     std::to_string(std::to_integer<unsigned>(word[0])) +
-                     "): let it connect as to port 445, not as to NetBIOS port 139");
+  for (;;) {
+    if (const auto found = next_message(); !found || !*found) return found;
+    const uint32_t prefix_size = std::min<uint32_t>(message_bytes_, smb2::kPrefixBytes);
+    if (reader_.available() < smb2::kNbtBytes + prefix_size) return false;
+    const auto bytes = reader_.peek(smb2::kNbtBytes + prefix_size, scratch).subspan(smb2::kNbtBytes);
+    if (!begun_ && smb2::protocol_id(bytes) == smb2::ProtocolId::smb1) {
+      if (const auto done = multi_protocol(message_bytes_); !done || !*done) return done;
+      continue;
+    }
+    RequestHead& head = head_.emplace();
+    head.total = message_bytes_;
+    head.prefix_size = prefix_size;
+    std::ranges::copy(bytes, head.storage.begin());
+    const auto request = translator_.request(head.prefix(), head.total);
+    if (!request) return shm::fail(refused(request.error()));
+    head.request = *request;
+    begun_ = true;
+    message_bytes_ = 0;
+    if (head.request.kind != Request::Kind::pass && !fits_channel()) head.request.kind = Request::Kind::pass;
+
+    const auto header = smb2::parse_header(head.prefix());
+    transport_.record(EventKind::request, header ? static_cast<uint64_t>(header->command) : 0, head.total);
+    ++transport_.own_counters().smb_requests;
+    return true;
   }
-  const uint32_t prefix_size = std::min<uint32_t>(*total, smb2::kPrefixBytes);
-  if (reader_.available() < smb2::kNbtBytes + prefix_size) return false;
+}
 
-  RequestHead& head = head_.emplace();
-  head.total = *total;
-  head.prefix_size = prefix_size;
-  const auto bytes = reader_.peek(smb2::kNbtBytes + prefix_size, scratch).subspan(smb2::kNbtBytes);
-  std::ranges::copy(bytes, head.storage.begin());
-  const auto request = translator_.request(head.prefix(), head.total);
-  if (!request) return shm::fail(refused(request.error()));
-  head.request = *request;
-  if (head.request.kind != Request::Kind::pass && !fits_channel()) head.request.kind = Request::Kind::pass;
-
-  const auto command = prefix_size < 14 ? 0 : std::to_integer<uint64_t>(head.storage[12]);
-  transport_.record(EventKind::request, command, head.total);
+/// The client speaks SMB1 too, and asks in SMB1's words which it is to be.
+shm::Result<bool> RequestPath::multi_protocol(uint32_t total) {
+  std::array<std::byte, smb2::kNbtBytes + smb2::kMaxSmb1Negotiate> scratch{};
+  if (total > smb2::kMaxSmb1Negotiate) return shm::fail(refused(smb2::Violation::smb1));
+  if (reader_.available() < smb2::kNbtBytes + total) return false;
+  const auto pdu = reader_.peek(smb2::kNbtBytes + total, scratch).subspan(smb2::kNbtBytes);
+  const auto dialect = smb2::parse_multi_protocol_negotiate(pdu);
+  if (!dialect) {
+    return shm::fail(refused(dialect.error()) +
+                     "; let the client offer SMB2 (smbclient: --option='client max protocol=SMB3')");
+  }
+  SlabRef negotiate = pools_.header.acquire_forced(requests_);
+  if (!negotiate) return shm::fail("out of memory");
+  smb2::store_multi_protocol_negotiate(negotiate.bytes(), *dialect);
+  if (auto sent = send_small(std::move(negotiate), smb2::kMultiProtocolNegotiateBytes); !sent) {
+    return std::unexpected(sent.error());
+  }
+  if (*dialect == smb2::kDialectWildcard) {
+    translator_.expect_refused_negotiate();
+    const auto answer = smb2::multi_protocol_response(system_time());
+    out_.push_copy(smb2::encode_nbt(answer.size()));
+    for (std::span<const std::byte> left = answer; !left.empty();) {
+      const auto here = left.first(std::min(left.size(), Outbox::kInlineBytes));
+      out_.push_copy(here);
+      left = left.subspan(here.size());
+    }
+  }
+  reader_.skip(smb2::kNbtBytes + total);
+  begun_ = true;
+  message_bytes_ = 0;
+  transport_.record(EventKind::request, 0, total);
   ++transport_.own_counters().smb_requests;
   return true;
 }
@@ -155,6 +259,7 @@ shm::Result<RequestPath::Step> RequestPath::begin_plain() {
   reader_.skip(smb2::kNbtBytes);
   unsent_ = head_->total;
   head_.reset();
+  short_ = false;
   return Step::again;
 }
 
@@ -176,7 +281,7 @@ shm::Result<RequestPath::Step> RequestPath::channel_read() {
   SlabPool& pool = length <= pools_.small.slab_size() ? pools_.small : pools_.stream;
   const uint64_t slabs = (uint64_t{length} + pool.slab_size() - 1) / pool.slab_size();
   if (!reads_.has_room(slabs * pool.slab_size()) || memory_.pieces() + slabs > kMostPieces) {
-    return Step::waits;
+    return without_memory();
   }
   const uint64_t cookie = memory_.open();
   for (uint32_t left = length; left > 0;) {
@@ -184,6 +289,8 @@ shm::Result<RequestPath::Step> RequestPath::channel_read() {
     if (!slab) return shm::fail("out of memory");
     const auto bytes = slab.bytes().first(std::min(left, pool.slab_size()));
     left -= static_cast<uint32_t>(bytes.size());
+    // It may hold another client's data, and that the server has placed something here is only its word.
+    std::ranges::fill(bytes, std::byte{0});
     if (!memory_.add(cookie, std::move(slab), bytes, fabric::Access::remote_write)) {
       return shm::fail("the fabric exposes no more memory");
     }
@@ -195,7 +302,10 @@ shm::Result<RequestPath::Step> RequestPath::channel_read() {
 shm::Result<RequestPath::Step> RequestPath::channel_write() {
   const size_t whole = smb2::kNbtBytes + head_->total;
   if (reader_.available() < whole) return Step::needs_bytes;
-  if (memory_.pieces() > kMostPieces - kMaxDescriptors) return Step::waits;
+  if (memory_.pieces() > kMostPieces - kMaxDescriptors ||
+      !requests_.has_room(kSpareSlabs * pools_.stream.slab_size())) {
+    return without_memory();
+  }
   const size_t before = smb2::kNbtBytes + head_->request.data_offset;
   reader_.skip(before);
   const uint64_t cookie = memory_.open();
@@ -217,10 +327,42 @@ shm::Result<RequestPath::Step> RequestPath::send_channel(uint64_t cookie) {
   const auto size = translator_.channel_request(head_->prefix(), head_->request, memory_.descriptors(cookie),
                                                 cookie, bytes);
   if (!size) return shm::fail(refused(size.error()));
-  if (!transport_.begin_message(*size))
-    return shm::fail("the server takes no message of one channel request");
-  transport_.append(std::move(pdu), bytes.first(*size));
+  if (auto sent = send_small(std::move(pdu), *size); !sent) return std::unexpected(sent.error());
   head_.reset();
+  short_ = false;
+  return Step::again;
+}
+
+shm::Result<> RequestPath::send_small(SlabRef pdu, size_t size) {
+  const auto bytes = pdu.bytes().first(size);
+  if (!transport_.begin_message(size)) return shm::fail("the server takes no message of one request");
+  transport_.append(std::move(pdu), bytes);
+  return {};
+}
+
+/// The READ or WRITE has found no memory to be exposed.
+shm::Result<RequestPath::Step> RequestPath::without_memory() {
+  short_ = true;
+  if (!waits_no_longer_) return Step::waits;
+  const bool read = head_->request.kind == Request::Kind::channel_read;
+  const bool fits =
+      read ? uint64_t{head_->request.length} + smb2::read_response_at::kBuffer <= largest_response_
+           : head_->total <= transport_.engine().agreed().max_fragmented_send_size;
+  if (!fits) return refuse();
+  head_->request.kind = Request::Kind::pass;
+  return begin_plain();
+}
+
+/// Answered with an error, by way of the server: it counts MessageIds.
+shm::Result<RequestPath::Step> RequestPath::refuse() {
+  SlabRef pdu = pools_.header.acquire_forced(requests_);
+  if (!pdu) return shm::fail("out of memory");
+  const auto size = translator_.refused_request(head_->prefix(), pdu.bytes());
+  if (!size) return shm::fail(refused(size.error()));
+  if (auto sent = send_small(std::move(pdu), *size); !sent) return std::unexpected(sent.error());
+  dropping_ = smb2::kNbtBytes + uint64_t{head_->total};
+  head_.reset();
+  short_ = false;
   return Step::again;
 }
 

@@ -13,6 +13,9 @@ namespace smb2 = protocol::smb2;
 
 constexpr uint64_t kMostStreamBytes = (1u << 24) - 1;  // the length word has 24 bits
 static_assert(Outbox::kInlineBytes >= smb2::kPrefixBytes);
+// Waiting for a client that does not read. Beginnings of responses are copied, so receives that nobody holds
+// back bring them: what no honest server comes to ends the connection.
+constexpr size_t kMostPieces = 256 * 1024;
 
 }  // namespace
 
@@ -22,6 +25,9 @@ shm::Result<> ResponsePath::fragment(const Fragment& fragment, bool lagging) {
     prefix_size_ = 0;
     decided_ = false;
     streaming_ = false;
+    if (out_.pieces() > kMostPieces) {
+      return shm::fail("the server goes on sending responses that the client does not read");
+    }
     if (total_ > kMostStreamBytes) return shm::fail("a response is too long for TCP's length word");
   }
   auto data = fragment.data;
@@ -51,7 +57,7 @@ shm::Result<> ResponsePath::fragment(const Fragment& fragment, bool lagging) {
 }
 
 void ResponsePath::queue(const Fragment& fragment, std::span<const std::byte> data, bool lagging) {
-  if (lagging) {
+  if (lagging && out_.pieces() < kMostPieces / 2) {
     auto copy = spill_.keep(data);
     if (copy.owner) {
       transport_.own_counters().copied_bytes += data.size();
@@ -64,26 +70,34 @@ void ResponsePath::queue(const Fragment& fragment, std::span<const std::byte> da
 
 shm::Result<> ResponsePath::decide(std::span<const std::byte> prefix) {
   decided_ = true;
-  const auto command = prefix.size() < 14 ? 0 : std::to_integer<uint64_t>(prefix[12]);
-  transport_.record(EventKind::response, command, total_);
+  const auto header = smb2::parse_header(prefix);
+  transport_.record(EventKind::response, header ? static_cast<uint64_t>(header->command) : 0, total_);
   const auto response = translator_.response(prefix, total_);
   if (!response) {
     return shm::fail("the server sent no valid SMB2 response: " +
                      std::string(smb2::violation_text(response.error())));
   }
-  if (response->kind == smb2::ClientTranslator::Response::Kind::pass) {
+  using Kind = smb2::ClientTranslator::Response::Kind;
+  if (response->kind == Kind::pass) {
     if (response->finished) memory_.drop(*response->finished);
     out_.push_copy(smb2::encode_nbt(static_cast<uint32_t>(total_)));
     streaming_ = true;
     return {};
   }
-  const uint64_t whole = response->header.size() + uint64_t{response->length};
+  if (response->kind == Kind::swallow) return {};
+  const auto start = std::span(response->header).first(response->header_size);
+  if (response->kind == Kind::refused) {
+    out_.push_copy(smb2::encode_nbt(static_cast<uint32_t>(start.size())));
+    out_.push_copy(start);
+    return {};
+  }
+  const uint64_t whole = start.size() + uint64_t{response->length};
   if (!response->finished || whole > kMostStreamBytes) {
     return shm::fail("the server answered a READ with data that nobody asked for");
   }
   // The data stands in the memory already: RDMA WRITEs are placed before the SEND behind them arrives.
   out_.push_copy(smb2::encode_nbt(static_cast<uint32_t>(whole)));
-  out_.push_copy(response->header);
+  out_.push_copy(start);
   if (!memory_.deliver(*response->finished, response->length, out_)) {
     return shm::fail("the server answered a READ with more data than fits the memory it was given");
   }

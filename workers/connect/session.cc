@@ -7,6 +7,7 @@
 #include <cstring>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <utility>
 
 #include "shm/log.h"
 #include "shm/socket_address.h"
@@ -37,42 +38,70 @@ ConnectSession::ConnectSession(uv_loop_t& loop, Pools& pools, Dialer& dialer, co
       done_(std::move(done)),
       turn_(loop, [this] { turn(false); }),
       deadline_(loop, [this] { on_deadline(); }),
-      receive_budget_(UINT64_MAX),
-      translator_({.rdma_io = config.rdma_io,
-                   .threshold = config.threshold,
-                   .max_read_write_size = 0,
-                   .max_descriptors = RequestPath::kMaxDescriptors}),
-      transport_(std::make_unique<Transport>(loop,
-                                             Transport::Config{.role = smbd::Role::active,
-                                                               .limits = config.limits,
-                                                               .receive_pool = pools.receive,
-                                                               .header_pool = pools.header,
-                                                               .budget = receive_budget_},
-                                             static_cast<Transport::Owner&>(*this))),
-      memory_(*transport_),
-      requests_(pools, config.memory, *transport_, translator_, memory_),
-      spill_(pools.stream, config.memory.responses),
-      responses_(*transport_, translator_, memory_, outbox_, spill_) {
+      patience_(loop, [this] { on_patience_over(); }),
+      link_(std::make_unique<Link>(*this, config)) {
   set_option(client_.fd(), IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(client_.fd(), SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
-ConnectSession::~ConnectSession() {
+ConnectSession::~ConnectSession() = default;
+
+ConnectSession::Link::Link(ConnectSession& session, const SessionConfig& config)
+    : receive_budget(UINT64_MAX),
+      translator({.rdma_io = config.rdma_io,
+                  .threshold = config.threshold,
+                  .max_read_write_size = 0,
+                  .max_descriptors = RequestPath::kMaxDescriptors}),
+      transport(std::make_unique<Transport>(session.loop_,
+                                            Transport::Config{.role = smbd::Role::active,
+                                                              .limits = config.limits,
+                                                              .receive_pool = session.pools_.receive,
+                                                              .header_pool = session.pools_.header,
+                                                              .budget = receive_budget},
+                                            static_cast<Transport::Owner&>(session))),
+      memory(*transport),
+      requests(session.pools_, config.memory, smbd::normalized(config.limits).max_fragmented_size, *transport,
+               translator, memory, outbox),
+      spill(session.pools_.stream, config.memory.responses),
+      responses(*transport, translator, memory, outbox, spill) {}
+
+ConnectSession::Link::~Link() {
   // Received messages are charged to the transport: they go before it. Memory the peer can reach goes
   // after it; all of it before the paths whose budgets it is charged to.
-  outbox_.clear();
-  transport_.reset();
-  memory_.clear();
+  outbox.clear();
+  transport.reset();
+  memory.clear();
 }
 
 void ConnectSession::start() {
-  const auto started = dialer_.start(*transport_);
+  addresses_ = dialer_.addresses();
+  connect();
+}
+
+Counters ConnectSession::counters() const {
+  Counters all = before_;
+  all.add(link_->transport->counters());
+  return all;
+}
+
+void ConnectSession::trim() { link_->transport->trim(); }
+
+/// To the address whose turn it is.
+void ConnectSession::connect() {
+  const auto started = dialer_.start(*link_->transport, addresses_[tried_]);
   if (started) return;
   transport_closed_ = true;
-  log::write(log::Level::error, "%s: cannot connect to %s: %s", name_.c_str(),
-             shm::address_text(dialer_.target().to).c_str(), started.error().text().c_str());
-  reset_client_ = true;
+  connect_failed(started.error().text());
   turn_.trigger();
+}
+
+/// The server's next address is tried, or this was the last one.
+void ConnectSession::connect_failed(const std::string& why) {
+  failures_ += (failures_.empty() ? "" : "; ") + shm::address_text(addresses_[tried_]) + ": " + why;
+  try_next_ = ++tried_ < addresses_.size();
+  if (try_next_) return;
+  log::write(log::Level::error, "%s: no SMB Direct connection to %s", name_.c_str(), failures_.c_str());
+  reset_client_ = true;
 }
 
 void ConnectSession::stop() {
@@ -88,7 +117,7 @@ void ConnectSession::stop() {
 void ConnectSession::abort(std::string why) {
   if (phase_ == Phase::done) return;
   reset_client_ = true;
-  if (!transport_closed_) transport_->abort(std::move(why));
+  if (!transport_closed_) link_->transport->abort(std::move(why));
   turn_.trigger();
 }
 
@@ -101,38 +130,40 @@ void ConnectSession::fail(std::string why) {
 // --- events of the SMB Direct connection ---
 
 void ConnectSession::on_negotiated() {
-  const auto& agreed = transport_->engine().agreed();
-  translator_.set_max_read_write_size(std::min(agreed.max_read_write_size, requests_.most_channel_bytes()));
-  translator_.set_remote_invalidate(transport_->endpoint()->attributes().can_be_invalidated);
+  const auto& agreed = link_->transport->engine().agreed();
+  link_->translator.set_max_read_write_size(
+      std::min(agreed.max_read_write_size, link_->requests.most_channel_bytes()));
+  link_->translator.set_remote_invalidate(link_->transport->endpoint()->attributes().can_be_invalidated);
   if (phase_ == Phase::connecting) phase_ = Phase::open;
+  dialer_.worked(addresses_[tried_]);
   log::write(log::Level::info, "%s: connected, %s", name_.c_str(),
-             std::string(transport_->endpoint()->description()).c_str());
+             std::string(link_->transport->endpoint()->description()).c_str());
   turn_.trigger();
 }
 
 void ConnectSession::on_fragment(Fragment fragment) {
   if (reset_client_) return;
-  if (auto queued = responses_.fragment(fragment, client_lags()); !queued) {
+  if (auto queued = link_->responses.fragment(fragment, client_lags()); !queued) {
     fail(queued.error().text());
     return;
   }
-  if (client_gone_) outbox_.clear();
+  if (client_gone_) link_->outbox.clear();
   turn_.trigger();
 }
 
 /// So many receives hold what the client has not taken that the server may soon get no credits.
 bool ConnectSession::client_lags() const {
   if (!output_blocked_) return false;
-  const uint64_t receives = receive_budget_.used() / pools_.receive.slab_size();
-  const auto credits = transport_->engine().credits();
+  const uint64_t receives = link_->receive_budget.used() / pools_.receive.slab_size();
+  const auto credits = link_->transport->engine().credits();
   return receives > credits.posted + uint64_t{config_.limits.receive_credit_max} / 2;
 }
 
 void ConnectSession::on_read_done(uint64_t /*cookie*/) {}
 
 void ConnectSession::on_invalidated(uint32_t token) {
-  ++transport_->own_counters().invalidates;
-  memory_.invalidated(token);
+  ++link_->transport->own_counters().invalidates;
+  link_->memory.invalidated(token);
 }
 
 void ConnectSession::on_progress() {
@@ -147,16 +178,12 @@ void ConnectSession::on_fault(const std::string& why) {
 
 void ConnectSession::on_closed(const std::string& why, bool clean) {
   transport_closed_ = true;
-  memory_.clear();  // the fabric has let go of it
+  link_->memory.clear();  // the fabric has let go of it
   if (phase_ == Phase::connecting) {
-    if (!reset_client_) {
-      log::write(log::Level::error, "%s: no SMB Direct connection to %s: %s", name_.c_str(),
-                 shm::address_text(dialer_.target().to).c_str(), why.c_str());
-    }
-    reset_client_ = true;
+    if (!reset_client_) connect_failed(why);
   } else if (!clean && !reset_client_ && !disconnecting_) {
     log::write(log::Level::warning, "%s: the connection to %s was lost: %s", name_.c_str(),
-               shm::address_text(dialer_.target().to).c_str(), why.c_str());
+               shm::address_text(addresses_[tried_]).c_str(), why.c_str());
     log_events();
   } else {
     log::write(log::Level::info, "%s: closed: %s", name_.c_str(), why.c_str());
@@ -167,7 +194,7 @@ void ConnectSession::on_closed(const std::string& why, bool clean) {
 /// The last protocol events, one line each.
 void ConnectSession::log_events() {
   if (!log::enabled(log::Level::debug)) return;
-  const std::string text = transport_->events().text(uv_now(&loop_));
+  const std::string text = link_->transport->events().text(uv_now(&loop_));
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     log::write(log::Level::debug, "%s:%s", name_.c_str(), text.substr(begin, end - begin).c_str());
@@ -194,10 +221,10 @@ void ConnectSession::client_lost(const std::string& why) {
   if (client_gone_) return;
   client_gone_ = client_ended_ = true;
   reset_client_ = reset_client_ || transport_closed_;
-  outbox_.clear();
+  link_->outbox.clear();
   log::write(log::Level::info, "%s: the client is gone: %s", name_.c_str(), why.c_str());
   if (phase_ != Phase::open) return;
-  if (requests_.between_requests()) {
+  if (link_->requests.between_requests()) {
     phase_ = Phase::draining;
     deadline_.start(config_.drain_timeout_ms);
   } else {
@@ -214,11 +241,21 @@ void ConnectSession::on_deadline() {
 
 void ConnectSession::turn(bool readable) {
   if (phase_ == Phase::done) return;
+  if (std::exchange(try_next_, false) && !reset_client_) {
+    before_.add(link_->transport->counters());
+    link_ = std::make_unique<Link>(*this, config_);
+    transport_closed_ = false;
+    return connect();
+  }
   write_responses();  // first: it frees memory that requests may wait for
-  if (phase_ == Phase::open && (readable || input_ == RequestPath::State::waits)) read_requests();
+  if (phase_ == Phase::open && (readable || input_ == RequestPath::State::waits)) {
+    read_requests();
+    if (!link_->outbox.empty() && !output_blocked_) write_responses();  // to a NetBIOS session request
+  }
+  watch_waiting();
   if (phase_ == Phase::draining) drain();
   if (!transport_closed_) {
-    transport_->pump();
+    link_->transport->pump();
   } else {
     finish_client();
   }
@@ -227,7 +264,7 @@ void ConnectSession::turn(bool readable) {
 }
 
 void ConnectSession::read_requests() {
-  const auto state = requests_.run(client_.fd());
+  const auto state = link_->requests.run(client_.fd());
   if (!state) {
     const std::string why = state.error().text();
     if (state.error().system_errno != 0) {
@@ -245,20 +282,49 @@ void ConnectSession::read_requests() {
   }
 }
 
+/// What is read waits for memory, as long as some comes back now and then.
+void ConnectSession::watch_waiting() {
+  const bool waits =
+      phase_ == Phase::open && input_ == RequestPath::State::waits && link_->requests.waits_for_answers();
+  const uint64_t closed = link_->memory.closed();
+  if (!waits) {
+    waiting_ = false;
+    patience_.stop();
+  } else if (!std::exchange(waiting_, true) || std::exchange(closed_seen_, closed) != closed) {
+    closed_seen_ = closed;
+    moved_seen_ = moved();
+    patience_.start(config_.patience_ms);
+  }
+}
+
+/// Bytes by RDMA, either way.
+uint64_t ConnectSession::moved() const {
+  const Counters counters = link_->transport->counters();
+  return counters.rdma_read_bytes + counters.rdma_write_bytes;
+}
+
+void ConnectSession::on_patience_over() {
+  const uint64_t before = std::exchange(moved_seen_, moved());
+  // Memory that waits to be read by the client comes back when it is: that is the client's own affair.
+  if (before != moved_seen_ || output_blocked_) return patience_.start(config_.patience_ms);
+  link_->requests.stop_waiting();
+  turn(false);
+}
+
 void ConnectSession::write_responses() {
   if (client_gone_ || reset_client_) {
-    outbox_.clear();
+    link_->outbox.clear();
     output_blocked_ = false;
     return;
   }
-  const auto flushed = outbox_.flush(client_.fd());
+  const auto flushed = link_->outbox.flush(client_.fd());
   if (!flushed) {
     output_blocked_ = false;
     client_lost(flushed.error().text());
     return;
   }
   output_blocked_ = *flushed == Outbox::Flush::blocked;
-  if (input_ == RequestPath::State::hungry) requests_.trim();
+  if (input_ == RequestPath::State::hungry) link_->requests.trim();
 }
 
 /// Closes the SMB Direct connection once everything that was sent has been answered for.
@@ -266,10 +332,10 @@ void ConnectSession::drain() {
   if (transport_closed_ || disconnecting_) return;
   if (over_) {
     disconnecting_ = true;
-    transport_->abort("what was under way took too long");
-  } else if (memory_.empty() && transport_->idle()) {
+    link_->transport->abort("what was under way took too long");
+  } else if (link_->memory.empty() && link_->transport->idle()) {
     disconnecting_ = true;
-    transport_->disconnect(client_ended_ ? "the client closed" : "stopped");
+    link_->transport->disconnect(client_ended_ ? "the client closed" : "stopped");
   }
 }
 
@@ -280,7 +346,7 @@ void ConnectSession::finish_client() {
     over_ = false;
     deadline_.start(config_.drain_timeout_ms);
   }
-  if (responses_.in_response()) reset_client_ = true;
+  if (link_->responses.in_response()) reset_client_ = true;
   if (reset_client_ || client_gone_ || over_) {
     finish();
     return;
@@ -314,7 +380,8 @@ void ConnectSession::finish() {
   phase_ = Phase::done;
   client_.want(0);
   deadline_.stop();
-  outbox_.clear();
+  patience_.stop();
+  link_->outbox.clear();
   if (reset_client_ || over_) {
     const ::linger reset{.l_onoff = 1, .l_linger = 0};
     (void)::setsockopt(client_.fd(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);

@@ -3,7 +3,8 @@
 // its loop's thread; says when it is done and is destroyed from the loop after that. When the process
 // dies, the kernel closes both connections.
 //
-// The client is not read before SMB Direct is negotiated. When the client closes, what it sent is
+// The client is not read before SMB Direct is negotiated, at the first of the server's addresses that takes
+// the connection. When the client closes, what it sent is
 // delivered, channel requests are waited for, and the SMB Direct connection is closed in an orderly way.
 // When that connection ends first, whole responses are still delivered and then TCP is closed; it is
 // reset instead when a response was cut short.
@@ -12,6 +13,8 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <sys/socket.h>
+#include <vector>
 
 #include <uv.h>
 
@@ -32,6 +35,9 @@ struct SessionConfig {
   uint32_t threshold = 4096;
   MemoryLimits memory;
   uint64_t drain_timeout_ms = 5000;  // what a closing connection may take to deliver what is under way
+  // How long READs and WRITEs wait for memory while none of it comes back and nothing moves to or from it; then
+  // they travel inside messages.
+  uint64_t patience_ms = 1000;
 };
 
 class ConnectSession final : private Transport::Owner {
@@ -50,9 +56,9 @@ class ConnectSession final : private Transport::Owner {
   /// Close both sides at once. done() follows.
   void abort(std::string why);
   /// Gives back memory that was not needed since the last call.
-  void trim() { transport_->trim(); }
+  void trim();
 
-  [[nodiscard]] Counters counters() const { return transport_->counters(); }
+  [[nodiscard]] Counters counters() const;
   [[nodiscard]] bool done() const { return phase_ == Phase::done; }
 
  private:
@@ -73,10 +79,32 @@ class ConnectSession final : private Transport::Owner {
   void on_fault(const std::string& why) override;
   void on_closed(const std::string& why, bool clean) override;
 
+  /// The connection to the server and what moves bytes to and from it; made anew for each address tried.
+  struct Link {
+    Link(ConnectSession& session, const SessionConfig& config);
+    ~Link();
+    Link(const Link&) = delete;
+    Link& operator=(const Link&) = delete;
+
+    Budget receive_budget;  // what the transport's receives take, those the client has not taken included
+    protocol::smb2::ClientTranslator translator;
+    std::unique_ptr<Transport> transport;
+    Outbox outbox;
+    ChannelMemory memory;
+    RequestPath requests;
+    Spill spill;
+    ResponsePath responses;
+  };
+
+  void connect();
+  void connect_failed(const std::string& why);
   void on_client(int events, int status);
   void on_deadline();
   void turn(bool readable);
   void read_requests();
+  void watch_waiting();
+  void on_patience_over();
+  [[nodiscard]] uint64_t moved() const;
   void write_responses();
   void drain();
   void finish_client();
@@ -97,6 +125,10 @@ class ConnectSession final : private Transport::Owner {
   std::function<void()> done_;
   Deferred turn_;
   Timer deadline_;
+  Timer patience_;  // with requests under way that hold the memory others wait for
+  uint64_t closed_seen_ = 0;
+  uint64_t moved_seen_ = 0;
+  bool waiting_ = false;
 
   Phase phase_ = Phase::connecting;
   bool transport_closed_ = false;
@@ -108,14 +140,12 @@ class ConnectSession final : private Transport::Owner {
   bool over_ = false;            // the deadline for delivering has passed
   RequestPath::State input_ = RequestPath::State::hungry;
 
-  Budget receive_budget_;  // what the transport's receives take, those the client has not taken included
-  protocol::smb2::ClientTranslator translator_;
-  std::unique_ptr<Transport> transport_;
-  Outbox outbox_;
-  ChannelMemory memory_;
-  RequestPath requests_;
-  Spill spill_;
-  ResponsePath responses_;
+  std::unique_ptr<Link> link_;
+  Counters before_;  // of the addresses tried before
+  std::vector<sockaddr_storage> addresses_;
+  size_t tried_ = 0;      // of them...
+  std::string failures_;  // ...and why each could not be used
+  bool try_next_ = false;
 };
 
 }  // namespace smbdirect::workers::connect

@@ -156,7 +156,9 @@ TEST_CASE("what is not SMB2 over the direct framing is refused and never reaches
     out.resize(size);
     return out;
   };
-  CHECK(refused(bytes({0x81, 0, 0, 68}, 72)));                    // NetBIOS session request
+  CHECK(refused(bytes({0x83, 0, 0, 1}, 5)));                      // NetBIOS, as a server refuses
+  CHECK(refused(bytes({0x81, 0, 2, 0}, 516)));                    // no two names are so long
+  CHECK(refused(bytes({0x85, 0, 0, 1}, 5)));                      // a keepalive has no more
   CHECK(refused(bytes({0, 0, 0, 0}, 4)));                         // empty
   CHECK(refused(bytes({0, 0, 0, 64, 0xff, 'S', 'M', 'B'}, 68)));  // SMB1
   CHECK(refused(bytes({0, 0, 0, 10, 0xfe, 'S', 'M', 'B'}, 14)));  // short
@@ -179,7 +181,7 @@ TEST_CASE("a request longer than the server takes ends the connection, with the 
 
 TEST_CASE("no server: the client is closed at once") {
   RigSettings settings = rdma_settings();
-  settings.options.to = *parse_address("127.0.0.1:1", {});
+  settings.options.to = {*parse_address("127.0.0.1:1", {})};
   Rig rig(settings);
   const auto began = std::chrono::steady_clock::now();
   bool answered = true;

@@ -55,7 +55,7 @@ TEST_CASE("defaults: loopback, the iWARP port, inline data, CRC on") {
   REQUIRE(options);
   CHECK(options->mode == Options::Mode::serve);
   CHECK(shm::address_text(*options->listen) == "127.0.0.1:4450");
-  CHECK(shm::address_text(*options->to) == "127.0.0.1:5445");
+  CHECK(shm::address_text(options->to.front()) == "127.0.0.1:5445");
   CHECK_FALSE(options->source);
   CHECK(options->fabric == FabricKind::iwarp);
   CHECK_FALSE(options->rdma_io);
@@ -68,7 +68,7 @@ TEST_CASE("defaults: loopback, the iWARP port, inline data, CRC on") {
 TEST_CASE("the port follows the fabric, wherever on the line it stands, unless it is given") {
   const auto to = [](std::vector<std::string> words) {
     words.insert(words.begin(), {"--probe"});
-    return shm::address_text(*parse(std::move(words))->to);
+    return shm::address_text(parse(std::move(words))->to.front());
   };
   CHECK(to({"--to", "127.0.0.1", "--fabric", "iwarp"}) == "127.0.0.1:5445");
   CHECK(to({"--to", "127.0.0.1", "--fabric", "verbs"}) == "127.0.0.1:445");
@@ -82,7 +82,7 @@ TEST_CASE("what is asked for reaches the fabric") {
   REQUIRE(options);
   const Target target = options->target();
   CHECK(target.fabric == FabricKind::verbs);
-  CHECK(shm::address_text(target.to) == "127.0.0.1:445");
+  CHECK(shm::address_text(target.to.front()) == "127.0.0.1:445");
   CHECK(shm::address_text(*target.source) == "127.0.0.2:0");
   CHECK(target.iwarp.mpa_revision == 1);
   CHECK(target.verbs.max_receive_work > options->limits.receive_credit_max);
@@ -97,7 +97,7 @@ TEST_CASE("every option reaches its place") {
              "--max-connections=3", "--stats=json", "--progress", "--exit-when-idle", "--log-level=debug"});
   REQUIRE_MESSAGE(options, options.error().text());
   CHECK(shm::address_text(*options->listen) == "[::1]:0");
-  CHECK(shm::address_text(*options->to) == "[::1]:445");
+  CHECK(shm::address_text(options->to.front()) == "[::1]:445");
   CHECK(shm::address_text(*options->source) == "[::1]:0");
   CHECK(options->fabric == FabricKind::verbs);
   CHECK(options->rdma_io);

@@ -165,7 +165,7 @@ Rig::Rig(const RigSettings& settings) {
   server_ = std::make_unique<ScriptedServer>(loop_, settings.server, settings.file_size);
   Options options = settings.options;
   options.listen = *parse_address("127.0.0.1:0", {});
-  if (!options.to) options.to = server_->address();
+  if (options.to.empty()) options.to = {server_->address()};
   program_ = std::make_unique<Program>(loop_, options, [this] { stopped_ = true; });
   REQUIRE(program_->start());
 }

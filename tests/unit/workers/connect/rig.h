@@ -35,6 +35,11 @@ class Client {
   void half_close();
   void reset();
 
+  /// All of them; false when the connection ended before.
+  bool receive(std::span<std::byte> bytes);
+  /// The next one is numbered so.
+  void set_message_id(uint64_t id) { next_message_id_ = id; }
+
   // Requests of the scripted server. MessageIds count up from 0.
   [[nodiscard]] Bytes negotiate();
   [[nodiscard]] Bytes read(uint64_t offset, uint32_t length, bool is_signed = false);
@@ -45,8 +50,6 @@ class Client {
   void greet();
 
  private:
-  bool receive(std::span<std::byte> bytes);
-
   shm::UniqueFd fd_;
   uint64_t next_message_id_ = 0;
   bool reset_seen_ = false;
@@ -80,6 +83,7 @@ class Rig {
   /// Runs the loop until `condition` holds; fails the test after some seconds.
   void until(const std::function<bool()>& condition);
   [[nodiscard]] Program& program() { return *program_; }
+  [[nodiscard]] uv_loop_t& loop() { return loop_; }
   [[nodiscard]] sockaddr_storage client_address() const;
 
  private:

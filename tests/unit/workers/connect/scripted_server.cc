@@ -6,6 +6,7 @@
 
 #include "protocol/smb2/client_translator.h"
 #include "protocol/smb2/fields.h"
+#include "protocol/smb2/multi_protocol.h"
 #include "protocol/smb2/wire.h"
 #include "workers/connect/address.h"
 
@@ -17,6 +18,8 @@ namespace smb2 = protocol::smb2;
 namespace wire = protocol::smb2::wire;
 
 using Bytes = std::vector<std::byte>;
+
+constexpr uint32_t kNotSupported = 0xC00000BB;
 
 Bytes response_header(std::span<const std::byte> request, uint32_t status, size_t size) {
   Bytes out(size);
@@ -159,6 +162,11 @@ class ScriptedServer::Connection final : private Transport::Owner {
   }
 
   void negotiate(const Request& request) {
+    if (wire::load16(request.pdu, smb2::negotiate_at::kDialects) == smb2::kDialectWildcard) {
+      Bytes refusal = response_header(request.pdu, kNotSupported, 73);
+      wire::store(refusal, 64, uint16_t{9});
+      return send(std::move(refusal), {});
+    }
     Bytes out = response_header(request.pdu, 0, 160);
     wire::store(out, 64, smb2::negotiate_at::kResponseStructureSize);
     wire::store(out, smb2::negotiate_at::kDialectRevision, server_.script_.dialect);
@@ -182,6 +190,7 @@ class ScriptedServer::Connection final : private Transport::Owner {
     const auto offset = wire::load64(request.pdu, 72);
     const bool channel = wire::load32(request.pdu, smb2::read_at::kChannel) != 0;
     if (channel) read_descriptors(request, smb2::read_at::kChannelInfoOffset);
+    if (server_.script_.never_answer_io) return;
     if (refuse(request)) return;
     const uint32_t most = server_.script_.short_read > 0 ? server_.script_.short_read : UINT32_MAX;
     const size_t count = std::min<size_t>({length, most, server_.file_.size() - offset});
@@ -195,7 +204,7 @@ class ScriptedServer::Connection final : private Transport::Owner {
       size_t at = 0;
       for (const auto& to : request.memory) {
         const size_t here = std::min<size_t>(to.length, count - at);
-        if (here == 0) break;
+        if (here == 0 || server_.script_.lie) break;
         transport_.rdma_write({}, data.subspan(at, here), {to.offset, to.token});
         at += here;
       }
@@ -207,6 +216,7 @@ class ScriptedServer::Connection final : private Transport::Owner {
   }
 
   void write(Request& request) {
+    if (server_.script_.never_answer_io) return;
     if (refuse(request)) return;
     const auto offset = wire::load64(request.pdu, 72);
     std::span<const std::byte> data = request.fetched;
