@@ -106,7 +106,8 @@ class Engine {
   /// Bytes of ours, or of the peer's, have moved below us: it is slow, not dead. An answer that is awaited
   /// (to a keepalive, or with a credit) has its whole time again.
   void peer_moves(Millis now);
-  /// An answer is awaited, to a keepalive or with a credit; if none comes in its time, tick() ends the connection.
+  /// An answer is awaited, to a keepalive or with a credit; if none comes in its time, tick() ends the
+  /// connection.
   [[nodiscard]] bool awaits_answer() const;
   [[nodiscard]] std::expected<void, Fault> tick(Millis now);
 
