@@ -84,7 +84,7 @@ def parse():
 
 
 def base(name, options):
-    """A directory with `root`, a minimal Debian with git, and `archives`, packages that were downloaded for it."""
+    """The directory of a minimal Debian with git, made if need be."""
     suite = SUITES[name]
     lines = sources.lines(name, suite.pockets, options.mirror)
 
@@ -98,14 +98,20 @@ def base(name, options):
         if status != 0:
             text = '\n'.join((directory / 'log').read_text(errors='replace').splitlines()[-15:])
             raise cache.Problem(f'mmdebstrap ended with {status}; its sources were\n' + '\n'.join(lines) + f'\n{text}')
-        (directory / 'archives').mkdir()
 
     month = str(int(time.time() // RENEW))
-    entry = f'{name}-{cache.recipe(name, *lines, *suite.options, month, pathlib.Path(__file__))}'
+    entry = f'{name}-{cache.recipe(*lines, *suite.options, month)}'
     if options.renew:
         with cache.locked(cache.directory(KIND) / 'lock'):
             shutil.rmtree(cache.directory(KIND) / entry, ignore_errors=True)
-    return cache.entry(entry, make, say, KIND)
+    return cache.entry(entry, make, say, KIND) / 'root'
+
+
+def downloads(name):
+    """Where packages are kept that were downloaded before."""
+    directory = cache.directory(KIND) / 'archives' / name
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def clone(house, bundle):
@@ -151,18 +157,17 @@ def directory_of(name, keep):
 
 def visit(name, options, steps):
     """Runs the commands of one suite, up to the first that fails."""
-    made = base(name, options)
     with directory_of(name, options.keep) as directory:
         house = room.Room(directory / 'root')
         if not (directory / 'filled').exists():
             shutil.rmtree(house.root, ignore_errors=True)
             house.root.mkdir()
-            house.fill(made / 'root')
+            house.fill(base(name, options))
             (directory / 'filled').touch()
         bundle = directory / 'smbdirectd.bundle'
         git('bundle', 'create', '--quiet', str(bundle), 'HEAD')
         clone(house, bundle)
-        house.share_archives(made / 'archives')
+        house.share_archives(downloads(name))
         for command in [options.run] if options.run else SUITES[name].commands:
             say(f'{name}: {" ".join(command)}')
             before, begin = house.packages(), time.monotonic()
@@ -171,7 +176,7 @@ def visit(name, options, steps):
                 status = house.run(command, CLONE, **({} if options.run else {
                     'stdin': subprocess.DEVNULL, 'start_new_session': True}))
             finally:
-                house.share_archives(made / 'archives')
+                house.share_archives(downloads(name))
             after = house.packages()
             new = {package: after[package] for package in after if package not in before}
             steps.append(Step(name, ' '.join(command), status, time.monotonic() - begin, new))
