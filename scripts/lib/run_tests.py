@@ -418,7 +418,8 @@ def quick(run):
     run.section('scripts and man pages', static_section(static_checks.scripts_and_pages))
     if not run.section('build', lambda s, log: build(run, s, log, 'normal')):
         return False
-    run.section('unit tests', lambda s, log: meson_tests(run, s, log, 'normal'))
+    # Limits are for what hangs; on a busy machine 30 s are few.
+    run.section('unit tests', lambda s, log: meson_tests(run, s, log, 'normal', '--timeout-multiplier', '4'))
     return True
 
 
