@@ -104,7 +104,7 @@ std::expected<Delivery, Fault> Engine::receive_data(std::span<const std::byte> m
 
   grants_.received(data, now);
   idle_timer_.heard(now);
-  if (credits_.send() > 0) send_credit_timer_.waiting(false, now);
+  if (credits_.may_send()) send_credit_timer_.waiting(false, now);
   // Answered without the flag: two sides that put it on their answers would never stop.
   if ((header->flags & DataTransfer::kResponseRequested) != 0) response_requested_ = true;
   const std::optional<Reassembly::Place>& fragment = *place;
@@ -190,7 +190,8 @@ std::optional<Outgoing> Engine::next_data(uint64_t ready, Millis now, uint32_t m
 
   // Both sides without credits (the peer spent its last one and granted nothing) is a wait as well.
   const bool waits = data || idle_timer_.probe_due() || (credits_.granted() == 0 && credits_.grantable() > 0);
-  send_credit_timer_.waiting(waits && credits_.send() == 0, now);
+  // So is the last credit, while there is nothing to grant: it may not carry data (MS-SMBD 3.1.5.1).
+  send_credit_timer_.waiting(waits && !credits_.may_send(), now);
   if (!credits_.may_send()) return std::nullopt;
   if (!grants_.ever_granted() && credits_.grantable() == 0) return std::nullopt;
 

@@ -255,6 +255,22 @@ TEST_CASE("Send Credit Grant Timer: a grant in time stops it; a later wait count
   check_timeout(engine, 12'100, Fault::send_credit_timeout);
 }
 
+TEST_CASE(
+    "Send Credit Grant Timer: the last credit, when there is nothing to grant with it, is waited on like "
+    "none") {
+  Engine engine = established_server(five_seconds());
+  feed(engine, {.granted = 2, .length = 100}, 1000);
+  REQUIRE(engine.begin(5000));
+  // Nothing more is posted, as when memory is short: the credit that is left carries neither a grant nor
+  // data.
+  REQUIRE(engine.next(5000, 1000).has_value());
+  REQUIRE(engine.credits().send == 1);
+  REQUIRE(engine.credits().available == 0);
+  CHECK_FALSE(engine.next(4000, 1000).has_value());
+  CHECK(engine.next_deadline() == 6000);
+  check_timeout(engine, 6000, Fault::send_credit_timeout);
+}
+
 TEST_CASE("Send Credit Grant Timer: it does not run while there is nothing to send yet") {
   Engine engine = established_server(five_seconds());
   feed(engine, {.granted = 1, .length = 100}, 1000);
