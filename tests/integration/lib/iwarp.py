@@ -208,9 +208,10 @@ class Iwarp:
         control=(0, 0),
         timeout=5,
         max_ulpdu=8192,
+        fresh_port=True,
     ):
         """address, source: (host, port). control: RFC 6581 control bits of the IRD and ORD words."""
-        sock = dial(address, timeout, source)
+        sock = dial(address, timeout, source, fresh_port)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self = cls(sock, crc, max_ulpdu)
         flags = MPA_CRC if crc else 0

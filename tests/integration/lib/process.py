@@ -41,9 +41,10 @@ _ports_dialled = set()
 _dialling = threading.Lock()
 
 
-def dial(address, timeout=None, source=None):
+def dial(address, timeout=None, source=None, fresh_port=True):
     """A TCP connection from a local port no connection of this run has had: logs name connections by address and
-    port, and the kernel hands a port out again soon. address, source: (host, port)."""
+    port, and the kernel hands a port out again soon. address, source: (host, port). fresh_port=False: from any port,
+    for those that are never looked up (there are some 28,000)."""
     host, port = source or ("::" if ":" in address[0] else "0.0.0.0", 0)
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     set_aside = []
@@ -54,7 +55,9 @@ def dial(address, timeout=None, source=None):
             sock.bind((host, port))
             with _dialling:
                 mine = sock.getsockname()[1]
-                if port or mine not in _ports_dialled:
+                if port or not fresh_port:
+                    break
+                if mine not in _ports_dialled:
                     _ports_dialled.add(mine)
                     break
         sock.settimeout(timeout)
