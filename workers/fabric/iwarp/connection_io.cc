@@ -11,6 +11,7 @@ namespace {
 
 // Work per wake-up, so that one busy peer does not hold up the loop.
 constexpr int kReadsPerTurn = 64;
+constexpr uint64_t kFpdusPerTurn = 256;  // of 20 bytes each they are work as well
 constexpr size_t kBytesPerTurn = 1U << 20;
 constexpr size_t kBytesSentPerTurn = 4U << 20;
 constexpr size_t kLookAtSegments = 1U << 18;  // bytes sent between two looks at TCP's segment size
@@ -77,7 +78,9 @@ void Connection::readable() {
 
 void Connection::read_stream() {
   size_t total = 0;
+  const uint64_t most_fpdus = stream_.traffic().fpdus_received + kFpdusPerTurn;
   for (int reads = 0; reads < kReadsPerTurn && total < kBytesPerTurn && !stream_.fault(); ++reads) {
+    if (stream_.traffic().fpdus_received >= most_fpdus) return;  // others' turn; the socket stays readable
     const auto vectors = stream_.receive_vectors();
     size_t room = 0;
     for (const iovec& vector : vectors) room += vector.iov_len;
