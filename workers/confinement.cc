@@ -88,11 +88,9 @@ void allow_sockets(Rules& rules, const Needs& needs) {
 }
 
 void allow_by_arguments(Rules& rules) {
-  // Threads yes, processes no. clone3's flags are behind a pointer: libc falls back to clone where it is
-  // missing.
+  // Threads yes, processes no.
   constexpr uint64_t kThread = 0x00010000;  // CLONE_THREAD
   rules.allow("clone", {masked(0, kThread, kThread)});
-  rules.add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
   // Itself only.
   const auto self = uint64_t(getpid());
   rules.allow("tgkill", {is(0, self)});
@@ -140,6 +138,8 @@ shm::Result<> confine(const Needs& needs) {
     allow_by_arguments(rules);
     allow_sockets(rules, needs);
   }
+  // Its flags are behind a pointer: libc falls back to clone where it is missing.
+  rules.add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
   for (int call = kNewer; call < kNoCalls; ++call) rules.add(SCMP_ACT_ERRNO(ENOSYS), call);
   if (auto outcome = rules.outcome(); !outcome) return outcome;
   if (const int loaded = seccomp_load(filter.get()); loaded != 0) {
