@@ -48,7 +48,7 @@ class Admission {
   /// of it is on its way to smbd. An idle connection that awaits nothing is served whatever its own limit.
   [[nodiscard]] Room room(uint64_t bytes, bool idle) const {
     if (let_through_) return Room::yes;
-    const bool first = idle && reserved_.used() == 0;
+    const bool first = idle && reserved_.used() < kOnlyTokens;
     if (!first && !fits_own(bytes)) return Room::own;
     if (memory_.fits(*client_, bytes)) return Room::yes;
     if (first && (memory_.alone(*client_) || (bytes <= kFloorBytes && memory_.floor_fits(bytes))))
@@ -69,6 +69,7 @@ class Admission {
 
  private:
   static constexpr uint64_t kFloorBytes = 256 * 1024;
+  static constexpr uint64_t kOnlyTokens = 64 * 1024;  // of requests that wait: no answer is due
 
   [[nodiscard]] bool fits_own(uint64_t bytes) const {
     const uint64_t used = reserved_.used() + held_.used();

@@ -253,6 +253,7 @@ void RequestPath::push_gathered() {
   context_.admission.reserve(ready_->request.reply_bytes);
   queue_.push(std::move(ready_));
   queue_.fetch();
+  if (mode_ != Mode::stream) queue_.advance();  // nothing else may come that would
 }
 
 }  // namespace smbdirect::workers

@@ -158,6 +158,8 @@ TEST_CASE("admission: an idle connection is served beyond its own limit, not bey
   CHECK(admission.room(kMiB, false) == Room::yes);
   CHECK(admission.room(8 * kMiB, false) == Room::own);
   CHECK(admission.room(8 * kMiB, true) == Room::yes);
+  admission.reserve(256);  // the token of a request that waits: the connection is as idle as before
+  CHECK(admission.room(8 * kMiB, true) == Room::yes);
   admission.reserve(8 * kMiB);
   CHECK(admission.room(1, true) == Room::own);
   admission.forget();
