@@ -83,7 +83,8 @@ class Worker:
         self.began = self.slowest = self.turns = 0
         self.at, self.what, self.failure = None, "", None
         self.client = self.session(source)
-        name = f"measured-{over}-{source}".replace(":", "-")
+        # Others of this address, of another stage, go on beside this one.
+        name = f"measured-{over}-{source}-{os.getpid()}".replace(":", "-")
         self.file = self.client.create(name)
         # Something is always awaited, as in real clients: a folder where nothing happens.
         folder = self.client.create(f"{name}-folder", options=1, attributes=0x10)
