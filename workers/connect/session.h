@@ -35,8 +35,8 @@ struct SessionConfig {
   uint32_t threshold = 4096;
   MemoryLimits memory;
   uint64_t drain_timeout_ms = 5000;  // what a closing connection may take to deliver what is under way
-  // How long READs and WRITEs wait for memory while none of it comes back and nothing moves to or from it; then
-  // they travel inside messages.
+  // How long READs and WRITEs wait for memory while none of it comes back and nothing moves to or from it;
+  // then they travel inside messages.
   uint64_t patience_ms = 1000;
 };
 
