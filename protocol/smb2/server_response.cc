@@ -61,7 +61,10 @@ std::expected<ServerTranslator::Settled, Violation> ServerTranslator::settle(
   const auto answer = check_answer(*request, header, prefix, length);
   if (!answer) return std::unexpected(answer.error());
   if (*answer == Answer::interim) {  // it carries credits; the final response is to come
-    const uint64_t kept = std::min(request->reserved, kReplyToken);
+    // A READ's data mostly follows at once (smbd says so of what takes more than half a millisecond): it must
+    // find room, for smbd's socket is to be drained. Of a pipe's, whoever reserves loses patience.
+    const bool soon = request->command == Command::read;
+    const uint64_t kept = soon ? request->reserved : std::min(request->reserved, kReplyToken);
     settled.released = request->reserved - kept;
     request->reserved = kept;
     return settled;
