@@ -408,8 +408,10 @@ void Session::on_broken(std::string why) {
 
 void Session::on_fault(const std::string& why) {
   if (!broken_) broken_ = why;
-  const smbd::Fault fault = transport_.engine().fault().value_or(smbd::Fault::negotiate_refused);
-  if (fault == smbd::Fault::exceeds_max_fragmented) *broken_ += oversize_advice(sizes_of(resources_.config));
+  const smbd::Engine& engine = transport_.engine();
+  const bool by_engine = engine.phase() == smbd::Phase::closed;
+  if (by_engine && engine.fault() == smbd::Fault::exceeds_max_fragmented)
+    *broken_ += oversize_advice(sizes_of(resources_.config));
   close_upstream(false);
 }
 
