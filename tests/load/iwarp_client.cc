@@ -25,7 +25,7 @@ bool ready(int fd, short what, int wait_ms) {
 }  // namespace
 
 void put(Bytes& bytes, uint64_t value, size_t width) {
-  for (size_t i = 0; i < width; ++i) bytes.push_back(static_cast<uint8_t>(value >> (8 * i)));
+  for (size_t i = 0; i < width; ++i) bytes.push_back(static_cast<uint8_t>(i < 8 ? value >> (8 * i) : 0));
 }
 
 void put_wire(Bytes& bytes, uint64_t value, size_t width) {
