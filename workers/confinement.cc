@@ -122,6 +122,19 @@ constexpr int kNewer = 463, kNoCalls = 512;
 
 }  // namespace
 
+shm::Result<> do_without_io_uring() {
+  const std::unique_ptr<void, Release> filter(seccomp_init(SCMP_ACT_ALLOW));
+  if (filter == nullptr) return shm::fail("system call filter", ENOMEM);
+  Rules rules(filter.get());
+  const int call = seccomp_syscall_resolve_name("io_uring_setup");
+  if (call != __NR_SCMP_ERROR) rules.add(SCMP_ACT_ERRNO(ENOSYS), call);
+  if (auto outcome = rules.outcome(); !outcome) return outcome;
+  if (const int loaded = seccomp_load(filter.get()); loaded != 0) {
+    return shm::fail("system call filter: the kernel does not take it", -loaded);
+  }
+  return {};
+}
+
 shm::Result<> confine(const Needs& needs) {
   const std::unique_ptr<void, Release> filter(seccomp_init(SCMP_ACT_ERRNO(EPERM)));
   if (filter == nullptr) return shm::fail("system call filter", ENOMEM);

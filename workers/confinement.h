@@ -16,6 +16,11 @@ struct Needs {
   bool verbs = true;  // RDMA devices: the kernel's RDMA netlink
 };
 
+/// Before the loop is made: a ring does whatever it is told to, past every filter, so the filter leaves none;
+/// and libuv, since 1.45, makes one with its loop where it can, and aborts when it cannot use it. With no
+/// ring to be had it does without. Sets no_new_privs. Errors: the kernel's.
+[[nodiscard]] shm::Result<> do_without_io_uring();
+
 /// After the devices are open and no_new_privs is set. A call that is not allowed fails with EPERM, one that
 /// is newer than this program with ENOSYS.
 [[nodiscard]] shm::Result<> confine(const Needs& needs = {});

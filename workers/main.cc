@@ -115,6 +115,9 @@ int main(int argc, char** argv) {
   ::signal(SIGHUP, SIG_IGN);
 
   smbdirect::workers::configure_heap();
+  if (const auto without = smbdirect::workers::do_without_io_uring(); !without) {
+    return leave(ExitCode::environment, without.error());
+  }
   uv_loop_t loop;
   uv_loop_init(&loop);
   // RDMA descriptors work only under the credentials that opened them: from here on these never change.
