@@ -23,6 +23,7 @@ import xml.etree.ElementTree as ET
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'scripts/lib'))
 import guest_tests  # noqa: E402
+import sanitizers  # noqa: E402
 import static_checks  # noqa: E402
 
 BUILD = ROOT / 'build'
@@ -264,22 +265,9 @@ def sanitized_tests(run, section, log):
     meson_tests(run, section, log + '-fuzz', 'asan', '--suite', 'fuzz')
 
 
-def sanitizer_environment(reports):
-    """Findings of daemons and their children go to files: they are not on anybody's terminal."""
-    reports.mkdir(parents=True, exist_ok=True)
-    reports.chmod(0o1777)  # workers may run as another user
-    for old in reports.iterdir():
-        old.unlink()
-    return {
-        'ASAN_OPTIONS': f'log_path={reports}/report:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1',
-        'UBSAN_OPTIONS': f'log_path={reports}/report:print_stacktrace=1',
-        'LSAN_OPTIONS': 'print_suppressions=0',
-    }
-
-
 def sanitizer_findings(section, reports):
-    for report in sorted(reports.iterdir()):
-        section.failures.append((f'sanitizer report {report.name}', last_lines(report.read_text(errors='replace'), 60)))
+    for name, text in sanitizers.findings(reports):
+        section.failures.append((f'sanitizer report {name}', last_lines(text, 60)))
 
 
 # --- fuzzing ----------------------------------------------------------------------------------------
@@ -345,7 +333,7 @@ def pytest(run, section, log, kind, *arguments):
     env['SMBDIRECTD_FULL'] = '1' if run.options.full else ''
     reports = BUILD / kind / 'sanitizer-reports'
     if kind == 'asan':
-        env |= sanitizer_environment(reports)
+        env |= sanitizers.environment(reports)
         env['SMBDIRECTD_KILLS'] = '100'  # of test_kills.py: each is slower here, and all of them ran before
     status, text = run.command(
         ['/usr/bin/python3', '-m', 'pytest', '-p', 'no:cacheprovider', '-q', '--durations=15', '-rfEs',
