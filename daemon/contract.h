@@ -101,6 +101,7 @@ struct WorkerConfig {
   uint32_t verbs_device_idle_ms = 10'000;
 
   uint32_t connections = 1024;  // per worker: the pool's limit, enforced by the supervisor, repeated here
+  uint32_t ipv6_prefix_length = 64;  // of the network that an IPv6 client is
   uint32_t handshake_timeout_ms = 5'000;
   uint32_t progress_timeout_ms = 60'000;
   uint32_t upstream_progress_timeout_ms = 120'000;

@@ -65,7 +65,6 @@ struct PoolConfig {
   uint32_t connections_per_client = 64;  // of WorkerConfig::connections
   uint32_t connections_without_session = 0;
   uint32_t connection_rate_per_client = 100;
-  uint32_t ipv6_prefix_length = 64;
   RestartConfig restart;
   uint32_t stop_deadline_ms = 5'000;
   uint32_t drain_deadline_ms = 0;  // none
@@ -79,7 +78,7 @@ struct PoolConfig {
   }
   /// Whom an address is counted for.
   [[nodiscard]] shm::Host client_of(const sockaddr_storage& address) const {
-    return shm::network_of(shm::host_of(address), ipv6_prefix_length);
+    return shm::network_of(shm::host_of(address), worker.ipv6_prefix_length);
   }
 };
 

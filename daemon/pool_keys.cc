@@ -204,7 +204,7 @@ const std::array kKeys{
             "count. 0: "
             "no limit."),
     integer(
-        "/limits/ipv6_prefix_length", 1, 128, IN_POOL(ipv6_prefix_length),
+        "/limits/ipv6_prefix_length", 1, 128, IN_POOL(worker.ipv6_prefix_length),
         "How many bits of an IPv6 address tell clients apart, for the limits per client and for affinity: "
         "whoever has an address has a whole network of them, mostly a /64. 128 where clients that share a "
         "network are to be told apart, and none of them is hostile."),

@@ -79,8 +79,8 @@ ExitCode Supervisor::run() {
     return ExitCode::environment;
   }
   desk_.open(std::move(*door));
-  auto clients =
-      Clients::create(loop_, config_.worker.connections, dispatcher_.roster(), config_.ipv6_prefix_length);
+  auto clients = Clients::create(loop_, config_.worker.connections, dispatcher_.roster(),
+                                 config_.worker.ipv6_prefix_length);
   if (!clients) {
     log::write(log::Level::error, "the registry of clients: %s", clients.error().text().c_str());
     return ExitCode::environment;

@@ -46,6 +46,7 @@ void visit_members(Config& config, Visit&& visit) {
   visit("verbs_busy_poll_us", config.verbs_busy_poll_us);
   visit("verbs_device_idle_ms", config.verbs_device_idle_ms);
   visit("connections", config.connections);
+  visit("ipv6_prefix_length", config.ipv6_prefix_length);
   visit("handshake_timeout_ms", config.handshake_timeout_ms);
   visit("progress_timeout_ms", config.progress_timeout_ms);
   visit("upstream_progress_timeout_ms", config.upstream_progress_timeout_ms);

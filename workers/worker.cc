@@ -62,7 +62,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
       slabs_(arena_, kSlabBytes),
       receive_slabs_(arena_, std::max(kSmallestReceive, config.max_receive_size)),
       header_slabs_(arena_, kHeaderSlabBytes),
-      memory_(loop, config.buffered_bytes_per_worker),
+      memory_(loop, config.buffered_bytes_per_worker, config.ipv6_prefix_length),
       areas_(config.channel_area_bytes_per_worker),
       favours_(
           loop, [this](uint64_t offer) { send({.type = MessageType::want_smbd, .offer = offer}); },

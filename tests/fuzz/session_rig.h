@@ -92,7 +92,7 @@ class Rig {
     config_.max_read_write_size = 65'536 * (1 + choices.below(8));
     config_.buffered_bytes_per_connection = 1 << 20;
     config_.buffered_bytes_per_worker = (1 << 20) * (1 + choices.below(4));
-    memory_.emplace(loop_, config_.buffered_bytes_per_worker);
+    memory_.emplace(loop_, config_.buffered_bytes_per_worker, config_.ipv6_prefix_length);
     resources_.emplace(
         SessionResources{loop_, config_, slabs_, receives_, headers_, *memory_,
                          [this](UpstreamRequest) { return std::make_unique<Attempt>(attempt_, done_); },

@@ -34,7 +34,6 @@ class Budget {
   [[nodiscard]] uint64_t limit() const { return limit_; }
   /// What is charged already stays, also where it is more.
   void set_limit(uint64_t limit) { limit_ = limit; }
-  [[nodiscard]] Budget* parent() const { return parent_; }
   /// Whether charge(bytes) would succeed now.
   [[nodiscard]] bool has_room(uint64_t bytes) const;
 

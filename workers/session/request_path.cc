@@ -17,7 +17,7 @@ constexpr uint64_t kPatienceMs = 200;
 void RequestPath::on_fragment(const Fragment& fragment) {
   if (broken_) return;
   Item item{fragment.buffer->share(), fragment.data, fragment.total, fragment.first, fragment.last};
-  if (stalled_ || !consume(item)) {
+  if (stalled_since_ || !consume(item)) {
     if (!broken_) inbox_.push(std::move(item));
   }
 }
@@ -26,22 +26,27 @@ void RequestPath::resume() {
   if (broken_) return;
   queue_.fetch();
   if (mode_ != Mode::stream) queue_.advance();
-  if (!stalled_) return;
+  if (!stalled_since_) return;
   const uint64_t now = context_.transport.now();
-  if (promises_only() && now - std::max(stalled_ms_, context_.answered_ms) >= kPatienceMs) {
+  if (promises_only() && now - std::max(*stalled_since_, context_.answered_ms) >= kPatienceMs) {
     context_.admission.forget();
   }
-  stalled_ = false;
-  if (ready_) push_gathered();
-  while (!stalled_ && !inbox_.empty()) {
-    if (!consume(inbox_.front())) return;
-    (void)inbox_.pop();
-  }
-  if (stalled_) return;
-  stalls_ = false;
+  if (!go_on()) return;
+  stalled_since_.reset();
   context_.memory.clear_shortage();
   context_.transport.record(EventKind::resumed, context_.admission.reserved(), 0);
   context_.transport.hold_grants(false);
+}
+
+/// Takes what has waited, in order. False: something has no room yet, or the session is over.
+bool RequestPath::go_on() {
+  if (ready_ && !push_gathered()) return false;
+  while (!inbox_.empty()) {
+    if (!consume(inbox_.front())) return false;
+    (void)inbox_.pop();
+    if (ready_) return false;  // gathered whole, and stalled there
+  }
+  return true;
 }
 
 void RequestPath::on_read_done() {
@@ -59,10 +64,8 @@ bool RequestPath::promises_only() const {
 }
 
 void RequestPath::stall(uint64_t wanted) {
-  stalled_ = true;
-  if (stalls_) return;
-  stalls_ = true;
-  stalled_ms_ = context_.transport.now();
+  if (stalled_since_) return;
+  stalled_since_ = context_.transport.now();
   context_.transport.record(EventKind::stalled, context_.admission.reserved(), wanted);
   context_.transport.hold_grants(true);
 }
@@ -244,16 +247,17 @@ void RequestPath::finish_gather() {
   entry->file_id = info_.file_id;
   entry->pdu = std::move(gathered_);
   ready_ = std::move(entry);
-  push_gathered();
+  (void)push_gathered();
 }
 
-/// What it takes is known only now, if it is a compound.
-void RequestPath::push_gathered() {
-  if (!admit(ready_->request.reply_bytes)) return;
+/// What it takes is known only now, if it is a compound. False: it waits for room (stalled).
+bool RequestPath::push_gathered() {
+  if (!admit(ready_->request.reply_bytes)) return false;
   context_.admission.reserve(ready_->request.reply_bytes);
   queue_.push(std::move(ready_));
   queue_.fetch();
   if (mode_ != Mode::stream) queue_.advance();  // nothing else may come that would
+  return true;
 }
 
 }  // namespace smbdirect::workers

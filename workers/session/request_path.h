@@ -10,6 +10,8 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <optional>
 
 #include "workers/session/context.h"
 #include "workers/session/request_queue.h"
@@ -28,7 +30,7 @@ class RequestPath {
   void resume();
 
   /// Something waits for memory or for replies to be delivered.
-  [[nodiscard]] bool stalled() const { return stalled_ || queue_.starved(); }
+  [[nodiscard]] bool stalled() const { return stalled_since_.has_value() || queue_.starved(); }
   [[nodiscard]] Outbox& outbox() { return outbox_; }
   /// Whether smbd has part of a PDU that is not complete, or has bytes still queued here.
   [[nodiscard]] bool unfinished() const;
@@ -50,7 +52,8 @@ class RequestPath {
   bool begin_gather();
   void gather(std::span<const std::byte> bytes);
   void finish_gather();
-  void push_gathered();
+  [[nodiscard]] bool push_gathered();
+  [[nodiscard]] bool go_on();
   [[nodiscard]] bool promises_only() const;
   bool allowed_before_session(const smb2::RequestInfo& info);
   void broken(smb2::Violation violation);
@@ -60,10 +63,8 @@ class RequestPath {
   SessionContext& context_;
   Outbox outbox_;
   RequestQueue queue_;
-  Ring<Item> inbox_;  // while stalled
-  bool stalled_ = false;
-  bool stalls_ = false;      // stalled_, but for the moments in which resume() tries
-  uint64_t stalled_ms_ = 0;  // since when
+  Ring<Item> inbox_;                       // while stalled
+  std::optional<uint64_t> stalled_since_;  // loop's time, ms; nothing is taken until resume() got through
   bool broken_ = false;
   bool negotiated_ = false;  // the first PDU was a valid NEGOTIATE
 
@@ -76,7 +77,8 @@ class RequestPath {
   size_t prefix_have_ = 0;
   SlabRef gathered_;
   size_t gathered_have_ = 0;
-  std::unique_ptr<RequestQueue::Entry> ready_;  // gathered and translated; its replies have no room yet
+  std::unique_ptr<RequestQueue::Entry>
+      ready_;  // gathered and translated: stalled, its replies have no room yet
 };
 
 }  // namespace smbdirect::workers

@@ -250,8 +250,7 @@ void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
 }
 
 void Session::on_session_set_up() {
-  if (session_up_ || broken_ || over_) return;
-  session_up_ = true;
+  if (context_.set_up || broken_ || over_) return;
   session_timer_.stop();
   allow_all();
   resources_.session_up(client_.offer);

@@ -64,7 +64,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   /// Over at once: nothing more is delivered, and nobody is waited for.
   void end(const std::string& why);
   /// The server has let the client in.
-  [[nodiscard]] bool has_session() const { return session_up_; }
+  [[nodiscard]] bool has_session() const { return context_.set_up; }
   /// Gives back memory that was not needed since the last call.
   void trim() {
     transport_.trim();
@@ -133,7 +133,6 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   Timer session_timer_;    // the server must let the client in
   std::optional<std::string> broken_;
   bool over_ = false;
-  bool session_up_ = false;
 
   uint64_t since_ms_;
   smb2::Guid client_guid_{};

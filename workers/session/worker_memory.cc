@@ -2,41 +2,19 @@
 #include "workers/session/worker_memory.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace smbdirect::workers {
 
-namespace {
-
-/// What was admitted must find memory when it comes: slabs are used up in part, and servers also speak
-/// unasked.
-constexpr uint64_t kAboveLimit = 16u << 20;
-
-}  // namespace
-
-WorkerMemory::ClientKey WorkerMemory::key_of(const sockaddr_storage& address) {
-  ClientKey key{};
-  if (address.ss_family == AF_INET) {
-    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
-    key[10] = key[11] = 0xFF;
-    std::memcpy(key.data() + 12, &v4.sin_addr, 4);
-  } else if (address.ss_family == AF_INET6) {
-    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
-    const bool mapped = IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr);
-    std::memcpy(key.data(), &v6.sin6_addr, mapped ? 16 : 8);
-  }
-  return key;
-}
-
-WorkerMemory::WorkerMemory(uv_loop_t& loop, uint64_t limit)
+WorkerMemory::WorkerMemory(uv_loop_t& loop, uint64_t limit, unsigned ipv6_prefix_length)
     : loop_(loop),
       limit_(limit),
+      ipv6_prefix_length_(ipv6_prefix_length),
       held_(limit + kAboveLimit),
       promised_(UINT64_MAX),
       look_timer_(loop, [this] { look(); }) {}
 
 std::shared_ptr<WorkerMemory::Client> WorkerMemory::client(const sockaddr_storage& address) {
-  const ClientKey key = key_of(address);
+  const shm::Host key = shm::network_of(shm::host_of(address), ipv6_prefix_length_);
   std::weak_ptr<Client>& known = clients_[key];
   if (auto client = known.lock()) return client;
   std::shared_ptr<Client> client(std::make_unique<Client>(*this).release(), [this, key](Client* last) {

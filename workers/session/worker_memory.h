@@ -8,17 +8,17 @@
 // has longest moved nothing of what it holds ends, with a reason, so that those who wait go on.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <netinet/in.h>
 #include <string>
+#include <sys/socket.h>
 #include <vector>
 
 #include <uv.h>
 
+#include "shm/socket_address.h"
 #include "workers/memory/slab.h"
 #include "workers/uv_handles.h"
 
@@ -56,12 +56,10 @@ class WorkerMemory {
     Budget held;
     Budget promised;
   };
-  /// An IPv4 address (mapped), or an IPv6 /64.
-  using ClientKey = std::array<uint8_t, 16>;
-  [[nodiscard]] static ClientKey key_of(const sockaddr_storage& address);
 
-  /// limit: bytes, held and promised together (/limits/buffered_bytes_per_worker).
-  WorkerMemory(uv_loop_t& loop, uint64_t limit);
+  /// limit: bytes, held and promised together (/limits/buffered_bytes_per_worker). ipv6_prefix_length: of the
+  /// network that an IPv6 client is (shm::network_of), as the supervisor counts its connections.
+  WorkerMemory(uv_loop_t& loop, uint64_t limit, unsigned ipv6_prefix_length);
   WorkerMemory(const WorkerMemory&) = delete;
   WorkerMemory& operator=(const WorkerMemory&) = delete;
 
@@ -87,6 +85,9 @@ class WorkerMemory {
   [[nodiscard]] const Budget& held() const { return held_; }
 
  private:
+  /// What was admitted must find memory when it comes: slabs are used up in part, and servers also speak
+  /// unasked.
+  static constexpr uint64_t kAboveLimit = 16u << 20;
   static constexpr uint64_t kShareOfFree = 4;
   static constexpr uint64_t kLookMs = 50;
   static constexpr uint64_t kPatienceMs = 100;  // others' memory mostly comes back by itself
@@ -97,9 +98,10 @@ class WorkerMemory {
 
   uv_loop_t& loop_;
   uint64_t limit_;
+  unsigned ipv6_prefix_length_;
   Budget held_;
   Budget promised_;
-  std::map<ClientKey, std::weak_ptr<Client>> clients_;
+  std::map<shm::Host, std::weak_ptr<Client>> clients_;
   std::vector<MemoryHolder*> holders_;
   Timer look_timer_;
   uint64_t short_since_ = UINT64_MAX;

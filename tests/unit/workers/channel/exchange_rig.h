@@ -74,7 +74,7 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
                                .budget = budget_};
     };
     server.emplace(loop_, transport(smbd::Role::passive), static_cast<Transport::Owner&>(*this));
-    memory_.emplace(loop_, uint64_t{1} << 30);
+    memory_.emplace(loop_, uint64_t{1} << 30, 64);
     const auto share = memory_->client({});
     admission_.emplace(uint64_t{1} << 30, *memory_, share, budget_);
     session_memory_.emplace(*memory_, share, slabs_, payload);

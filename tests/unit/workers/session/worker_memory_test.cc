@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <optional>
 
 #include <doctest/doctest.h>
@@ -33,9 +34,9 @@ sockaddr_storage address(const char* text) {
 
 /// A loop, and the worker's memory on it.
 struct Rig {
-  explicit Rig(uint64_t limit) {
+  explicit Rig(uint64_t limit, unsigned ipv6_prefix_length = 64) {
     uv_loop_init(&loop);
-    memory.emplace(loop, limit);
+    memory.emplace(loop, limit, ipv6_prefix_length);
   }
   ~Rig() {
     memory.reset();
@@ -72,12 +73,21 @@ struct Holder final : MemoryHolder {
 
 }  // namespace
 
-TEST_CASE("a client is an IPv4 address, mapped or not, or an IPv6 /64") {
-  const auto key = [](const char* text) { return WorkerMemory::key_of(address(text)); };
-  CHECK(key("192.0.2.1") == key("::ffff:192.0.2.1"));
-  CHECK(key("192.0.2.1") != key("192.0.2.2"));
-  CHECK(key("2001:db8::1") == key("2001:db8::ffff:1"));
-  CHECK(key("2001:db8:0:1::1") != key("2001:db8::1"));
+TEST_CASE("a client is an IPv4 address, mapped or not, or an IPv6 network as the supervisor counts them") {
+  for (const unsigned prefix : {48U, 64U, 128U}) {
+    Rig rig(64 * kMiB, prefix);
+    const auto same = [&rig](const char* one, const char* other) {
+      const auto client = rig.memory->client(address(one));
+      return client == rig.memory->client(address(other));
+    };
+    CAPTURE(prefix);
+    CHECK(same("192.0.2.1", "::ffff:192.0.2.1"));
+    CHECK_FALSE(same("192.0.2.1", "192.0.2.2"));
+    CHECK(same("2001:db8::1", "2001:db8::1"));
+    CHECK(same("2001:db8::1", "2001:db8::ffff:1") == (prefix <= 64));
+    CHECK(same("2001:db8::1", "2001:db8:0:1::1") == (prefix <= 48));
+    CHECK_FALSE(same("2001:db8::1", "2001:db8:1::1"));
+  }
 }
 
 TEST_CASE("each client has its share of what is free: however many take all they can, one more finds room") {
