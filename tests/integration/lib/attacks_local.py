@@ -4,9 +4,11 @@ one attack (lib/ground.py)."""
 
 import contextlib
 import socket
+import struct
 
 from lib import smb2
 from lib.attacks_smb import MIB
+from lib.ground import ENDED
 
 
 def offences(g):
@@ -56,6 +58,18 @@ def local_garbage(g):
     g.again(once)
 
 
+def local_silence(g):
+    """Connections that say nothing, or announce a message and send half of it."""
+    while not g.over():
+        for s in g.many(10, lambda: local(g)):
+            with contextlib.suppress(OSError):
+                if g.random.random() < 0.5:
+                    s.sendall(struct.pack(">I", MIB) + smb2.header(smb2.WRITE, 1) + bytes(1000))
+                g.did += 1
+        g.drop(keep=100)
+        g.rest(0.1)
+
+
 def local_reads_nobody_takes(g):
     """Sessions that ask for much and take nothing."""
     (g.smbd.share_path() / "local-unread").write_bytes(bytes(MIB))
@@ -75,4 +89,22 @@ def local_reads_nobody_takes(g):
     g.rest()
 
 
-AT_CONNECT = [local_garbage, local_reads_nobody_takes]
+def local_pending_pipes(g):
+    """READs of a pipe that has nothing to say, as many as there are credits."""
+
+    def once():
+        c = smb2.over_tcp(("127.0.0.1", g.connect.port))
+        g.hold(c.transport.sock)
+        c.timeout = 1
+        c.start("IPC$", (smb2.SMB_3_0_2,), user=g.smbd.user, password=g.smbd.password, host=g.smbd.netbios_name)
+        f = c.create("srvsvc", share=3, options=0)
+        while not g.over():
+            c.send_read(f, 65536, 0)
+            g.did += 1
+
+    with contextlib.suppress(*ENDED, smb2.Status):
+        once()
+    g.rest()
+
+
+AT_CONNECT = [local_garbage, local_silence, local_reads_nobody_takes, local_pending_pipes]
