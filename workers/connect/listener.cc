@@ -66,7 +66,7 @@ void Listener::on_ready(int status) {
     shm::UniqueFd client(
         ::accept4(socket_.fd(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client.valid()) {
-      accepted_(std::move(client), shm::address_text(peer));
+      accepted_(std::move(client), peer);
       continue;
     }
     const int error = errno;

@@ -4,7 +4,6 @@
 
 #include <functional>
 #include <memory>
-#include <string>
 #include <sys/socket.h>
 
 #include <uv.h>
@@ -18,7 +17,7 @@ namespace smbdirect::workers::connect {
 class Listener {
  public:
   /// A connected, non-blocking client and its address.
-  using Accepted = std::function<void(shm::UniqueFd client, std::string name)>;
+  using Accepted = std::function<void(shm::UniqueFd client, const sockaddr_storage& peer)>;
 
   /// Listens at once; an error names the address and what to do.
   [[nodiscard]] static shm::Result<std::unique_ptr<Listener>> open(uv_loop_t& loop,

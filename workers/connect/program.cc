@@ -38,14 +38,16 @@ Program::Program(uv_loop_t& loop, const Options& options, std::function<void()> 
              [this] {
                for (const auto& session : sessions_) session->abort("stopped");
              }),
+      serve_(loop, [this] { serve_places(); }),
+      serve_again_(loop, [this] { serve_places(); }),
       housekeeper_(
           loop, {&pools_.receive, &pools_.header, &pools_.stream, &pools_.small},
           [this] { return sessions_.size(); }, [this](size_t share) { trim_some(share); }) {}
 
 shm::Result<> Program::start() {
-  auto listener = Listener::open(loop_, *options_.listen, [this](shm::UniqueFd client, std::string name) {
-    accepted(std::move(client), std::move(name));
-  });
+  auto listener = Listener::open(
+      loop_, *options_.listen,
+      [this](shm::UniqueFd client, const sockaddr_storage& peer) { accepted(std::move(client), peer); });
   if (!listener) return std::unexpected(listener.error());
   listener_ = std::move(*listener);
   if (options_.progress) progress_.start(kProgressMs);
@@ -54,7 +56,10 @@ shm::Result<> Program::start() {
 
 std::string Program::address() const { return shm::address_text(listener_->address()); }
 
-void Program::accepted(shm::UniqueFd client, std::string name) {
+void Program::accepted(shm::UniqueFd client, const sockaddr_storage& peer) {
+  const bool full = sessions_.size() >= options_.max_connections;
+  if (full && places_.make_room("others need its place more (--max-connections)")) bury();
+  const std::string name = shm::address_text(peer);
   if (sessions_.size() >= options_.max_connections) {
     shm::log::write(shm::log::Level::warning,
                     "%s: refused: %u clients are connected already (--max-connections)", name.c_str(),
@@ -62,18 +67,43 @@ void Program::accepted(shm::UniqueFd client, std::string name) {
     return;
   }
   served_ = true;
+  const SessionEvents events{.greeted =
+                                 [this](ConnectSession& session) {
+                                   places_.greeted(session);
+                                   serve_.trigger();
+                                 },
+                             .let_in = [this](ConnectSession& session) { vacate(session); },
+                             .done =
+                                 [this](ConnectSession& session) {
+                                   vacate(session);
+                                   reap_.trigger();
+                                 }};
   sessions_.push_back(std::make_unique<ConnectSession>(loop_, pools_, dialer_, session_config_,
-                                                       std::move(client), std::move(name),
-                                                       [this] { reap_.trigger(); }));
+                                                       std::move(client), name, events));
+  places_.arrived(*sessions_.back(), shm::host_of(peer));
   sessions_.back()->start();
 }
 
-void Program::reap() {
+/// The session needs no place among those whom the server has not let in.
+void Program::vacate(const ConnectSession& session) {
+  places_.remove(session);
+  serve_.trigger();
+}
+
+void Program::serve_places() {
+  if (const auto again = places_.serve(uv_now(&loop_))) serve_again_.start(*again);
+}
+
+void Program::bury() {
   std::erase_if(sessions_, [this](const auto& session) {
     if (!session->done()) return false;
     ended_.add(session->counters());
     return true;
   });
+}
+
+void Program::reap() {
+  bury();
   if (!sessions_.empty() || (!stopping_ && !(options_.exit_when_idle && served_))) return;
   listener_.reset();
   hurry_.stop();

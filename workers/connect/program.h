@@ -12,6 +12,7 @@
 #include "workers/connect/dialer.h"
 #include "workers/connect/listener.h"
 #include "workers/connect/options.h"
+#include "workers/connect/places.h"
 #include "workers/connect/session.h"
 #include "workers/housekeeper.h"
 
@@ -35,7 +36,10 @@ class Program {
   [[nodiscard]] size_t sessions() const { return sessions_.size(); }
 
  private:
-  void accepted(shm::UniqueFd client, std::string name);
+  void accepted(shm::UniqueFd client, const sockaddr_storage& peer);
+  void vacate(const ConnectSession& session);
+  void serve_places();
+  void bury();
   void reap();
   void progress();
   void trim_some(size_t share);
@@ -50,6 +54,9 @@ class Program {
   Timer progress_;
   Timer hurry_;
   std::unique_ptr<Listener> listener_;
+  Places places_;
+  Deferred serve_;
+  Timer serve_again_;
   std::vector<std::unique_ptr<ConnectSession>> sessions_;
   Housekeeper housekeeper_;
   size_t trimmed_ = 0;  // where the next turn begins

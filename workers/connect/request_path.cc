@@ -9,6 +9,7 @@
 #include "protocol/smb2/multi_protocol.h"
 #include "protocol/smb2/response_body.h"
 #include "protocol/smb2/session_service.h"
+#include "workers/connect/greeting.h"
 
 namespace smbdirect::workers::connect {
 
@@ -26,15 +27,6 @@ constexpr uint32_t kMostReadRequest = 4096;
 constexpr size_t kMostPieces = 8192;  // exposed at once
 // Slabs that WRITEs under way leave to reading: what comes behind them gets through, inside messages.
 constexpr uint64_t kSpareSlabs = 2;
-
-std::string refused(smb2::Violation violation) {
-  return "not a valid SMB2 request: " + std::string(smb2::violation_text(violation));
-}
-
-std::unexpected<shm::Error> not_our_framing(std::span<const std::byte, smb2::kNbtBytes> word) {
-  return shm::fail("the client does not speak SMB2 over TCP port 445's framing (message type " +
-                   std::to_string(std::to_integer<unsigned>(word[0])) + ")");
-}
 
 /// Now, as MS-DTYP 2.3.3 counts: 100 ns from 1601 on.
 uint64_t system_time() {
@@ -193,7 +185,7 @@ shm::Result<bool> RequestPath::next_head() {
     head.prefix_size = prefix_size;
     std::ranges::copy(bytes, head.storage.begin());
     const auto request = translator_.request(head.prefix(), head.total);
-    if (!request) return shm::fail(refused(request.error()));
+    if (!request) return shm::fail(not_smb2(request.error()));
     head.request = *request;
     begun_ = true;
     message_bytes_ = 0;
@@ -209,12 +201,12 @@ shm::Result<bool> RequestPath::next_head() {
 /// The client speaks SMB1 too, and asks in SMB1's words which it is to be.
 shm::Result<bool> RequestPath::multi_protocol(uint32_t total) {
   std::array<std::byte, smb2::kNbtBytes + smb2::kMaxSmb1Negotiate> scratch{};
-  if (total > smb2::kMaxSmb1Negotiate) return shm::fail(refused(smb2::Violation::smb1));
+  if (total > smb2::kMaxSmb1Negotiate) return shm::fail(not_smb2(smb2::Violation::smb1));
   if (reader_.available() < smb2::kNbtBytes + total) return false;
   const auto pdu = reader_.peek(smb2::kNbtBytes + total, scratch).subspan(smb2::kNbtBytes);
   const auto dialect = smb2::parse_multi_protocol_negotiate(pdu);
   if (!dialect) {
-    return shm::fail(refused(dialect.error()) +
+    return shm::fail(not_smb2(dialect.error()) +
                      "; let the client offer SMB2 (smbclient: --option='client max protocol=SMB3')");
   }
   SlabRef negotiate = pools_.header.acquire_forced(requests_);
@@ -326,7 +318,7 @@ shm::Result<RequestPath::Step> RequestPath::send_channel(uint64_t cookie) {
   const auto bytes = pdu.bytes();
   const auto size = translator_.channel_request(head_->prefix(), head_->request, memory_.descriptors(cookie),
                                                 cookie, bytes);
-  if (!size) return shm::fail(refused(size.error()));
+  if (!size) return shm::fail(not_smb2(size.error()));
   if (auto sent = send_small(std::move(pdu), *size); !sent) return std::unexpected(sent.error());
   head_.reset();
   short_ = false;
@@ -358,7 +350,7 @@ shm::Result<RequestPath::Step> RequestPath::refuse() {
   SlabRef pdu = pools_.header.acquire_forced(requests_);
   if (!pdu) return shm::fail("out of memory");
   const auto size = translator_.refused_request(head_->prefix(), pdu.bytes());
-  if (!size) return shm::fail(refused(size.error()));
+  if (!size) return shm::fail(not_smb2(size.error()));
   if (auto sent = send_small(std::move(pdu), *size); !sent) return std::unexpected(sent.error());
   dropping_ = smb2::kNbtBytes + uint64_t{head_->total};
   head_.reset();

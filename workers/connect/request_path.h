@@ -44,6 +44,9 @@ class RequestPath {
   /// Largest READ and WRITE, in bytes, that memory allows to become channel I/O.
   [[nodiscard]] uint32_t most_channel_bytes() const;
 
+  /// What was read before: the client's first message. False: there is no memory.
+  [[nodiscard]] bool begin_with(std::span<const std::byte> bytes) { return reader_.put(bytes); }
+
   enum class State : uint8_t {
     hungry,  // run() again when the socket is readable
     waits,   // for memory: run() again when something was sent or delivered

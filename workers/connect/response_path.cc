@@ -5,6 +5,8 @@
 #include <cstring>
 #include <string>
 
+#include "protocol/smb2/session_reply.h"
+
 namespace smbdirect::workers::connect {
 
 namespace {
@@ -77,6 +79,7 @@ shm::Result<> ResponsePath::decide(std::span<const std::byte> prefix) {
     return shm::fail("the server sent no valid SMB2 response: " +
                      std::string(smb2::violation_text(response.error())));
   }
+  let_in_ = let_in_ || smb2::shows_session(prefix);
   using Kind = smb2::ClientTranslator::Response::Kind;
   if (response->kind == Kind::pass) {
     if (response->finished) memory_.drop(*response->finished);

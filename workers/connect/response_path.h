@@ -28,6 +28,8 @@ class ResponsePath {
 
   /// A response was queued in part and the rest has not come: the client must not take it for whole.
   [[nodiscard]] bool in_response() const { return streaming_; }
+  /// The server has answered the client's log in with success.
+  [[nodiscard]] bool let_in() const { return let_in_; }
 
  private:
   shm::Result<> decide(std::span<const std::byte> prefix);
@@ -42,6 +44,7 @@ class ResponsePath {
   uint32_t prefix_size_ = 0;
   bool decided_ = false;
   bool streaming_ = false;  // the rest of the message goes to the client
+  bool let_in_ = false;
   std::array<std::byte, protocol::smb2::kPrefixBytes> prefix_{};
 };
 

@@ -28,18 +28,17 @@ void set_option(int fd, int level, int option, int value) {
 }  // namespace
 
 ConnectSession::ConnectSession(uv_loop_t& loop, Pools& pools, Dialer& dialer, const SessionConfig& config,
-                               shm::UniqueFd client, std::string name, std::function<void()> done)
+                               shm::UniqueFd client, std::string name, SessionEvents tell)
     : loop_(loop),
       pools_(pools),
       dialer_(dialer),
       config_(config),
       client_(loop, std::move(client), [this](int events, int status) { on_client(events, status); }),
       name_(std::move(name)),
-      done_(std::move(done)),
+      events_(std::move(tell)),
       turn_(loop, [this] { turn(false); }),
       deadline_(loop, [this] { on_deadline(); }),
-      patience_(loop, [this] { on_patience_over(); }),
-      link_(std::make_unique<Link>(*this, config)) {
+      patience_(loop, [this] { on_patience_over(); }) {
   set_option(client_.fd(), IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(client_.fd(), SOL_SOCKET, SO_KEEPALIVE, 1);
 }
@@ -73,39 +72,18 @@ ConnectSession::Link::~Link() {
   memory.clear();
 }
 
-void ConnectSession::start() {
-  addresses_ = dialer_.addresses();
-  connect();
-}
-
 Counters ConnectSession::counters() const {
   Counters all = before_;
-  all.add(link_->transport->counters());
+  if (link_) all.add(link_->transport->counters());
   return all;
 }
 
-void ConnectSession::trim() { link_->transport->trim(); }
-
-/// To the address whose turn it is.
-void ConnectSession::connect() {
-  const auto started = dialer_.start(*link_->transport, addresses_[tried_]);
-  if (started) return;
-  transport_closed_ = true;
-  connect_failed(started.error().text());
-  turn_.trigger();
-}
-
-/// The server's next address is tried, or this was the last one.
-void ConnectSession::connect_failed(const std::string& why) {
-  failures_ += (failures_.empty() ? "" : "; ") + shm::address_text(addresses_[tried_]) + ": " + why;
-  try_next_ = ++tried_ < addresses_.size();
-  if (try_next_) return;
-  log::write(log::Level::error, "%s: no SMB Direct connection to %s", name_.c_str(), failures_.c_str());
-  reset_client_ = true;
+void ConnectSession::trim() {
+  if (link_) link_->transport->trim();
 }
 
 void ConnectSession::stop() {
-  if (phase_ == Phase::connecting) {
+  if (phase_ <= Phase::connecting) {
     abort("stopped");
   } else if (phase_ == Phase::open) {
     phase_ = Phase::draining;
@@ -117,6 +95,7 @@ void ConnectSession::stop() {
 void ConnectSession::abort(std::string why) {
   if (phase_ == Phase::done) return;
   reset_client_ = true;
+  if (before_server()) return finish();
   if (!transport_closed_) link_->transport->abort(std::move(why));
   turn_.trigger();
 }
@@ -134,7 +113,12 @@ void ConnectSession::on_negotiated() {
   link_->translator.set_max_read_write_size(
       std::min(agreed.max_read_write_size, link_->requests.most_channel_bytes()));
   link_->translator.set_remote_invalidate(link_->transport->endpoint()->attributes().can_be_invalidated);
-  if (phase_ == Phase::connecting) phase_ = Phase::open;
+  if (phase_ == Phase::connecting) {
+    phase_ = Phase::open;
+    input_ = RequestPath::State::waits;
+    if (!link_->requests.begin_with(greeting_.bytes())) return fail("out of memory");
+    greeting_.clear();
+  }
   dialer_.worked(addresses_[tried_]);
   log::write(log::Level::info, "%s: connected, %s", name_.c_str(),
              std::string(link_->transport->endpoint()->description()).c_str());
@@ -147,6 +131,7 @@ void ConnectSession::on_fragment(Fragment fragment) {
     fail(queued.error().text());
     return;
   }
+  if (link_->responses.let_in() && !std::exchange(let_in_, true)) events_.let_in(*this);
   if (client_gone_) link_->outbox.clear();
   turn_.trigger();
 }
@@ -210,6 +195,7 @@ void ConnectSession::on_client(int events, int status) {
     int error = 0;
     socklen_t size = sizeof error;
     (void)::getsockopt(client_.fd(), SOL_SOCKET, SO_ERROR, &error, &size);
+    if (before_server()) return finish();
     client_lost(std::strerror(error != 0 ? error : ECONNRESET));
     turn(false);
     return;
@@ -233,6 +219,8 @@ void ConnectSession::client_lost(const std::string& why) {
 }
 
 void ConnectSession::on_deadline() {
+  if (phase_ == Phase::greeting) return fail("no SMB2 NEGOTIATE has come from it");
+  if (phase_ == Phase::waiting) return fail("too many clients that have not logged in wait for the server");
   over_ = true;
   turn(false);
 }
@@ -241,12 +229,11 @@ void ConnectSession::on_deadline() {
 
 void ConnectSession::turn(bool readable) {
   if (phase_ == Phase::done) return;
-  if (std::exchange(try_next_, false) && !reset_client_) {
-    before_.add(link_->transport->counters());
-    link_ = std::make_unique<Link>(*this, config_);
-    transport_closed_ = false;
-    return connect();
+  if (before_server()) {
+    if (phase_ == Phase::greeting && readable) greet();
+    return;
   }
+  if (std::exchange(try_next_, false) && !reset_client_) return connect();
   write_responses();  // first: it frees memory that requests may wait for
   if (phase_ == Phase::open && (readable || input_ == RequestPath::State::waits)) {
     read_requests();
@@ -381,12 +368,12 @@ void ConnectSession::finish() {
   client_.want(0);
   deadline_.stop();
   patience_.stop();
-  link_->outbox.clear();
+  if (link_) link_->outbox.clear();
   if (reset_client_ || over_) {
     const ::linger reset{.l_onoff = 1, .l_linger = 0};
     (void)::setsockopt(client_.fd(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   }
-  done_();
+  events_.done(*this);
 }
 
 void ConnectSession::wait_for_events() {

@@ -3,11 +3,11 @@
 // its loop's thread; says when it is done and is destroyed from the loop after that. When the process
 // dies, the kernel closes both connections.
 //
-// The client is not read before SMB Direct is negotiated, at the first of the server's addresses that takes
-// the connection. When the client closes, what it sent is
-// delivered, channel requests are waited for, and the SMB Direct connection is closed in an orderly way.
-// When that connection ends first, whole responses are still delivered and then TCP is closed; it is
-// reset instead when a response was cut short.
+// The server hears of the client when its first message is whole and it has a place (places.h); the client is
+// not read on before SMB Direct is negotiated, at the first of the server's addresses that takes the
+// connection. When the client closes, what it sent is delivered, channel requests are waited for, and the SMB
+// Direct connection is closed in an orderly way. When that connection ends first, whole responses are still
+// delivered and then TCP is closed; it is reset instead when a response was cut short.
 #pragma once
 
 #include <functional>
@@ -21,6 +21,8 @@
 #include "shm/unique_fd.h"
 #include "workers/connect/channel_memory.h"
 #include "workers/connect/dialer.h"
+#include "workers/connect/greeting.h"
+#include "workers/connect/places.h"
 #include "workers/connect/pools.h"
 #include "workers/connect/request_path.h"
 #include "workers/connect/response_path.h"
@@ -38,14 +40,23 @@ struct SessionConfig {
   // How long READs and WRITEs wait for memory while none of it comes back and nothing moves to or from it;
   // then they travel inside messages.
   uint64_t patience_ms = 1000;
+  uint64_t greeting_timeout_ms = 5000;  // what a client may take for its first message, and then for a place
 };
 
-class ConnectSession final : private Transport::Owner {
+class ConnectSession;
+
+/// What a session tells its program, from the loop, each at most once; none may destroy it from inside.
+struct SessionEvents {
+  std::function<void(ConnectSession&)> greeted;  // its first message is there: it waits for enter()
+  std::function<void(ConnectSession&)> let_in;   // by the server
+  std::function<void(ConnectSession&)> done;
+};
+
+class ConnectSession final : public Guest, private Transport::Owner {
  public:
-  /// client: a connected, non-blocking TCP socket, named for messages. done: called once, from the loop;
-  /// must not destroy the session from inside.
+  /// client: a connected, non-blocking TCP socket, named for messages.
   ConnectSession(uv_loop_t& loop, Pools& pools, Dialer& dialer, const SessionConfig& config,
-                 shm::UniqueFd client, std::string name, std::function<void()> done);
+                 shm::UniqueFd client, std::string name, SessionEvents tell);
   ConnectSession(const ConnectSession&) = delete;
   ConnectSession& operator=(const ConnectSession&) = delete;
   ~ConnectSession();
@@ -55,6 +66,10 @@ class ConnectSession final : private Transport::Owner {
   void stop();
   /// Close both sides at once. done() follows.
   void abort(std::string why);
+  // --- as a guest of Places ---
+  void enter() override;
+  void leave(std::string why) override;
+  [[nodiscard]] bool served() const override;
   /// Gives back memory that was not needed since the last call.
   void trim();
 
@@ -63,6 +78,8 @@ class ConnectSession final : private Transport::Owner {
 
  private:
   enum class Phase : uint8_t {
+    greeting,    // its first message is not whole
+    waiting,     // for a place
     connecting,  // SMB Direct is not negotiated yet
     open,
     draining,   // no more requests; the SMB Direct connection is still wanted
@@ -96,6 +113,8 @@ class ConnectSession final : private Transport::Owner {
     ResponsePath responses;
   };
 
+  [[nodiscard]] bool before_server() const { return phase_ <= Phase::waiting; }
+  void greet();
   void connect();
   void connect_failed(const std::string& why);
   void on_client(int events, int status);
@@ -122,7 +141,7 @@ class ConnectSession final : private Transport::Owner {
   SessionConfig config_;
   Watched<shm::UniqueFd> client_;
   std::string name_;  // "127.0.0.1:50000", the client
-  std::function<void()> done_;
+  SessionEvents events_;
   Deferred turn_;
   Timer deadline_;
   Timer patience_;  // with requests under way that hold the memory others wait for
@@ -130,7 +149,9 @@ class ConnectSession final : private Transport::Owner {
   uint64_t moved_seen_ = 0;
   bool waiting_ = false;
 
-  Phase phase_ = Phase::connecting;
+  Phase phase_ = Phase::greeting;
+  Greeting greeting_;
+  bool let_in_ = false;
   bool transport_closed_ = false;
   bool disconnecting_ = false;
   bool client_ended_ = false;    // it has sent its last byte
@@ -140,8 +161,8 @@ class ConnectSession final : private Transport::Owner {
   bool over_ = false;            // the deadline for delivering has passed
   RequestPath::State input_ = RequestPath::State::hungry;
 
-  std::unique_ptr<Link> link_;
-  Counters before_;  // of the addresses tried before
+  std::unique_ptr<Link> link_;  // from connect() on
+  Counters before_;             // of the addresses tried before
   std::vector<sockaddr_storage> addresses_;
   size_t tried_ = 0;      // of them...
   std::string failures_;  // ...and why each could not be used

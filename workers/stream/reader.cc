@@ -85,6 +85,23 @@ shm::Result<StreamReader::Fill> StreamReader::fill(int fd, size_t limit, pid_t* 
   return static_cast<size_t>(n) == room ? Fill::more : Fill::drained;
 }
 
+bool StreamReader::put(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    if (extents_.empty() || extents_.back().end == pool_.slab_size()) {
+      SlabRef slab = pool_.acquire(budget_);
+      if (!slab) return false;
+      extents_.push({std::move(slab), 0, 0});
+    }
+    Extent& last = extents_.back();
+    const size_t here = std::min<size_t>(bytes.size(), pool_.slab_size() - last.end);
+    std::memcpy(last.slab.bytes().data() + last.end, bytes.data(), here);
+    last.end += static_cast<uint32_t>(here);
+    available_ += here;
+    bytes = bytes.subspan(here);
+  }
+  return true;
+}
+
 std::span<const std::byte> StreamReader::peek(size_t count, std::span<std::byte> scratch) {
   assert(count <= available_);
   Extent& first = extents_.front();

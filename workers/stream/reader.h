@@ -35,6 +35,9 @@ class StreamReader {
   /// wrote them, which is one at a time; descriptors that come with them are closed.
   [[nodiscard]] shm::Result<Fill> fill(int fd, size_t limit, pid_t* sender = nullptr, bool floor = false);
 
+  /// Bytes that were read by other means, copied behind what is buffered. False: there is no memory.
+  [[nodiscard]] bool put(std::span<const std::byte> bytes);
+
   [[nodiscard]] size_t available() const { return available_; }
   /// The first bytes, contiguous: in place when they are in one slab, else copied to `scratch`.
   /// Requires available() >= count and scratch.size() >= count.

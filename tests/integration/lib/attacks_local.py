@@ -70,6 +70,28 @@ def local_silence(g):
         g.rest(0.1)
 
 
+def local_squatters(g):
+    """More than there may be at once, that say nothing and stay."""
+    g.many(300, lambda: local(g))
+    g.did = len(g.held)
+    g.rest()
+
+
+def local_silent_after_negotiate(g):
+    """As many as get in, that do not log in and stay."""
+
+    def make():
+        c = smb2.over_tcp(("127.0.0.1", g.connect.port))
+        g.hold(c.transport.sock)
+        c.timeout = 1
+        c.negotiate((smb2.SMB_3_0_2,)).check()
+        g.did += 1
+
+    while not g.over():
+        g.many(40, make)
+        g.rest(0.1)
+
+
 def local_reads_nobody_takes(g):
     """Sessions that ask for much and take nothing."""
     (g.smbd.share_path() / "local-unread").write_bytes(bytes(MIB))
@@ -107,4 +129,11 @@ def local_pending_pipes(g):
     g.rest()
 
 
-AT_CONNECT = [local_garbage, local_silence, local_reads_nobody_takes, local_pending_pipes]
+AT_CONNECT = [
+    local_garbage,
+    local_silence,
+    local_squatters,
+    local_silent_after_negotiate,
+    local_reads_nobody_takes,
+    local_pending_pipes,
+]

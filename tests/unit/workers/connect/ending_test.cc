@@ -185,7 +185,10 @@ TEST_CASE("no server: the client is closed at once") {
   Rig rig(settings);
   const auto began = std::chrono::steady_clock::now();
   bool answered = true;
-  rig.run([&](Client& client) { answered = client.receive_pdu().has_value(); });
+  rig.run([&](Client& client) {
+    client.send_pdu(client.negotiate());
+    answered = client.receive_pdu().has_value();
+  });
   CHECK_FALSE(answered);
   CHECK(std::chrono::steady_clock::now() - began < std::chrono::seconds(5));
   rig.until([&] { return rig.program().sessions() == 0; });
@@ -195,7 +198,10 @@ TEST_CASE("no RDMA device on the way: the client is closed at once") {
   RigSettings settings;
   settings.options.fabric = FabricKind::verbs;
   Rig rig(settings);
-  rig.run([](Client& client) { CHECK(client.ended_by_reset()); });
+  rig.run([](Client& client) {
+    client.send_pdu(client.negotiate());
+    CHECK(client.ended_by_reset());
+  });
 }
 
 TEST_CASE("stop while requests are under way") {

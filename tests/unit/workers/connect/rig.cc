@@ -153,6 +153,18 @@ Bytes Client::echo() {
   return out;
 }
 
+Bytes Client::session_setup() {
+  Bytes out = request(1, next_message_id_++, 88, false);
+  wire::store(out, 64, uint16_t{25});
+  return out;
+}
+
+void Client::log_in() {
+  greet();
+  send_pdu(session_setup());
+  (void)receive_pdu();
+}
+
 void Client::greet() {
   send_pdu(negotiate());
   (void)receive_pdu();

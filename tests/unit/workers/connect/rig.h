@@ -45,9 +45,12 @@ class Client {
   [[nodiscard]] Bytes read(uint64_t offset, uint32_t length, bool is_signed = false);
   [[nodiscard]] Bytes write(uint64_t offset, std::span<const std::byte> data, bool is_signed = false);
   [[nodiscard]] Bytes echo();
+  [[nodiscard]] Bytes session_setup();
 
   /// Negotiates and discards the answer.
   void greet();
+  /// Greets and is let in.
+  void log_in();
 
  private:
   shm::UniqueFd fd_;

@@ -149,6 +149,11 @@ class ScriptedServer::Connection final : private Transport::Owner {
     switch (command) {
       case 0:
         return negotiate(request);
+      case 1: {
+        Bytes out = response_header(request.pdu, 0, 73);
+        wire::store(out, 64, uint16_t{9});
+        return send(std::move(out), {});
+      }
       case 8:
         return read(request);
       case 9:
@@ -270,10 +275,10 @@ ScriptedServer::ScriptedServer(uv_loop_t& loop, const ServerScript& script, size
       script_(script),
       file_(file_size),
       receive_pool_(arena_, std::max<uint32_t>(512, script.limits.max_receive_size)) {
-  auto listener =
-      Listener::open(loop, *parse_address("127.0.0.1:0", {}), [this](shm::UniqueFd fd, const std::string&) {
-        connections_.push_back(std::make_unique<Connection>(*this, std::move(fd)));
-      });
+  auto listener = Listener::open(loop, *parse_address("127.0.0.1:0", {}),
+                                 [this](shm::UniqueFd fd, const sockaddr_storage&) {
+                                   connections_.push_back(std::make_unique<Connection>(*this, std::move(fd)));
+                                 });
   listener_ = std::move(*listener);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // An SMB Direct server for tests: accepts over loopback iWARP, serves one file from memory, and misbehaves
-// on request. Its SMB2 is NEGOTIATE, READ, WRITE (inline and by RDMA channel) and ECHO.
+// on request. Its SMB2 is NEGOTIATE, SESSION_SETUP, READ, WRITE (inline and by RDMA channel) and ECHO.
 #pragma once
 
 #include <cstdint>

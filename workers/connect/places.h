@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// Which of the local clients that the server has not let in yet (no SMB2 session) may have a connection to
+// it. To the server all of them are one client, this machine, and it grants a client few connections: those
+// who say NEGOTIATE and no more must not have them all. Owned by the program, on its loop's thread; no I/O,
+// and time is given.
+//
+// There are kMost places. Where they are taken, the oldest goes of the address that has most of them, for one
+// whose address has fewer; among equals, one that has had its place for a second and waits for nothing, or
+// has had it for long. The others wait their turn, in order, first those whose address has fewest.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "shm/socket_address.h"
+
+namespace smbdirect::workers::connect {
+
+/// A client as those see it who must make room.
+class Guest {
+ public:
+  /// It may have a connection to the server. Places is not called from inside.
+  virtual void enter() = 0;
+  /// Its connections are closed, now or soon. Places is not called from inside.
+  virtual void leave(std::string why) = 0;
+  /// The server owes it something: a connection, an answer.
+  [[nodiscard]] virtual bool served() const = 0;
+
+ protected:
+  ~Guest() = default;
+};
+
+class Places {
+ public:
+  /// At once, beside those whom the server has let in; smbdirectd grants a client 64 connections.
+  static constexpr size_t kMost = 16;
+  static constexpr uint64_t kQuietMs = 1'000;  // then one may have to go that waits for nothing
+  static constexpr uint64_t kLongMs = 5'000;   // and then anybody
+  static constexpr uint64_t kLookMs = 100;     // whether they still wait for something
+
+  /// A client has connected.
+  void arrived(Guest& guest, const shm::Host& host);
+  /// It has said what it came for, and waits for a place.
+  void greeted(Guest& guest);
+  /// The server has let it in, or it is gone. Idempotent.
+  void remove(const Guest& guest);
+
+  /// Gives places. The time (ms) until it should be called again; nothing: when something has changed.
+  std::optional<uint64_t> serve(uint64_t now);
+  /// One that has no place goes, so that another can connect: of the address that has most such, the oldest
+  /// that has said nothing, else the oldest. False: there is none.
+  bool make_room(const std::string& why);
+
+ private:
+  enum class State : uint8_t { silent, waiting, placed };
+  struct Entry {
+    Guest* guest;
+    shm::Host host;
+    State state = State::silent;
+    uint64_t since = 0;  // it has its place
+  };
+  struct Count {
+    size_t placed = 0;
+    size_t others = 0;
+  };
+  using Entries = std::list<Entry>;
+
+  [[nodiscard]] Entries::iterator next();
+  [[nodiscard]] bool place_for(const Entry& newcomer, uint64_t now, uint64_t& again);
+  void drop(Entries::iterator entry);
+
+  Entries entries_;  // in the order they came
+  std::map<shm::Host, Count> hosts_;
+  size_t placed_ = 0;
+};
+
+}  // namespace smbdirect::workers::connect
