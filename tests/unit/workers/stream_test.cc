@@ -186,6 +186,28 @@ TEST_CASE("a reader says why it stopped: drained, out of memory, end") {
   in.clear();
 }
 
+TEST_CASE("what was read by other means stands before what is read, over slabs; none where memory is short") {
+  Arena arena;
+  SlabPool pool(arena, 4096);
+  Budget budget(3 * 4096);
+  std::vector<std::byte> bytes(6000);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = std::byte(i * 7 & 0xff);
+  {
+    StreamReader in(pool, budget);
+    REQUIRE(in.put(bytes));
+    REQUIRE(in.available() == bytes.size());
+    std::vector<std::byte> scratch(bytes.size());
+    CHECK(std::ranges::equal(in.peek(bytes.size(), scratch), bytes));
+    auto [left, right] = smbdirect::test::socket_pair();
+    REQUIRE(::write(left.get(), bytes.data(), 100) == 100);
+    CHECK(*in.fill(right.get(), 100) == StreamReader::Fill::drained);
+    in.skip(bytes.size());
+    CHECK(std::ranges::equal(in.front(100), std::span(bytes).first(100)));
+    CHECK_FALSE(in.put(std::vector<std::byte>(3 * 4096)));
+  }
+  CHECK(budget.used() == 0);
+}
+
 TEST_CASE("small messages share a slab while earlier ones are still held") {
   Arena arena;
   SlabPool pool(arena, 4096);

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: MIT
 // How clients begin, and what else than requests they may say: NetBIOS packets, SMB1's NEGOTIATE; and the
 // server's addresses, tried in turn.
+#include "workers/connect/greeting.h"
+
 #include <chrono>
+#include <random>
+#include <string>
+#include <sys/socket.h>
 
 #include <doctest/doctest.h>
 
 #include "protocol/smb2/fields.h"
 #include "protocol/smb2/wire.h"
 #include "rig.h"
+#include "tests/unit/unix_sockets.h"
 #include "workers/connect/address.h"
 #include "workers/connect/probe.h"
 
@@ -60,7 +66,83 @@ bool writes_and_reads(Client& client) {
   return answer && read_data(*answer) == data;
 }
 
+/// What a Greeting makes of these bytes, sent in pieces of that size, and how many it has left.
+std::string judged(const Bytes& bytes, size_t piece) {
+  const auto [client, here] = smbdirect::test::socket_pair();
+  Greeting greeting;
+  std::string verdict = "hungry";
+  size_t sent = 0;
+  while (verdict == "hungry" && sent < bytes.size()) {
+    const auto next = std::span(bytes).subspan(sent, std::min(piece, bytes.size() - sent));
+    REQUIRE(::send(client.get(), next.data(), next.size(), 0) == static_cast<ssize_t>(next.size()));
+    sent += next.size();
+    const auto state = greeting.read(here.get());
+    if (!state) return state.error().text();
+    if (*state == Greeting::State::whole) verdict = "whole";
+  }
+  Bytes rest(bytes.size());
+  const ssize_t n = ::recv(here.get(), rest.data(), rest.size(), MSG_DONTWAIT);
+  const size_t taken = sent - static_cast<size_t>(std::max<ssize_t>(n, 0));
+  // It keeps what it took, but for keepalives.
+  REQUIRE(greeting.bytes().size() <= taken);
+  CHECK(std::ranges::equal(
+      greeting.bytes(), std::span(bytes).subspan(taken - greeting.bytes().size(), greeting.bytes().size())));
+  return verdict + " after " + std::to_string(taken);
+}
+
+Bytes framed(const Bytes& pdu) {
+  Bytes out(4 + pdu.size());
+  std::ranges::copy(smb2::encode_nbt(static_cast<uint32_t>(pdu.size())), out.begin());
+  std::ranges::copy(pdu, out.begin() + 4);
+  return out;
+}
+
+/// A header of SMB2 and so many bytes behind it.
+Bytes smb2_message(uint16_t command, size_t behind, uint32_t flags = 0) {
+  Bytes pdu = bytes_of({0xfe, 'S', 'M', 'B', 64}, smb2::kHeaderBytes + behind);
+  smb2::wire::store(pdu, smb2::header_at::kCommand, command);
+  smb2::wire::store(pdu, smb2::header_at::kFlags, flags);
+  return framed(pdu);
+}
+
 }  // namespace
+
+TEST_CASE("the first message is judged alike however it comes, and nothing behind it is taken") {
+  const auto judge = [](Bytes bytes) {
+    bytes.resize(bytes.size() + 300, std::byte{0x55});
+    const std::string whole = judged(bytes, bytes.size());
+    CHECK(judged(bytes, 1) == whole);
+    CHECK(judged(bytes, 61) == whole);
+    return whole;
+  };
+  CHECK(judge(smb2_message(0, 40)) == "whole after 108");
+  CHECK(judge(smb2_message(0, 65'000)) == "whole after 65068");
+  CHECK(judge(framed(smb1_negotiate({"SMB 2.???"}))) == "whole after 50");
+  CHECK(judge(kSessionRequest) == "whole after 72");
+  Bytes kept_alive;
+  for (int i = 0; i < 3; ++i) kept_alive.insert(kept_alive.end(), kKeepalive.begin(), kKeepalive.end());
+  const Bytes negotiate = smb2_message(0, 40);
+  kept_alive.insert(kept_alive.end(), negotiate.begin(), negotiate.end());
+  CHECK(judge(kept_alive) == "whole after 120");
+
+  CHECK(judge(smb2_message(9, 100)).find("no NEGOTIATE") != std::string::npos);
+  CHECK(judge(smb2_message(0, 70'000)).find("no NEGOTIATE") != std::string::npos);
+  CHECK(judge(smb2_message(0, 40, 1)).find("not a valid SMB2 request") != std::string::npos);
+  CHECK(judge(framed(bytes_of({0xff, 'S', 'M', 'B'}, 5000))).find("not a valid SMB2") != std::string::npos);
+  CHECK(judge(bytes_of({0, 0, 0, 0})).find("framing") != std::string::npos);
+  CHECK(judge(bytes_of({'G', 'E', 'T', ' '})).find("framing") != std::string::npos);
+
+  constexpr uint64_t kSeed = 20261128;
+  std::mt19937_64 random(kSeed);
+  for (int i = 0; i < 300; ++i) {
+    // Mostly valid, so that every look is come to.
+    Bytes bytes = smb2_message(0, random() % 200);
+    for (size_t changed = random() % 3; changed > 0; --changed)
+      bytes[random() % 72] = std::byte(random() % 256);
+    CAPTURE(i);
+    (void)judge(bytes);
+  }
+}
 
 TEST_CASE("keepalives between requests are ignored, whole and in pieces") {
   Rig rig(by_rdma());
