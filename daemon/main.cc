@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "daemon/build_paths.h"
+#include "daemon/config/pool_file.h"
 #include "daemon/options.h"
-#include "daemon/pool_file.h"
 #include "daemon/process_setup.h"
 #include "daemon/supervisor.h"
-#include "shm/log.h"
+#include "shm/base/log.h"
 
 namespace smbdirect::daemon {
 namespace {

@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "shm/log.h"
+#include "shm/base/log.h"
 
 namespace smbdirect::daemon {
 

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <string>
 
-#include "daemon/pool_config.h"
-#include "daemon/pool_document.h"
-#include "shm/result.h"
-#include "shm/unique_fd.h"
+#include "daemon/config/pool_config.h"
+#include "daemon/config/pool_document.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
 
 namespace smbdirect::daemon {
 

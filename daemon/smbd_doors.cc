@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "daemon/handoff.h"
-#include "daemon/transparent_connector.h"
-#include "daemon/transparent_routes.h"
+#include "daemon/upstream/handoff/handoff.h"
+#include "daemon/upstream/transparent/transparent_connector.h"
+#include "daemon/upstream/transparent/transparent_routes.h"
 
 namespace smbdirect::daemon {
 namespace {

@@ -5,10 +5,10 @@
 
 #include <memory>
 
-#include "daemon/pool_config.h"
-#include "daemon/smbd_door.h"
-#include "daemon/uv_handles.h"
-#include "shm/result.h"
+#include "daemon/config/pool_config.h"
+#include "daemon/upstream/smbd_door.h"
+#include "shm/base/result.h"
+#include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
 

@@ -11,9 +11,9 @@
 #include <unistd.h>
 #include <utility>
 
-#include "daemon/own_directory.h"
+#include "daemon/os/own_directory.h"
 #include "daemon/smbd_doors.h"
-#include "shm/log.h"
+#include "shm/base/log.h"
 
 namespace smbdirect::daemon {
 namespace {

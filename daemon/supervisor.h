@@ -11,17 +11,17 @@
 #include <string>
 #include <vector>
 
-#include "daemon/clients.h"
-#include "daemon/control.h"
-#include "daemon/dispatcher.h"
-#include "daemon/listeners.h"
-#include "daemon/peer_desk.h"
-#include "daemon/pool_config.h"
-#include "daemon/sd_notify.h"
-#include "daemon/smbd_desk.h"
-#include "daemon/uv_handles.h"
-#include "daemon/worker_slot.h"
-#include "shm/unique_fd.h"
+#include "daemon/accept/dispatcher.h"
+#include "daemon/accept/listeners.h"
+#include "daemon/clients/clients.h"
+#include "daemon/clients/peer_desk.h"
+#include "daemon/config/pool_config.h"
+#include "daemon/control/control.h"
+#include "daemon/os/sd_notify.h"
+#include "daemon/prefork/worker_slot.h"
+#include "daemon/upstream/smbd_desk.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
 

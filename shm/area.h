@@ -6,8 +6,8 @@
 
 #include <cstddef>
 
-#include "shm/result.h"
-#include "shm/unique_fd.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
 
 namespace smbdirect::shm {
 

@@ -8,8 +8,8 @@
 #include <string>
 #include <string_view>
 
-#include "shm/result.h"
-#include "shm/unique_fd.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
 
 namespace smbdirect::shm {
 

@@ -17,9 +17,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "shm/guid.h"
+#include "shm/base/guid.h"
+#include "shm/base/socket_address.h"
 #include "shm/siphash.h"
-#include "shm/socket_address.h"
 
 namespace smbdirect::shm {
 

@@ -14,11 +14,11 @@
 #include <string_view>
 #include <vector>
 
+#include "shm/base/guid.h"
+#include "shm/base/socket_address.h"
 #include "shm/counter_table.h"
-#include "shm/guid.h"
 #include "shm/seqlock.h"
 #include "shm/shared_map.h"
-#include "shm/socket_address.h"
 
 namespace smbdirect::shm {
 

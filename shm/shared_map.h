@@ -13,8 +13,8 @@
 #include <span>
 #include <string>
 
-#include "shm/result.h"
-#include "shm/unique_fd.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
 
 namespace smbdirect::shm {
 

@@ -10,12 +10,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/contract.h"
-#include "shm/log.h"
-#include "shm/result.h"
-#include "shm/unique_fd.h"
-#include "workers/confinement.h"
-#include "workers/privileges.h"
+#include "daemon/contract/contract.h"
+#include "shm/base/log.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+#include "workers/process/confinement.h"
+#include "workers/process/privileges.h"
 #include "workers/worker.h"
 
 namespace {

@@ -12,18 +12,18 @@
 
 #include <uv.h>
 
-#include "daemon/contract.h"
-#include "shm/log.h"
-#include "workers/board.h"
-#include "workers/channel/channel_desk.h"
-#include "workers/control_sender.h"
-#include "workers/counters.h"
+#include "daemon/contract/contract.h"
+#include "shm/base/log.h"
+#include "shm/loop/uv_handles.h"
 #include "workers/fabric/verbs/verbs.h"
-#include "workers/housekeeper.h"
+#include "workers/memory/housekeeper.h"
 #include "workers/memory/slab.h"
+#include "workers/native/channel_desk.h"
+#include "workers/process/control_sender.h"
 #include "workers/session/session.h"
+#include "workers/stats/board.h"
+#include "workers/stats/counters.h"
 #include "workers/upstream/favours.h"
-#include "workers/uv_handles.h"
 
 namespace smbdirect::workers {
 

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <utility>
 
-#include "workers/uv_handles.h"
+#include "shm/loop/uv_handles.h"
 
 namespace smbdirect::tests::bench {
 

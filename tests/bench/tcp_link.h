@@ -10,10 +10,10 @@
 
 #include <uv.h>
 
-#include "shm/unique_fd.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/uv_handles.h"
 #include "tests/bench/link.h"
 #include "workers/memory/ring.h"
-#include "workers/uv_handles.h"
 
 namespace smbdirect::tests::bench {
 

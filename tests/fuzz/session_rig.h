@@ -15,10 +15,10 @@
 #include <unistd.h>
 
 #include "protocol/smbdirect/messages.h"
-#include "shm/log.h"
+#include "shm/base/log.h"
 #include "tests/unit/protocol/smb2/build_pdu.h"
+#include "tests/unit/workers/fabric/small_room_fabric.h"
 #include "tests/unit/workers/fake_clock.h"
-#include "tests/unit/workers/small_room_fabric.h"
 #include "workers/session/session.h"
 
 namespace smbdirect::workers::session_fuzz {

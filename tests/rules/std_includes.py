@@ -208,10 +208,10 @@ def check_tree(root):
 
 def self_check():
     texts = {
-        'shm/log.h': '#include <string>\nstd::string text();\n',
-        'shm/a.cc': '#include "shm/log.h"\nstd::string s; std::string_view v;\n',
+        'shm/base/log.h': '#include <string>\nstd::string text();\n',
+        'shm/a.cc': '#include "shm/base/log.h"\nstd::string s; std::string_view v;\n',
         'shm/b.cc': '#include <vector>\nstd::vector<uint32_t> v;\nuint64_t w;\n',
-        'shm/c.cc': '#include "shm/log.h"\n// uint32_t\n/* std::min(\n */ const char* s = "std::max uint8_t";\n',
+        'shm/c.cc': '#include "shm/base/log.h"\n// uint32_t\n/* std::min(\n */ const char* s = "std::max uint8_t";\n',
         'shm/d.cc': '#include <cstdint>\n#include <vector>\nauto x = std::ranges::find(v, UINT32_MAX);\n',
         'shm/e.cc': '#include <atomic>\nauto x = std::memory_order_acquire; auto y = std::no_such_thing;\n',
         'shm/f.c': '#include <stdint.h>\nuint32_t x = EINVAL;\n',

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "shm/unique_fd.h"
+#include "shm/base/unique_fd.h"
 
 namespace smbdirect::test {
 

@@ -24,8 +24,8 @@
 #include <type_traits>
 #include <unistd.h>
 
-#include "shm/socket_address.h"
-#include "shm/unique_fd.h"
+#include "shm/base/socket_address.h"
+#include "shm/base/unique_fd.h"
 
 namespace handover {
 

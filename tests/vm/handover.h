@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "daemon/rdma_ucm.h"
+#include "daemon/contract/rdma_ucm.h"
 
 namespace handover {
 

@@ -18,11 +18,11 @@
 #include <uv.h>
 
 #include "handover.h"
+#include "shm/loop/uv_handles.h"
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/arena.h"
 #include "workers/memory/slab.h"
 #include "workers/transport/transport.h"
-#include "workers/uv_handles.h"
 
 namespace handover {
 

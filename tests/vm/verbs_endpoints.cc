@@ -14,10 +14,10 @@
 
 #include <doctest/doctest.h>
 
-#include "daemon/rdma_ucm.h"
-#include "shm/log.h"
-#include "shm/socket_address.h"
-#include "tests/unit/workers/iwarp/support.h"
+#include "daemon/contract/rdma_ucm.h"
+#include "shm/base/log.h"
+#include "shm/base/socket_address.h"
+#include "tests/unit/workers/fabric/iwarp/support.h"
 #include "workers/fabric/verbs/verbs.h"
 
 namespace smbdirect::test {

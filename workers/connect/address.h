@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <vector>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 
 namespace smbdirect::workers::connect {
 

@@ -13,7 +13,7 @@
 
 #include <uv.h>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/fabric/iwarp/iwarp.h"
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/arena.h"

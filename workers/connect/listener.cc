@@ -4,8 +4,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "shm/log.h"
-#include "shm/socket_address.h"
+#include "shm/base/log.h"
+#include "shm/base/socket_address.h"
 
 namespace smbdirect::workers::connect {
 

@@ -8,9 +8,9 @@
 
 #include <uv.h>
 
-#include "shm/result.h"
-#include "shm/unique_fd.h"
-#include "workers/uv_handles.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/uv_handles.h"
 
 namespace smbdirect::workers::connect {
 

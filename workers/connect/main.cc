@@ -8,13 +8,13 @@
 
 #include <uv.h>
 
-#include "daemon/contract.h"
-#include "shm/log.h"
+#include "daemon/contract/contract.h"
+#include "shm/base/log.h"
+#include "shm/loop/uv_handles.h"
 #include "workers/connect/options.h"
 #include "workers/connect/probe.h"
 #include "workers/connect/program.h"
 #include "workers/connect/stats.h"
-#include "workers/uv_handles.h"
 
 namespace {
 

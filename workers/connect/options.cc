@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "shm/socket_address.h"
+#include "shm/base/socket_address.h"
 #include "workers/connect/address.h"
 
 namespace smbdirect::workers::connect {

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "protocol/smbdirect/engine.h"
-#include "shm/log.h"
-#include "shm/result.h"
+#include "shm/base/log.h"
+#include "shm/base/result.h"
 #include "workers/connect/dialer.h"
 
 namespace smbdirect::workers::connect {

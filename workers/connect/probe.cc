@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <memory>
 
-#include "shm/socket_address.h"
+#include "shm/base/socket_address.h"
 #include "workers/connect/dialer.h"
 #include "workers/connect/pools.h"
 #include "workers/connect/stats.h"

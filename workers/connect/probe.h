@@ -6,7 +6,7 @@
 
 #include <uv.h>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/connect/options.h"
 
 namespace smbdirect::workers::connect {

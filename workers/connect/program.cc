@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "shm/log.h"
-#include "shm/socket_address.h"
+#include "shm/base/log.h"
+#include "shm/base/socket_address.h"
 #include "workers/connect/stats.h"
 
 namespace smbdirect::workers::connect {

@@ -8,13 +8,13 @@
 
 #include <uv.h>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/connect/dialer.h"
 #include "workers/connect/listener.h"
 #include "workers/connect/options.h"
 #include "workers/connect/places.h"
 #include "workers/connect/session.h"
-#include "workers/housekeeper.h"
+#include "workers/memory/housekeeper.h"
 
 namespace smbdirect::workers::connect {
 

@@ -13,7 +13,7 @@
 #include <optional>
 
 #include "protocol/smb2/client_translator.h"
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/connect/channel_memory.h"
 #include "workers/connect/pools.h"
 #include "workers/stream/outbox.h"

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include "protocol/smb2/client_translator.h"
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/connect/channel_memory.h"
 #include "workers/connect/spill.h"
 #include "workers/stream/outbox.h"

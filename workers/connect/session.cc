@@ -9,8 +9,8 @@
 #include <netinet/tcp.h>
 #include <utility>
 
-#include "shm/log.h"
-#include "shm/socket_address.h"
+#include "shm/base/log.h"
+#include "shm/base/socket_address.h"
 
 namespace smbdirect::workers::connect {
 

@@ -18,7 +18,7 @@
 
 #include <uv.h>
 
-#include "shm/unique_fd.h"
+#include "shm/base/unique_fd.h"
 #include "workers/connect/channel_memory.h"
 #include "workers/connect/dialer.h"
 #include "workers/connect/greeting.h"

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "workers/counters.h"
+#include "workers/stats/counters.h"
 
 namespace smbdirect::workers::connect {
 

@@ -5,11 +5,11 @@
 #include <sys/socket.h>
 #include <utility>
 
-#include "shm/log.h"
-#include "shm/socket_address.h"
-#include "workers/channel/channel_exchange.h"
+#include "shm/base/log.h"
+#include "shm/base/socket_address.h"
+#include "workers/native/channel_exchange.h"
 #include "workers/session/size_advice.h"
-#include "workers/session/smbd_exchange.h"
+#include "workers/smbd/smbd_exchange.h"
 
 namespace smbdirect::workers {
 

@@ -12,10 +12,10 @@
 #include <optional>
 #include <string>
 
-#include "daemon/contract.h"
+#include "daemon/contract/contract.h"
+#include "shm/base/unique_fd.h"
 #include "shm/scoreboard.h"
-#include "shm/unique_fd.h"
-#include "workers/channel/channel_desk.h"
+#include "workers/native/channel_desk.h"
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"
 #include "workers/upstream/upstream.h"

@@ -18,9 +18,9 @@
 
 #include <uv.h>
 
-#include "shm/socket_address.h"
+#include "shm/base/socket_address.h"
+#include "shm/loop/uv_handles.h"
 #include "workers/memory/slab.h"
-#include "workers/uv_handles.h"
 
 namespace smbdirect::workers {
 

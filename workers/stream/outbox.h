@@ -10,8 +10,8 @@
 #include <span>
 #include <utility>
 
-#include "shm/result.h"
-#include "shm/unique_fd.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
 #include "workers/memory/charge.h"
 #include "workers/memory/ring.h"
 #include "workers/memory/slab.h"

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/memory/ring.h"
 #include "workers/memory/slab.h"
 

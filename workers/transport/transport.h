@@ -20,14 +20,14 @@
 #include <uv.h>
 
 #include "protocol/smbdirect/engine.h"
-#include "workers/counters.h"
-#include "workers/event_ring.h"
+#include "shm/loop/uv_handles.h"
 #include "workers/fabric/fabric.h"
 #include "workers/memory/ring.h"
 #include "workers/memory/slab.h"
+#include "workers/stats/counters.h"
+#include "workers/stats/event_ring.h"
 #include "workers/transport/progress_watch.h"
 #include "workers/transport/rdma_queues.h"
-#include "workers/uv_handles.h"
 
 namespace smbdirect::workers {
 

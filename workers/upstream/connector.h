@@ -9,10 +9,10 @@
 
 #include <uv.h>
 
-#include "shm/result.h"
-#include "shm/unique_fd.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/uv_handles.h"
 #include "workers/upstream/upstream.h"
-#include "workers/uv_handles.h"
 
 namespace smbdirect::workers {
 

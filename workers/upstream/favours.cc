@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "workers/uv_handles.h"
+#include "shm/loop/uv_handles.h"
 
 namespace smbdirect::workers {
 

@@ -11,9 +11,9 @@
 #include <sys/socket.h>
 #include <vector>
 
-#include "shm/guid.h"
-#include "shm/result.h"
-#include "shm/unique_fd.h"
+#include "shm/base/guid.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
 
 namespace smbdirect::workers {
 

@@ -9,9 +9,9 @@
 
 #include <benchmark/benchmark.h>
 
-#include "daemon/clients.h"
-#include "daemon/contract.h"
-#include "daemon/roster.h"
+#include "daemon/clients/clients.h"
+#include "daemon/contract/contract.h"
+#include "daemon/prefork/roster.h"
 
 namespace smbdirect::tests::bench {
 namespace {

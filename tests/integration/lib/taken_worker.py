@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """In the place of smbdirect-worker: slot 0 is the real one, slot 1 one that a client has taken over. It speaks the
-contract (daemon/contract.h) and does what $TAKEN_WORKER lists:
+contract (daemon/contract/contract.h) and does what $TAKEN_WORKER lists:
 
     mitm    names itself as the process that serves the client $TAKEN_GUID, and attaches itself to what it is passed
     flood   asks for smbd for connections that it does not have, without end, and reads no answer

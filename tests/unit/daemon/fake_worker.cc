@@ -27,7 +27,7 @@
 #include <unistd.h>
 #include <vector>
 
-#include "daemon/contract.h"
+#include "daemon/contract/contract.h"
 #include "shm/memfd.h"
 
 using namespace smbdirect::daemon;

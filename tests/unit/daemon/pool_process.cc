@@ -22,7 +22,7 @@
 
 #include <doctest/doctest.h>
 
-#include "shm/socket_address.h"
+#include "shm/base/socket_address.h"
 
 namespace test {
 namespace {

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 #include <vector>
 
-#include "shm/unique_fd.h"
+#include "shm/base/unique_fd.h"
 
 namespace test {
 

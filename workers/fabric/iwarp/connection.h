@@ -14,13 +14,13 @@
 
 #include <uv.h>
 
-#include "shm/unique_fd.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/uv_handles.h"
 #include "workers/fabric/fabric.h"
 #include "workers/fabric/iwarp/iwarp.h"
 #include "workers/fabric/iwarp/setup.h"
 #include "workers/fabric/iwarp/socket_io.h"
 #include "workers/fabric/iwarp/stream.h"
-#include "workers/uv_handles.h"
 
 namespace smbdirect::workers::fabric::iwarp {
 

@@ -21,8 +21,8 @@
 
 #include <uv.h>
 
-#include "shm/result.h"
-#include "shm/unique_fd.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
 #include "workers/fabric/fabric.h"
 
 namespace smbdirect::workers::fabric::iwarp {

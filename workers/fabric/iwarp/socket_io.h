@@ -11,8 +11,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include "shm/result.h"
-#include "shm/unique_fd.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
 
 namespace smbdirect::workers::fabric::iwarp {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "workers/fabric/verbs/accept_file.h"
 
-#include "shm/log.h"
+#include "shm/base/log.h"
 
 namespace smbdirect::workers::fabric::verbs {
 

@@ -12,8 +12,8 @@
 
 #include <uv.h>
 
-#include "daemon/rdma_ucm.h"
-#include "workers/uv_handles.h"
+#include "daemon/contract/rdma_ucm.h"
+#include "shm/loop/uv_handles.h"
 
 namespace smbdirect::workers::fabric::verbs {
 

@@ -7,8 +7,8 @@
 
 #include <rdma/ib_user_verbs.h>
 
-#include "shm/log.h"
-#include "shm/socket_address.h"
+#include "shm/base/log.h"
+#include "shm/base/socket_address.h"
 #include "workers/fabric/verbs/qp_attributes.h"
 
 namespace smbdirect::workers::fabric::verbs {

@@ -8,11 +8,11 @@
 #include <optional>
 #include <string>
 
-#include "daemon/rdma_ucm.h"
+#include "daemon/contract/rdma_ucm.h"
+#include "shm/loop/uv_handles.h"
 #include "workers/fabric/verbs/accept_file.h"
 #include "workers/fabric/verbs/cm_link.h"
 #include "workers/fabric/verbs/private_data.h"
-#include "workers/uv_handles.h"
 
 namespace smbdirect::workers::fabric::verbs {
 

@@ -24,7 +24,7 @@
 
 #include <infiniband/verbs.h>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/fabric/fabric.h"
 
 namespace smbdirect::workers::fabric::verbs {

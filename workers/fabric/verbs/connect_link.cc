@@ -5,8 +5,8 @@
 #include <cstring>
 #include <utility>
 
-#include "shm/log.h"
-#include "shm/socket_address.h"
+#include "shm/base/log.h"
+#include "shm/base/socket_address.h"
 #include "workers/fabric/verbs/connect_causes.h"
 #include "workers/fabric/verbs/private_data.h"
 

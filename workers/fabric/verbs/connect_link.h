@@ -15,10 +15,10 @@
 
 #include <uv.h>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
+#include "shm/loop/uv_handles.h"
 #include "workers/fabric/verbs/cm_link.h"
 #include "workers/fabric/verbs/rdma_api.h"
-#include "workers/uv_handles.h"
 
 namespace smbdirect::workers::fabric::verbs {
 

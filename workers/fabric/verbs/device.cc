@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <utility>
 
-#include "shm/log.h"
+#include "shm/base/log.h"
 
 namespace smbdirect::workers::fabric::verbs {
 

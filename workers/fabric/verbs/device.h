@@ -15,13 +15,13 @@
 
 #include <uv.h>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
+#include "shm/loop/uv_handles.h"
 #include "workers/fabric/verbs/completion_queues.h"
 #include "workers/fabric/verbs/handles.h"
 #include "workers/fabric/verbs/mr_table.h"
 #include "workers/fabric/verbs/seat_table.h"
 #include "workers/memory/arena.h"
-#include "workers/uv_handles.h"
 
 namespace smbdirect::workers::fabric::verbs {
 

@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-#include "shm/log.h"
+#include "shm/base/log.h"
 
 namespace smbdirect::workers::fabric::verbs {
 

@@ -10,7 +10,7 @@
 
 #include <uv.h>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/fabric/verbs/device.h"
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/fabric/verbs/verbs_api.h"

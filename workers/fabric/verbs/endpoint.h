@@ -27,6 +27,7 @@
 
 #include <uv.h>
 
+#include "shm/loop/uv_handles.h"
 #include "workers/fabric/fabric.h"
 #include "workers/fabric/verbs/cm_link.h"
 #include "workers/fabric/verbs/device_table.h"
@@ -36,7 +37,6 @@
 #include "workers/fabric/verbs/receive_queue.h"
 #include "workers/fabric/verbs/send_queue.h"
 #include "workers/fabric/verbs/verbs.h"
-#include "workers/uv_handles.h"
 
 namespace smbdirect::workers::fabric::verbs {
 

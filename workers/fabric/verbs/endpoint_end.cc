@@ -3,7 +3,7 @@
 // release() and on_closed().
 #include <utility>
 
-#include "shm/log.h"
+#include "shm/base/log.h"
 #include "workers/fabric/verbs/endpoint.h"
 #include "workers/fabric/verbs/work_status.h"
 

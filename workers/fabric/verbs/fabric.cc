@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <utility>
 
-#include "shm/log.h"
+#include "shm/base/log.h"
 #include "workers/fabric/verbs/accept_file.h"
 #include "workers/fabric/verbs/accept_link.h"
 #include "workers/fabric/verbs/device_table.h"

@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/fabric/verbs/verbs_api.h"
 
 namespace smbdirect::workers::fabric::verbs {

@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <string>
 
-#include "shm/log.h"
+#include "shm/base/log.h"
 
 namespace smbdirect::workers::fabric::verbs {
 

@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/fabric/verbs/handles.h"
 #include "workers/memory/arena.h"
 

@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/fabric/verbs/cm_link.h"
 #include "workers/fabric/verbs/device.h"
 #include "workers/fabric/verbs/verbs.h"

@@ -10,7 +10,7 @@
 #include <memory>
 #include <span>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/fabric/verbs/mr_table.h"
 
 namespace smbdirect::workers::fabric::verbs {

@@ -7,7 +7,7 @@
 #include <expected>
 #include <vector>
 
-#include "shm/result.h"
+#include "shm/base/result.h"
 #include "workers/fabric/fabric.h"
 #include "workers/fabric/verbs/device.h"
 #include "workers/memory/ring.h"

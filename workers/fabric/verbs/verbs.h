@@ -24,8 +24,8 @@
 
 #include <uv.h>
 
-#include "daemon/rdma_ucm.h"
-#include "shm/result.h"
+#include "daemon/contract/rdma_ucm.h"
+#include "shm/base/result.h"
 #include "workers/fabric/fabric.h"
 #include "workers/memory/arena.h"
 

@@ -27,7 +27,7 @@
 
 #include "protocol/proxy/frames.h"
 #include "protocol/proxy/smbdirect_peer.h"
-#include "shm/unique_fd.h"
+#include "shm/base/unique_fd.h"
 #include "tests/unit/unix_sockets.h"
 
 namespace proxy_test {

@@ -10,7 +10,7 @@
 
 #include <doctest/doctest.h>
 
-#include "shm/socket_address.h"
+#include "shm/base/socket_address.h"
 
 namespace smbdirect::workers::connect {
 

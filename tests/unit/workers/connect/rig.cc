@@ -12,7 +12,7 @@
 
 #include "protocol/smb2/fields.h"
 #include "protocol/smb2/wire.h"
-#include "shm/socket_address.h"
+#include "shm/base/socket_address.h"
 #include "workers/connect/address.h"
 
 namespace smbdirect::workers::connect::test {

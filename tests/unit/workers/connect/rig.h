@@ -11,7 +11,7 @@
 #include <uv.h>
 
 #include "scripted_server.h"
-#include "shm/unique_fd.h"
+#include "shm/base/unique_fd.h"
 #include "workers/connect/program.h"
 
 namespace smbdirect::workers::connect::test {

@@ -13,8 +13,8 @@
 #include <doctest/doctest.h>
 
 #include "protocol/smbdirect/messages.h"
+#include "tests/unit/workers/fabric/small_room_fabric.h"
 #include "tests/unit/workers/fake_clock.h"
-#include "tests/unit/workers/small_room_fabric.h"
 #include "workers/transport/transport.h"
 
 namespace smbdirect::workers::room {

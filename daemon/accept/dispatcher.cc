@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/accept/dispatcher.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <string_view>
+#include <utility>
+
+#include "shm/base/socket_address.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+namespace log = shm::log;
+
+constexpr std::array<std::string_view, 5> kRefusalNames{"refused_access", "refused_pool_limit",
+                                                        "refused_client_limit", "refused_client_rate",
+                                                        "refused_no_worker"};
+constexpr uint64_t kBurstSeconds = 10;
+
+std::string log_key(Refusal refusal, const shm::Host& client) {
+  std::string key(1, char('0' + int(refusal)));
+  key.append(reinterpret_cast<const char*>(client.data()), client.size());
+  return key;
+}
+
+}  // namespace
+
+Dispatcher::Dispatcher(Loop& loop, const PoolConfig& config,
+                       std::vector<std::unique_ptr<WorkerSlot>>& workers, Listeners& listeners,
+                       WorkersAt workers_at)
+    : loop_(loop),
+      config_(config),
+      workers_(workers),
+      listeners_(listeners),
+      workers_at_(std::move(workers_at)),
+      roster_(config.workers, config.worker.ipv6_prefix_length),
+      offers_(config.workers),
+      places_(config.worker.connections, config.most_without_session()),
+      rate_(std::max<uint64_t>(config.connections_per_client,
+                               kBurstSeconds * config.connection_rate_per_client),
+            config.connection_rate_per_client),
+      deadline_timer_(loop, [this] { deadlines(); }) {}
+
+void Dispatcher::accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
+                          const sockaddr_storage& local) {
+  ++accepted_;
+  const shm::Host client = config_.client_of(peer);
+  if (const Access access = config_.access.check(shm::host_of(peer)); access != Access::allowed) {
+    return refuse(Refusal::access, peer, std::string(access_text(access)));
+  }
+  const size_t of_client = places_.of_client(client);
+  if (of_client >= config_.connections_per_client) {
+    return refuse(Refusal::client_limit, peer,
+                  "it has " + std::to_string(of_client) + " connections, /limits/connections_per_client");
+  }
+  if (!rate_.take(client, loop_.now())) {
+    return refuse(Refusal::client_rate, peer,
+                  "too many of its connections have come to no session, /limits/connection_rate_per_client");
+  }
+  const Places::Room room = places_.room_for(client, loop_.now());
+  if (room.none) {
+    rate_.give_back(client);
+    return refuse(Refusal::pool_limit, peer,
+                  "the pool has " + std::to_string(places_.total()) + " connections, /limits/connections; " +
+                      std::to_string(places_.without_session()) +
+                      " have no session, /limits/connections_without_session");
+  }
+  if (room.goes) make_room(*room.goes);
+  Offer& offer = offers_.add(std::move(incoming), peer, local);
+  places_.add(offer.number, client, loop_.now());
+  dispatch(offer);
+  settle();
+}
+
+/// Whatever becomes of the offer, it is over, and with no worker.
+void Dispatcher::turn_away(uint64_t number) {
+  offers_.drop(number);
+  places_.remove(number);
+}
+
+/// The connection, which has no session, goes for another.
+void Dispatcher::make_room(uint64_t number) {
+  ++made_room_;
+  Offer* offer = offers_.find(number);
+  const auto slot = roster_.slot_of(number);
+  if (offer == nullptr && !slot) return places_.remove(number);
+  const Roster::Addresses* addresses = slot ? roster_.addresses(number, *slot) : nullptr;
+  const sockaddr_storage peer = offer != nullptr ? offer->peer
+                                : addresses      ? addresses->peer
+                                                 : sockaddr_storage{};
+  room_log_.write(log::Level::warning, log_key({}, config_.client_of(peer)), loop_.now(),
+                  "a connection of %s makes room for another: %zu connections have no session, and it is the "
+                  "oldest of the client that has most of them, /limits/connections_without_session",
+                  shm::address_text(peer).c_str(), places_.without_session());
+  if (offer != nullptr) {
+    const TakenBack where = slot ? offer->incoming->take_back() : TakenBack::ours;
+    if (where != TakenBack::workers) {
+      if (slot) roster_.remove(number, *slot);
+      return turn_away(number);
+    }
+    handed_over(*offer, *slot);
+  }
+  places_.ending(number);
+  const auto sent = workers_.at(*slot)->send(
+      {.type = MessageType::end, .offer = number, .error = uint32_t(EndReason::place_needed)});
+  if (!sent) log::write(log::Level::debug, "worker %zu: %s", *slot, sent.error().text().c_str());
+}
+
+void Dispatcher::dispatch(Offer& offer) {
+  const uint64_t number = offer.number;
+  const shm::Host client = offer.client();
+  for (;;) {
+    std::vector<bool> eligible(workers_.size());
+    for (size_t slot = 0; slot < workers_.size(); ++slot) {
+      eligible[slot] = workers_[slot]->takes_offers() && !offer.tried[slot];
+    }
+    const uint64_t known =
+        config_.affinity == Affinity::client ? workers_at_(config_.client_of(offer.peer)) : 0;
+    const auto slot = roster_.choose(client, config_.affinity, eligible, known);
+    if (!slot) break;
+    Offers::assign(offer, *slot, loop_.now());
+    Message message{.type = MessageType::offer, .offer = number, .peer = offer.peer, .local = offer.local};
+    auto offered = offer.incoming->prepare(workers_[*slot]->handover(), message);
+    if (offered) offered = workers_[*slot]->send(message);
+    if (offered) {
+      roster_.add(number, *slot, offer.peer, offer.local);
+      return count_affinity(known, *slot);
+    }
+    log::write(log::Level::debug, "worker %zu: %s", *slot, offered.error().text().c_str());
+    Offers::give_up_on(offer);
+    if (offer.incoming->take_back() != TakenBack::ours) return turn_away(number);  // it was not told
+  }
+  const bool soon = std::ranges::any_of(workers_, [](const auto& worker) { return worker->soon_ready(); });
+  if (soon) return Offers::wait(offer, loop_.now());
+  const sockaddr_storage peer = offer.peer;
+  turn_away(number);
+  refuse(Refusal::no_worker, peer, "no worker takes it");
+}
+
+void Dispatcher::count_affinity(uint64_t known, size_t slot) {
+  if (known != 0) ++((known >> slot & 1) != 0 ? affinity_hits_ : affinity_misses_);
+}
+
+void Dispatcher::retry(uint64_t number) {
+  Offer* offer = offers_.find(number);
+  if (offer == nullptr) return;
+  if (offer->slot) {
+    const TakenBack where = offer->incoming->take_back();
+    if (where == TakenBack::workers) return handed_over(*offer, *offer->slot);
+    roster_.remove(number, *offer->slot);
+    if (where == TakenBack::gone) return turn_away(number);
+  }
+  Offers::give_up_on(*offer);
+  dispatch(*offer);
+}
+
+void Dispatcher::hand_over(Offer& offer) {
+  const size_t slot = *offer.slot;
+  if (const auto descriptor = offer.incoming->grant()) {
+    const auto sent = workers_[slot]->send({.type = MessageType::grant, .offer = offer.number}, *descriptor);
+    if (!sent) {
+      grant_log_.write(log::Level::warning, std::to_string(slot), loop_.now(),
+                       "worker %zu: %s; the connection is offered to another", slot,
+                       sent.error().text().c_str());
+      return retry(offer.number);
+    }
+  }
+  offer.incoming->handed_over();
+  handed_over(offer, slot);
+}
+
+/// The offer ends; the roster keeps the count until the worker says CLOSED, or dies.
+void Dispatcher::handed_over(const Offer& offer, size_t slot) {
+  ++granted_;
+  log::write(log::Level::debug, "connection %" PRIu64 " of %s is worker %zu's", offer.number,
+             shm::address_text(offer.peer).c_str(), slot);
+  offers_.drop(offer.number);
+}
+
+void Dispatcher::worker_said(size_t slot, const Message& message) {
+  Offer* offer = offers_.find(message.offer, slot);
+  switch (message.type) {
+    case MessageType::take:
+      if (offer != nullptr) hand_over(*offer);
+      break;
+    case MessageType::refuse:
+      if (offer != nullptr) retry(message.offer);
+      break;
+    case MessageType::closed:
+      // Only of a granted connection; an offer ends by TAKE or REFUSE.
+      if (offer == nullptr && roster_.remove(message.offer, slot)) places_.remove(message.offer);
+      break;
+    case MessageType::session_up: {
+      const Roster::Addresses* addresses = roster_.addresses(message.offer, slot);
+      if (offer == nullptr && addresses != nullptr && places_.session_up(message.offer)) {
+        rate_.give_back(config_.client_of(addresses->peer));
+      }
+      break;
+    }
+    default:
+      break;
+  }
+  settle();
+}
+
+void Dispatcher::worker_ready() {
+  for (const uint64_t number : offers_.waiting_numbers()) {
+    if (Offer* offer = offers_.find(number)) dispatch(*offer);
+  }
+  settle();
+}
+
+size_t Dispatcher::worker_gone(size_t slot) {
+  std::vector<uint64_t> offered = offers_.forget_slot(slot);
+  // What it had taken without saying so went with it.
+  std::erase_if(offered, [&](uint64_t number) {
+    Offer* offer = offers_.find(number);
+    const TakenBack where = offer->incoming->take_back();
+    if (where == TakenBack::workers) {
+      handed_over(*offer, slot);
+    } else {
+      roster_.remove(number, slot);
+      if (where == TakenBack::gone) turn_away(number);
+    }
+    return where != TakenBack::ours;
+  });
+  const std::vector<uint64_t> lost = roster_.connections_of(slot);
+  for (const uint64_t number : lost) {
+    roster_.remove(number, slot);
+    places_.remove(number);
+  }
+  for (const uint64_t number : offered) {
+    if (Offer* offer = offers_.find(number)) dispatch(*offer);
+  }
+  // Those that waited for this worker to become ready may have nobody to wait for now.
+  worker_ready();
+  return lost.size();
+}
+
+void Dispatcher::deadlines() {
+  const uint64_t now = loop_.now();
+  for (const uint64_t number : offers_.overdue(now)) {
+    Offer* offer = offers_.find(number);
+    if (offer == nullptr) continue;
+    if (!offer->slot) {
+      const sockaddr_storage peer = offer->peer;
+      turn_away(number);
+      refuse(Refusal::no_worker, peer, "no worker became ready in time");
+      continue;
+    }
+    slow_log_.write(log::Level::warning, std::to_string(*offer->slot), now,
+                    "worker %zu did not answer an offer within %" PRIu64 " ms; it goes to another",
+                    *offer->slot, kOfferDeadlineMs);
+    workers_[*offer->slot]->mark_unresponsive();
+    retry(number);
+  }
+  settle();
+}
+
+void Dispatcher::close() {
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    for (const uint64_t number : offers_.forget_slot(slot)) roster_.remove(number, slot);
+  }
+  offers_.clear();
+  deadline_timer_.stop();
+}
+
+void Dispatcher::refuse(Refusal refusal, const sockaddr_storage& peer, const std::string& why) {
+  ++refused_.at(size_t(refusal));
+  refusal_log_.write(log::Level::warning, log_key(refusal, config_.client_of(peer)), loop_.now(),
+                     "%s is turned away: %s", shm::address_text(peer).c_str(), why.c_str());
+}
+
+/// After every change: what follows from how many offers there are.
+void Dispatcher::settle() {
+  listeners_.hold(offers_.full());
+  const auto next = offers_.next_deadline();
+  if (!next) return deadline_timer_.stop();
+  const uint64_t now = loop_.now();
+  deadline_timer_.start(*next > now ? *next - now : 0);
+}
+
+std::string Dispatcher::totals() const {
+  std::string text = "connections=" + std::to_string(roster_.total()) +
+                     " pending=" + std::to_string(offers_.size()) + " accepted=" + std::to_string(accepted_) +
+                     " granted=" + std::to_string(granted_);
+  for (size_t i = 0; i < refused_.size(); ++i) {
+    text += " " + std::string(kRefusalNames[i]) + "=" + std::to_string(refused_[i]);
+  }
+  return text + " affinity_hits=" + std::to_string(affinity_hits_) +
+         " affinity_misses=" + std::to_string(affinity_misses_) +
+         " without_session=" + std::to_string(places_.without_session()) +
+         " made_room=" + std::to_string(made_room_);
+}
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+// A connection's way from accept to a worker: access lists, limits, then OFFER, TAKE, GRANT (contract.h),
+// and to the next worker when one does not answer. Reads nothing from any connection. Owned by the
+// supervisor; when that dies, offered connections close and granted ones carry on in their workers.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/accept/listeners.h"
+#include "daemon/accept/offers.h"
+#include "daemon/accept/places.h"
+#include "daemon/config/pool_config.h"
+#include "daemon/prefork/roster.h"
+#include "daemon/prefork/worker_slot.h"
+#include "shm/base/log.h"
+#include "shm/loop/loop.h"
+#include "shm/token_buckets.h"
+
+namespace smbdirect::daemon {
+
+/// Why a connection was closed without reaching a worker.
+enum class Refusal : uint8_t { access, pool_limit, client_limit, client_rate, no_worker };
+
+class Dispatcher {
+ public:
+  /// The workers that serve the client who was seen at an address before: bit n is slot n.
+  using WorkersAt = std::function<uint64_t(const shm::Host& client)>;
+
+  Dispatcher(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
+             Listeners& listeners, WorkersAt workers_at);
+
+  void accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
+                const sockaddr_storage& local);
+  /// TAKE, REFUSE, CLOSED, SESSION_UP.
+  void worker_said(size_t slot, const Message& message);
+  void worker_ready();
+  /// Offers it held go elsewhere. Returns how many granted connections went with it.
+  size_t worker_gone(size_t slot);
+  /// Closes what has not been granted; nothing more may be accepted.
+  void close();
+
+  [[nodiscard]] const Roster& roster() const { return roster_; }
+  [[nodiscard]] size_t connections() const { return roster_.total(); }
+  [[nodiscard]] const Places& places() const { return places_; }
+  [[nodiscard]] size_t connections_of(size_t slot) const { return roster_.of_slot(slot); }
+  /// "accepted=12 granted=11 refused_access=1 ...": counts since the start, and what is pending.
+  [[nodiscard]] std::string totals() const;
+
+ private:
+  void dispatch(Offer& offer);
+  void make_room(uint64_t number);
+  void turn_away(uint64_t number);
+  void retry(uint64_t number);
+  void hand_over(Offer& offer);
+  void handed_over(const Offer& offer, size_t slot);
+  void deadlines();
+  void count_affinity(uint64_t known, size_t slot);
+  void refuse(Refusal refusal, const sockaddr_storage& peer, const std::string& why);
+  void settle();
+
+  Loop& loop_;
+  const PoolConfig& config_;
+  std::vector<std::unique_ptr<WorkerSlot>>& workers_;
+  Listeners& listeners_;
+  WorkersAt workers_at_;
+  Roster roster_;
+  Offers offers_;
+  Places places_;
+  TokenBuckets rate_;
+  Timer deadline_timer_;
+  shm::log::Limited refusal_log_;
+  shm::log::Limited slow_log_;
+  shm::log::Limited room_log_;
+  shm::log::Limited grant_log_;
+  uint64_t accepted_ = 0;
+  uint64_t granted_ = 0;
+  std::array<uint64_t, 5> refused_{};
+  uint64_t made_room_ = 0;        // connections without a session that went for others
+  uint64_t affinity_hits_ = 0;    // offered to a worker that serves the client
+  uint64_t affinity_misses_ = 0;  // to another, although one does
+};
+
+}  // namespace smbdirect::daemon

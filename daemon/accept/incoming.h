@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// A client that has come in and has no worker yet, whatever it came by: how it is offered to a worker, taken
+// back and handed over (contract.h). Owned by its offer, in the supervisor; destroying it turns the client
+// away, unless it has been handed over. When the supervisor dies all that are still here are turned away.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+
+#include "daemon/contract/contract.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+
+namespace smbdirect::daemon {
+
+class RdmaCm;
+
+/// Where a client is when its offer is over.
+enum class TakenBack : uint8_t {
+  ours,     // here: it can be offered again
+  workers,  // with the worker already, whatever that said
+  gone,     // nowhere: its device is gone
+};
+
+class Incoming {
+ public:
+  Incoming() = default;
+  Incoming(const Incoming&) = delete;
+  Incoming& operator=(const Incoming&) = delete;
+  virtual ~Incoming() = default;
+
+  /// Before the OFFER: makes it takeable for a worker, and says so in the message. handover: the worker's,
+  /// null in a pool without verbs; open until the offer was taken back.
+  [[nodiscard]] virtual shm::Result<> prepare(RdmaCm* handover, Message& offer) = 0;
+  /// What a TAKE is answered with: the descriptor of its GRANT, or nothing.
+  [[nodiscard]] virtual std::optional<int> grant() const { return std::nullopt; }
+  /// It is the worker's now.
+  virtual void handed_over() = 0;
+  [[nodiscard]] virtual TakenBack take_back() = 0;
+};
+
+/// An accepted TCP connection (iwarp). It stays here until it is granted.
+class IncomingSocket final : public Incoming {
+ public:
+  explicit IncomingSocket(shm::UniqueFd connection) : connection_(std::move(connection)) {}
+
+  [[nodiscard]] shm::Result<> prepare(RdmaCm* /*handover*/, Message& offer) override {
+    offer.fabric = Fabric::iwarp;
+    return {};
+  }
+  [[nodiscard]] std::optional<int> grant() const override { return connection_.get(); }
+  void handed_over() override { connection_.reset(); }  // the worker has its own
+  [[nodiscard]] TakenBack take_back() override { return TakenBack::ours; }
+
+ private:
+  shm::UniqueFd connection_;
+};
+
+}  // namespace smbdirect::daemon

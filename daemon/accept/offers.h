@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+// Clients that have come in and no worker has yet. Each is held here, its connection or request included,
+// until a worker has it or nobody wants it; whoever is dropped from here before is turned away. Bounded by
+// kMaxPending, which is few enough for a busy worker to take them in the time of an offer: the listeners rest
+// while it is full, and clients wait in the kernel's queue. Pure (time is a parameter); owned by the
+// supervisor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "daemon/accept/incoming.h"
+#include "daemon/contract/contract.h"
+#include "shm/base/socket_address.h"
+
+namespace smbdirect::daemon {
+
+struct Offer {
+  uint64_t number = 0;
+  std::unique_ptr<Incoming> incoming;
+  sockaddr_storage peer{};
+  sockaddr_storage local{};
+
+  std::optional<size_t> slot;  // offered to; nothing: waits for a worker to become ready
+  uint64_t deadline_ms = 0;    // of the offer, or of the wait
+  std::vector<bool> tried;     // slots that had their chance
+
+  [[nodiscard]] shm::Host client() const { return shm::host_of(peer); }
+};
+
+class Offers {
+ public:
+  static constexpr size_t kMaxPending = 64;
+
+  explicit Offers(size_t slots) : slots_(slots) {}
+
+  /// The new offer waits for no one yet: assign or wait follows.
+  Offer& add(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer, const sockaddr_storage& local);
+  [[nodiscard]] bool full() const { return offers_.size() >= kMaxPending; }
+  [[nodiscard]] size_t size() const { return offers_.size(); }
+  /// Those that wait, with no slot: the roster counts the others.
+  [[nodiscard]] size_t waiting() const;
+
+  static void assign(Offer& offer, size_t slot, uint64_t now_ms);
+  static void wait(Offer& offer, uint64_t now_ms);
+  /// The slot had its chance: by its refusal, its silence or a failure to reach it.
+  static void give_up_on(Offer& offer);
+
+  /// The offer, if it is with that slot now: a late TAKE finds nothing.
+  [[nodiscard]] Offer* find(uint64_t number, size_t slot);
+  [[nodiscard]] Offer* find(uint64_t number);
+  void drop(uint64_t number) { offers_.erase(number); }
+  void clear() { offers_.clear(); }
+
+  /// A worker's process is gone: its offers are with nobody, and its successor may be asked again.
+  [[nodiscard]] std::vector<uint64_t> forget_slot(size_t slot);
+  [[nodiscard]] std::vector<uint64_t> waiting_numbers() const;
+  /// Offers and waits whose time is over, oldest first.
+  [[nodiscard]] std::vector<uint64_t> overdue(uint64_t now_ms) const;
+  [[nodiscard]] std::optional<uint64_t> next_deadline() const;
+
+ private:
+  size_t slots_;
+  uint64_t last_number_ = 0;
+  std::map<uint64_t, Offer> offers_;  // by number, so by age
+};
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// Who may hold a place in the pool: how many connections there are, of which client, and which of them the
+// server has let in. Those without a session have fewer places, of their own. Where these are taken a
+// newcomer pushes out the oldest connection of the client that holds most of them: whoever fills them pushes
+// out his own, and a client who comes from elsewhere has the time that he needs. Only among clients of whom
+// none has many more than another is a newcomer refused at first, for they may be honest, come all at once,
+// and be about to log in; that lasts for kPatienceMs, whatever they do.
+//
+// A client is an IPv4 address or an IPv6 network (shm::network_of). Pure; owned by the dispatcher, in the
+// supervisor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <tuple>
+
+#include "shm/base/socket_address.h"
+
+namespace smbdirect::daemon {
+
+class Places {
+ public:
+  /// without_session: at most connections.
+  Places(size_t connections, size_t without_session)
+      : connections_(connections), without_session_(without_session) {}
+
+  /// Numbers ascend with age.
+  void add(uint64_t connection, const shm::Host& client, uint64_t now_ms);
+  void remove(uint64_t connection);
+  /// The server has let it in, which ends its ending too. False: it is not here, or was let in before.
+  bool session_up(uint64_t connection);
+  /// It is to make room, and holds no place from now on; until remove().
+  void ending(uint64_t connection);
+
+  [[nodiscard]] size_t total() const { return everyone_.size() - ending_; }
+  [[nodiscard]] size_t without_session() const { return waiting_; }
+  [[nodiscard]] size_t of_client(const shm::Host& client) const;
+
+  struct Room {
+    bool none = false;             // it is turned away
+    std::optional<uint64_t> goes;  // who must go first
+  };
+  /// For this client's next connection.
+  [[nodiscard]] Room room_for(const shm::Host& client, uint64_t now_ms);
+
+ private:
+  enum class Standing : uint8_t { without_session, session, ending };
+  struct Connection {
+    shm::Host client{};
+    Standing standing = Standing::without_session;
+    uint64_t since_ms = 0;
+  };
+  struct Client {
+    size_t connections = 0;
+    std::set<uint64_t> without_session;  // oldest first
+  };
+  /// Those with most of these places first, then the one whose oldest is oldest.
+  using Rank = std::tuple<size_t, uint64_t, shm::Host>;
+
+  [[nodiscard]] static std::optional<Rank> rank_of(const shm::Host& host, const Client& client);
+  void rerank(const shm::Host& host, const std::optional<Rank>& before, const Client& client);
+  void no_longer_waits(uint64_t connection, const shm::Host& host);
+  void leaves(const shm::Host& host);
+
+  static constexpr size_t kMostEnding = 256;  // besides, for pools with few places
+  static constexpr size_t kFew = 8;           // an honest client logs in with some connections at once
+  static constexpr uint64_t kPatienceMs = 1'000;
+  static constexpr uint64_t kForgetMs = 5'000;
+
+  size_t connections_;
+  size_t without_session_;
+  std::map<uint64_t, Connection> everyone_;
+  std::map<shm::Host, Client> clients_;
+  std::set<Rank> ranks_;
+  size_t waiting_ = 0;  // for a session
+  size_t ending_ = 0;
+  // Of newcomers that were refused although there were connections without a session.
+  uint64_t first_refused_ms_ = 0;
+  std::optional<uint64_t> last_refused_ms_;
+};
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/accept/tcp_listeners.h"
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstring>
+#include <netinet/in.h>
+#include <optional>
+#include <sys/socket.h>
+#include <utility>
+
+#include "shm/base/socket_address.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+namespace log = shm::log;
+
+constexpr int kBacklog = 512;
+constexpr int kAcceptsPerWake = 64;  // then the loop's other work has its turn
+constexpr uint64_t kRestMs = 250;    // after "too many open files"
+constexpr uint64_t kRestLogMs = 10'000;
+
+std::string advice(int error, uint16_t port) {
+  switch (error) {
+    case EADDRINUSE:
+      return "; another program has that port (\"ss -ltnp sport = :" + std::to_string(port) +
+             "\" shows which)";
+    case EACCES:
+      return "; a port below 1024 needs CAP_NET_BIND_SERVICE: start as root or by the systemd unit";
+    case EADDRNOTAVAIL:
+      return "; no interface of this machine has that address (\"ip address\" shows them)";
+    default:
+      return {};
+  }
+}
+
+std::unexpected<shm::Error> refused(const char* call, const ListenerConfig& config, int error) {
+  return shm::fail(std::string(call) + " " + config.address + " port " + std::to_string(config.port) + ": " +
+                   std::strerror(error) + advice(error, config.port));
+}
+
+}  // namespace
+
+TcpListeners::TcpListeners(Loop& loop, const PoolConfig& config, Accepted accepted)
+    : loop_(loop),
+      accepted_(std::move(accepted)),
+      rest_timer_(loop,
+                  [this] {
+                    resting_ = false;
+                    watch_all(!held_);
+                  }),
+      rest_log_(kRestLogMs, 4) {
+  for (const ListenerConfig& listener : config.listeners) {
+    if (listener.fabric != Fabric::iwarp) continue;
+    sockets_.push_back(std::make_unique<Socket>(Socket{listener, {}, {}}));
+  }
+}
+
+shm::Result<> TcpListeners::bind() {
+  for (const auto& socket : sockets_) {
+    const ListenerConfig& config = socket->config;
+    const auto address = shm::address_from_text(config.address, config.port);
+    if (!address) return shm::fail("listener address " + config.address, EINVAL);
+    shm::UniqueFd fd(::socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP));
+    if (!fd.valid()) return refused("socket for", config, errno);
+    const int on = 1;
+    setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (address->ss_family == AF_INET6) setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&*address), shm::length_of(*address)) != 0) {
+      return refused("bind", config, errno);
+    }
+    sockaddr_storage bound{};
+    socklen_t length = sizeof bound;
+    if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &length) == 0) {
+      socket->config.port = shm::port_of(bound);
+    }
+    socket->fd = std::move(fd);
+  }
+  return {};
+}
+
+shm::Result<> TcpListeners::listen() {
+  for (const auto& socket : sockets_) {
+    // Two listeners on one port both bind with SO_REUSEADDR; it is here that the second one is refused.
+    if (::listen(socket->fd.get(), kBacklog) != 0) return refused("listen on", socket->config, errno);
+    auto watch = ReadWatch::make(loop_, socket->fd.get(), [this, one = socket.get()] { accept_some(*one); });
+    if (!watch) return std::unexpected(watch.error());
+    socket->watch = std::move(*watch);
+  }
+  watch_all(!held_);
+  return {};
+}
+
+void TcpListeners::close() {
+  rest_timer_.stop();
+  sockets_.clear();
+}
+
+void TcpListeners::hold(bool held) {
+  if (held == std::exchange(held_, held) || resting_) return;
+  watch_all(!held);
+}
+
+std::vector<std::string> TcpListeners::texts() const {
+  std::vector<std::string> texts;
+  for (const auto& socket : sockets_) {
+    texts.push_back(socket->config.address + " port " + std::to_string(socket->config.port) + " (iwarp)");
+  }
+  return texts;
+}
+
+void TcpListeners::watch_all(bool on) {
+  for (const auto& socket : sockets_) {
+    if (socket->watch) on ? socket->watch->start() : socket->watch->stop();
+  }
+}
+
+void TcpListeners::accept_some(Socket& socket) {
+  for (int i = 0; i < kAcceptsPerWake && !held_ && !resting_; ++i) {
+    sockaddr_storage peer{};
+    socklen_t length = sizeof peer;
+    shm::UniqueFd connection(
+        accept4(socket.fd.get(), reinterpret_cast<sockaddr*>(&peer), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!connection.valid()) {
+      const int error = errno;
+      if (error == EAGAIN || error == EWOULDBLOCK) return;
+      if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) return rest(error);
+      continue;  // that one connection's own trouble (accept(2): treat network errors like EAGAIN)
+    }
+    sockaddr_storage local{};
+    length = sizeof local;
+    if (getsockname(connection.get(), reinterpret_cast<sockaddr*>(&local), &length) != 0) continue;
+    accepted_(std::move(connection), peer, local);
+  }
+}
+
+void TcpListeners::rest(int error) {
+  resting_ = true;
+  watch_all(false);
+  rest_timer_.start(kRestMs);
+  if (const auto held_back = rest_log_.pass("accept", loop_.now())) {
+    log::write(log::Level::error,
+               "accept: %s; clients wait, next try in %" PRIu64
+               " ms (raise LimitNOFILE of the unit, or lower "
+               "/limits/connections; %" PRIu64 " such lines held back)",
+               std::strerror(error), kRestMs, *held_back);
+  }
+}
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// The pool's listening sockets (iwarp). Supervisor only: workers get connections, never a listener, so a dead
+// worker or a living one of a dead supervisor keeps no port busy. Bound at start (so that a bad address
+// shows at once), listening once a worker is ready. IPv6 sockets take no IPv4 peers (IPV6_V6ONLY).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/config/pool_config.h"
+#include "shm/base/log.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/loop.h"
+
+namespace smbdirect::daemon {
+
+class TcpListeners {
+ public:
+  using Accepted = std::function<void(shm::UniqueFd connection, const sockaddr_storage& peer,
+                                      const sockaddr_storage& local)>;
+
+  TcpListeners(Loop& loop, const PoolConfig& config, Accepted accepted);
+
+  /// Errors say what to do about them.
+  [[nodiscard]] shm::Result<> bind();
+  [[nodiscard]] shm::Result<> listen();
+  void close();
+
+  /// While held nothing is accepted; clients wait in the kernel's queue.
+  void hold(bool held);
+  /// "127.0.0.1 port 5445 (iwarp)" of each, with the ports the system chose.
+  [[nodiscard]] std::vector<std::string> texts() const;
+
+ private:
+  struct Socket {
+    ListenerConfig config;
+    shm::UniqueFd fd;  // before the watch, which must go first
+    std::optional<ReadWatch> watch;
+  };
+  void accept_some(Socket& socket);
+  void watch_all(bool on);
+  void rest(int error);
+
+  Loop& loop_;
+  Accepted accepted_;
+  std::vector<std::unique_ptr<Socket>> sockets_;
+  bool held_ = false;
+  bool resting_ = false;  // out of descriptors or memory, until the timer fires
+  Timer rest_timer_;
+  shm::log::RateLimit rest_log_;
+};
+
+}  // namespace smbdirect::daemon

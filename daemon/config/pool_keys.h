@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// The pool file's vocabulary: one table of every key with its type, range and meaning. Parsing, error
+// texts, --dump-config, the JSON schema and the manual page's list all come from it; the default of a key
+// is what its member of PoolConfig holds before a file is read. Constant data, any process.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "daemon/config/pool_config.h"
+
+namespace smbdirect::daemon {
+
+enum class KeyType : uint8_t {
+  object,   // has keys of its own
+  objects,  // an array of at least one object; their keys stand under POINTER/*
+  integer,  // min..max
+  boolean,
+  text,
+  choice,    // one of `choices`
+  address,   // a numeric IP address
+  networks,  // an array of CIDR networks
+};
+
+/// Where a key's value lives.
+using Slot = std::variant<std::monostate, bool*, uint16_t*, uint32_t*, uint64_t*, std::string*,
+                          std::vector<Cidr>*, Affinity*, UpstreamMode*, Fabric*, shm::log::Level*>;
+
+struct Key {
+  std::string_view pointer;  // JSON pointer; "*" stands for any element of an array
+  KeyType type{};
+  std::string_view help;
+  bool required = false;
+  uint64_t min = 0;
+  uint64_t max = 0;
+  std::span<const std::string_view> choices{};               // in the order of the enum's values
+  Slot (*slot)(PoolConfig& config, size_t index) = nullptr;  // index: of the array's element
+
+  /// "connections" of "/limits/connections".
+  [[nodiscard]] std::string_view name() const;
+  /// "/limits" of "/limits/connections".
+  [[nodiscard]] std::string_view parent() const;
+};
+
+/// In the order of the documentation; an object stands before its keys.
+[[nodiscard]] std::span<const Key> pool_keys();
+
+/// "an integer from 1 to 64", "\"client\" or \"spread\"": completes "allowed: ".
+[[nodiscard]] std::string allowed_text(const Key& key);
+
+/// The value as JSON text. index as for Key::slot.
+[[nodiscard]] std::string value_text(const Key& key, const PoolConfig& config, size_t index = 0);
+
+/// The default as JSON text; empty for required keys and objects.
+[[nodiscard]] std::string default_text(const Key& key);
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/contract/contract.h"
+
+#include <cerrno>
+#include <cstring>
+#include <sys/uio.h>
+
+#include "daemon/contract/contract_codec.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+/// Room for more descriptors than any message carries, so that a sender of too many is caught with all of
+/// them in hand instead of by MSG_CTRUNC alone.
+constexpr size_t kDescriptorRoom = 4;
+
+/// Every descriptor that came along, owned at once: whatever is refused later closes them.
+std::vector<shm::UniqueFd> take_descriptors(msghdr& header) {
+  std::vector<shm::UniqueFd> descriptors;
+  for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof fd);
+      descriptors.emplace_back(fd);
+    }
+  }
+  return descriptors;
+}
+
+}  // namespace
+
+std::string_view end_reason_text(EndReason reason) {
+  switch (reason) {
+    case EndReason::place_needed:
+      return "no session yet, and another client needs its place (/limits/connections_without_session)";
+  }
+  return "the supervisor asked for its end";
+}
+
+shm::Result<> send_message(int control_fd, const Message& message, int descriptor) {
+  const std::string what = "send '" + std::string(message_name(message.type)) + "' on the control socket";
+  const MessageFields* fields = message_fields(message.type);
+  if (fields == nullptr || fields->descriptor != (descriptor >= 0)) return shm::fail(what, EINVAL);
+  MessageBytes bytes = encode_message(message);
+  iovec data{bytes.data(), bytes.size()};
+  msghdr header{};
+  header.msg_iov = &data;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  if (descriptor >= 0) {
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+    cmsghdr* part = CMSG_FIRSTHDR(&header);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(part), &descriptor, sizeof descriptor);
+  }
+  ssize_t sent = -1;
+  do {
+    sent = sendmsg(control_fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) return shm::fail(what, errno);
+  return {};  // a datagram is sent whole or not at all
+}
+
+shm::Result<std::optional<Received>> receive_message(int control_fd) {
+  std::array<std::byte, kMessageSize + 1> bytes;  // one more, to see a longer datagram
+  iovec data{bytes.data(), bytes.size()};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kDescriptorRoom)> control{};
+  msghdr header{};
+  header.msg_iov = &data;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  ssize_t got = -1;
+  do {
+    got = recvmsg(control_fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return std::nullopt;
+  if (got < 0) return shm::fail("receive on the control socket", errno);
+  std::vector<shm::UniqueFd> descriptors = take_descriptors(header);
+  if (got == 0) return shm::fail("control socket closed by the other side", ECONNRESET);
+  if ((header.msg_flags & MSG_TRUNC) != 0) return shm::fail("control message: too long", EPROTO);
+  auto message = decode_message(std::span(bytes).first(size_t(got)));
+  if (!message) return std::unexpected(message.error());
+  const size_t expected = message_fields(message->type)->descriptor ? 1 : 0;
+  // The kernel drops a descriptor that finds no room in our table: no fault of the sender's.
+  const bool lost = (header.msg_flags & MSG_CTRUNC) != 0 && descriptors.empty() && expected == 1;
+  if (descriptors.size() != expected && !lost) {
+    return shm::fail("control message: '" + std::string(message_name(message->type)) + "' with " +
+                         std::to_string(descriptors.size()) + " descriptors instead of " +
+                         std::to_string(expected),
+                     EPROTO);
+  }
+  Received received{*message, {}};
+  if (!descriptors.empty()) received.descriptor = std::move(descriptors.front());
+  return received;
+}
+
+}  // namespace smbdirect::daemon

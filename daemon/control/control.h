@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// Answers smbdirectctl: takes the questions of the control socket, has the workers' scoreboards, and asks the
+// workers themselves for what those do not show. Owned by the supervisor; its loop's thread. It is a
+// convenience: where there can be no socket the daemon says so and serves all the same.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/control/boards.h"
+#include "daemon/control/control_socket.h"
+#include "daemon/control/pool_view.h"
+#include "shm/base/log.h"
+
+namespace smbdirect::daemon {
+
+class Control {
+ public:
+  /// How long workers have to tell their connections' events.
+  static constexpr uint64_t kReportDeadlineMs = 1'000;
+
+  Control(Loop& loop, const PoolView::Parts& parts, const std::vector<std::unique_ptr<WorkerSlot>>& workers);
+
+  /// keep: see ControlSocket.
+  [[nodiscard]] shm::Result<> open(const std::string& run_directory, ControlSocket::Keep keep = {});
+  void close();
+  /// BOARD and REPORTED.
+  void board(size_t slot, shm::UniqueFd fd);
+  void reported(size_t slot, uint64_t sequence);
+  void worker_gone(size_t slot);
+
+ private:
+  /// One question that workers are asked about.
+  struct Round {
+    ControlSocket::Answer answer;
+    std::map<size_t, shm::UniqueFd> asked;    // slot -> what it writes into
+    std::map<size_t, shm::UniqueFd> written;  // what those that have answered wrote
+    std::unique_ptr<Timer> deadline;
+  };
+
+  void ask(const std::string& line, const ControlSocket::Answer& answer);
+  void ask_workers(const ControlSocket::Answer& answer);
+  void finish(uint64_t sequence);
+
+  Loop& loop_;
+  const std::vector<std::unique_ptr<WorkerSlot>>& workers_;
+  Boards boards_;
+  PoolView view_;
+  std::map<uint64_t, Round> rounds_;  // by sequence
+  uint64_t next_ = 1;
+  shm::log::Limited log_;
+  std::unique_ptr<ControlSocket> socket_;  // last: its peers' answers are the others'
+};
+
+}  // namespace smbdirect::daemon

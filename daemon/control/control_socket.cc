@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/control/control_socket.h"
+
+#include <cerrno>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <utility>
+
+#include "daemon/ctl/ctl_commands.h"
+#include "daemon/os/unix_socket.h"
+#include "protocol/proxy/frames.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+constexpr std::string_view kTooLong = R"({"error":"the request is longer than a request may be"})";
+constexpr std::string_view kNotYou = R"({"error":"only root and the daemon's own user may ask"})";
+
+/// Whether it is the socket of a daemon that is gone. A plain file refuses a connection as such a socket
+/// does.
+bool is_stale(const sockaddr_un& address) {
+  struct stat status{};
+  if (lstat(address.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
+  const shm::UniqueFd fd = unix_socket();
+  return fd.valid() && connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
+         errno == ECONNREFUSED;
+}
+
+}  // namespace
+
+shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(Loop& loop, const std::string& path, Ask ask,
+                                                                Keep keep) {
+  const auto address = unix_address(path);
+  if (!address) return std::unexpected(address.error());
+  if (auto made = make_directory_of(path); !made) return std::unexpected(made.error());
+  shm::UniqueFd fd = unix_socket();
+  if (!fd.valid()) return shm::fail("control socket", errno);
+  if (!bind_private(fd.get(), *address)) {
+    if (errno != EADDRINUSE) return shm::fail("control socket '" + path + "'", errno);
+    if (!is_stale(*address)) {
+      return shm::fail("control socket '" + path +
+                           "': another daemon answers there, or it is no socket; give each daemon its own "
+                           "/run_directory",
+                       EADDRINUSE);
+    }
+    unlink(path.c_str());
+    if (!bind_private(fd.get(), *address)) return shm::fail("control socket '" + path + "'", errno);
+  }
+  std::unique_ptr<ControlSocket> control(
+      new ControlSocket(loop, path, std::move(fd), std::move(ask), std::move(keep)));
+  if (auto watched = control->watch(); !watched) return std::unexpected(watched.error());
+  return control;
+}
+
+ControlSocket::ControlSocket(Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep)
+    : loop_(loop),
+      path_(std::move(path)),
+      fd_(std::move(fd)),
+      ask_(std::move(ask)),
+      keep_(std::move(keep)),
+      rest_(loop, [this] { watch_->start(); }) {}
+
+ControlSocket::~ControlSocket() { unlink(path_.c_str()); }
+
+shm::Result<> ControlSocket::watch() {
+  if (listen(fd_.get(), int(kMaxPeers)) != 0) return shm::fail("control socket '" + path_ + "'", errno);
+  auto made = ReadWatch::make(loop_, fd_.get(), [this] { accept(); });
+  if (!made) return std::unexpected(made.error());
+  watch_ = std::make_unique<ReadWatch>(std::move(*made));
+  watch_->start();
+  return {};
+}
+
+void ControlSocket::accept() {
+  for (size_t i = 0; i < kMaxPeers; ++i) {
+    shm::UniqueFd fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd.valid() && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+      watch_->stop();
+      rest_.start(kRestMs);
+    }
+    if (!fd.valid()) return;
+    if (peers_.size() < kMaxPeers) admit(std::move(fd));
+  }
+}
+
+void ControlSocket::admit(shm::UniqueFd fd) {
+  const uint64_t number = next_++;
+  Peer& peer = peers_[number];
+  peer.fd = std::move(fd);
+  auto made = ReadWatch::make(loop_, peer.fd.get(), [this, number] { read(number); });
+  if (!made) {
+    peers_.erase(number);
+    return;
+  }
+  peer.readable = std::make_unique<ReadWatch>(std::move(*made));
+  peer.deadline = std::make_unique<Timer>(loop_, [this, number] { peers_.erase(number); });
+  peer.deadline->start(kPeerDeadlineMs);
+  if (!is_trusted(peer.fd.get())) return answer(number, std::string(kNotYou));
+  peer.readable->start();
+}
+
+void ControlSocket::read(uint64_t number) {
+  Peer& peer = peers_.at(number);
+  char bytes[1024];
+  const ssize_t got = recv(peer.fd.get(), bytes, sizeof bytes, 0);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  // Who says no more may still listen; if it does not, the answer or the deadline ends it.
+  if (got == 0 && peer.asked) return peer.readable->stop();
+  if (got <= 0 || peer.asked) {  // gone, or more than one line
+    peers_.erase(number);
+    return;
+  }
+  peer.in.append(bytes, size_t(got));
+  const size_t end = peer.in.find('\n');
+  if (peer.in.size() > kMaxRequestBytes) peer.too_long = true;
+  if (end == std::string::npos) {
+    if (peer.too_long) peer.in.clear();
+    return;
+  }
+  peer.asked = true;
+  if (peer.too_long) return answer(number, std::string(kTooLong));
+  const std::string line = peer.in.substr(0, end);
+  if (keep_ && line + "\n" == protocol::proxy::kRegisterLine) {
+    peer.readable.reset();
+    shm::UniqueFd fd = std::move(peer.fd);
+    peers_.erase(number);
+    return keep_(std::move(fd));
+  }
+  ask_(line, [this, number](std::string text) { answer(number, std::move(text)); });
+}
+
+void ControlSocket::answer(uint64_t number, std::string line) {
+  const auto found = peers_.find(number);
+  if (found == peers_.end()) return;  // gone meanwhile
+  Peer& peer = found->second;
+  if (peer.readable) peer.readable->stop();
+  peer.out = std::move(line) + "\n";
+  write(number);
+}
+
+void ControlSocket::write(uint64_t number) {
+  Peer& peer = peers_.at(number);
+  while (!peer.out.empty()) {
+    const ssize_t sent = send(peer.fd.get(), peer.out.data(), peer.out.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && errno == EAGAIN) {
+      peer.readable.reset();  // a descriptor is watched by one at a time
+      if (!peer.writable) {
+        auto made = WriteWatch::make(loop_, peer.fd.get(), [this, number] { write(number); });
+        if (!made) break;
+        peer.writable = std::make_unique<WriteWatch>(std::move(*made));
+      }
+      return;
+    }
+    if (sent < 0) break;
+    peer.out.erase(0, size_t(sent));
+  }
+  peers_.erase(number);
+}
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// The UNIX socket on which smbdirectctl asks the daemon: one line in, one line out, then the end. Owned by
+// the supervisor; its loop's thread. Nobody but root and the daemon's own user is listened to (SO_PEERCRED;
+// the file's mode says the same), a peer that is slow or says too much is closed, and there is room for a few
+// at a time. When the daemon dies the file stays, and the next daemon takes its place.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/write_watch.h"
+
+namespace smbdirect::daemon {
+
+class ControlSocket {
+ public:
+  static constexpr size_t kMaxPeers = 16;
+  static constexpr uint64_t kPeerDeadlineMs = 5'000;
+  static constexpr uint64_t kRestMs = 250;
+
+  /// One line, without its end. To be called once, now or later; not after this socket's end.
+  using Answer = std::function<void(std::string line)>;
+  using Ask = std::function<void(const std::string& line, Answer answer)>;
+  /// The socket of a server's main process that has said it registers itself (protocol/proxy/frames.h). Null:
+  /// it is asked as any other line, which is an error.
+  using Keep = std::function<void(shm::UniqueFd socket)>;
+
+  /// Makes the directory where it is missing. A file that a dead daemon left is replaced; where a daemon
+  /// answers, or something else lies there, it is an error that says what to do.
+  [[nodiscard]] static shm::Result<std::unique_ptr<ControlSocket>> open(Loop& loop, const std::string& path,
+                                                                        Ask ask, Keep keep = {});
+  ~ControlSocket();
+  ControlSocket(const ControlSocket&) = delete;
+  ControlSocket& operator=(const ControlSocket&) = delete;
+
+ private:
+  struct Peer {
+    shm::UniqueFd fd;
+    std::unique_ptr<ReadWatch> readable;  // after fd: gone before it is closed, as those that follow
+    std::unique_ptr<WriteWatch> writable;
+    std::unique_ptr<Timer> deadline;
+    std::string in;
+    std::string out;
+    bool asked = false;
+    bool too_long =
+        false;  // what it says more is read and forgotten: closed on unread bytes it would see a reset
+  };
+
+  ControlSocket(Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep);
+  [[nodiscard]] shm::Result<> watch();
+  void accept();
+  void admit(shm::UniqueFd fd);
+  void read(uint64_t number);
+  void answer(uint64_t number, std::string line);
+  void write(uint64_t number);
+
+  Loop& loop_;
+  std::string path_;
+  shm::UniqueFd fd_;
+  Ask ask_;
+  Keep keep_;
+  std::unique_ptr<ReadWatch> watch_;
+  Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
+  std::map<uint64_t, Peer> peers_;
+  uint64_t next_ = 1;
+};
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+// Starts another program: fork and exec, with exactly the descriptors it is to have, default signal
+// dispositions, nothing blocked, in a session of its own (a terminal's ^C is for the supervisor, which then
+// ends its children in order; and a child that signals its process group does not reach us). No parent-death
+// signal. Whoever starts a process reaps it. Supervisor only, which may have threads: between fork and exec
+// there are async-signal-safe calls only.
+#pragma once
+
+#include <string>
+#include <sys/types.h>
+#include <vector>
+
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+
+namespace smbdirect::daemon {
+
+struct ChildRequest {
+  static constexpr int kNull = -1;  // /dev/null
+
+  std::string program;                 // a path
+  std::vector<std::string> arguments;  // after the program's name
+  std::vector<int> descriptors;        // become 0, 1, 2, ...; at most kMostDescriptors, at least three
+};
+inline constexpr size_t kMostDescriptors = 16;
+
+/// Returns when the program has been executed. The error names the program and exec's reason.
+[[nodiscard]] shm::Result<pid_t> start_child(const ChildRequest& request);
+
+/// A pidfd: readable once the process has ended, and never another process's.
+[[nodiscard]] shm::Result<shm::UniqueFd> open_process(pid_t pid);
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/os/own_directory.h"
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace smbdirect::daemon {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::unexpected<shm::Error> not_ours(const fs::path& path, const std::string& why) {
+  return shm::fail(
+      "directory '" + path.string() + "' " + why +
+          ": others could put sockets of their own there; give smbdirectd a /run_directory that root or "
+          "its own user owns, and nobody else may write",
+      EPERM);
+}
+
+std::string mode_text(mode_t mode) {
+  std::array<char, 8> text{};
+  std::snprintf(text.data(), text.size(), "%04o", unsigned(mode & 07777));
+  return text.data();
+}
+
+bool trusted(uid_t user) { return user == 0 || user == geteuid(); }
+
+shm::Result<> make(const fs::path& path) {
+  if (path.has_parent_path() && path.parent_path() != path) {
+    std::error_code error;
+    if (!fs::exists(path.parent_path(), error)) {
+      if (auto made = make(path.parent_path()); !made) return made;
+    }
+  }
+  if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) {
+    return shm::fail("directory '" + path.string() + "'", errno);
+  }
+  return {};
+}
+
+/// Whoever may rename what is in a parent can put another in its place.
+shm::Result<> check_parents(const fs::path& path) {
+  for (fs::path above = path.parent_path();; above = above.parent_path()) {
+    struct stat status{};
+    if (lstat(above.empty() ? "." : above.c_str(), &status) != 0)
+      return shm::fail("directory '" + above.string() + "'", errno);
+    if (S_ISLNK(status.st_mode) && !trusted(status.st_uid)) {
+      return not_ours(path, "is reached by '" + above.string() + "', a symbolic link of user " +
+                                std::to_string(status.st_uid));
+    }
+    if (S_ISDIR(status.st_mode) && (status.st_mode & S_IWOTH) != 0 && (status.st_mode & S_ISVTX) == 0) {
+      return not_ours(path, "lies in '" + above.string() + "', which everybody may write (mode " +
+                                mode_text(status.st_mode) + ")");
+    }
+    if (above.empty() || above == above.parent_path()) return {};
+  }
+}
+
+}  // namespace
+
+shm::Result<> own_directory(const std::string& named) {
+  fs::path path(named);
+  if (!path.has_filename()) path = path.parent_path();  // "/run/x/"
+  if (auto made = make(path); !made) return made;
+  struct stat status{};
+  if (lstat(path.c_str(), &status) != 0) return shm::fail("directory '" + named + "'", errno);
+  if (S_ISLNK(status.st_mode)) return not_ours(path, "is a symbolic link");
+  if (!S_ISDIR(status.st_mode)) return shm::fail("directory '" + named + "'", ENOTDIR);
+  if (!trusted(status.st_uid)) return not_ours(path, "belongs to user " + std::to_string(status.st_uid));
+  const bool group = (status.st_mode & S_IWGRP) != 0 && status.st_gid != 0;
+  if (group || (status.st_mode & S_IWOTH) != 0) {
+    return not_ours(path, "may be written by others (mode " + mode_text(status.st_mode) + ", group " +
+                              std::to_string(status.st_gid) + ")");
+  }
+  if (auto checked = check_parents(path); !checked) return checked;
+  std::error_code error;
+  const fs::path real = fs::canonical(path, error);
+  return error || real == path ? shm::Result<>{} : check_parents(real);
+}
+
+}  // namespace smbdirect::daemon

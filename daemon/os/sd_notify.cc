@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/os/sd_notify.h"
+
+#include <cstddef>
+#include <cstring>
+#include <sys/socket.h>
+
+namespace smbdirect::daemon {
+
+SdNotify::SdNotify(const char* address) {
+  if (address == nullptr || (address[0] != '/' && address[0] != '@') || address[1] == '\0') return;
+  const std::string_view text(address);
+  if (text.size() >= sizeof address_.sun_path) return;
+  address_.sun_family = AF_UNIX;
+  std::memcpy(address_.sun_path, text.data(), text.size());
+  if (text[0] == '@') address_.sun_path[0] = '\0';
+  // An abstract name's length counts; a path's terminator does no harm either way.
+  length_ = socklen_t(offsetof(sockaddr_un, sun_path) + text.size());
+  socket_ = shm::UniqueFd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+}
+
+void SdNotify::ready(std::string_view status) { send("READY=1\nSTATUS=" + std::string(status)); }
+
+void SdNotify::stopping(std::string_view status) { send("STOPPING=1\nSTATUS=" + std::string(status)); }
+
+void SdNotify::status(std::string_view status) {
+  if (status == last_status_) return;
+  last_status_ = status;
+  send("STATUS=" + last_status_);
+}
+
+void SdNotify::send(const std::string& state) {
+  if (!socket_.valid()) return;
+  // A status that cannot be delivered has no one to be reported to; the service runs on.
+  [[maybe_unused]] const ssize_t sent =
+      sendto(socket_.get(), state.data(), state.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
+             reinterpret_cast<const sockaddr*>(&address_), length_);
+}
+
+}  // namespace smbdirect::daemon

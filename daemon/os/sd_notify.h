@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// Tells systemd how the daemon fares: sd_notify(3)'s datagrams, by hand. Does nothing when NOTIFY_SOCKET
+// is not set. Supervisor only; workers never see the variable.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <sys/un.h>
+
+#include "shm/base/unique_fd.h"
+
+namespace smbdirect::daemon {
+
+class SdNotify {
+ public:
+  /// address: NOTIFY_SOCKET's value, a path or "@name" (abstract); null or another form: notify nobody.
+  explicit SdNotify(const char* address);
+
+  void ready(std::string_view status);
+  void stopping(std::string_view status);
+  void status(std::string_view status);
+
+ private:
+  void send(const std::string& state);
+
+  shm::UniqueFd socket_;
+  sockaddr_un address_{};
+  socklen_t length_ = 0;
+  std::string last_status_;
+};
+
+}  // namespace smbdirect::daemon

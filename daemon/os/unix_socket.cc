@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/os/unix_socket.h"
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace smbdirect::daemon {
+
+shm::Result<sockaddr_un> unix_address(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return shm::fail("socket '" + path + "'", ENAMETOOLONG);
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  return address;
+}
+
+shm::UniqueFd unix_socket() {
+  return shm::UniqueFd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+bool bind_private(int fd, const sockaddr_un& address) {
+  const mode_t before = umask(0177);
+  const int bound = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const int error = errno;
+  umask(before);
+  errno = error;
+  return bound == 0;
+}
+
+shm::Result<> make_directory_of(const std::string& path) {
+  const std::filesystem::path directory = std::filesystem::path(path).parent_path();
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return shm::fail("directory '" + directory.string() + "'", error.value());
+  return {};
+}
+
+bool is_trusted(int fd) {
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return false;
+  return peer.uid == 0 || peer.uid == geteuid();
+}
+
+shm::Result<shm::UniqueFd> listen_in_place(const std::string& path, int backlog) {
+  const auto address = unix_address(path);
+  if (!address) return std::unexpected(address.error());
+  if (auto made = make_directory_of(path); !made) return std::unexpected(made.error());
+  shm::UniqueFd fd = unix_socket();
+  struct stat status{};
+  if (lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) unlink(path.c_str());
+  if (!fd.valid() || !bind_private(fd.get(), *address) || listen(fd.get(), backlog) != 0) {
+    return shm::fail("socket '" + path + "'", errno);
+  }
+  return fd;
+}
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/prefork/worker_slot.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cinttypes>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <utility>
+
+#include "daemon/contract/contract_codec.h"
+#include "daemon/prefork/spawn.h"
+#include "shm/base/log.h"
+#include "shm/memfd.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+namespace log = shm::log;
+
+constexpr uint64_t kKillGraceMs = 250;      // beyond a deadline, for a worker that is ending in time
+constexpr uint64_t kEndAfterEofMs = 1'000;  // a process whose control socket is closed is about to be reaped
+constexpr int kMessagesPerWake = 64;
+constexpr int kControlBufferBytes = 1
+                                    << 20;  // a worker that loses all its connections at once says so of each
+
+struct ControlPair {
+  shm::UniqueFd ours;
+  shm::UniqueFd theirs;
+};
+
+shm::Result<ControlPair> make_control_pair() {
+  std::array<int, 2> ends{};
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
+    return shm::fail("socketpair", errno);
+  }
+  ControlPair pair{shm::UniqueFd(ends[0]), shm::UniqueFd(ends[1])};
+  for (const int end : ends) {
+    // As far as the system lets us; the default holds some 250 messages.
+    if (setsockopt(end, SOL_SOCKET, SO_SNDBUFFORCE, &kControlBufferBytes, sizeof kControlBufferBytes) != 0) {
+      setsockopt(end, SOL_SOCKET, SO_SNDBUF, &kControlBufferBytes, sizeof kControlBufferBytes);
+    }
+  }
+  return pair;
+}
+
+}  // namespace
+
+std::string Obituary::text() const {
+  std::array<char, 160> buffer{};
+  const double seconds = double(lived_ms) / 1000;
+  if (WIFSIGNALED(wait_status)) {
+    std::snprintf(buffer.data(), buffer.size(), "was killed by signal %d (%s) after %.3f s",
+                  WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)), seconds);
+  } else {
+    std::snprintf(buffer.data(), buffer.size(), "ended with exit status %d after %.3f s",
+                  WEXITSTATUS(wait_status), seconds);
+  }
+  std::string text = buffer.data();
+  if (!killed_for.empty()) text += " (it " + killed_for + ")";
+  return text;
+}
+
+WorkerSlot::WorkerSlot(Loop& loop, size_t slot, const PoolConfig& config, std::string program,
+                       uint32_t& generations, Observer& observer)
+    : loop_(loop),
+      slot_(slot),
+      config_(config),
+      program_(std::move(program)),
+      generations_(generations),
+      observer_(observer),
+      backoff_(1000ull * config.restart.backoff_increment_s, 1000ull * config.restart.maximum_backoff_s,
+               1000ull * config.restart.healthy_s),
+      ready_timer_(loop,
+                   [this] {
+                     read_control();
+                     if (state_ == WorkerState::starting) {
+                       kill("was not ready within " + std::to_string(config_.restart.ready_timeout_ms) +
+                            " ms, /restart/ready_timeout_ms");
+                     }
+                   }),
+      ping_timer_(loop, [this] { check_liveness(); }),
+      kill_timer_(loop, [this] { kill("did not end in time"); }),
+      restart_timer_(loop, [this] { start(); }) {}
+
+void WorkerSlot::start() {
+  state_ = WorkerState::starting;
+  started_ms_ = loop_.now();
+  ready_ms_ = 0;
+  killed_for_.clear();
+  generation_ = ++generations_;
+  if (const auto launched = launch(); !launched) {
+    log::write(log::Level::error, "worker %zu: cannot %s", slot_, launched.error().text().c_str());
+    ended(int(ExitCode::environment) << 8);
+    return;
+  }
+  log::write(log::Level::info, "worker %zu (pid %d) started", slot_, int(pid_));
+  ready_timer_.start(config_.restart.ready_timeout_ms);
+}
+
+shm::Result<> WorkerSlot::launch() {
+  auto pair = make_control_pair();
+  if (!pair) return std::unexpected(pair.error());
+  auto configuration = shm::make_sealed_text("smbdirect-config", config_.worker.to_json());
+  if (!configuration) return std::unexpected(configuration.error());
+  auto watch = ReadWatch::make(loop_, pair->ours.get(), [this] { read_control(); });
+  if (!watch) return std::unexpected(watch.error());
+  if (config_.worker.verbs) {
+    auto handover = RdmaCm::open();
+    if (!handover) return std::unexpected(handover.error());
+    handover_.emplace(std::move(*handover));
+  }
+  const auto pid = spawn_worker({.program = program_,
+                                 .slot = slot_,
+                                 .generation = generation_,
+                                 .control_fd = pair->theirs.get(),
+                                 .config_fd = configuration->get(),
+                                 .handover_fd = handover_ ? handover_->fd() : -1});
+  if (!pid) {
+    watch->stop();
+    return std::unexpected(pid.error());
+  }
+  pid_ = *pid;
+  control_ = std::move(pair->ours);
+  control_watch_ = std::move(*watch);
+  control_watch_->start();
+  return {};
+}
+
+void WorkerSlot::stop(uint32_t deadline_ms) {
+  restart_timer_.stop();
+  ping_timer_.stop();
+  ready_timer_.stop();
+  if (!has_process()) {
+    if (state_ != WorkerState::failed) state_ = WorkerState::stopped;
+    return;
+  }
+  state_ = WorkerState::stopping;
+  if (const auto sent = send({.type = MessageType::stop, .deadline_ms = deadline_ms}); !sent) {
+    return kill("could not be told to stop");
+  }
+  kill_timer_.start(deadline_ms + kKillGraceMs);
+}
+
+void WorkerSlot::drain(uint32_t deadline_ms) {
+  restart_timer_.stop();
+  if (!has_process()) {
+    if (state_ != WorkerState::failed) state_ = WorkerState::stopped;
+    return;
+  }
+  state_ = WorkerState::draining;
+  if (const auto sent = send({.type = MessageType::drain, .deadline_ms = deadline_ms}); !sent) {
+    return kill("could not be told to drain");
+  }
+  if (deadline_ms > 0) kill_timer_.start(deadline_ms + kKillGraceMs);
+}
+
+void WorkerSlot::dump() {
+  if (!has_process()) return;
+  if (const auto sent = send({.type = MessageType::dump}); !sent) {
+    log::write(log::Level::warning, "worker %zu: %s", slot_, sent.error().text().c_str());
+  }
+}
+
+shm::Result<> WorkerSlot::send(Message message, int descriptor) {
+  message.generation = generation_;
+  auto sent = send_message(control_.get(), message, descriptor);
+  if (!sent) mark_unresponsive();
+  return sent;
+}
+
+void WorkerSlot::mark_unresponsive() {
+  responsive_ = false;
+  // The answer to a ping makes it responsive again: to the one under way, or to one that goes out now.
+  if (state_ == WorkerState::ready && ping_ == pong_) ping_timer_.start(0);
+}
+
+bool WorkerSlot::soon_ready() const {
+  // One that is silent is being pinged: it may just be busy.
+  const bool silent = state_ == WorkerState::ready && !responsive_ && killed_for_.empty();
+  return silent || state_ == WorkerState::starting ||
+         (state_ == WorkerState::backoff && restart_ms_ < loop_.now() + kOfferDeadlineMs);
+}
+
+void WorkerSlot::read_control() {
+  // Of a process that has ended, everything: there is no later wake.
+  for (int i = 0; (i < kMessagesPerWake || pid_ < 0) && control_watch_; ++i) {
+    auto received = receive_message(control_.get());
+    if (!received) {
+      control_watch_->stop();
+      responsive_ = false;
+      if (received.error().system_errno != ECONNRESET)
+        return kill("broke the contract: " + received.error().text());
+      kill_timer_.start(kEndAfterEofMs);
+      return;
+    }
+    std::optional<Received>& message = *received;
+    if (!message) return;
+    handle(std::move(*message));
+  }
+}
+
+void WorkerSlot::handle(Received received) {
+  const Message& message = received.message;
+  if (message.generation != generation_) {
+    log::write(log::Level::debug, "worker %zu: message of generation %" PRIu32 " ignored", slot_,
+               message.generation);
+    return;
+  }
+  // Closing what a worker passed never waits for what the worker has left in it.
+  if (const int fd = received.descriptor.get(); fd >= 0) {
+    const linger none{.l_onoff = 0, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);  // no socket: nothing to wait for
+  }
+  switch (message.type) {
+    case MessageType::ready:
+      if (state_ == WorkerState::starting && pid_ > 0) became_ready();
+      return;
+    case MessageType::pong:
+      if (message.sequence != ping_ || ping_ == pong_) return;
+      pong_ = message.sequence;
+      if (!std::exchange(responsive_, true) && state_ == WorkerState::ready) observer_.worker_answers(slot_);
+      return;
+    case MessageType::take:
+    case MessageType::refuse:
+    case MessageType::closed:
+    case MessageType::want_smbd:
+    case MessageType::claim:
+    case MessageType::channel_up:
+    case MessageType::board:
+    case MessageType::reported:
+    case MessageType::want_process:
+    case MessageType::pass:
+    case MessageType::not_passed:
+    case MessageType::channel_down:
+    case MessageType::session_up:
+      return observer_.worker_said(slot_, std::move(received));
+    case MessageType::offer:
+    case MessageType::grant:
+    case MessageType::ping:
+    case MessageType::drain:
+    case MessageType::stop:
+    case MessageType::dump:
+    case MessageType::smbd:
+    case MessageType::no_smbd:
+    case MessageType::report:
+    case MessageType::registry:
+    case MessageType::door:
+    case MessageType::claimed:
+    case MessageType::pass_to:
+    case MessageType::end:
+      break;
+  }
+  kill("broke the contract: it sent '" + std::string(message_name(message.type)) +
+       "', a supervisor's message");
+}
+
+void WorkerSlot::became_ready() {
+  state_ = WorkerState::ready;
+  ready_ms_ = loop_.now();
+  responsive_ = true;
+  ping_ = pong_ = 0;
+  ready_timer_.stop();
+  ping_timer_.start(config_.restart.ping_interval_ms);
+  log::write(log::Level::info, "worker %zu (pid %d) is ready after %" PRIu64 " ms", slot_, int(pid_),
+             ready_ms_ - started_ms_);
+  observer_.worker_ready(slot_);
+}
+
+void WorkerSlot::check_liveness() {
+  // First what has arrived: if it was this process that stood still, the answer is waiting.
+  read_control();
+  if (state_ != WorkerState::ready && state_ != WorkerState::draining) return;
+  if (!killed_for_.empty()) return;
+  const uint64_t now = loop_.now();
+  uint64_t next = config_.restart.ping_interval_ms;
+  if (ping_ == pong_) {
+    ++ping_;
+    ping_sent_ms_ = now;
+    // A socket too full for a ping is a worker that does not read: the same as no answer.
+    if (!send({.type = MessageType::ping, .sequence = ping_})) responsive_ = false;
+  } else {
+    responsive_ = false;
+    const uint64_t silent = now - ping_sent_ms_;
+    const uint64_t timeout = config_.restart.ping_timeout_ms;
+    if (silent >= timeout) {
+      return kill("did not answer for " + std::to_string(silent) + " ms, /restart/ping_timeout_ms is " +
+                  std::to_string(timeout));
+    }
+    next = std::min(next, timeout - silent);
+  }
+  ping_timer_.start(next);
+}
+
+void WorkerSlot::kill(const std::string& reason) {
+  if (pid_ <= 0) return;
+  if (killed_for_.empty()) killed_for_ = reason;
+  responsive_ = false;
+  if (control_watch_) control_watch_->stop();
+  ::kill(pid_, SIGKILL);  // not reaped yet, so the number is still this worker's
+}
+
+void WorkerSlot::reap() {
+  if (pid_ <= 0) return;
+  int status = 0;
+  if (waitpid(pid_, &status, WNOHANG) != pid_) return;
+  ended(status);
+}
+
+void WorkerSlot::ended(int wait_status) {
+  Obituary obituary{.pid = std::exchange(pid_, -1),
+                    .wait_status = wait_status,
+                    .lived_ms = loop_.now() - started_ms_,
+                    .asked = state_ == WorkerState::stopping || state_ == WorkerState::draining,
+                    .killed_for = killed_for_,
+                    .restart_in_ms = {}};
+  if (killed_for_.empty()) read_control();  // its last words: connections that it closed itself
+  control_watch_.reset();
+  control_.reset();
+  responsive_ = false;
+  for (Timer* timer : {&ready_timer_, &ping_timer_, &kill_timer_}) timer->stop();
+  if (obituary.asked) {
+    state_ = WorkerState::stopped;
+  } else if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == int(ExitCode::configuration)) {
+    state_ = WorkerState::failed;
+  } else {
+    state_ = WorkerState::backoff;
+    const uint64_t healthy = ready_ms_ == 0 ? 0 : loop_.now() - ready_ms_;
+    const uint64_t delay = backoff_.next(healthy);
+    obituary.restart_in_ms = delay;
+    restart_ms_ = loop_.now() + delay;
+    restart_timer_.start(delay);
+  }
+  observer_.worker_gone(slot_, obituary);
+  if (pid_ < 0) handover_.reset();
+}
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// One slot of the pool: the worker process that is in it, its control socket, its liveness and its
+// restarts. Owned by the supervisor for its whole life; worker processes come and go in it, each with a
+// generation of its own. When the process dies the slot reports it and, unless the end was asked for,
+// starts another after the backoff. When the supervisor dies, workers see EOF and carry on without it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <sys/types.h>
+
+#include "daemon/config/pool_config.h"
+#include "daemon/contract/contract.h"
+#include "daemon/contract/rdma_ucm.h"
+#include "daemon/prefork/backoff.h"
+#include "daemon/prefork/worker_state.h"
+#include "shm/loop/loop.h"
+
+namespace smbdirect::daemon {
+
+/// How a worker process ended.
+struct Obituary {
+  pid_t pid = -1;
+  int wait_status = 0;  // waitpid(2)
+  uint64_t lived_ms = 0;
+  bool asked = false;      // by stop() or drain()
+  std::string killed_for;  // when this supervisor killed it: why
+  std::optional<uint64_t> restart_in_ms;
+
+  /// "was killed by signal 9 (Killed) after 12.345 s".
+  [[nodiscard]] std::string text() const;
+};
+
+class WorkerSlot {
+ public:
+  /// Told what happens in the slot. None of these may destroy the slot.
+  class Observer {
+   public:
+    virtual void worker_ready(size_t slot) = 0;
+    /// What is not about the process itself.
+    virtual void worker_said(size_t slot, Received said) = 0;
+    /// It was silent, and answers again.
+    virtual void worker_answers(size_t /*slot*/) {}
+    virtual void worker_gone(size_t slot, const Obituary& obituary) = 0;
+
+   protected:
+    ~Observer() = default;
+  };
+
+  /// generations: the pool's counter; every process gets the next.
+  WorkerSlot(Loop& loop, size_t slot, const PoolConfig& config, std::string program, uint32_t& generations,
+             Observer& observer);
+
+  void start();
+  /// Orderly end: STOP, and SIGKILL when the deadline has passed.
+  void stop(uint32_t deadline_ms);
+  /// DRAIN; a deadline of 0 is none.
+  void drain(uint32_t deadline_ms);
+  void dump();
+  /// An error means that the worker cannot be reached now; it counts as unresponsive from here on.
+  [[nodiscard]] shm::Result<> send(Message message, int descriptor = -1);
+  /// No offers until it answers a ping again.
+  void mark_unresponsive();
+  /// Looks whether the process has ended. Called for every SIGCHLD.
+  void reap();
+
+  [[nodiscard]] WorkerState state() const { return state_; }
+  [[nodiscard]] bool has_process() const { return row_of(state_).process; }
+  [[nodiscard]] bool takes_offers() const { return state_ == WorkerState::ready && responsive_; }
+  /// Could be ready within the time of an offer.
+  [[nodiscard]] bool soon_ready() const;
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] uint32_t generation() const { return generation_; }
+  /// Where requests are put for the process to take; null in a pool without verbs. Open until worker_gone()
+  /// has returned.
+  [[nodiscard]] RdmaCm* handover() { return handover_ ? &*handover_ : nullptr; }
+
+ private:
+  [[nodiscard]] shm::Result<> launch();
+  void read_control();
+  void handle(Received received);
+  void became_ready();
+  void check_liveness();
+  void kill(const std::string& reason);
+  void ended(int wait_status);
+
+  Loop& loop_;
+  size_t slot_;
+  const PoolConfig& config_;
+  std::string program_;
+  uint32_t& generations_;
+  Observer& observer_;
+  Backoff backoff_;
+
+  WorkerState state_ = WorkerState::stopped;
+  pid_t pid_ = -1;
+  uint32_t generation_ = 0;
+  std::optional<RdmaCm> handover_;  // one for each process, so that nothing of a former one is on it
+  shm::UniqueFd control_;
+  std::optional<ReadWatch> control_watch_;  // after control_: it must go first
+  uint64_t started_ms_ = 0;
+  uint64_t ready_ms_ = 0;    // when it became ready; 0: not yet
+  uint64_t restart_ms_ = 0;  // in backoff: when it starts
+  std::string killed_for_;
+
+  uint64_t ping_ = 0;  // the last one sent
+  uint64_t pong_ = 0;  // the last one answered
+  uint64_t ping_sent_ms_ = 0;
+  bool responsive_ = false;
+
+  Timer ready_timer_;
+  Timer ping_timer_;
+  Timer kill_timer_;
+  Timer restart_timer_;
+};
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/upstream/transparent/transparent_routes.h"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <linux/fib_rules.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <optional>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+#include "daemon/upstream/transparent/transparent_probe.h"
+#include "shm/base/log.h"
+#include "shm/base/socket_address.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+namespace log = shm::log;
+
+constexpr const char* kSysctlName = "net.ipv4.tcp_fwmark_accept";  // of IPv6 too
+constexpr const char* kSysctlFile = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+constexpr const char* kNoIpv6File = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
+
+// The metric of our IPv4 route is our note, kept where only a reboot loses it, as it does the sysctl: was the
+// sysctl off before we came? (Where the route is an administrator's there is no note; then a supervisor that
+// comes after one that was killed leaves the sysctl on.)
+constexpr uint32_t kSysctlWasOn = 0;
+constexpr uint32_t kSysctlWasOff = 1;
+constexpr uint32_t kMetric6 = 1024;  // what the kernel takes for 0 there
+
+std::unexpected<shm::Error> missing(const shm::Error& error) {
+  std::string text = "upstream mode \"transparent\" cannot be used: " + error.text();
+  switch (error.system_errno) {
+    case EPERM:
+    case EACCES:
+      text += "; it needs CAP_NET_ADMIN (start as root, or add it to CapabilityBoundingSet of the unit)";
+      break;
+    case EROFS:
+      text +=
+          "; /proc/sys is read-only here (ProtectKernelTunables of the unit, or a container): set it "
+          "outside, for example by /etc/sysctl.d, and it is left alone";
+      break;
+    case ETIMEDOUT:
+      text += "; a firewall that drops connections over lo would do that (\"nft list ruleset\" shows it)";
+      break;
+    case ENETDOWN:
+    case ENODEV:
+      text += "; is lo up? (\"ip link set lo up\")";
+      break;
+    default:
+      break;
+  }
+  return shm::fail(text + ". Modes \"connect\" and \"handoff\" do without it");
+}
+
+shm::Result<std::string> read_small_file(const char* path) {
+  const shm::UniqueFd fd(open(path, O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return shm::fail(std::string("open ") + path, errno);
+  std::array<char, 32> text{};
+  const ssize_t got = read(fd.get(), text.data(), text.size());
+  if (got < 0) return shm::fail(std::string("read ") + path, errno);
+  std::string value(text.data(), size_t(got));
+  while (!value.empty() && value.back() == '\n') value.pop_back();
+  return value;
+}
+
+shm::Result<> write_sysctl(char value) {
+  const std::string what = std::string("set the sysctl ") + kSysctlName + " to " + value;
+  const shm::UniqueFd fd(open(kSysctlFile, O_WRONLY | O_CLOEXEC));
+  if (!fd.valid() || write(fd.get(), &value, 1) != 1) return shm::fail(what, errno);
+  return {};
+}
+
+/// Why there is no IPv6 here; empty when there is.
+std::string why_no_ipv6() {
+  const shm::UniqueFd fd(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return "this system has no IPv6";
+  const auto disabled = read_small_file(kNoIpv6File);
+  if (!disabled) return "this system has no IPv6";
+  return *disabled == "0" ? "" : "IPv6 is disabled on lo (net.ipv6.conf.lo.disable_ipv6)";
+}
+
+std::string namespace_name() {
+  struct stat status{};
+  return stat("/proc/self/ns/net", &status) == 0 ? std::to_string(status.st_ino) : "0";
+}
+
+}  // namespace
+
+TransparentRoutes::TransparentRoutes(const Options& options, Netlink netlink, UseLock lock, uint32_t loopback)
+    : options_(options), netlink_(std::move(netlink)), lock_(std::move(lock)), loopback_(loopback) {}
+
+shm::Result<std::unique_ptr<TransparentRoutes>> TransparentRoutes::set_up(const Options& options) {
+  auto netlink = Netlink::open();
+  if (!netlink) return missing(netlink.error());
+  const uint32_t loopback = if_nametoindex("lo");
+  if (loopback == 0) return missing({"find the interface lo", errno});
+  auto lock = UseLock::open(options.lock_directory, "transparent-" + namespace_name() + ".lock");
+  if (!lock) return missing(lock.error());
+  if (auto locked = lock->lock(); !locked) return missing(locked.error());
+  if (auto joined = lock->join(); !joined) return missing(joined.error());
+  // From here on its end takes back what its beginning added.
+  std::unique_ptr<TransparentRoutes> routes(
+      new TransparentRoutes(options, std::move(*netlink), std::move(*lock), loopback));
+  auto prepared = routes->prepare();
+  routes->lock_.unlock();
+  if (!prepared) {
+    routes.reset();
+    return missing(prepared.error());
+  }
+  return routes;
+}
+
+TransparentRoutes::~TransparentRoutes() {
+  if (const auto locked = lock_.lock(); !locked) {
+    log::write(log::Level::error, "the routing rules of mode \"transparent\" are left in place: %s",
+               locked.error().text().c_str());
+    return;
+  }
+  if (lock_.alone()) take_back();
+}
+
+shm::Result<> TransparentRoutes::prepare() {
+  no_ipv6_ = why_no_ipv6();
+  if (auto done = prepare_family(AF_INET); !done) return done;
+  if (auto done = prepare_sysctl(); !done) return done;
+  if (no_ipv6_.empty()) {
+    if (auto done = prepare_family(AF_INET6); !done) return done;
+  }
+  for (const int family : {AF_INET, AF_INET6}) {
+    if (family == AF_INET6 && !no_ipv6_.empty()) continue;
+    if (auto routed = check_route(family); !routed) return routed;
+    if (auto probed = probe_transparent(family, options_.mark); !probed) return probed;
+  }
+  log::write(log::Level::info, "mode \"transparent\" is ready: %s, %s%s",
+             mark_rule(AF_INET, options_.mark, options_.table, options_.priority).text().c_str(),
+             no_ipv6_.empty() ? "also for IPv6" : "not for IPv6: ", no_ipv6_.c_str());
+  return {};
+}
+
+shm::Result<RoutingState> TransparentRoutes::look(int family) {
+  fib_rule_hdr rule_header{};
+  rule_header.family = uint8_t(family);
+  auto rule_messages = netlink_.ask(NetlinkRequest(RTM_GETRULE, NLM_F_DUMP, rule_header),
+                                    "read the routing rules (" + family_name(family) + ")");
+  if (!rule_messages) return std::unexpected(rule_messages.error());
+  rtmsg route_header{};
+  route_header.rtm_family = uint8_t(family);
+  NetlinkRequest request(RTM_GETROUTE, NLM_F_DUMP, route_header);
+  request.put(RTA_TABLE, options_.table);
+  auto route_messages = netlink_.ask(
+      request, "read routing table " + std::to_string(options_.table) + " (" + family_name(family) + ")");
+  // ENOENT: no such table yet.
+  if (!route_messages && route_messages.error().system_errno != ENOENT) {
+    return std::unexpected(route_messages.error());
+  }
+  std::vector<RoutingRule> rules;
+  for (const auto& message : *rule_messages) {
+    if (auto rule = RoutingRule::parse(message)) rules.push_back(*rule);
+  }
+  std::vector<Route> routes;
+  if (route_messages) {
+    for (const auto& message : *route_messages) {
+      if (auto route = Route::parse(message)) routes.push_back(*route);
+    }
+  }
+  return compare_routing(mark_rule(family, options_.mark, options_.table, options_.priority),
+                         everything_local(family, options_.table, loopback_, 0), rules, routes);
+}
+
+shm::Result<> TransparentRoutes::change(NetlinkRequest request, const std::string& what) {
+  if (auto answer = netlink_.ask(std::move(request), what); !answer) return std::unexpected(answer.error());
+  return {};
+}
+
+shm::Result<> TransparentRoutes::prepare_family(int family) {
+  const auto state = look(family);
+  if (!state) return std::unexpected(state.error());
+  if (!state->conflict.empty()) {
+    return shm::fail(state->conflict +
+                     ", as something else set it up; remove that, or choose another mark or table");
+  }
+  uint32_t metric = kMetric6;
+  if (family == AF_INET) {
+    // Decided here and written down with the route, so before the sysctl is touched.
+    const auto value = read_small_file(kSysctlFile);
+    bool was_off = value && *value == "0";
+    for (const Route& route : state->our_routes) was_off = was_off || route.metric == kSysctlWasOff;
+    metric = was_off ? kSysctlWasOff : kSysctlWasOn;
+  }
+  const Route route = everything_local(family, options_.table, loopback_, metric);
+  bool there = state->route_by_administrator;
+  for (const Route& ours : state->our_routes) there = there || ours.metric == metric;
+  if (!there) {
+    if (auto added = change(route.request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL),
+                            "add the route \"" + route.text() + "\"");
+        !added) {
+      return added;
+    }
+  }
+  for (const Route& ours : state->our_routes) {
+    if (ours.metric == metric) continue;
+    // One left from before with another note.
+    if (auto removed = change(ours.request(RTM_DELROUTE, 0), "remove the route \"" + ours.text() + "\"");
+        !removed) {
+      return removed;
+    }
+  }
+  if (!state->our_rules.empty() || !state->our_routes.empty()) {
+    log::write(log::Level::notice,
+               "took over the %s rule and route of mode \"transparent\" that a former smbdirectd left",
+               family_name(family).c_str());
+  }
+  if (state->rule_by_administrator || !state->our_rules.empty()) return {};
+  const RoutingRule rule = mark_rule(family, options_.mark, options_.table, options_.priority);
+  return change(rule.request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL), "add the rule \"" + rule.text() + "\"");
+}
+
+shm::Result<> TransparentRoutes::prepare_sysctl() {
+  const auto state = look(AF_INET);
+  if (!state) return std::unexpected(state.error());
+  for (const Route& route : state->our_routes) {
+    switched_sysctl_ = switched_sysctl_ || route.metric == kSysctlWasOff;
+  }
+  const auto value = read_small_file(kSysctlFile);
+  if (!value) return std::unexpected(value.error());
+  if (*value != "0") return {};
+  if (auto written = write_sysctl('1'); !written) return written;
+  switched_sysctl_ = true;
+  return {};
+}
+
+shm::Result<> TransparentRoutes::check_route(int family) {
+  const sockaddr_storage address = probe_address(family);
+  const shm::Host host = shm::host_of(address);
+  const auto bytes = std::as_bytes(std::span(host));
+  rtmsg header{};
+  header.rtm_family = uint8_t(family);
+  header.rtm_dst_len = family == AF_INET6 ? 128 : 32;
+  NetlinkRequest request(RTM_GETROUTE, 0, header);
+  request.put_bytes(RTA_DST, family == AF_INET6 ? bytes : bytes.subspan(12));
+  request.put(RTA_MARK, options_.mark);
+  const std::string what = "look up the route to " + shm::host_text(host) + " for our mark";
+  const auto answer = netlink_.ask(request, what);
+  if (!answer) return std::unexpected(answer.error());
+  for (const auto& message : *answer) {
+    const auto route = Route::parse(message);
+    if (route && route->type == RTN_LOCAL) return {};
+    if (route) {
+      return shm::fail(what + ": the kernel answers \"" + route->text() +
+                       "\" and not our own route: another routing rule comes before ours (\"ip" +
+                       (family == AF_INET6 ? " -6" : "") + " rule\" shows them)");
+    }
+  }
+  return shm::fail(what + ": no answer");
+}
+
+void TransparentRoutes::take_back() {
+  if (switched_sysctl_) {
+    const auto value = read_small_file(kSysctlFile);
+    if (value && *value == "1") {
+      if (const auto written = write_sysctl('0'); !written) {
+        log::write(log::Level::error, "%s at exit", written.error().text().c_str());
+      }
+    }
+  }
+  take_back_family(AF_INET);
+  if (no_ipv6_.empty()) take_back_family(AF_INET6);
+}
+
+void TransparentRoutes::take_back_family(int family) {
+  const auto state = look(family);
+  if (!state) {
+    log::write(log::Level::error, "%s at exit", state.error().text().c_str());
+    return;
+  }
+  const auto remove = [&](const auto& entry, uint16_t type) {
+    if (const auto removed = change(entry.request(type, 0), "remove \"" + entry.text() + "\" at exit");
+        !removed) {
+      log::write(log::Level::error, "%s", removed.error().text().c_str());
+    }
+  };
+  for (const RoutingRule& rule : state->our_rules) remove(rule, RTM_DELRULE);
+  for (const Route& route : state->our_routes) remove(route, RTM_DELROUTE);
+}
+
+}  // namespace smbdirect::daemon

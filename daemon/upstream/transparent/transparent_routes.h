@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// What the host needs for upstream mode "transparent", from start to exit: the rule that sends packets of our
+// mark to our routing table, the route there that makes every address local, and the sysctl by which a
+// connection that came in with a mark answers with it. So smbd's answers to a client's address, on a
+// connection that we opened in the client's name, come back to this host.
+//
+// Owned by the supervisor, made before it listens. Takes back at its end what it added, and nothing else: an
+// administrator's own rule, route or setting stays. When the supervisor is killed everything stays in force
+// (the workers' connections need it), and the next supervisor finds it, takes it for its own
+// (policy_routing.h) and takes it back in turn. Supervisors beside each other count their number
+// (use_lock.h): the last one takes it back. All that is here is of the network namespace the process is in.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "daemon/os/netlink.h"
+#include "daemon/upstream/policy_routing.h"
+#include "daemon/upstream/transparent/use_lock.h"
+#include "shm/base/result.h"
+
+namespace smbdirect::daemon {
+
+class TransparentRoutes {
+ public:
+  struct Options {
+    uint32_t mark = 0x534d42;  // "SMB"
+    uint32_t table = 5342;
+    uint32_t priority = 100;  // of the rule; before whatever else an administrator has
+    std::string lock_directory = "/run/smbdirectd";
+  };
+
+  /// Everything in force and tried with a connection over loopback, or an error that names the missing step
+  /// and what to do. Blocks for up to a second or two.
+  [[nodiscard]] static shm::Result<std::unique_ptr<TransparentRoutes>> set_up(const Options& options);
+  ~TransparentRoutes();
+  TransparentRoutes(const TransparentRoutes&) = delete;
+  TransparentRoutes& operator=(const TransparentRoutes&) = delete;
+
+  /// Why IPv6 clients cannot be served, empty when they can.
+  [[nodiscard]] const std::string& no_ipv6() const { return no_ipv6_; }
+
+ private:
+  TransparentRoutes(const Options& options, Netlink netlink, UseLock lock, uint32_t loopback);
+
+  [[nodiscard]] shm::Result<> prepare();
+  [[nodiscard]] shm::Result<> prepare_family(int family);
+  [[nodiscard]] shm::Result<> prepare_sysctl();
+  [[nodiscard]] shm::Result<> check_route(int family);
+  [[nodiscard]] shm::Result<RoutingState> look(int family);
+  [[nodiscard]] shm::Result<> change(NetlinkRequest request, const std::string& what);
+  void take_back();
+  void take_back_family(int family);
+
+  Options options_;
+  Netlink netlink_;
+  UseLock lock_;
+  uint32_t loopback_;
+  std::string no_ipv6_;
+  bool switched_sysctl_ = false;
+};
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/control/control_socket.h"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include "daemon/clients/main_process.h"
+#include "daemon/control/event_report.h"
+#include "daemon/ctl/ctl_commands.h"
+#include "protocol/proxy/frames.h"
+
+using namespace smbdirect::daemon;  // NOLINT: a test of one program's parts
+namespace protocol = smbdirect::protocol;
+namespace shm = smbdirect::shm;
+namespace fs = std::filesystem;
+using json = nlohmann::ordered_json;
+
+namespace {
+
+class Directory {
+ public:
+  Directory() : path_((fs::temp_directory_path() / "smbdirectd-control-XXXXXX").string()) {
+    REQUIRE(mkdtemp(path_.data()) != nullptr);
+  }
+  ~Directory() { fs::remove_all(path_); }
+  [[nodiscard]] std::string control() const { return path_ + "/run/control"; }
+
+ private:
+  std::string path_;
+};
+
+shm::UniqueFd connected(const std::string& path) {
+  shm::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  REQUIRE(path.size() < sizeof address.sun_path);
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  REQUIRE(connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  return fd;
+}
+
+void say(const shm::UniqueFd& fd, const std::string& text) {
+  REQUIRE(send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL) == ssize_t(text.size()));
+}
+
+/// A loop and a socket on it that answers "you said ..."; or, if it is to wait, what was asked is kept.
+struct Server {
+  Loop loop;
+  std::vector<ControlSocket::Answer> waiting;
+  bool wait = false;
+  shm::Result<std::unique_ptr<ControlSocket>> socket;
+
+  explicit Server(const std::string& path, ControlSocket::Keep keep = {})
+      : socket(ControlSocket::open(
+            loop, path,
+            [this](const std::string& line, ControlSocket::Answer answer) {
+              if (wait) return waiting.push_back(std::move(answer));
+              answer("you said " + line);
+            },
+            std::move(keep))) {}
+  ~Server() {
+    if (socket) socket->reset();
+    turn();
+  }
+  void turn() {
+    for (int i = 0; i < 50; ++i) uv_run(loop.get(), UV_RUN_NOWAIT);
+  }
+  /// What the peer has been told, if it has been told something and closed.
+  std::optional<std::string> told(const shm::UniqueFd& fd) {
+    std::string text;
+    char bytes[4096];
+    for (;;) {
+      turn();
+      const ssize_t got = recv(fd.get(), bytes, sizeof bytes, 0);
+      if (got < 0) return std::nullopt;
+      if (got == 0) return text;
+      text.append(bytes, size_t(got));
+    }
+  }
+};
+
+shm::UniqueFd written(const std::string& text) {
+  shm::UniqueFd fd(memfd_create("report", MFD_CLOEXEC));
+  REQUIRE(write(fd.get(), text.data(), text.size()) == ssize_t(text.size()));
+  return fd;
+}
+
+}  // namespace
+
+TEST_CASE("one line in, one line out, in whatever pieces; the socket is its owner's alone and ends with it") {
+  const Directory directory;
+  {
+    Server server(directory.control());
+    REQUIRE(server.socket);
+    struct stat status{};
+    REQUIRE(stat(directory.control().c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777) == 0600);
+    const auto peer = connected(directory.control());
+    say(peer, "one");
+    server.turn();
+    say(peer, " line\n");
+    CHECK(server.told(peer) == "you said one line\n");
+  }
+  CHECK_FALSE(fs::exists(directory.control()));
+}
+
+TEST_CASE("who says too much is told so, who leaves without a question is not asked again") {
+  const Directory directory;
+  Server server(directory.control());
+  REQUIRE(server.socket);
+  const auto longest = connected(directory.control());
+  say(longest, std::string(kMaxRequestBytes - 1, 'x') + "\n");
+  CHECK(server.told(longest) == "you said " + std::string(kMaxRequestBytes - 1, 'x') + "\n");
+  const auto too_long = connected(directory.control());
+  say(too_long, std::string(kMaxRequestBytes, 'x') + "\n");
+  CHECK(server.told(too_long) == "{\"error\":\"the request is longer than a request may be\"}\n");
+  const auto gone = connected(directory.control());
+  say(gone, "half a");
+  REQUIRE(shutdown(gone.get(), SHUT_WR) == 0);
+  CHECK(server.told(gone) == "");
+}
+
+TEST_CASE("who says no more after its question gets its answer all the same, when there is one") {
+  const Directory directory;
+  Server server(directory.control());
+  REQUIRE(server.socket);
+  server.wait = true;
+  const auto peer = connected(directory.control());
+  say(peer, "later\n");
+  REQUIRE(shutdown(peer.get(), SHUT_WR) == 0);
+  CHECK_FALSE(server.told(peer));
+  REQUIRE(server.waiting.size() == 1);
+  server.waiting[0]("now");
+  CHECK(server.told(peer) == "now\n");
+}
+
+TEST_CASE("who is gone, or says more than its question, is not answered, and that harms nobody") {
+  const Directory directory;
+  Server server(directory.control());
+  REQUIRE(server.socket);
+  server.wait = true;
+  auto leaver = connected(directory.control());
+  say(leaver, "later\n");
+  server.turn();
+  leaver.reset();
+  const auto talker = connected(directory.control());
+  say(talker, "later\n");
+  server.turn();
+  say(talker, "and more\n");
+  CHECK(server.told(talker) == "");
+  REQUIRE(server.waiting.size() == 2);
+  for (const auto& answer : server.waiting) answer("too late");
+  server.turn();
+}
+
+TEST_CASE("an answer that does not fit into the socket at once arrives whole") {
+  const Directory directory;
+  Server server(directory.control());
+  REQUIRE(server.socket);
+  server.wait = true;
+  const auto peer = connected(directory.control());
+  say(peer, "much\n");
+  server.turn();
+  REQUIRE(server.waiting.size() == 1);
+  server.waiting[0](std::string(5'000'000, 'm'));
+  const auto told = server.told(peer);
+  REQUIRE(told);
+  CHECK(told->size() == 5'000'001);
+}
+
+TEST_CASE("there is room for so many at a time, and again when they are gone") {
+  const Directory directory;
+  Server server(directory.control());
+  REQUIRE(server.socket);
+  std::vector<shm::UniqueFd> peers;
+  for (size_t i = 0; i < ControlSocket::kMaxPeers; ++i) {
+    peers.push_back(connected(directory.control()));
+    server.turn();
+  }
+  const auto one_more = connected(directory.control());
+  CHECK(server.told(one_more) == "");
+  say(peers.back(), "we remain\n");
+  CHECK(server.told(peers.back()) == "you said we remain\n");
+  peers.clear();
+  server.turn();
+  const auto later = connected(directory.control());
+  say(later, "room\n");
+  CHECK(server.told(later) == "you said room\n");
+}
+
+TEST_CASE("a dead daemon's socket is replaced; a living one's, and what is none, stays") {
+  const Directory directory;
+  fs::create_directories(fs::path(directory.control()).parent_path());
+  {
+    const shm::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, directory.control().c_str(), directory.control().size() + 1);
+    REQUIRE(bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  }
+  {
+    Server first(directory.control());
+    REQUIRE(first.socket);
+    const Server second(directory.control());
+    REQUIRE_FALSE(second.socket);
+    CHECK(second.socket.error().text().contains("another daemon answers there"));
+    const auto peer = connected(directory.control());
+    say(peer, "still you?\n");
+    CHECK(first.told(peer) == "you said still you?\n");
+  }
+  std::ofstream(directory.control()) << "somebody's\n";
+  const Server third(directory.control());
+  CHECK_FALSE(third.socket);
+  std::string kept;
+  std::getline(std::ifstream(directory.control()), kept);
+  CHECK(kept == "somebody's");
+}
+
+TEST_CASE(
+    "the socket of a main process that registers is kept, and is a peer of the control socket no more") {
+  const Directory directory;
+  std::vector<shm::UniqueFd> kept;
+  Server server(directory.control(), [&](shm::UniqueFd socket) { kept.push_back(std::move(socket)); });
+  REQUIRE(server.socket);
+  const std::string line(protocol::proxy::kRegisterLine);
+  for (size_t i = 0; i < ControlSocket::kMaxPeers + 2; ++i) {  // it takes nobody's place
+    const auto main = connected(directory.control());
+    say(main, line.substr(0, i));
+    server.turn();
+    CHECK(kept.empty());
+    say(main, line.substr(i));
+    CHECK_FALSE(server.told(main));
+    REQUIRE(kept.size() == 1);
+    say(main, "frames");
+    server.turn();
+    char bytes[16];
+    CHECK(recv(kept[0].get(), bytes, sizeof bytes, MSG_DONTWAIT) == 6);
+    say(kept[0], "more frames");
+    CHECK(recv(main.get(), bytes, sizeof bytes, MSG_DONTWAIT) == 11);
+    kept.clear();
+    CHECK(server.told(main) == "");
+  }
+}
+
+TEST_CASE("a socket that is kept may be watched at once") {
+  const Directory directory;
+  std::unique_ptr<MainProcess> main;
+  bool gone = false;
+  std::optional<Server> server;
+  server.emplace(directory.control(), [&](shm::UniqueFd socket) {
+    main = std::move(
+        MainProcess::adopt(
+            server->loop, std::move(socket), [](uint64_t, int) {}, [&](const std::string&) { gone = true; })
+            .value());
+  });
+  REQUIRE(server->socket);
+  auto peer = connected(directory.control());
+  say(peer, std::string(protocol::proxy::kRegisterLine));
+  server->turn();
+  REQUIRE(main);
+  std::array<std::byte, protocol::proxy::kFrameHeaderBytes> header{};
+  REQUIRE(recv(peer.get(), header.data(), header.size(), 0) == ssize_t(header.size()));
+  const auto heard = protocol::proxy::parse_frame_header(header, protocol::proxy::Sender::daemon);
+  REQUIRE(heard);
+  CHECK(heard->type == protocol::proxy::FrameType::registered);
+  peer.reset();
+  server->turn();
+  CHECK(gone);
+  main.reset();
+}
+
+TEST_CASE(
+    "other lines are asked where main processes may register, and the register line where they may not") {
+  const Directory directory, other;
+  std::string line(protocol::proxy::kRegisterLine);
+  size_t kept = 0;
+  Server native(directory.control(), [&](const shm::UniqueFd&) { ++kept; });
+  Server plain(other.control());
+  REQUIRE(native.socket);
+  REQUIRE(plain.socket);
+  const auto main = connected(other.control());
+  say(main, line);
+  CHECK(plain.told(main) == "you said " + line);
+  line.pop_back();
+  for (const std::string& text : {line + " ", " " + line, line.substr(0, line.size() - 1), std::string()}) {
+    const auto peer = connected(directory.control());
+    say(peer, text + "\n");
+    CHECK(native.told(peer) == "you said " + text + "\n");
+  }
+  CHECK(kept == 0);
+}
+
+TEST_CASE("a worker's report is put beside its own connections, and beside no other's") {
+  const auto paper = written(
+      R"({"connections":[{"number":1,"events":[{"ago_ms":3,"event":"sent","payload":80}]},{"number":2,"events":[]}]})");
+  const json report = read_event_report(paper.get());
+  REQUIRE(report.is_object());
+  json connections = json::parse(
+      R"([{"number":1,"worker":0},{"number":1,"worker":1},{"number":2,"worker":1},{"number":2,"worker":0}])");
+  add_events(connections, 1, report);
+  CHECK(connections[1]["events"][0]["payload"] == 80);
+  CHECK(connections[2]["events"] == json::array());
+  CHECK_FALSE(connections[0].contains("events"));
+  CHECK_FALSE(connections[3].contains("events"));
+}
+
+TEST_CASE("what is no report is none, however deep or long it is") {
+  const std::string deep = R"({"connections":[{"number":1,"events":)" + std::string(1'000'000, '[') +
+                           std::string(1'000'000, ']') + "}]}";
+  for (const std::string& text : {std::string(), std::string("{\"connections\":["), deep,
+                                  std::string(R"({"connections":[{"number":1,"events":[{"a":{}}]}]})"),
+                                  std::string(kMaxReportBytes + 1, ' ')}) {
+    INFO(text.size());
+    const auto paper = written(text);
+    CHECK(read_event_report(paper.get()).is_discarded());
+  }
+  json connections = json::parse(R"([{"number":1,"worker":0}])");
+  for (const char* odd : {"7", "{}", R"({"connections":7})", R"({"connections":[7,{"number":1}]})"}) {
+    add_events(connections, 0, json::parse(odd));
+    CHECK_FALSE(connections[0].contains("events"));
+  }
+}

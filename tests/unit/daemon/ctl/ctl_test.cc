@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+// smbdirectctl's words: requests, tables, options, and that its manual has them all.
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "daemon/control/stream_owners.h"
+#include "daemon/ctl/ctl_commands.h"
+#include "daemon/ctl/ctl_options.h"
+#include "daemon/ctl/ctl_render.h"
+#include "shm/base/guid.h"
+
+using namespace smbdirect::daemon;  // NOLINT: a test of one program's parts
+namespace shm = smbdirect::shm;
+
+namespace {
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+std::expected<CtlOptions, std::string> parse(std::vector<std::string> words) {
+  words.insert(words.begin(), "smbdirectctl");
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  return parse_ctl_options(int(words.size()), arguments.data());
+}
+
+}  // namespace
+
+TEST_CASE("a request is read back as it was written") {
+  for (const CtlRow& row : ctl_table()) {
+    for (const bool events : {false, true}) {
+      if (events && row.command != CtlCommand::connections) continue;
+      const auto request = parse_request(request_text({.command = row.command, .events = events}));
+      REQUIRE(request);
+      CHECK(request->command == row.command);
+      CHECK(request->events == events);
+    }
+  }
+  for (size_t i = 0; i < ctl_table().size(); ++i) CHECK(size_t(ctl_table()[i].command) == i);
+}
+
+TEST_CASE("what is no request is told what it lacks") {
+  const std::vector<std::pair<const char*, const char*>> wrong{
+      {"", "not a JSON object"},
+      {"[]", "not a JSON object"},
+      {"{\"command\":", "not a JSON object"},
+      {"{}", "has no \"command\""},
+      {R"({"command": "stop"})",
+       "there is no such command; there are: status, workers, connections, clients"},
+      {R"({"command": null})", "of another type"},
+      {R"({"command": "status", "extra": 1})", "not known here"},
+      {R"({"command": "connections", "events": "yes"})", "of another type"},
+      {R"({"command": "clients", "events": true})", "belongs to the command \"connections\""},
+  };
+  for (const auto& [line, told] : wrong) {
+    INFO(line);
+    const auto request = parse_request(line);
+    REQUIRE_FALSE(request);
+    CHECK(has(request.error(), told));
+  }
+}
+
+TEST_CASE("a table has a line for each, aligned, and a dash for what is not known") {
+  const auto text =
+      render({.command = CtlCommand::clients},
+             R"({"clients":[{"guid":"a","state":"LIVE","addresses":["192.0.2.7","2001:db8::7"],"channels":2,
+        "workers":[0,3],"smbd":[],"inline_in":1,"inline_out":22,"rdma_read":333,"rdma_write":null},
+        {"guid":"bb"}]})",
+             false);
+  REQUIRE(text);
+  CHECK(
+      *text ==
+      "CLIENT_GUID  STATE  ADDRESSES              CHANNELS  WORKERS  SMBD  INLINE_IN  INLINE_OUT  RDMA_READ  "
+      "RDMA_WRITE\n"
+      "a            LIVE   192.0.2.7,2001:db8::7  2         0,3      -     1          22          333        "
+      "-\n"
+      "bb           -      -                      -         -        -     -          -           -          "
+      "-\n");
+}
+
+TEST_CASE("names and values, and events") {
+  const auto status =
+      render({.command = CtlCommand::status}, R"({"status":{"pid":7,"phase":"serving"}})", false);
+  REQUIRE(status);
+  CHECK(*status == "pid    7\nphase  serving\n");
+  const auto connections = render(
+      {.command = CtlCommand::connections, .events = true},
+      R"({"connections":[{"number":1,"events":[{"ago_ms":12,"event":"sent","payload":80,"send_credits":31},7]}]})",
+      false);
+  REQUIRE(connections);
+  CHECK(has(*connections, "\n    12 ms ago sent payload=80 send_credits=31\n"));
+}
+
+TEST_CASE("what a worker writes moves no cursor of the administrator's, in text or in JSON") {
+  const std::string answer =
+      "{\"connections\":[{\"number\":1,\"events\":[{\"ago_ms\":1,\"event\":\"\\u001b]0;"
+      "title\\u0007\\n\\u009b31m\\u202e\","
+      "\"k\\u001b[2J\":\"\\u007f\"}]}]}";
+  for (const bool as_json : {false, true}) {
+    const auto text = render({.command = CtlCommand::connections, .events = true}, answer, as_json);
+    REQUIRE(text);
+    for (const char c : *text) {
+      if (c != '\n') CHECK((c >= 0x20 && c < 0x7f));
+    }
+  }
+  const auto error = render({.command = CtlCommand::status}, R"({"error":"\u001b[31m"})", false);
+  REQUIRE_FALSE(error);
+  CHECK(error.error() == "?[31m");
+}
+
+TEST_CASE("an answer that makes no sense is an error, the daemon's own too") {
+  for (const char* answer : {"", "7", "{}", R"({"clients":7})", R"({"clients":[7]})", R"({"status":[]})"}) {
+    CHECK_FALSE(render({.command = CtlCommand::clients}, answer, false));
+  }
+  const auto refused = render({.command = CtlCommand::status}, R"({"error":"not you"})", false);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error() == "not you");
+}
+
+TEST_CASE("the command line") {
+  const auto all = parse({"--socket", "/x", "--json", "connections", "--events"});
+  REQUIRE(all);
+  CHECK(all->socket == "/x");
+  CHECK(all->json);
+  CHECK(all->request.events);
+  CHECK(all->request.command == CtlCommand::connections);
+  CHECK(parse({"--help"})->help);
+  CHECK(parse({"-V"})->version);
+  for (const std::vector<std::string>& wrong : std::vector<std::vector<std::string>>{
+           {}, {"fly"}, {"status", "more"}, {"status", "--events"}, {"--nothing"}, {"--socket"}}) {
+    CHECK_FALSE(parse(wrong));
+  }
+}
+
+TEST_CASE("help and manual have every command") {
+  std::ifstream in(std::string(std::getenv("SOURCE_ROOT")) + "/docs/smbdirectctl.8");
+  const std::string page{std::istreambuf_iterator<char>(in), {}};
+  for (const CtlRow& row : ctl_table()) {
+    CHECK(has(page, "\n.B " + std::string(row.name) + "\n"));
+    CHECK(has(ctl_help_text(), "  " + std::string(row.name) + " "));
+  }
+}
+
+TEST_CASE("a GUID is written as Windows writes it") {
+  shm::Guid guid{};
+  for (size_t i = 0; i < guid.size(); ++i) guid[i] = std::byte(i * 0x11);
+  CHECK(shm::guid_text(guid) == "33221100-5544-7766-8899-aabbccddeeff");
+}
+
+TEST_CASE("the kernel's table of connections, line by line") {
+  const auto four = StreamOwners::parse_line(
+      "   1: 0100007F:01BD 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0");
+  REQUIRE(four);
+  CHECK(four->smbd_port == 445);
+  CHECK(shm::host_text(four->other) == "10.0.2.7");
+  CHECK(four->other_port == 40'000);
+  CHECK(four->inode == 4711);
+  const auto six = StreamOwners::parse_line(
+      "   0: 000000000000000000000000010000FF:01BD B80D0120000000000000000007000000:9C41 01 "
+      "00000000:00000000 "
+      "00:00000000 00000000     0        0 12 1 0");
+  REQUIRE(six);
+  CHECK(shm::host_text(six->other) == "2001:db8::7");
+  for (const char* line :
+       {"",
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
+        "   1: 0100007F:01BD 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0",
+        "   1: 0100007F:01BD 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 x 1 0",
+        "   1: 0100007:01BD 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0",
+        "   1: 0100007F:1BD000 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 "
+        "0"}) {
+    CHECK_FALSE(StreamOwners::parse_line(line));
+  }
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+// Gives back to the system what a burst of connections or of data has left: free slabs, queues that grew, the
+// buffers of connections that are quiet, the heap. Nothing of it happens on the way of a message: a timer
+// turns now and then, looks at a share of the connections, and each turn's work is bounded. Owned by the
+// worker (or smbdirect-connect); the loop's thread only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <uv.h>
+
+#include "shm/loop/uv_handles.h"
+#include "workers/memory/slab.h"
+
+namespace smbdirect::workers {
+
+/// At start: blocks that are large enough go back to the system when they are freed, whatever was freed
+/// before.
+void configure_heap();
+
+class Housekeeper {
+ public:
+  static constexpr uint64_t kTurnMs = 500;
+  /// Turns in which each connection has its turn once. What is given back was not needed all through a round:
+  /// bursts that come more often keep their memory.
+  static constexpr size_t kRound = 8;
+
+  /// trim_some(share): trims so many connections, in turn. connections(): how many there are.
+  Housekeeper(uv_loop_t& loop, std::vector<SlabPool*> pools, std::function<size_t()> connections,
+              std::function<void(size_t share)> trim_some);
+
+ private:
+  void turn();
+  void trim_heap();
+
+  std::vector<SlabPool*> pools_;
+  std::function<size_t()> connections_;
+  std::function<void(size_t share)> trim_some_;
+  size_t turns_ = 0;
+  size_t heap_holes_ = 0;  // free bytes in the heap after the last time it was trimmed, or less
+  Timer timer_;
+};
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// The last step of a worker's start: a system call filter, which is a list of what is allowed
+// (allowed_calls.h). A worker that a client has taken over can then neither start another program nor become
+// or reach another process (verbs state would not survive a fork either), nor make sockets but those that its
+// pool has a use for, nor reach for the kernel's rarer doors. For every thread, and the rest of the process's
+// life.
+#pragma once
+
+#include "shm/base/result.h"
+
+namespace smbdirect::workers {
+
+/// What besides the common calls this worker needs.
+struct Needs {
+  bool dials = true;  // it connects to the server itself (mode "connect"): TCP sockets
+  bool verbs = true;  // RDMA devices: the kernel's RDMA netlink
+};
+
+/// Before the loop is made: a ring does whatever it is told to, past every filter, so the filter leaves none;
+/// and libuv, since 1.45, makes one with its loop where it can, and aborts when it cannot use it. With no
+/// ring to be had it does without. Sets no_new_privs. Errors: the kernel's.
+[[nodiscard]] shm::Result<> do_without_io_uring();
+
+/// After the devices are open and no_new_privs is set. A call that is not allowed fails with EPERM, one that
+/// is newer than this program with ENOSYS.
+[[nodiscard]] shm::Result<> confine(const Needs& needs = {});
+
+}  // namespace smbdirect::workers

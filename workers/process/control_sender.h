@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// A worker's words to the supervisor, in order and all of them: what the control socket has no room for while
+// the supervisor is busy is kept and sent later, for the supervisor would not know of connections that have
+// ended. Owned by the worker, one thread. When the supervisor dies nothing is kept.
+#pragma once
+
+#include <deque>
+#include <functional>
+
+#include "daemon/contract/contract.h"
+#include "shm/base/unique_fd.h"
+
+namespace smbdirect::workers {
+
+class ControlSender {
+ public:
+  /// control_fd is borrowed. backlog: whether send_queued() is to be called once the socket is writable.
+  ControlSender(int control_fd, std::function<void(bool waits)> backlog)
+      : control_fd_(control_fd), backlog_(std::move(backlog)) {}
+
+  /// descriptor is borrowed: a copy of it waits with the message.
+  void send(const daemon::Message& message, int descriptor = -1);
+  void send_queued();
+  /// The supervisor is gone: nothing is sent any more.
+  void close();
+
+  [[nodiscard]] size_t queued() const { return queued_.size(); }
+
+ private:
+  struct Queued {
+    daemon::Message message;
+    shm::UniqueFd descriptor;
+  };
+
+  int control_fd_;
+  std::function<void(bool waits)> backlog_;
+  std::deque<Queued> queued_;
+  bool closed_ = false;
+};
+
+}  // namespace smbdirect::workers

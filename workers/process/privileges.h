@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// What a worker gives up before it touches a client byte, and before it opens any device: the order
+// matters, because RDMA descriptors work only under the exact credentials that opened them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "shm/base/result.h"
+
+namespace smbdirect::workers {
+
+/// Lets the process lock as much memory as it registers with devices; before privileges go. How much it may
+/// now.
+uint64_t raise_locked_memory_limit();
+
+/// Becomes `user` (its groups too) when running as root and user is not empty; sets no_new_privs; and has no
+/// capability left in any of its sets, whoever it is.
+[[nodiscard]] shm::Result<> drop_privileges(const std::string& user);
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// Client -> smbd: SMB Direct fragments become the bytes of smbd's stream. Single plain requests are cut
+// through from the receive buffers; NEGOTIATE, compounds and channel I/O are gathered, translated and
+// queued (RequestQueue). Owned by one session, one thread.
+//
+// A request whose reply has no room yet stalls everything behind it: fragments wait in their receive
+// buffers and the client gets no new credits. Promises alone never stall it for long: where nothing is held
+// and nothing was answered for a while, they are forgotten.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "workers/session/context.h"
+#include "workers/smbd/request_queue.h"
+#include "workers/stream/outbox.h"
+
+namespace smbdirect::workers {
+
+class RequestPath {
+ public:
+  explicit RequestPath(SessionContext& context)
+      : context_(context), outbox_(context.budget), queue_(context, outbox_) {}
+
+  void on_fragment(const Fragment& fragment);
+  void on_read_done();
+  /// Replies were delivered or memory came back: go on where we stalled.
+  void resume();
+
+  /// Something waits for memory or for replies to be delivered.
+  [[nodiscard]] bool stalled() const { return stalled_since_.has_value() || queue_.starved(); }
+  [[nodiscard]] Outbox& outbox() { return outbox_; }
+  /// Whether smbd has part of a PDU that is not complete, or has bytes still queued here.
+  [[nodiscard]] bool unfinished() const;
+
+ private:
+  enum class Mode : uint8_t { prefix, stream, gather };
+  struct Item {
+    SlabRef buffer;
+    std::span<const std::byte> data;
+    uint64_t total{};
+    bool first{};
+    bool last{};
+  };
+
+  bool consume(Item& item);
+  bool decide(std::span<const std::byte> prefix);
+  bool decide_stream(const smb2::RequestInfo& info);
+  bool admit(uint64_t reply_bytes);
+  bool begin_gather();
+  void gather(std::span<const std::byte> bytes);
+  void finish_gather();
+  [[nodiscard]] bool push_gathered();
+  [[nodiscard]] bool go_on();
+  [[nodiscard]] bool promises_only() const;
+  bool allowed_before_session(const smb2::RequestInfo& info);
+  void broken(smb2::Violation violation);
+  void broken(std::string why);
+  void stall(uint64_t wanted);
+
+  SessionContext& context_;
+  Outbox outbox_;
+  RequestQueue queue_;
+  Ring<Item> inbox_;                       // while stalled
+  std::optional<uint64_t> stalled_since_;  // loop's time, ms; nothing is taken until resume() got through
+  bool broken_ = false;
+  bool negotiated_ = false;  // the first PDU was a valid NEGOTIATE
+
+  // The PDU that is arriving.
+  Mode mode_ = Mode::prefix;
+  uint64_t total_ = 0;
+  smb2::RequestInfo info_;
+  smb2::Ticket streaming_;
+  std::array<std::byte, smb2::kPrefixBytes> prefix_{};
+  size_t prefix_have_ = 0;
+  SlabRef gathered_;
+  size_t gathered_have_ = 0;
+  std::unique_ptr<RequestQueue::Entry>
+      ready_;  // gathered and translated: stalled, its replies have no room yet
+};
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+#include "workers/smbd/request_queue.h"
+
+#include <algorithm>
+
+namespace smbdirect::workers {
+
+std::unique_ptr<RequestQueue::Entry> RequestQueue::blank() {
+  if (spare_.empty()) return std::make_unique<Entry>();
+  auto entry = std::move(spare_.back());
+  spare_.pop_back();
+  return entry;
+}
+
+void RequestQueue::push(std::unique_ptr<Entry> entry) {
+  Waiting waiting;
+  waiting.entry = std::move(entry);
+  waiting_.push(std::move(waiting));
+}
+
+bool RequestQueue::may_pass(const smb2::FileId* file) {
+  if (mid_pdu()) return false;
+  for (size_t i = 0; i < waiting_.size(); ++i) {
+    const Entry& entry = *waiting_.at(i).entry;
+    if (!entry.may_be_passed) return false;
+    if (file != nullptr && entry.file_id == *file) return false;
+  }
+  return true;
+}
+
+void RequestQueue::fetch() {
+  starved_ = false;
+  for (size_t i = 0; i < waiting_.size(); ++i) {
+    Waiting& waiting = waiting_.at(i);
+    while (!waiting.fetched_all()) {
+      if (!fetch_chunk(waiting)) return;
+    }
+  }
+}
+
+/// Asks for up to a slab of the current fetch. False when memory must be awaited.
+bool RequestQueue::fetch_chunk(Waiting& waiting) {
+  const smb2::Fetch& fetch = waiting.entry->request.fetches[waiting.fetch];
+  // One chunk may always be under way, or a connection could starve on other connections' memory.
+  const bool only = chunks_.empty();
+  SlabRef slab = context_.memory.slab(only);
+  if (!slab) {
+    starved_ = only;
+    return false;
+  }
+  const auto want =
+      static_cast<uint32_t>(std::min<uint64_t>(fetch.length - waiting.asked, slab.bytes().size()));
+  uint32_t have = 0;
+  while (have < want) {
+    const auto from = fetch.descriptor(waiting.descriptor);
+    if (!from) return false;  // the translator has checked that they suffice
+    const uint32_t here = std::min(want - have, from->length - waiting.in_descriptor);
+    if (here > 0) {
+      context_.transport.rdma_read(slab.bytes().subspan(have, here), slab.key(),
+                                   {from->offset + waiting.in_descriptor, from->token}, 0);
+      ++reads_asked_;
+      have += here;
+      waiting.in_descriptor += here;
+    }
+    if (waiting.in_descriptor == from->length) {
+      ++waiting.descriptor;
+      waiting.in_descriptor = 0;
+    }
+  }
+  chunks_.push({std::move(slab), want, reads_asked_});
+  waiting.asked += want;
+  if (waiting.asked == fetch.length) {
+    ++waiting.fetch;
+    waiting.descriptor = waiting.in_descriptor = waiting.asked = 0;
+  }
+  return true;
+}
+
+/// Moves the chunks of the front's current fetch that have arrived. False when more must arrive.
+bool RequestQueue::emit_fetch(const smb2::Fetch& fetch) {
+  while (front_fetch_emitted_ < fetch.length) {
+    if (chunks_.empty() || chunks_.front().last_read > reads_done_) return false;
+    Chunk chunk = chunks_.pop();
+    front_fetch_emitted_ += chunk.length;
+    const auto bytes = std::span<const std::byte>(chunk.slab.bytes()).first(chunk.length);
+    outbox_.push(std::move(chunk.slab), bytes);
+  }
+  front_fetch_emitted_ = 0;
+  return true;
+}
+
+void RequestQueue::advance() {
+  while (!waiting_.empty()) {
+    Entry& entry = *waiting_.front().entry;
+    if (!front_started_) {
+      // Not before the first data is here: until then others may pass.
+      const bool fetches = !entry.request.fetches.empty();
+      if (fetches && (chunks_.empty() || chunks_.front().last_read > reads_done_)) return;
+      outbox_.push_copy(smb2::encode_nbt(static_cast<uint32_t>(entry.request.total)));
+      front_started_ = true;
+    }
+    for (; front_piece_ < entry.request.pieces.size(); ++front_piece_) {
+      const smb2::Piece& piece = entry.request.pieces[front_piece_];
+      if (piece.fetch < 0) {
+        outbox_.push(entry.pdu.share(), piece.bytes);
+      } else if (!emit_fetch(entry.request.fetches[static_cast<size_t>(piece.fetch)])) {
+        return;
+      }
+    }
+    context_.translator.forwarded(entry.request.ticket);
+    auto done = waiting_.pop().entry;
+    front_started_ = false;
+    front_piece_ = 0;
+    done->request.clear();
+    done->pdu.reset();
+    spare_.push_back(std::move(done));
+  }
+}
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT
+#include "workers/smbd/response_path.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "protocol/smb2/session_reply.h"
+
+namespace smbdirect::workers {
+
+ResponsePath::State ResponsePath::pump(int fd) {
+  if (broken_) return State::broken;
+  // What was read already and waited for memory, first: its end may be here.
+  if (const auto stop = process()) return *stop;
+  if (crowded()) return State::no_memory;
+  return pump_stream(reader_, fd, *this, context_.transport.idle() && context_.memory.reply_floor());
+}
+
+std::optional<Exchange::State> ResponsePath::process() {
+  waits_ = false;
+  keepalives_ = 0;
+  while (!crowded() && keepalives_ < kMostKeepalives && step()) {
+  }
+  if (broken_) return State::broken;
+  if (keepalives_ == kMostKeepalives) return State::again;
+  return waits_ || crowded() ? std::optional(State::no_memory) : std::nullopt;
+}
+
+/// A client that does not take what it is sent: small answers are many to a slab.
+bool ResponsePath::crowded() const { return context_.transport.messages_queued() >= kMostQueued; }
+
+bool ResponsePath::between_messages() const { return mode_ == Mode::length && reader_.available() == 0; }
+
+void ResponsePath::stream_broken(std::string what) { broken("smbd's connection" + what); }
+
+/// One step of the PDU in hand. False when more bytes are needed, or broken.
+bool ResponsePath::step() {
+  switch (mode_) {
+    case Mode::length:
+      return reader_.available() >= smb2::kNbtBytes && begin_pdu();
+    case Mode::prefix:
+      return reader_.available() >= std::min<uint64_t>(total_, smb2::kPrefixBytes) && plan_pdu();
+    case Mode::pass:
+      if (reader_.available() == 0) return false;
+      pass_some();
+      return true;
+    case Mode::skip_to_data:
+    case Mode::skip_rest: {
+      const size_t here = std::min<uint64_t>(left_, reader_.available());
+      reader_.skip(here);
+      left_ -= here;
+      if (left_ > 0) return false;
+      if (mode_ == Mode::skip_rest) return finish_placed();
+      mode_ = Mode::place;
+      left_ = plan_.data_length;
+      return true;
+    }
+    case Mode::place:
+      return place_some();
+    case Mode::gather:
+      return gather_some();
+  }
+  return false;
+}
+
+bool ResponsePath::begin_pdu() {
+  std::array<std::byte, smb2::kNbtBytes> scratch{};
+  const auto word = reader_.peek(smb2::kNbtBytes, scratch);
+  const auto next = smb2::parse_stream_word(std::span<const std::byte, smb2::kNbtBytes>(word));
+  if (!next) {
+    if (next.error() != smb2::Violation::nbt_refusal) return broken(next.error());
+    return broken("smbd refused the connection (NBT type " + std::to_string(std::to_integer<int>(word[0])) +
+                  "); check smbd's hosts allow / hosts deny for this server's address");
+  }
+  reader_.skip(smb2::kNbtBytes);
+  total_ = next->length;
+  if (total_ == 0) ++keepalives_;
+  if (total_ > 0) mode_ = Mode::prefix;  // a keepalive, and a message of nothing, say nothing
+  return true;
+}
+
+bool ResponsePath::plan_pdu() {
+  std::array<std::byte, smb2::kPrefixBytes> scratch{};
+  const auto prefix = reader_.peek(std::min<uint64_t>(total_, smb2::kPrefixBytes), scratch);
+  const bool opaque = prefix[0] != std::byte{0xFE};
+  const auto plan = context_.translator.response(prefix, total_);
+  if (!plan) return broken(plan.error());
+  plan_ = *plan;
+  if (smb2::shows_session(prefix)) context_.events.on_session_set_up();
+  if (!agreed_ && context_.translator.negotiated()) {
+    agreed_ = true;
+    context_.events.on_agreed(*context_.translator.negotiated());
+  }
+  ++context_.transport.own_counters().smb_responses;
+  context_.transport.record(EventKind::response, opaque ? 0xFFFF : std::to_integer<uint64_t>(prefix[12]),
+                            total_);
+  promised_ = plan_.released;
+  switch (plan_.kind) {
+    case smb2::ResponsePlan::Kind::pass: {
+      const auto token = plan_.invalidate;
+      if (!begin_message(total_, token ? std::span(&*token, 1) : std::span<const uint32_t>{})) return false;
+      mode_ = Mode::pass;
+      left_ = total_;
+      return true;
+    }
+    case smb2::ResponsePlan::Kind::place:
+      to_.assign(plan_.to.begin(), plan_.to.end());
+      to_index_ = to_used_ = 0;
+      mode_ = Mode::skip_to_data;
+      left_ = plan_.data_offset;
+      return true;
+    case smb2::ResponsePlan::Kind::gather:
+      mode_ = Mode::gather;
+      left_ = total_;
+      return true;
+  }
+  return false;
+}
+
+void ResponsePath::pass_some() {
+  auto chunk = reader_.take(left_);
+  left_ -= chunk.bytes.size();
+  context_.transport.append(std::move(chunk.owner), chunk.bytes);
+  if (left_ == 0) end_pdu();
+}
+
+bool ResponsePath::place_some() {
+  while (left_ > 0) {
+    if (reader_.available() == 0) return false;
+    auto chunk = reader_.take(left_);
+    left_ -= chunk.bytes.size();
+    place_bytes(std::move(chunk.owner), chunk.bytes);
+  }
+  mode_ = Mode::skip_rest;
+  left_ = total_ - plan_.data_offset - plan_.data_length;
+  return true;
+}
+
+/// RDMA WRITEs for consecutive bytes of the data; the translator has checked that they fit the
+/// descriptors.
+void ResponsePath::place_bytes(SlabRef owner, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const smb2::BufferDescriptor& to = to_[to_index_];
+    const size_t here = std::min<size_t>(bytes.size(), to.length - to_used_);
+    if (here > 0) {
+      context_.transport.rdma_write(owner.share(), bytes.first(here), {to.offset + to_used_, to.token});
+      bytes = bytes.subspan(here);
+      to_used_ += static_cast<uint32_t>(here);
+    }
+    if (to_used_ == to.length) {
+      ++to_index_;
+      to_used_ = 0;
+    }
+  }
+}
+
+/// The data is on its way: now the response that says so.
+bool ResponsePath::finish_placed() {
+  const size_t size = plan_.header.size();
+  if (!headers_ || headers_.bytes().size() - headers_used_ < size) {
+    headers_ = context_.slabs.acquire_forced(context_.budget);
+    headers_used_ = 0;
+    if (!headers_) return broken("out of memory");
+  }
+  const auto header = headers_.bytes().subspan(headers_used_, size);
+  headers_used_ += size;
+  std::memcpy(header.data(), plan_.header.data(), size);
+  const auto token = plan_.invalidate;
+  if (!begin_message(size, token ? std::span(&*token, 1) : std::span<const uint32_t>{})) return false;
+  context_.transport.append(headers_.share(), header);
+  end_pdu();
+  return true;
+}
+
+/// A compound with channel READs in it must be complete and contiguous: as it lies, or copied together as it
+/// comes, so that the slabs it came in are free again.
+bool ResponsePath::gather_some() {
+  if (left_ == total_ && reader_.available() >= total_) {
+    if (reader_.front(total_).size() == total_) {
+      auto chunk = reader_.take(total_);
+      return finish_gather(std::move(chunk.owner), chunk.bytes);
+    }
+  }
+  if (reader_.available() == 0) return false;
+  if (!block_) {
+    block_ = context_.memory.reply_block(static_cast<uint32_t>(total_), context_.transport.idle());
+    if (!block_) {
+      waits_ = true;
+      return false;
+    }
+  }
+  while (left_ > 0 && reader_.available() > 0) {
+    const auto chunk = reader_.take(left_);
+    std::memcpy(block_.bytes().data() + (total_ - left_), chunk.bytes.data(), chunk.bytes.size());
+    left_ -= chunk.bytes.size();
+    context_.transport.own_counters().copied_bytes += chunk.bytes.size();
+  }
+  if (left_ > 0) return false;
+  const auto bytes = block_.bytes().first(total_);
+  return finish_gather(std::move(block_), bytes);
+}
+
+bool ResponsePath::finish_gather(SlabRef owner, std::span<std::byte> bytes) {
+  chain_.clear();
+  const auto planned = context_.translator.response_chain(bytes, chain_);
+  if (!planned) return broken(planned.error());
+  if (chain_.session_set_up) context_.events.on_session_set_up();
+  promised_ += chain_.released;
+  for (const smb2::Placement& placement : chain_.placements) {
+    to_.assign(placement.to.begin(), placement.to.end());
+    to_index_ = to_used_ = 0;
+    place_bytes(owner.share(), placement.data);
+  }
+  if (!begin_message(chain_.total, chain_.invalidate)) return false;
+  for (const smb2::Piece& piece : chain_.pieces) {
+    context_.transport.append(owner.share(), piece.bytes);
+  }
+  end_pdu();
+  return true;
+}
+
+bool ResponsePath::begin_message(uint64_t total, std::span<const uint32_t> invalidate) {
+  if (context_.transport.begin_message(total, invalidate)) return true;
+  return broken("a response of " + std::to_string(total) +
+                " bytes is more than the client takes (its MaxFragmentedSize); a smaller rsize/wsize helps");
+}
+
+/// All of it is in our memory, and counts there now instead of among the promises.
+void ResponsePath::end_pdu() {
+  mode_ = Mode::length;
+  context_.admission.release(std::exchange(promised_, 0));
+  context_.answered_ms = context_.transport.now();
+}
+
+bool ResponsePath::broken(std::string why) {
+  broken_ = true;
+  context_.events.on_broken(std::move(why));
+  return false;
+}
+
+bool ResponsePath::broken(smb2::Violation violation) {
+  return broken("smbd's response: " + std::string(violation_text(violation)));
+}
+
+}  // namespace smbdirect::workers
