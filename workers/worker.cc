@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "workers/fabric/iwarp/iwarp.h"
+#include "workers/native/channel_exchange.h"
+#include "workers/smbd/smbd_exchange.h"
 #include "workers/upstream/connector.h"
 
 namespace smbdirect::workers {
@@ -67,15 +69,14 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
       favours_(
           loop, [this](uint64_t offer) { send({.type = MessageType::want_smbd, .offer = offer}); },
           config.upstream_connect_timeout_ms + kAnswerGraceMs),
+      connect_([this](const UpstreamRequest& request) { return connect_upstream(request); }),
       resources_{loop_,
                  config_,
                  slabs_,
                  receive_slabs_,
                  header_slabs_,
                  memory_,
-                 [this](UpstreamRequest request) { return open_upstream(std::move(request)); },
-                 nullptr,
-                 areas_,
+                 [this](SessionContext& context) { return make_exchange(context); },
                  [this](uint64_t number, const smb2::Guid& guid) {
                    send({.type = MessageType::claim, .offer = number, .guid = guid});
                  },
@@ -99,7 +100,6 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
     channels_.emplace(
         loop_, [this](const daemon::Message& message, int descriptor) { send(message, descriptor); },
         config_.handshake_timeout_ms);
-    resources_.channels = &*channels_;
   }
   control_.want(UV_READABLE);
 }
@@ -292,8 +292,12 @@ void Worker::on_grant(daemon::Received received) {
   });
 }
 
-std::unique_ptr<Upstream> Worker::open_upstream(UpstreamRequest request) {
-  if (channels_) return channels_->request(std::move(request));
+std::unique_ptr<Exchange> Worker::make_exchange(SessionContext& context) {
+  if (channels_) return std::make_unique<ChannelExchange>(context, config_, areas_, *channels_);
+  return std::make_unique<SmbdExchange>(context, connect_);
+}
+
+std::unique_ptr<Upstream> Worker::connect_upstream(const UpstreamRequest& request) {
   if (config_.upstream == daemon::WorkerConfig::Upstream::ask) return favours_.request(request.offer);
   return std::make_unique<Connector>(loop_, config_.upstream_address, config_.upstream_port,
                                      config_.upstream_connect_timeout_ms);

@@ -49,7 +49,8 @@ class Worker {
   void on_end(const daemon::Message& message);
   void on_smbd(daemon::Received received);
   void on_channel(daemon::Received received);
-  [[nodiscard]] std::unique_ptr<Upstream> open_upstream(UpstreamRequest request);
+  [[nodiscard]] std::unique_ptr<Exchange> make_exchange(SessionContext& context);
+  [[nodiscard]] std::unique_ptr<Upstream> connect_upstream(const UpstreamRequest& request);
   [[nodiscard]] static fabric::verbs::Request request_of(const daemon::Message& offer);
   [[nodiscard]] bool take_request(const daemon::Message& offer);
   void accept_request(const daemon::Message& offer);
@@ -79,6 +80,7 @@ class Worker {
   Budget areas_;
   Favours favours_;  // outlives the sessions' attempts, as what follows
   std::optional<ChannelDesk> channels_;
+  OpenUpstream connect_;  // to an smbd
   SessionResources resources_;
   std::unique_ptr<fabric::verbs::Fabric> verbs_;           // outlives the sessions' endpoints
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;  // by offer

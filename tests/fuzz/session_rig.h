@@ -20,6 +20,7 @@
 #include "tests/unit/workers/fabric/small_room_fabric.h"
 #include "tests/unit/workers/fake_clock.h"
 #include "workers/session/session.h"
+#include "workers/smbd/smbd_exchange.h"
 
 namespace smbdirect::workers::session_fuzz {
 
@@ -93,11 +94,11 @@ class Rig {
     config_.buffered_bytes_per_connection = 1 << 20;
     config_.buffered_bytes_per_worker = (1 << 20) * (1 + choices.below(4));
     memory_.emplace(loop_, config_.buffered_bytes_per_worker, config_.ipv6_prefix_length);
-    resources_.emplace(
-        SessionResources{loop_, config_, slabs_, receives_, headers_, *memory_,
-                         [this](UpstreamRequest) { return std::make_unique<Attempt>(attempt_, done_); },
-                         nullptr, areas_, [](uint64_t, const smb2::Guid&) {}, [](uint64_t, uint32_t) {},
-                         [](uint64_t) {}, [](uint64_t) {}, [](const std::string&) {}});
+    resources_.emplace(SessionResources{
+        loop_, config_, slabs_, receives_, headers_, *memory_,
+        [this](SessionContext& context) { return std::make_unique<SmbdExchange>(context, connect_); },
+        [](uint64_t, const smb2::Guid&) {}, [](uint64_t, uint32_t) {}, [](uint64_t) {}, [](uint64_t) {},
+        [](const std::string&) {}});
     session_ = std::make_unique<Session>(*resources_, Session::Client{1, {}, {}, "fuzz"},
                                          [this](const std::string& why, bool) {
                                            if (std::getenv("SESSION_WHY") != nullptr)
@@ -376,7 +377,9 @@ class Rig {
   SlabPool slabs_{arena_, 256 << 10};
   SlabPool receives_{arena_, 1032};
   SlabPool headers_{arena_, 4096};
-  Budget areas_{1 << 20};
+  const OpenUpstream connect_ = [this](const UpstreamRequest&) {
+    return std::make_unique<Attempt>(attempt_, done_);
+  };
   std::optional<WorkerMemory> memory_;
   std::optional<SessionResources> resources_;
   Attempt* attempt_ = nullptr;

@@ -17,8 +17,46 @@ MAY_INCLUDE = {
     'protocol': ['protocol/'],
     'shm': ['shm/'],
     'daemon': ['daemon/', 'shm/', 'protocol/proxy/frames.h'],  # what a registration says
-    'workers': ['workers/', 'protocol/', 'shm/', 'daemon/contract.h', 'daemon/rdma_ucm.h'],
+    'workers': ['workers/', 'protocol/', 'shm/', 'daemon/contract/'],
 }
+
+# folder -> the folders of the same top directory whose files it may include, beside its own: the arrows of the house,
+# all of them downward. A folder that is not here may not be, and one that is here includes nothing else.
+PREFORK = ['daemon/os', 'daemon/contract', 'daemon/config', 'daemon/prefork']
+FABRICS = ['workers/fabric', 'workers/fabric/iwarp', 'workers/fabric/verbs']
+ARROWS = {
+    'shm/base': [],
+    'shm': ['shm/base'],
+    'shm/loop': ['shm/base'],
+    'daemon/os': [],
+    'daemon/contract': [],
+    'daemon/ctl': ['daemon/os'],
+    'daemon/config': ['daemon/contract'],
+    'daemon/prefork': ['daemon/os', 'daemon/contract', 'daemon/config'],
+    'daemon/accept': PREFORK,
+    'daemon/upstream': PREFORK,
+    'daemon/upstream/transparent': PREFORK + ['daemon/upstream'],
+    'daemon/upstream/handoff': PREFORK + ['daemon/upstream'],
+    'daemon/clients': PREFORK,
+    'daemon/control': PREFORK + ['daemon/accept', 'daemon/upstream', 'daemon/clients', 'daemon/ctl'],
+    'daemon': None,  # sees all
+    'workers/memory': [],
+    'workers/stats': [],
+    'workers/stream': ['workers/memory'],
+    'workers/fabric': ['workers/memory'],
+    'workers/fabric/iwarp': ['workers/memory', 'workers/fabric'],
+    'workers/fabric/verbs': ['workers/memory', 'workers/fabric'],
+    'workers/transport': ['workers/memory', 'workers/stats', 'workers/fabric'],
+    'workers/upstream': [],
+    'workers/process': [],
+    'workers/session': ['workers/memory', 'workers/stats', 'workers/stream', 'workers/transport', 'workers/upstream'],
+    'workers/smbd': ['workers/memory', 'workers/stats', 'workers/stream', 'workers/transport', 'workers/session'],
+    'workers/native': ['workers/memory', 'workers/stats', 'workers/stream', 'workers/transport', 'workers/session', 'workers/upstream'],
+    'workers/connect': ['workers/memory', 'workers/stats', 'workers/stream', 'workers/transport'] + FABRICS,
+    'workers': None,
+}
+# What the build writes: where things are installed.
+GENERATED = 'daemon/build_paths.h'
 
 # The library for peers is the one part of protocol/ that does I/O; its header is C, as are all .c files.
 # Nothing but tests includes what is inside it.
@@ -29,7 +67,7 @@ PEER_HEADER = 'protocol/proxy/smbdirect_peer.h'
 NO_SYSTEM = {
     'protocol': (r'uv\.h|sys/.*|netinet/.*|arpa/.*|unistd\.h|fcntl\.h|poll\.h|infiniband/.*|rdma/.*|thread|mutex|fstream|nlohmann/.*',
                  'protocol/ is pure: no I/O, no loop, no configuration'),
-    'shm': (r'uv\.h|infiniband/.*|rdma/.*', 'shm/ knows no fabric and no loop'),
+    'shm': (r'infiniband/.*|rdma/.*', 'shm/ knows no fabric'),
     'daemon': (r'infiniband/.*|rdma/rdma_(cma|verbs)\.h', 'the supervisor opens no verbs device'),
 }
 
@@ -42,9 +80,9 @@ OWN_IN_TEST = re.compile(r'tests/.*\.cc:\s*using\s+namespace\s+(?!std\b)')
 FOREIGN_CASE = r'\bcase\s+(?:IBV|RDMA|UV)_\w+\s*:'
 SPDX = 'SPDX-License-Identifier: MIT'
 
-# The seams to the loop: only they start what libuv watches or times, and hold what goes wrong with it (a timer due
+# The seam to the loop: only its files start what libuv watches or times, and hold what goes wrong with it (a timer due
 # again at once, a descriptor closed before its handle).
-LOOP_SEAMS = ('workers/uv_handles.', 'daemon/uv_handles.', 'daemon/write_watch.')
+LOOP = 'shm/loop'
 LOOP_CALL = re.compile(r'\buv_(poll|timer)_(init|start)\b|\bdetail::Poll\b')
 # In the daemon a watch is a member after the descriptor it watches: the members go in the reverse of their order.
 DESCRIPTOR = re.compile(r'^\s*(std::optional<)?(shm::)?(UniqueFd|RdmaCm)>? \w+;')
@@ -76,11 +114,32 @@ def check_include(path, opening, name, siblings):
             return f'{top}/ must not include {name} (it may include: {", ".join(MAY_INCLUDE[top])})'
         if project and top in MAY_INCLUDE and name.startswith(PEER) and not path.startswith(PEER):
             return f'{name} is inside the library for peers'
+        if project:
+            return check_arrow(path, name)
     elif path.startswith(PEER) or path == PEER_HEADER:
         return None
     elif top in NO_SYSTEM and re.fullmatch(NO_SYSTEM[top][0], name):
         return f'{top}/ must not include <{name}>: {NO_SYSTEM[top][1]}'
+    elif name == 'uv.h' and top == 'shm' and folder_of(path) != LOOP:
+        return f'of shm/ only {LOOP}/ may include <uv.h>'
     return None
+
+
+def folder_of(path):
+    return path.rpartition('/')[0]
+
+
+def check_arrow(path, name):
+    """What is wrong with the direction of this include, or nothing."""
+    own, its = folder_of(path), folder_of(name)
+    if own == its or its.split('/')[0] not in ('shm', 'daemon', 'workers') or own.split('/')[0] not in ('shm', 'daemon', 'workers'):
+        return None
+    if own not in ARROWS:
+        return f'{own}/ has no arrows yet: say in ARROWS what it may include'
+    # Of another top directory MAY_INCLUDE has said what may be included.
+    if ARROWS[own] is None or name == GENERATED or own.split('/')[0] != its.split('/')[0] or its in ARROWS[own]:
+        return None
+    return f'{own}/ must not include {name} (of other folders it may include: {", ".join(ARROWS[own]) or "none"})'
 
 
 def check_source(path, text, files):
@@ -110,8 +169,8 @@ def check_source(path, text, files):
             if wrong:
                 yield number, wrong
             first = first or (number, match['name'])
-        elif LOOP_CALL.search(line) and path.split('/')[0] in MAY_INCLUDE and not path.startswith(LOOP_SEAMS):
-            yield number, f'{LOOP_CALL.search(line)[0]} belongs to the seams to the loop: {", ".join(s + "h" for s in LOOP_SEAMS)}'
+        elif LOOP_CALL.search(line) and path.split('/')[0] in MAY_INCLUDE and folder_of(path) != LOOP:
+            yield number, f'{LOOP_CALL.search(line)[0]} belongs to the seam to the loop: {LOOP}/'
         elif re.match(r'\s*using\s+namespace\b', line) and not OWN_IN_TEST.match(path + ':' + line):
             yield number, 'no "using namespace"'
     for number in foreign_switches(text):
@@ -185,41 +244,67 @@ def self_check():
     hdr = head + '// What it is.\n#pragma once\n'
     c_head = '/* ' + SPDX + ' */\n'
     c_hdr = c_head + '/*\n * What it is.\n */\n#ifndef SMBDIRECT_PEER_H\n'
-    files = {'workers/session.h', 'workers/session.cc', 'protocol/smb2/pdu.h', 'daemon/contract.h'}
+    files = {'workers/session/session.h', 'workers/session/session.cc', 'protocol/smb2/pdu.h', 'daemon/contract/contract.h'}
     bad = [
-        ('protocol/smb2/pdu.h', hdr + '#include "shm/result.h"\n', 'must not include shm/result.h'),
+        ('protocol/smb2/pdu.h', hdr + '#include "shm/base/result.h"\n', 'must not include shm/base/result.h'),
         ('protocol/smb2/pdu.h', hdr + '#include <uv.h>\n', 'must not include <uv.h>'),
-        ('protocol/smb2/pdu.h', hdr + '#  include "workers/session.h"\n', 'must not include workers/session.h'),
-        ('shm/log.cc', head + '#include "protocol/smb2/pdu.h"\n', 'must not include protocol/smb2/pdu.h'),
-        ('shm/log.cc', head + '#include <infiniband/verbs.h>\n', 'must not include <infiniband/verbs.h>'),
-        ('daemon/main.cc', head + '#include "workers/session.h"\n', 'must not include workers/session.h'),
-        ('workers/loop.cc', head + '#include "daemon/pool_file.h"\n', 'must not include daemon/pool_file.h'),
-        ('workers/loop.cc', head + '#include "../daemon/contract.h"\n', 'by its path from the top'),
-        ('workers/loop.cc', head + '#include "session.h"\n', 'by its path from the top'),
-        ('workers/loop.cc', head + '#include <daemon/contract.h>\n', 'write it with quotes'),
-        ('workers/session.cc', head + '#include <array>\n#include "workers/session.h"\n', 'must be the first include'),
-        ('workers/session.h', head + '// What it is.\n', 'needs #pragma once'),
+        ('protocol/smb2/pdu.h', hdr + '#  include "workers/session/session.h"\n', 'must not include workers/session/session.h'),
+        ('shm/base/log.cc', head + '#include "protocol/smb2/pdu.h"\n', 'must not include protocol/smb2/pdu.h'),
+        ('shm/base/log.cc', head + '#include <infiniband/verbs.h>\n', 'must not include <infiniband/verbs.h>'),
+        ('daemon/main.cc', head + '#include "workers/session/session.h"\n', 'must not include workers/session/session.h'),
+        ('workers/loop.cc', head + '#include "daemon/config/pool_file.h"\n', 'must not include daemon/config/pool_file.h'),
+        ('workers/loop.cc', head + '#include "../daemon/contract/contract.h"\n', 'by its path from the top'),
+        ('workers/session/loop.cc', head + '#include "session.h"\n', 'by its path from the top'),
+        ('workers/loop.cc', head + '#include <daemon/contract/contract.h>\n', 'write it with quotes'),
+        ('workers/session/session.cc', head + '#include <array>\n#include "workers/session/session.h"\n', 'must be the first include'),
+        ('workers/session/session.h', head + '// What it is.\n', 'needs #pragma once'),
         ('workers/loop.cc', '#include <array>\n', 'the first line must be'),
         ('workers/loop.cc', head + 'using namespace smbdirect::shm;\n', 'no "using namespace"'),
         ('tests/unit/x_test.cc', head + 'using namespace std;\n', 'no "using namespace"'),
-        ('protocol/proxy/peer/inbox.cc', head + '#include "shm/unique_fd.h"\n', 'must not include shm/unique_fd.h'),
+        ('protocol/proxy/peer/inbox.cc', head + '#include "shm/base/unique_fd.h"\n', 'must not include shm/base/unique_fd.h'),
         ('protocol/proxy/frames.cc', head + '#include <sys/socket.h>\n', 'must not include <sys/socket.h>'),
         ('workers/loop.cc', head + '#include "protocol/proxy/peer/inbox.h"\n', 'is inside the library for peers'),
         ('workers/loop.cc', head + 'int f(int x) {\n  switch (x) {\n    case IBV_QPS_INIT: {\n    }\n  }\n}\n', 'needs default'),
         (PEER_HEADER, c_head + '/* What it is. */\n#pragma once\n', 'needs #ifndef SMBDIRECT_PEER_H'),
         (PEER_HEADER, hdr + '#ifndef SMBDIRECT_PEER_H\n/* What it is. */\n', 'the first line must be'),
         ('tests/unit/x.c', head, 'the first line must be'),
-        ('workers/session.cc', head + '#include "workers/session.h"\n  uv_poll_init(&loop, &poll_, fd);\n', 'belongs to the seams'),
-        ('workers/loop.cc', head + '  uv_timer_start(&timer_, tick, 0, 0);\n', 'belongs to the seams'),
-        ('workers/loop.cc', head + '  detail::Poll poll_;\n', 'belongs to the seams'),
+        ('workers/session/session.cc', head + '#include "workers/session/session.h"\n  uv_poll_init(&loop, &poll_, fd);\n', 'belongs to the seam'),
+        ('workers/loop.cc', head + '  uv_timer_start(&timer_, tick, 0, 0);\n', 'belongs to the seam'),
+        ('workers/loop.cc', head + '  detail::Poll poll_;\n', 'belongs to the seam'),
         ('daemon/main.h', hdr + 'struct Peer {\n  std::optional<ReadWatch> watch;\n  shm::UniqueFd fd;\n};\n', 'a watch is declared after'),
         ('daemon/main.h', hdr + 'struct Peer {\n  std::unique_ptr<WriteWatch> watch;\n  std::optional<RdmaCm> file_;\n};\n', 'a watch is declared after'),
+        # Each arrow, against its direction.
+        ('shm/base/log.cc', head + '#include "shm/memfd.h"\n', 'shm/base/ must not include shm/memfd.h'),
+        ('shm/memfd.cc', head + '#include "shm/loop/loop.h"\n', 'shm/ must not include shm/loop/loop.h'),
+        ('shm/memfd.cc', head + '#include <uv.h>\n', 'only shm/loop/ may include <uv.h>'),
+        ('daemon/os/netlink.cc', head + '#include "daemon/contract/contract.h"\n', 'daemon/os/ must not include'),
+        ('daemon/contract/codec.cc', head + '#include "daemon/config/pool_file.h"\n', 'daemon/contract/ must not include'),
+        ('daemon/ctl/ctl_main.cc', head + '#include "daemon/control/control.h"\n', 'daemon/ctl/ must not include'),
+        ('daemon/config/pool_file.cc', head + '#include "daemon/os/netlink.h"\n', 'daemon/config/ must not include'),
+        ('daemon/prefork/roster.cc', head + '#include "daemon/accept/offers.h"\n', 'daemon/prefork/ must not include'),
+        ('daemon/accept/offers.cc', head + '#include "daemon/clients/clients.h"\n', 'daemon/accept/ must not include'),
+        ('daemon/clients/clients.cc', head + '#include "daemon/upstream/smbd_desk.h"\n', 'daemon/clients/ must not include'),
+        ('daemon/upstream/smbd_desk.cc', head + '#include "daemon/upstream/handoff/handoff.h"\n', 'daemon/upstream/ must not include'),
+        ('daemon/upstream/transparent/a.cc', head + '#include "daemon/upstream/handoff/handoff.h"\n', 'transparent/ must not include'),
+        ('daemon/upstream/handoff/a.cc', head + '#include "daemon/upstream/transparent/source_ports.h"\n', 'handoff/ must not include'),
+        ('daemon/control/control.cc', head + '#include "daemon/supervisor.h"\n', 'daemon/control/ must not include'),
+        ('workers/session/loop.cc', head + '#include "workers/smbd/smbd_exchange.h"\n', 'workers/session/ must not include'),
+        ('workers/session/session.h', hdr + '#include "workers/native/channel_desk.h"\n', 'workers/session/ must not include'),
+        ('workers/transport/transport.cc', head + '#include "workers/session/session.h"\n', 'workers/transport/ must not include'),
+        ('workers/fabric/fabric.h', hdr + '#include "workers/transport/transport.h"\n', 'workers/fabric/ must not include'),
+        ('workers/fabric/verbs/device.cc', head + '#include "workers/fabric/iwarp/iwarp.h"\n', 'verbs/ must not include'),
+        ('workers/smbd/request_path.cc', head + '#include "workers/native/introduction.h"\n', 'workers/smbd/ must not include'),
+        ('workers/native/introduction.cc', head + '#include "workers/smbd/request_path.h"\n', 'workers/native/ must not include'),
+        ('workers/connect/session.cc', head + '#include "workers/session/session.h"\n', 'workers/connect/ must not include'),
+        ('workers/memory/slab.cc', head + '#include "workers/stream/outbox.h"\n', 'workers/memory/ must not include'),
+        ('workers/process/privileges.cc', head + '#include "workers/worker.h"\n', 'workers/process/ must not include'),
+        ('workers/new_folder/a.cc', head + '#include "workers/worker.h"\n', 'has no arrows yet'),
     ]
     good = [
         ('protocol/smb2/pdu.h', hdr + '#include <span>\n\n#include "protocol/smb2/classify.h"\n'),
-        ('workers/session.cc', head + '#include "workers/session.h"\n\n#include <uv.h>\n\n#include "daemon/contract.h"\n'),
-        ('daemon/main.cc', head + '#include "daemon/contract.h"\n#include "shm/log.h"\n'),
-        ('tests/unit/x_test.cc', head + '#include "workers/session.h"\n#include "daemon/pool_file.h"\n'),
+        ('workers/session/session.cc', head + '#include "workers/session/session.h"\n\n#include <uv.h>\n\n#include "daemon/contract/contract.h"\n'),
+        ('daemon/main.cc', head + '#include "daemon/contract/contract.h"\n#include "shm/base/log.h"\n'),
+        ('tests/unit/x_test.cc', head + '#include "workers/session/session.h"\n#include "daemon/config/pool_file.h"\n'),
         ('tests/unit/x_test.cc', head + 'using namespace smbdirect::shm;\n'),
         ('tests/unit/x_test.cc', head + '#include "protocol/proxy/peer/inbox.h"\n'),
         ('workers/loop.cc', head + 'void f(int x) {\n  switch (x) {\n    case UV_EOF: {\n    }\n    default:\n  }\n}\n'),
@@ -227,7 +312,7 @@ def self_check():
         ('tests/unit/x.c', c_head + '#include "protocol/proxy/smbdirect_peer.h"\n'),
         (PEER_HEADER, c_hdr + '#include <sys/socket.h>\n'),
         ('protocol/proxy/peer/inbox.cc', head + '#include "protocol/proxy/peer/inbox.h"\n\n#include <sys/socket.h>\n'),
-        ('workers/uv_handles.cc', head + '  uv_poll_init(&loop, &poll_, fd);\n  uv_timer_start(&timer_, tick, 1, 0);\n'),
+        ('shm/loop/uv_handles.cc', head + '  uv_poll_init(&loop, &poll_, fd);\n  uv_timer_start(&timer_, tick, 1, 0);\n'),
         ('tests/unit/x_test.cc', head + '  uv_timer_start(&timer_, tick, 1, 0);\n'),
         ('daemon/main.h', hdr + 'struct Peer {\n  shm::UniqueFd fd;\n  std::optional<ReadWatch> watch;\n};\nstruct Other {\n  shm::UniqueFd fd;\n};\n'),
     ]

@@ -28,7 +28,7 @@ shm::Guid as_guid(const proxy::Cookie& cookie) {
 
 }  // namespace
 
-ChannelDesk::Attempt::Attempt(ChannelDesk& desk, UpstreamRequest request)
+ChannelDesk::Attempt::Attempt(ChannelDesk& desk, PeerRequest request)
     : desk_(desk),
       request_(std::move(request)),
       failure_{"waiting for a server process to attach itself", ETIMEDOUT},
@@ -37,11 +37,11 @@ ChannelDesk::Attempt::Attempt(ChannelDesk& desk, UpstreamRequest request)
 
 void ChannelDesk::Attempt::start(Done done) {
   done_ = std::move(done);
-  desk_.attempts_[request_.offer] = this;
+  desk_.attempts_[request_.client.offer] = this;
   deadline_.start(desk_.deadline_ms_);
-  if (!request_.claimed) return ask_for_process();
+  if (!request_.client.claimed) return ask_for_process();
   // The registry spares a way to the supervisor and back where this worker has a channel with the process.
-  const uint32_t process = desk_.owner(request_.client_guid);
+  const uint32_t process = desk_.owner(request_.client.client_guid);
   if (process == 0 || !desk_.knows(process)) return;
   if (auto theirs = introduce_to_pair(Way::here)) {
     expected_ = process;
@@ -73,8 +73,8 @@ void ChannelDesk::Attempt::act() {
       return ask_for_process();
     case ClaimOutcome::owner:
       if (auto theirs = introduce_to_pair(Way::supervisor)) {
-        expected_ = desk_.owner(request_.client_guid);
-        desk_.send_({.type = MessageType::pass, .offer = request_.offer}, theirs->get());
+        expected_ = desk_.owner(request_.client.client_guid);
+        desk_.send_({.type = MessageType::pass, .offer = request_.client.offer}, theirs->get());
       }
       return;
   }
@@ -85,7 +85,8 @@ void ChannelDesk::Attempt::ask_for_process() {
   if (!cookie) return fail_soon({"a cookie", errno});
   desk_.by_cookie_.erase(std::exchange(cookie_, *cookie));
   desk_.by_cookie_[cookie_] = this;
-  desk_.send_({.type = MessageType::want_process, .offer = request_.offer, .guid = as_guid(cookie_)}, -1);
+  desk_.send_({.type = MessageType::want_process, .offer = request_.client.offer, .guid = as_guid(cookie_)},
+              -1);
 }
 
 void ChannelDesk::Attempt::introduce(Way way, shm::UniqueFd socket) {
@@ -151,7 +152,7 @@ void ChannelDesk::Attempt::finish(shm::Result<shm::UniqueFd> result) {
 
 void ChannelDesk::Attempt::leave() {
   desk_.by_cookie_.erase(cookie_);
-  desk_.attempts_.erase(request_.offer);
+  desk_.attempts_.erase(request_.client.offer);
   deadline_.stop();
   pass_deadline_.stop();
 }

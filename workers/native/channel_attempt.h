@@ -15,7 +15,7 @@ namespace smbdirect::workers {
 
 class ChannelDesk::Attempt final : public Upstream {
  public:
-  Attempt(ChannelDesk& desk, UpstreamRequest request);
+  Attempt(ChannelDesk& desk, PeerRequest request);
   ~Attempt() override { leave(); }
 
   void start(Done done) override;
@@ -50,7 +50,7 @@ class ChannelDesk::Attempt final : public Upstream {
   void leave();
 
   ChannelDesk& desk_;
-  UpstreamRequest request_;
+  PeerRequest request_;
   Done done_;
   shm::Error failure_;
   Timer deadline_;

@@ -61,7 +61,7 @@ void ChannelDesk::pass_to(uint64_t sequence, uint32_t process, shm::UniqueFd soc
   send_({.type = MessageType::not_passed, .sequence = sequence}, -1);
 }
 
-std::unique_ptr<Upstream> ChannelDesk::request(UpstreamRequest request) {
+std::unique_ptr<Upstream> ChannelDesk::request(PeerRequest request) {
   return std::make_unique<Attempt>(*this, std::move(request));
 }
 

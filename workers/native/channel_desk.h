@@ -20,11 +20,12 @@
 #include "protocol/proxy/frames.h"
 #include "shm/registry_reader.h"
 #include "workers/native/channel_door.h"
+#include "workers/native/peers.h"
 #include "workers/upstream/upstream.h"
 
 namespace smbdirect::workers {
 
-class ChannelDesk {
+class ChannelDesk final : public Peers {
  public:
   /// How long a process that serves the client already has to take another channel of it.
   static constexpr uint64_t kPassMs = 1'000;
@@ -43,11 +44,9 @@ class ChannelDesk {
   void pass_to(uint64_t sequence, uint32_t process, shm::UniqueFd socket);
 
   // --- for the sessions ---
-  [[nodiscard]] std::unique_ptr<Upstream> request(UpstreamRequest request);
-  /// The connection is served by this process, which takes further channels with `pass`.
-  using Pass = std::function<bool(shm::UniqueFd& socket)>;
-  void serving(uint64_t offer, uint32_t process, Pass pass);
-  void ended(uint64_t offer) { serving_.erase(offer); }
+  [[nodiscard]] std::unique_ptr<Upstream> request(PeerRequest request) override;
+  void serving(uint64_t offer, uint32_t process, Pass pass) override;
+  void ended(uint64_t offer) override { serving_.erase(offer); }
 
  private:
   class Attempt;

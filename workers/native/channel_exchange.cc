@@ -70,7 +70,8 @@ void ChannelExchange::gather_negotiate(const Fragment& fragment) {
   negotiate_ = {};
 }
 
-shm::Result<> ChannelExchange::introduce(UpstreamRequest& request) {
+/// The peer's process is told first who the client is, and given the area.
+shm::Result<std::unique_ptr<Upstream>> ChannelExchange::open_upstream(UpstreamRequest client) {
   auto fd = shm::make_area(config_.channel_area_bytes);
   if (!fd) return std::unexpected(fd.error());
   area_ = acquire_shared(context_.slabs.arena(), fd->get(), config_.channel_area_bytes, areas_);
@@ -86,17 +87,27 @@ shm::Result<> ChannelExchange::introduce(UpstreamRequest& request) {
       .max_pdu = uint32_t(std::min<uint64_t>(agreed.max_fragmented_send_size, proxy::kMaxPdu)),
       .max_read_write = config_.max_read_write_size,
       .max_operations = config_.channel_operations,
-      .client_guid = request.client_guid,
-      .client = frame_address(request.client),
-      .server = frame_address(request.server),
-      .negotiate = {request.negotiate.begin(), request.negotiate.end()}};
+      .client_guid = client.client_guid,
+      .client = frame_address(client.client),
+      .server = frame_address(client.server),
+      .negotiate = {client.negotiate.begin(), client.negotiate.end()}};
   const auto body = proxy::encode_facts(facts);
   const auto header =
       proxy::encode_header({.length = uint32_t(body.size()), .type = proxy::FrameType::facts});
-  request.introduction.assign(header.begin(), header.end());
+  offer_ = client.offer;
+  client.negotiate = {};
+  PeerRequest request{
+      .client = client, .introduction = {header.begin(), header.end()}, .area = std::move(*fd)};
   request.introduction.insert(request.introduction.end(), body.begin(), body.end());
-  request.area = std::move(*fd);
-  return {};
+  return peers_.request(std::move(request));
+}
+
+void ChannelExchange::attached(uint32_t process) {
+  peers_.serving(offer_, process, [this](shm::UniqueFd& socket) {
+    const bool taken = pass_channel(socket);
+    if (taken) context_.events.on_queued();
+    return taken;
+  });
 }
 
 // --- to the peer, of our own ---

@@ -9,10 +9,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "daemon/contract/contract.h"
 #include "protocol/proxy/frames.h"
+#include "workers/native/peers.h"
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"
 #include "workers/session/pump_stream.h"
@@ -24,11 +26,12 @@ namespace proxy = protocol::proxy;
 
 class ChannelExchange final : public Exchange, private StreamOwner {
  public:
-  /// areas: the worker's budget of bytes in data areas.
-  ChannelExchange(SessionContext& context, const daemon::WorkerConfig& config, Budget& areas)
+  /// areas: the worker's budget of bytes in data areas. peers: outlives the exchange.
+  ChannelExchange(SessionContext& context, const daemon::WorkerConfig& config, Budget& areas, Peers& peers)
       : context_(context),
         config_(config),
         areas_(areas),
+        peers_(peers),
         outbox_(context.budget),
         reader_(context.slabs, context.budget) {}
 
@@ -42,8 +45,15 @@ class ChannelExchange final : public Exchange, private StreamOwner {
   [[nodiscard]] State pump(int fd) override;
   void trim() override { reader_.trim(); }
 
-  [[nodiscard]] shm::Result<> introduce(UpstreamRequest& request) override;
-  [[nodiscard]] bool pass_channel(shm::UniqueFd& socket) override;
+  [[nodiscard]] shm::Result<std::unique_ptr<Upstream>> open_upstream(UpstreamRequest request) override;
+  void attached(uint32_t process) override;
+  void detached() override { peers_.ended(offer_); }
+  [[nodiscard]] const Names& names() const override {
+    static constexpr Names kNames{.server = "the server", .stream = "channel", .unreachable = ""};
+    return kNames;
+  }
+  /// The socket of another channel, for the process that this one is with. False: not through this one now.
+  [[nodiscard]] bool pass_channel(shm::UniqueFd& socket);
 
  private:
   /// An RDMA_READ or RDMA_WRITE without its DONE. Each kind ends in the order it was asked for.
@@ -77,6 +87,8 @@ class ChannelExchange final : public Exchange, private StreamOwner {
   SessionContext& context_;
   const daemon::WorkerConfig& config_;
   Budget& areas_;
+  Peers& peers_;
+  uint64_t offer_ = 0;  // the connection's number, once its client has said who it is
   SlabRef area_;
 
   // To the peer.

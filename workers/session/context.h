@@ -26,6 +26,8 @@ class SessionEvents {
   /// The server has let the client in: it has answered a SESSION_SETUP with success. Told as often as it is
   /// seen; the first time counts.
   virtual void on_session_set_up() = 0;
+  /// Bytes for the server are in the outbox, and no other event told of them.
+  virtual void on_queued() = 0;
   /// A rule was broken, by the client or by smbd: the connection ends now. why is ours, not the peer's.
   virtual void on_broken(std::string why) = 0;
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// What a session carries between its SMB Direct connection and its upstream stream, in both directions: to
-// smbd (smbd_exchange.h: direct-TCP framing, RDMA-channel I/O translated) or to a native peer
-// (workers/channel/: frames, and a data area). Owned by one session, one thread. It never closes anything: it
-// tells the session's events.
+// What a session carries between its SMB Direct connection and the stream to its server, in both directions,
+// and how that server is reached: smbd (workers/smbd: direct-TCP framing, RDMA-channel I/O translated) or a
+// native peer (workers/native: frames, and a data area). The session knows no other difference between them.
+// Owned by one session, one thread. It never closes anything: it tells the session's events.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "workers/stream/outbox.h"
 #include "workers/transport/transport.h"
@@ -34,11 +35,20 @@ class Exchange {
   /// Whether the upstream has part of a message that is not complete, or has bytes still queued here.
   [[nodiscard]] virtual bool unfinished() const = 0;
 
-  // --- to a native peer ---
-  /// Fills in the request what the peer is told first.
-  [[nodiscard]] virtual shm::Result<> introduce(UpstreamRequest& /*request*/) { return {}; }
-  /// The socket of another channel, for the process that this one is with. False: not through this one now.
-  [[nodiscard]] virtual bool pass_channel(shm::UniqueFd& /*socket*/) { return false; }
+  // --- the server ---
+  /// The way to it for the session's client, or why there is none. Once, while on_negotiate is being told.
+  [[nodiscard]] virtual shm::Result<std::unique_ptr<Upstream>> open_upstream(UpstreamRequest request) = 0;
+  /// The stream is connected, or has gone from one process to another: this one serves it (0: not known).
+  virtual void attached(uint32_t /*process*/) {}
+  /// There is no stream any more. Told as often as that is made sure of.
+  virtual void detached() {}
+  /// The server, and its stream, as messages name them; and what to look at when it cannot be reached.
+  struct Names {
+    const char* server;
+    const char* stream;
+    const char* unreachable;
+  };
+  [[nodiscard]] virtual const Names& names() const = 0;
 
   // --- from the upstream ---
   enum class State : uint8_t {

@@ -7,9 +7,7 @@
 
 #include "shm/base/log.h"
 #include "shm/base/socket_address.h"
-#include "workers/native/channel_exchange.h"
 #include "workers/session/size_advice.h"
-#include "workers/smbd/smbd_exchange.h"
 
 namespace smbdirect::workers {
 
@@ -84,6 +82,7 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
                   .progress_timeout_ms = resources.config.progress_timeout_ms},
                  *this),
       context_{transport_, translator_, admission_, resources.slabs, budget_, memory_, *this},
+      exchange_(resources.make_exchange(context_)),
       again_(resources.loop, [this] { on_upstream_ready(UV_READABLE, 0); }),
       retry_timer_(resources.loop, [this] { on_retry(); }),
       upstream_timer_(resources.loop, [this] { on_upstream_overdue(); }),
@@ -91,11 +90,6 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
                        [this] { on_broken("no SMB2 NEGOTIATE within the handshake deadline"); }),
       session_timer_(resources.loop, [this] { end("no SMB2 session within /limits/session_timeout_ms"); }),
       since_ms_(uv_now(&resources.loop)) {
-  if (resources.channels != nullptr) {
-    exchange_ = std::make_unique<ChannelExchange>(context_, resources.config, resources.areas);
-  } else {
-    exchange_ = std::make_unique<SmbdExchange>(context_);
-  }
   transport_.limit_receive_credits(resources.config.receive_credit_initial);
   resources.memory.add(*this);
 }
@@ -218,14 +212,11 @@ void Session::on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<co
                           .claimed = claims,
                           .client = client_.address,
                           .server = client_.server,
-                          .negotiate = pdu,
-                          .introduction = {},
-                          .area = {}};
-  if (const auto introduced = exchange_->introduce(request); !introduced) {
-    return on_broken(introduced.error().text());
-  }
+                          .negotiate = pdu};
+  auto way = exchange_->open_upstream(std::move(request));
+  if (!way) return on_broken(way.error().text());
   if (claims) resources_.claim(client_.offer, negotiate.client_guid);
-  connector_ = resources_.open_upstream(std::move(request));
+  connector_ = std::move(*way);
   connector_->start([this](shm::Result<shm::UniqueFd> result) { on_upstream_connected(std::move(result)); });
 }
 
@@ -234,9 +225,7 @@ void Session::on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<co
 void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
   if (over_ || broken_) return;
   if (!result) {
-    on_broken(result.error().text() +
-              (resources_.channels == nullptr ? "; is smbd running, and does it listen there?" : ""));
-    return;
+    return on_broken(result.error().text() + exchange_->names().unreachable);
   }
   upstream_ = Watched(resources_.loop, std::move(*result),
                       [this](int events, int status) { on_upstream_ready(events, status); });
@@ -261,15 +250,10 @@ void Session::on_agreed(const smb2::NegotiateResponse& agreed) {
   if (advice) resources_.advise(*advice);
 }
 
-/// A channel is up, or has gone to another process of the server's.
+/// The stream is up, or has gone to another process of the server's.
 void Session::on_attached(uint32_t process) {
   resources_.channel_up(client_.offer, process);
-  if (resources_.channels == nullptr) return;
-  resources_.channels->serving(client_.offer, process, [this](shm::UniqueFd& socket) {
-    const bool taken = exchange_->pass_channel(socket);
-    if (taken) flush_upstream();
-    return taken;
-  });
+  exchange_->attached(process);
 }
 
 void Session::want_upstream() {
@@ -284,7 +268,7 @@ void Session::on_upstream_ready(int events, int status) {
   }
   if (status < 0 || (events & UV_READABLE) != 0) read_upstream();
   if (status < 0 && !broken_ && !upstream_ended_) {
-    on_broken(std::string("smbd's connection cannot be watched: ") + uv_strerror(status));
+    on_broken(stream() + " cannot be watched: " + uv_strerror(status));
   }
   if (!broken_) exchange_->resume();
   flush_upstream();
@@ -309,19 +293,24 @@ void Session::read_upstream() {
       upstream_ended_ = true;
       want_upstream();
       transport_.record(EventKind::upstream_closed, 0, exchange_->unfinished() ? 1 : 0);
-      transport_.disconnect(resources_.channels == nullptr ? "smbd closed the connection"
-                                                           : "the server closed the channel");
+      transport_.disconnect(std::string(exchange_->names().server) + " closed the " +
+                            exchange_->names().stream);
       return;
   }
+}
+
+/// How messages begin that are about it: "smbd's connection".
+std::string Session::stream() const {
+  return std::string(exchange_->names().server) + "'s " + exchange_->names().stream;
 }
 
 void Session::flush_upstream() {
   if (!upstream_.valid() || write_blocked_ || exchange_->outbox().empty()) return;
   const auto flushed = exchange_->outbox().flush(upstream_.fd());
   if (!flushed) {
-    // What smbd said before it closed is the better reason ("refused: hosts allow").
+    // What the server said before it closed is the better reason ("refused: hosts allow").
     read_upstream();
-    on_broken("smbd's connection: " + flushed.error().text());
+    on_broken(stream() + ": " + flushed.error().text());
     return;
   }
   if (*flushed == Outbox::Flush::blocked) {
@@ -347,16 +336,18 @@ void Session::on_upstream_overdue() {
   const uint64_t silent_ms = uv_now(&resources_.loop) - blocked_since_ms_;
   const uint64_t timeout_ms = resources_.config.upstream_progress_timeout_ms;
   if (silent_ms < timeout_ms) return upstream_timer_.start(timeout_ms - silent_ms);
-  on_broken("smbd has read nothing from its connection for " + std::to_string(silent_ms) +
+  const Exchange::Names& names = exchange_->names();
+  on_broken(std::string(names.server) + " has read nothing from its " + names.stream + " for " +
+            std::to_string(silent_ms) +
             " ms (/limits/upstream_progress_timeout_ms); is the process stopped, or its storage?");
 }
 
-/// Closes smbd's side. A stream that ends in the middle of something, or unexpectedly, is reset: smbd must
-/// not take the end of the bytes for the end of a message, nor wait for a client that is gone.
+/// Closes the server's side. A stream that ends in the middle of something, or unexpectedly, is reset: smbd
+/// must not take the end of the bytes for the end of a message, nor wait for a client that is gone.
 void Session::close_upstream(bool orderly) {
   // At once: a client that does not close its side keeps the connection for some seconds more.
   if (connector_ || upstream_.valid()) resources_.channel_down(client_.offer);
-  if (resources_.channels != nullptr) resources_.channels->ended(client_.offer);
+  exchange_->detached();
   connector_.reset();
   if (upstream_.valid() && !orderly) reset_on_close(upstream_.fd());
   upstream_.reset();

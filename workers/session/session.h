@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// One client connection of a worker: SMB Direct on one side, a TCP stream to smbd on the other, and the
-// translation between them. Owned by the worker, on its loop; when the worker dies both ends close.
+// One client connection of a worker: SMB Direct on one side, a stream to its server on the other, and what
+// is carried between them (exchange.h). Owned by the worker, on its loop; when the worker dies both ends
+// close.
 //
 // The upstream connection is opened when the client's first SMB2 message is a valid NEGOTIATE. However the
 // session ends, smbd never sees a PDU completed that the client did not complete: unless both directions
@@ -15,7 +16,6 @@
 #include "daemon/contract/contract.h"
 #include "shm/base/unique_fd.h"
 #include "shm/scoreboard.h"
-#include "workers/native/channel_desk.h"
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"
 #include "workers/upstream/upstream.h"
@@ -29,10 +29,8 @@ struct SessionResources {
   SlabPool& slabs;          // payload
   SlabPool& receive_slabs;  // one message each
   SlabPool& header_slabs;
-  WorkerMemory& memory;  // of all connections
-  OpenUpstream open_upstream;
-  ChannelDesk* channels{};  // with a native peer in smbd's place; null: smbd
-  Budget& areas;            // bytes of data areas, all connections
+  WorkerMemory& memory;                                                             // of all connections
+  std::function<std::unique_ptr<Exchange>(SessionContext& context)> make_exchange;  // what the pool serves
   // What the supervisor hears of a connection (contract.h): CLAIM, CHANNEL_UP, CHANNEL_DOWN, SESSION_UP.
   std::function<void(uint64_t offer, const smb2::Guid& client_guid)> claim;
   std::function<void(uint64_t offer, uint32_t process)> channel_up;
@@ -92,6 +90,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   void on_agreed(const smb2::NegotiateResponse& agreed) override;
   void on_attached(uint32_t process) override;
   void on_session_set_up() override;
+  void on_queued() override { flush_upstream(); }
   void on_broken(std::string why) override;
 
   [[nodiscard]] uint64_t reclaimable() const override;
@@ -110,6 +109,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   void flush_upstream();
   void close_upstream(bool orderly);
   void want_upstream();
+  [[nodiscard]] std::string stream() const;
   void await_memory();
   void stop_timers();
   [[nodiscard]] shm::ConnectionPhase phase() const;

@@ -9,7 +9,6 @@
 #include <memory>
 #include <span>
 #include <sys/socket.h>
-#include <vector>
 
 #include "shm/base/guid.h"
 #include "shm/base/result.h"
@@ -25,9 +24,6 @@ struct UpstreamRequest {
   sockaddr_storage client{};
   sockaddr_storage server{};             // the address the client has connected to
   std::span<const std::byte> negotiate;  // the client's first message; while the request is made only
-  // Of a native channel: what its peer is told first, and the data area that goes with it.
-  std::vector<std::byte> introduction;
-  shm::UniqueFd area;
 };
 
 class Upstream {

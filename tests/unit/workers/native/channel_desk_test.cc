@@ -48,9 +48,9 @@ TEST_CASE("the longest facts there can be fit on a channel at once") {
   facts.area_bytes = kSmallArea;
   facts.negotiate = Bytes(proxy::kMaxNegotiate, std::byte{9});
   const auto body = proxy::encode_facts(facts);
-  UpstreamRequest request{};
-  request.offer = 5;
-  request.claimed = true;
+  PeerRequest request{};
+  request.client.offer = 5;
+  request.client.claimed = true;
   request.introduction = frame({.type = proxy::FrameType::facts}, body);
   request.area = std::move(shm::make_area(kSmallArea).value());
   Connection client;

@@ -18,7 +18,7 @@ TEST_CASE("the client's first message makes the facts, and the data area goes wi
   ExchangeRig rig;
   rig.open();
   CHECK(rig.areas.used() == kAreaBytes);
-  const std::span<const std::byte> said(rig.request.introduction);
+  const std::span<const std::byte> said(rig.peers.asked.introduction);
   const auto header =
       proxy::parse_frame_header(said.first<proxy::kFrameHeaderBytes>(), proxy::Sender::worker);
   REQUIRE(header);
@@ -58,8 +58,27 @@ TEST_CASE("a client that does not begin with NEGOTIATE has no channel") {
     rig.settle();
     CHECK(rig.broken == "the first SMB2 message is too long for a NEGOTIATE");
   }
-  CHECK_FALSE(rig.introduced);
+  CHECK_FALSE(rig.way);
   rig.from_client(negotiate_request());  // what comes later is nothing any more
+}
+
+TEST_CASE(
+    "the process that serves takes another channel of its client's, and the session hears that bytes wait") {
+  ExchangeRig rig;
+  rig.open();
+  rig.exchange->attached(4711);
+  CHECK(rig.peers.served == 4711);
+  CHECK(rig.peers.asked.client.offer == 7);
+  auto [socket, theirs] = smbdirect::test::socket_pair();
+  REQUIRE(rig.peers.pass_on(socket));
+  CHECK(rig.queued == 1);
+  rig.settle();
+  const auto heard = rig.peer.hear();
+  REQUIRE(heard);
+  CHECK(heard->header.type == FrameType::channel);
+  CHECK(heard->descriptor.valid());
+  rig.exchange->detached();
+  CHECK(rig.peers.over == std::vector<uint64_t>{7});
 }
 
 TEST_CASE("a worker whose data areas are used up has none for another channel") {
@@ -67,10 +86,10 @@ TEST_CASE("a worker whose data areas are used up has none for another channel") 
   REQUIRE(rig.areas.charge(rig.areas.limit() - kAreaBytes + 1));
   rig.from_client(negotiate_request());
   rig.settle();
-  REQUIRE(rig.introduced);
-  REQUIRE_FALSE(*rig.introduced);
-  CHECK(rig.introduced->error().system_errno == ENOMEM);
-  CHECK(rig.introduced->error().what.contains("/upstream/channel/area_bytes_per_worker"));
+  REQUIRE(rig.way);
+  REQUIRE_FALSE(*rig.way);
+  CHECK(rig.way->error().system_errno == ENOMEM);
+  CHECK(rig.way->error().what.contains("/upstream/channel/area_bytes_per_worker"));
   rig.areas.refund(rig.areas.used());
 }
 

@@ -120,10 +120,10 @@ struct DeskRig {
   std::unique_ptr<Connection> connect(uint64_t offer, const shm::Guid& client = guid(1), bool claimed = true,
                                       bool with_area = true) {
     auto made = std::make_unique<Connection>();
-    UpstreamRequest request{};
-    request.offer = offer;
-    request.client_guid = client;
-    request.claimed = claimed;
+    PeerRequest request{};
+    request.client.offer = offer;
+    request.client.client_guid = client;
+    request.client.claimed = claimed;
     request.introduction = introduction();
     if (with_area) {
       request.area = std::move(shm::make_area(kSmallArea).value());

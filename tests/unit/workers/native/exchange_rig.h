@@ -59,6 +59,23 @@ struct ClientSide final : Transport::Owner {
   std::vector<uint32_t> invalidated;
 };
 
+/// The worker's peers: keeps what was asked.
+struct RecordingPeers final : Peers {
+  std::unique_ptr<Upstream> request(PeerRequest made) override {
+    asked = std::move(made);
+    return nullptr;
+  }
+  void serving(uint64_t /*offer*/, uint32_t process, Pass pass) override {
+    served = process, pass_on = std::move(pass);
+  }
+  void ended(uint64_t offer) override { over.push_back(offer); }
+
+  PeerRequest asked;
+  uint32_t served = 0;
+  Pass pass_on;
+  std::vector<uint64_t> over;
+};
+
 class ExchangeRig final : private Transport::Owner, private SessionEvents {
  public:
   explicit ExchangeRig(uint64_t payload_bytes = 64u << 20, const smbd::Limits& limits = {})
@@ -81,7 +98,7 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
     context_.emplace(
         SessionContext{*server, translator_, *admission_, slabs_, payload, *session_memory_, *this});
     context_->set_up = true;
-    exchange = std::make_unique<ChannelExchange>(*context_, config, areas);
+    exchange = std::make_unique<ChannelExchange>(*context_, config, areas, peers);
     client.emplace(loop_, transport(smbd::Role::active), client_side);
     const auto endpoint = [](fake::FakeEndpoint*& end) {
       return [&end](fabric::Handler& handler) {
@@ -132,10 +149,10 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
   void open() {
     from_client(negotiate_request());
     settle();
-    REQUIRE(introduced.has_value());
-    REQUIRE(*introduced);
+    REQUIRE(way.has_value());
+    REQUIRE(*way);
     area = static_cast<std::byte*>(::mmap(nullptr, config.channel_area_bytes, PROT_READ | PROT_WRITE,
-                                          MAP_SHARED, request.area.get(), 0));
+                                          MAP_SHARED, peers.asked.area.get(), 0));
     REQUIRE(area != MAP_FAILED);
     shm::UniqueFd theirs;
     std::tie(upstream, theirs) = test::socket_pair();
@@ -189,15 +206,16 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
   Budget areas{64u << 20};
   [[nodiscard]] bool pass(shm::UniqueFd socket) { return exchange->pass_channel(socket); }
 
+  RecordingPeers peers;
   std::unique_ptr<ChannelExchange> exchange;  // before the transports: it outlives them
   ClientSide client_side;
   std::optional<Transport> server, client;
 
   // What the session would see.
-  UpstreamRequest request;
-  std::optional<shm::Result<>> introduced;
+  std::optional<shm::Result<std::unique_ptr<Upstream>>> way;
   std::vector<uint32_t> attached_by;
   size_t sessions_set_up = 0;
+  size_t queued = 0;
   std::string broken;
   Exchange::State state = Exchange::State::drained;
 
@@ -218,13 +236,14 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
   void on_closed(const std::string&, bool) override {}
 
   void on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) override {
-    request.client_guid = negotiate.client_guid;
-    request.client = *shm::address_from_text("192.0.2.7", 40'000);
-    request.server = *shm::address_from_text("2001:db8::1", 445);
-    request.negotiate = pdu;
-    introduced = exchange->introduce(request);
-    request.negotiate = {};
+    way = exchange->open_upstream({.offer = 7,
+                                   .client_guid = negotiate.client_guid,
+                                   .claimed = true,
+                                   .client = *shm::address_from_text("192.0.2.7", 40'000),
+                                   .server = *shm::address_from_text("2001:db8::1", 445),
+                                   .negotiate = pdu});
   }
+  void on_queued() override { ++queued; }
   void on_attached(uint32_t process) override { attached_by.push_back(process); }
   void on_session_set_up() override { ++sessions_set_up; }
   void on_broken(std::string why) override {

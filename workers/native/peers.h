@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// What a native exchange needs of all the peers of its worker: the way to the process that serves its client,
+// and that other channels of that client are passed to it. The finder of peers is it (channel_desk.h), or a
+// test. Owned by the worker, outlives its sessions; one thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "shm/base/unique_fd.h"
+#include "workers/upstream/upstream.h"
+
+namespace smbdirect::workers {
+
+struct PeerRequest {
+  UpstreamRequest client;
+  std::vector<std::byte> introduction;  // a FACTS frame: what the process is told first
+  shm::UniqueFd area;                   // and the data area that goes with it
+};
+
+class Peers {
+ public:
+  /// Takes the socket of another channel, or says that it cannot now.
+  using Pass = std::function<bool(shm::UniqueFd& socket)>;
+
+  [[nodiscard]] virtual std::unique_ptr<Upstream> request(PeerRequest request) = 0;
+  /// The connection is served by this process, which takes further channels with `pass`.
+  virtual void serving(uint64_t offer, uint32_t process, Pass pass) = 0;
+  virtual void ended(uint64_t offer) = 0;
+
+ protected:
+  ~Peers() = default;
+};
+
+}  // namespace smbdirect::workers
