@@ -11,8 +11,8 @@
 #include <unistd.h>
 #include <utility>
 
+#include "daemon/open_smbd_connector.h"
 #include "daemon/os/own_directory.h"
-#include "daemon/smbd_doors.h"
 #include "shm/base/log.h"
 
 namespace smbdirect::daemon {
@@ -33,8 +33,8 @@ Supervisor::Supervisor(PoolConfig config, Options options)
                  const sockaddr_storage& local) { dispatcher_.accepted(std::move(incoming), peer, local); }),
       dispatcher_(loop_, config_, workers_, listeners_,
                   [this](const shm::Host& client) { return clients_ ? clients_->workers_at(client) : 0; }),
-      desk_(loop_, config_, workers_, dispatcher_.roster()),
-      peers_(loop_, config_, workers_, dispatcher_.roster()),
+      smbd_requests_(loop_, config_, workers_, dispatcher_.connection_table()),
+      peers_(loop_, config_, workers_, dispatcher_.connection_table()),
       start_timer_(loop_, [this] {
         stop(ExitCode::environment, "no worker was ready within " +
                                         std::to_string(config_.restart.ready_timeout_ms) +
@@ -73,14 +73,14 @@ ExitCode Supervisor::run() {
     log::write(log::Level::error, "%s", bound.error().text().c_str());
     return ExitCode::environment;
   }
-  auto door = open_smbd_door(loop_, config_);
-  if (!door) {
-    log::write(log::Level::error, "%s", door.error().text().c_str());
+  auto connector = open_smbd_connector(loop_, config_);
+  if (!connector) {
+    log::write(log::Level::error, "%s", connector.error().text().c_str());
     return ExitCode::environment;
   }
-  desk_.open(std::move(*door));
-  auto clients = Clients::create(loop_, config_.worker.connections, dispatcher_.roster(),
-                                 config_.worker.ipv6_prefix_length);
+  smbd_requests_.open(std::move(*connector));
+  auto clients = ClientRegistry::create(loop_, config_.worker.connections, dispatcher_.connection_table(),
+                                        config_.worker.ipv6_prefix_length);
   if (!clients) {
     log::write(log::Level::error, "the registry of clients: %s", clients.error().text().c_str());
     return ExitCode::environment;
@@ -94,14 +94,14 @@ ExitCode Supervisor::run() {
     clients_->object_with([this](pid_t process) { return peers_.objection_to(process); });
     clients_->end_starts_after(config_.worker.handshake_timeout_ms);
   }
-  const PoolView::Parts parts{.config = config_,
-                              .workers = workers_,
-                              .listeners = listeners_,
-                              .dispatcher = dispatcher_,
-                              .desk = desk_,
-                              .peers = peers_,
-                              .clients = *clients_,
-                              .phase = [this] { return kPhaseNames[size_t(phase_)]; }};
+  const PoolReport::Parts parts{.config = config_,
+                                .workers = workers_,
+                                .listeners = listeners_,
+                                .dispatcher = dispatcher_,
+                                .smbd_requests = smbd_requests_,
+                                .peers = peers_,
+                                .clients = *clients_,
+                                .phase = [this] { return kPhaseNames[size_t(phase_)]; }};
   control_ = std::make_unique<Control>(loop_, parts, workers_);
   if (const ExitCode opened = open_control(); opened != ExitCode::ok) return opened;
   // The pool's timer first: of two timers of one length it fires before the workers' own.
@@ -162,7 +162,7 @@ void Supervisor::worker_said(size_t slot, Received said) {
   const Message& message = said.message;
   switch (message.type) {
     case MessageType::want_smbd:
-      return desk_.wanted(slot, message.offer);
+      return smbd_requests_.wanted(slot, message.offer);
     case MessageType::claim:
       return clients_->claimed(ref(slot), message.offer, message.guid);
     case MessageType::channel_up:
@@ -177,14 +177,14 @@ void Supervisor::worker_said(size_t slot, Received said) {
     case MessageType::not_passed:
       return peers_.not_passed(slot, message.sequence);
     case MessageType::session_up:
-      desk_.session_up(slot, message.offer);
+      smbd_requests_.session_up(slot, message.offer);
       break;
-    case MessageType::board:
-      return control_->board(slot, std::move(said.descriptor));
+    case MessageType::scoreboard:
+      return control_->scoreboard(slot, std::move(said.descriptor));
     case MessageType::reported:
       return control_->reported(slot, message.sequence);
     case MessageType::closed:
-      desk_.forget(slot, message.offer);
+      smbd_requests_.forget(slot, message.offer);
       peers_.forget(slot, message.offer);
       clients_->channel_down(ref(slot), message.offer);
       break;
@@ -195,7 +195,7 @@ void Supervisor::worker_said(size_t slot, Received said) {
 }
 
 void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
-  desk_.forget_worker(slot);
+  smbd_requests_.forget_worker(slot);
   peers_.forget_worker(slot);
   clients_->worker_gone(ref(slot));
   control_->worker_gone(slot);
@@ -248,7 +248,8 @@ void Supervisor::drain() {
 }
 
 void Supervisor::dump() {
-  log::write(log::Level::notice, "pool: %s %s %s", dispatcher_.totals().c_str(), desk_.totals().c_str(),
+  log::write(log::Level::notice, "pool: %s %s %s", dispatcher_.totals().c_str(),
+             smbd_requests_.totals().c_str(),
              (clients_->totals() + (native() ? " " + peers_.totals() : "")).c_str());
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     const WorkerSlot& worker = *workers_[slot];
@@ -267,7 +268,8 @@ void Supervisor::finish_if_empty() {
   if (std::ranges::any_of(workers_, [](const auto& worker) { return worker->has_process(); })) return;
   control_->close();
   peers_.close();
-  desk_.close();  // what it added to the host's routing goes last: the workers' connections needed it
+  smbd_requests_
+      .close();  // what it added to the host's routing goes last: the workers' connections needed it
   log::write(log::Level::notice, "stopped");
   loop_.stop();
 }

@@ -13,13 +13,13 @@
 
 #include "daemon/accept/dispatcher.h"
 #include "daemon/accept/listeners.h"
-#include "daemon/clients/clients.h"
-#include "daemon/clients/peer_desk.h"
+#include "daemon/clients/channel_router.h"
+#include "daemon/clients/client_registry.h"
 #include "daemon/config/pool_config.h"
 #include "daemon/control/control.h"
 #include "daemon/os/sd_notify.h"
 #include "daemon/prefork/worker_slot.h"
-#include "daemon/upstream/smbd_desk.h"
+#include "daemon/upstream/smbd_requests.h"
 #include "shm/base/unique_fd.h"
 #include "shm/loop/loop.h"
 
@@ -64,9 +64,9 @@ class Supervisor final : public WorkerSlot::Observer {
   std::vector<std::unique_ptr<WorkerSlot>> workers_;
   Listeners listeners_;
   Dispatcher dispatcher_;
-  std::unique_ptr<Clients> clients_;  // from run() on
-  SmbdDesk desk_;
-  PeerDesk peers_;
+  std::unique_ptr<ClientRegistry> clients_;  // from run() on
+  SmbdRequests smbd_requests_;
+  ChannelRouter peers_;
   std::unique_ptr<Control> control_;  // from run() on
   Timer start_timer_;
   std::vector<SignalWatch> signals_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// smbdirect-worker: wiring only. Started by smbdirectd; the contract is daemon/contract.h.
+// smbdirect-worker: wiring only. Started by smbdirectd; the contract is daemon/contract/contract.h.
 #include <array>
 #include <cerrno>
 #include <cstdio>

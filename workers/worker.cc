@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "workers/fabric/iwarp/iwarp.h"
-#include "workers/native/channel_exchange.h"
+#include "workers/native/native_exchange.h"
 #include "workers/smbd/smbd_exchange.h"
 #include "workers/upstream/connector.h"
 
@@ -66,7 +66,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
       header_slabs_(arena_, kHeaderSlabBytes),
       memory_(loop, config.buffered_bytes_per_worker, config.ipv6_prefix_length),
       areas_(config.channel_area_bytes_per_worker),
-      favours_(
+      supervisor_connector_(
           loop, [this](uint64_t offer) { send({.type = MessageType::want_smbd, .offer = offer}); },
           config.upstream_connect_timeout_ms + kAnswerGraceMs),
       connect_([this](const UpstreamRequest& request) { return connect_upstream(request); }),
@@ -91,7 +91,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
                  }},
       end_lines_(kEndLineIntervalMs, kEndLineKeys),
       advice_lines_(kAdviceIntervalMs, kEndLineKeys),
-      burial_(loop, [this] { bury(); }),
+      destroy_soon_(loop, [this] { destroy_ended(); }),
       deadline_(loop, [this] { begin_stop(true, 0); }),
       housekeeper_(
           loop, {&slabs_, &receive_slabs_, &header_slabs_}, [this] { return sessions_.size(); },
@@ -117,11 +117,11 @@ void Worker::show_board(uint32_t slot) {
                writer.error().text().c_str());
     return;
   }
-  board_.emplace(loop_, std::move(*writer), [this](Board::View& view) { look(view); });
-  send({.type = MessageType::board}, board_->fd());
+  scoreboard_.emplace(loop_, std::move(*writer), [this](ScoreboardPublisher::View& view) { look(view); });
+  send({.type = MessageType::scoreboard}, scoreboard_->fd());
 }
 
-void Worker::look(Board::View& view) const {
+void Worker::look(ScoreboardPublisher::View& view) const {
   view.summary.phase = draining_ ? shm::WorkerPhase::draining : shm::WorkerPhase::ready;
   Counters all = totals_;
   for (const auto& [offer, session] : sessions_) {
@@ -200,7 +200,7 @@ void Worker::on_message(daemon::Received received) {
     case MessageType::no_smbd:
       return on_smbd(std::move(received));
     case MessageType::registry:
-    case MessageType::door:
+    case MessageType::peer_listener:
     case MessageType::claimed:
     case MessageType::pass_to:
       return on_channel(std::move(received));
@@ -293,12 +293,13 @@ void Worker::on_grant(daemon::Received received) {
 }
 
 std::unique_ptr<Exchange> Worker::make_exchange(SessionContext& context) {
-  if (channels_) return std::make_unique<ChannelExchange>(context, config_, areas_, *channels_);
+  if (channels_) return std::make_unique<NativeExchange>(context, config_, areas_, *channels_);
   return std::make_unique<SmbdExchange>(context, connect_);
 }
 
 std::unique_ptr<Upstream> Worker::connect_upstream(const UpstreamRequest& request) {
-  if (config_.upstream == daemon::WorkerConfig::Upstream::ask) return favours_.request(request.offer);
+  if (config_.upstream == daemon::WorkerConfig::Upstream::ask)
+    return supervisor_connector_.request(request.offer);
   return std::make_unique<Connector>(loop_, config_.upstream_address, config_.upstream_port,
                                      config_.upstream_connect_timeout_ms);
 }
@@ -306,10 +307,11 @@ std::unique_ptr<Upstream> Worker::connect_upstream(const UpstreamRequest& reques
 void Worker::on_smbd(daemon::Received received) {
   const daemon::Message& message = received.message;
   if (channels_) return channels_->refused(message.offer, static_cast<int>(message.error));
-  if (received.descriptor.valid()) return favours_.answered(message.offer, std::move(received.descriptor));
+  if (received.descriptor.valid())
+    return supervisor_connector_.answered(message.offer, std::move(received.descriptor));
   // A descriptor that found no room in our table is no answer either.
   const int error = message.type == MessageType::no_smbd ? static_cast<int>(message.error) : EMFILE;
-  favours_.answered(message.offer, shm::fail("the supervisor's connection to smbd", error));
+  supervisor_connector_.answered(message.offer, shm::fail("the supervisor's connection to smbd", error));
 }
 
 /// Only a pool with native peers has these.
@@ -319,8 +321,8 @@ void Worker::on_channel(daemon::Received received) {
   switch (message.type) {
     case MessageType::registry:
       return channels_->map_registry(received.descriptor);
-    case MessageType::door:
-      return channels_->open_door(std::move(received.descriptor));
+    case MessageType::peer_listener:
+      return channels_->listen_for_peers(std::move(received.descriptor));
     case MessageType::claimed:
       return channels_->claimed(message.offer, daemon::ClaimOutcome(message.error));
     default:
@@ -345,7 +347,7 @@ void Worker::on_session_ended(uint64_t offer, const std::string& why, bool clean
   dead_.push_back(std::move(at->second));
   sessions_.erase(at);
   send({.type = MessageType::closed, .offer = offer});
-  burial_.trigger();
+  destroy_soon_.trigger();
 }
 
 void Worker::on_end(const daemon::Message& message) {
@@ -369,7 +371,7 @@ void Worker::report_end(const Session& session, const std::string& why, bool cle
              const_cast<Session&>(session).events().text(uv_now(&loop_)).c_str());
 }
 
-void Worker::bury() {
+void Worker::destroy_ended() {
   dead_.clear();
   finish_if_empty();
 }

@@ -18,12 +18,12 @@
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/housekeeper.h"
 #include "workers/memory/slab.h"
-#include "workers/native/channel_desk.h"
+#include "workers/native/peer_finder.h"
 #include "workers/process/control_sender.h"
 #include "workers/session/session.h"
-#include "workers/stats/board.h"
 #include "workers/stats/counters.h"
-#include "workers/upstream/favours.h"
+#include "workers/stats/scoreboard_publisher.h"
+#include "workers/upstream/supervisor_connector.h"
 
 namespace smbdirect::workers {
 
@@ -58,12 +58,12 @@ class Worker {
                      const Transport::MakeEndpoint& make_endpoint);
   void on_session_ended(uint64_t offer, const std::string& why, bool clean);
   void report_end(const Session& session, const std::string& why, bool clean);
-  void bury();
+  void destroy_ended();
   void trim_some(size_t share);
   void begin_stop(bool at_once, uint32_t deadline_ms);
   void finish_if_empty();
   void dump();
-  void look(Board::View& view) const;
+  void look(ScoreboardPublisher::View& view) const;
   void report(const daemon::Received& asked);
   void send(daemon::Message message, int descriptor = -1);
 
@@ -78,22 +78,22 @@ class Worker {
   SlabPool header_slabs_;
   WorkerMemory memory_;
   Budget areas_;
-  Favours favours_;  // outlives the sessions' attempts, as what follows
-  std::optional<ChannelDesk> channels_;
+  SupervisorConnector supervisor_connector_;  // outlives the sessions' attempts, as what follows
+  std::optional<PeerFinder> channels_;
   OpenUpstream connect_;  // to an smbd
   SessionResources resources_;
   std::unique_ptr<fabric::verbs::Fabric> verbs_;           // outlives the sessions' endpoints
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;  // by offer
-  std::vector<std::unique_ptr<Session>> dead_;             // destroyed by bury(), outside their callbacks
-  Counters totals_;                                        // of sessions that have ended
-  std::map<std::string, uint64_t> ends_;                   // abnormal ends, by cause
+  std::vector<std::unique_ptr<Session>> dead_;  // destroyed by destroy_ended(), outside their callbacks
+  Counters totals_;                             // of sessions that have ended
+  std::map<std::string, uint64_t> ends_;        // abnormal ends, by cause
   shm::log::RateLimit end_lines_;
   shm::log::RateLimit advice_lines_;
-  Deferred burial_;
+  Deferred destroy_soon_;
   Timer deadline_;
   Housekeeper housekeeper_;
   uint64_t trimmed_ = 0;  // the offer of the session that was trimmed last
-  std::optional<Board> board_;
+  std::optional<ScoreboardPublisher> scoreboard_;
   bool draining_ = false;
   daemon::ExitCode exit_code_ = daemon::ExitCode::ok;
 };

@@ -34,7 +34,7 @@ Dispatcher::Dispatcher(Loop& loop, const PoolConfig& config,
       workers_(workers),
       listeners_(listeners),
       workers_at_(std::move(workers_at)),
-      roster_(config.workers, config.worker.ipv6_prefix_length),
+      table_(config.workers, config.worker.ipv6_prefix_length),
       offers_(config.workers),
       places_(config.worker.connections, config.most_without_session()),
       rate_(std::max<uint64_t>(config.connections_per_client,
@@ -83,9 +83,9 @@ void Dispatcher::turn_away(uint64_t number) {
 void Dispatcher::make_room(uint64_t number) {
   ++made_room_;
   Offer* offer = offers_.find(number);
-  const auto slot = roster_.slot_of(number);
+  const auto slot = table_.slot_of(number);
   if (offer == nullptr && !slot) return places_.remove(number);
-  const Roster::Addresses* addresses = slot ? roster_.addresses(number, *slot) : nullptr;
+  const ConnectionTable::Addresses* addresses = slot ? table_.addresses(number, *slot) : nullptr;
   const sockaddr_storage peer = offer != nullptr ? offer->peer
                                 : addresses      ? addresses->peer
                                                  : sockaddr_storage{};
@@ -96,7 +96,7 @@ void Dispatcher::make_room(uint64_t number) {
   if (offer != nullptr) {
     const TakenBack where = slot ? offer->incoming->take_back() : TakenBack::ours;
     if (where != TakenBack::workers) {
-      if (slot) roster_.remove(number, *slot);
+      if (slot) table_.remove(number, *slot);
       return turn_away(number);
     }
     handed_over(*offer, *slot);
@@ -117,14 +117,14 @@ void Dispatcher::dispatch(Offer& offer) {
     }
     const uint64_t known =
         config_.affinity == Affinity::client ? workers_at_(config_.client_of(offer.peer)) : 0;
-    const auto slot = roster_.choose(client, config_.affinity, eligible, known);
+    const auto slot = table_.choose(client, config_.affinity, eligible, known);
     if (!slot) break;
     Offers::assign(offer, *slot, loop_.now());
     Message message{.type = MessageType::offer, .offer = number, .peer = offer.peer, .local = offer.local};
     auto offered = offer.incoming->prepare(workers_[*slot]->handover(), message);
     if (offered) offered = workers_[*slot]->send(message);
     if (offered) {
-      roster_.add(number, *slot, offer.peer, offer.local);
+      table_.add(number, *slot, offer.peer, offer.local);
       return count_affinity(known, *slot);
     }
     log::write(log::Level::debug, "worker %zu: %s", *slot, offered.error().text().c_str());
@@ -148,7 +148,7 @@ void Dispatcher::retry(uint64_t number) {
   if (offer->slot) {
     const TakenBack where = offer->incoming->take_back();
     if (where == TakenBack::workers) return handed_over(*offer, *offer->slot);
-    roster_.remove(number, *offer->slot);
+    table_.remove(number, *offer->slot);
     if (where == TakenBack::gone) return turn_away(number);
   }
   Offers::give_up_on(*offer);
@@ -170,7 +170,7 @@ void Dispatcher::hand_over(Offer& offer) {
   handed_over(offer, slot);
 }
 
-/// The offer ends; the roster keeps the count until the worker says CLOSED, or dies.
+/// The offer ends; the connection table keeps the count until the worker says CLOSED, or dies.
 void Dispatcher::handed_over(const Offer& offer, size_t slot) {
   ++granted_;
   log::write(log::Level::debug, "connection %" PRIu64 " of %s is worker %zu's", offer.number,
@@ -189,10 +189,10 @@ void Dispatcher::worker_said(size_t slot, const Message& message) {
       break;
     case MessageType::closed:
       // Only of a granted connection; an offer ends by TAKE or REFUSE.
-      if (offer == nullptr && roster_.remove(message.offer, slot)) places_.remove(message.offer);
+      if (offer == nullptr && table_.remove(message.offer, slot)) places_.remove(message.offer);
       break;
     case MessageType::session_up: {
-      const Roster::Addresses* addresses = roster_.addresses(message.offer, slot);
+      const ConnectionTable::Addresses* addresses = table_.addresses(message.offer, slot);
       if (offer == nullptr && addresses != nullptr && places_.session_up(message.offer)) {
         rate_.give_back(config_.client_of(addresses->peer));
       }
@@ -220,14 +220,14 @@ size_t Dispatcher::worker_gone(size_t slot) {
     if (where == TakenBack::workers) {
       handed_over(*offer, slot);
     } else {
-      roster_.remove(number, slot);
+      table_.remove(number, slot);
       if (where == TakenBack::gone) turn_away(number);
     }
     return where != TakenBack::ours;
   });
-  const std::vector<uint64_t> lost = roster_.connections_of(slot);
+  const std::vector<uint64_t> lost = table_.connections_of(slot);
   for (const uint64_t number : lost) {
-    roster_.remove(number, slot);
+    table_.remove(number, slot);
     places_.remove(number);
   }
   for (const uint64_t number : offered) {
@@ -260,7 +260,7 @@ void Dispatcher::deadlines() {
 
 void Dispatcher::close() {
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
-    for (const uint64_t number : offers_.forget_slot(slot)) roster_.remove(number, slot);
+    for (const uint64_t number : offers_.forget_slot(slot)) table_.remove(number, slot);
   }
   offers_.clear();
   deadline_timer_.stop();
@@ -282,7 +282,7 @@ void Dispatcher::settle() {
 }
 
 std::string Dispatcher::totals() const {
-  std::string text = "connections=" + std::to_string(roster_.total()) +
+  std::string text = "connections=" + std::to_string(table_.total()) +
                      " pending=" + std::to_string(offers_.size()) + " accepted=" + std::to_string(accepted_) +
                      " granted=" + std::to_string(granted_);
   for (size_t i = 0; i < refused_.size(); ++i) {

@@ -15,7 +15,7 @@
 #include "daemon/accept/offers.h"
 #include "daemon/accept/places.h"
 #include "daemon/config/pool_config.h"
-#include "daemon/prefork/roster.h"
+#include "daemon/prefork/connection_table.h"
 #include "daemon/prefork/worker_slot.h"
 #include "shm/base/log.h"
 #include "shm/loop/loop.h"
@@ -44,10 +44,10 @@ class Dispatcher {
   /// Closes what has not been granted; nothing more may be accepted.
   void close();
 
-  [[nodiscard]] const Roster& roster() const { return roster_; }
-  [[nodiscard]] size_t connections() const { return roster_.total(); }
+  [[nodiscard]] const ConnectionTable& connection_table() const { return table_; }
+  [[nodiscard]] size_t connections() const { return table_.total(); }
   [[nodiscard]] const Places& places() const { return places_; }
-  [[nodiscard]] size_t connections_of(size_t slot) const { return roster_.of_slot(slot); }
+  [[nodiscard]] size_t connections_of(size_t slot) const { return table_.of_slot(slot); }
   /// "accepted=12 granted=11 refused_access=1 ...": counts since the start, and what is pending.
   [[nodiscard]] std::string totals() const;
 
@@ -68,7 +68,7 @@ class Dispatcher {
   std::vector<std::unique_ptr<WorkerSlot>>& workers_;
   Listeners& listeners_;
   WorkersAt workers_at_;
-  Roster roster_;
+  ConnectionTable table_;
   Offers offers_;
   Places places_;
   TokenBuckets rate_;

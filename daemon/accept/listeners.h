@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-#include "daemon/accept/cm_listeners.h"
 #include "daemon/accept/incoming.h"
+#include "daemon/accept/rdma_listeners.h"
 #include "daemon/accept/tcp_listeners.h"
 
 namespace smbdirect::daemon {
@@ -34,7 +34,7 @@ class Listeners {
 
  private:
   TcpListeners tcp_;
-  CmListeners cm_;
+  RdmaListeners cm_;
 };
 
 }  // namespace smbdirect::daemon

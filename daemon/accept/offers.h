@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Clients that have come in and no worker has yet. Each is held here, its connection or request included,
-// until a worker has it or nobody wants it; whoever is dropped from here before is turned away. Bounded by
-// kMaxPending, which is few enough for a busy worker to take them in the time of an offer: the listeners rest
-// while it is full, and clients wait in the kernel's queue. Pure (time is a parameter); owned by the
-// supervisor.
+// Clients that have come in and no worker has yet. Each is held here, its connection or request
+// included, until a worker has it or nobody wants it; whoever is dropped from here before is turned away.
+// Bounded by kMaxPending, which is few enough for a busy worker to take them in the time of an offer: the
+// listeners rest while it is full, and clients wait in the kernel's queue. Pure (time is a parameter); owned
+// by the supervisor.
 #pragma once
 
 #include <cstddef>
@@ -42,7 +42,7 @@ class Offers {
   Offer& add(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer, const sockaddr_storage& local);
   [[nodiscard]] bool full() const { return offers_.size() >= kMaxPending; }
   [[nodiscard]] size_t size() const { return offers_.size(); }
-  /// Those that wait, with no slot: the roster counts the others.
+  /// Those that wait, with no slot: the connection table counts the others.
   [[nodiscard]] size_t waiting() const;
 
   static void assign(Offer& offer, size_t slot, uint64_t now_ms);

@@ -3,7 +3,7 @@
 // may hand a channel over to, which is whoever runs as the main process's user. A worker's word for who
 // serves a client counts only for one of these, and never for one of our own: a worker that a client has
 // taken over would name itself, and be passed the client's next connections. It cannot start another process
-// to name (workers/confinement.h). Reads /proc; the supervisor.
+// to name (workers/process/confinement.h). Reads /proc; the supervisor.
 #pragma once
 
 #include <cstdint>

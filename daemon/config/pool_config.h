@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/config/cidr.h"
+#include "daemon/config/access_list.h"
 #include "daemon/contract/contract.h"
 #include "shm/base/socket_address.h"
 
@@ -43,7 +43,7 @@ struct TransparentConfig {
   uint32_t priority = 100;
 };
 
-/// How mode "handoff" starts smbd (handoff.h).
+/// How mode "handoff" starts smbd (handoff_connector.h).
 struct HandoffConfig {
   std::string smbd = "/usr/sbin/smbd";
   std::string testparm = "/usr/bin/testparm";

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <sys/uio.h>
 
-#include "daemon/contract/contract_codec.h"
+#include "daemon/contract/message_codec.h"
 
 namespace smbdirect::daemon {
 namespace {

@@ -152,7 +152,7 @@ enum class MessageType : uint16_t {
                // With a native
                // peer
                // the process is what the kernel calls it, and a later one says that another has it; else 0
-  board,       // a descriptor: the scoreboard of this worker (shm/scoreboard.h); once, before READY
+  scoreboard,  // a descriptor: the scoreboard of this worker (shm/scoreboard.h); once, before READY
   reported,    // sequence: the report asked for under this number is written
   want_process,  // offer, guid: a process is to open this connection's channel, with the guid's bytes as its
                  // cookie
@@ -161,20 +161,20 @@ enum class MessageType : uint16_t {
   channel_down,  // offer: its channel has ended, or its claim; the connection itself until CLOSED
   session_up,    // offer: the server has let the connection's client in (SESSION_SETUP, success); once
   // supervisor -> worker
-  offer = 64,  // offer, fabric, peer, local; cm when the fabric is verbs
-  grant,       // offer, and the connection's descriptor
-  ping,        // sequence
-  drain,       // finish what you have, take no more, exit within deadline_ms (0: no deadline)
-  stop,        // close everything in an orderly way and exit within deadline_ms
-  dump,        // log totals and one line per connection, with its recent events
-  smbd,        // offer, and a descriptor: a stream to smbd, which sees the client's address on it
-  no_smbd,     // offer, error: there is none; the log of the supervisor says why
-  report,      // sequence, and a descriptor: a memfd to write the connections' recent events into, as JSON
-  registry,    // a descriptor: the GUID registry, to be read (native peers only, as those that follow)
-  door,        // a descriptor: the listening socket at which started processes open their channels
-  claimed,     // offer, error: the answer to its CLAIM, a ClaimOutcome; not after channel_up
-  pass_to,     // sequence, process, a descriptor: give that process this channel, of another worker's
-  end,         // offer, error: close the connection now, for that EndReason; its CLOSED follows
+  offer = 64,     // offer, fabric, peer, local; cm when the fabric is verbs
+  grant,          // offer, and the connection's descriptor
+  ping,           // sequence
+  drain,          // finish what you have, take no more, exit within deadline_ms (0: no deadline)
+  stop,           // close everything in an orderly way and exit within deadline_ms
+  dump,           // log totals and one line per connection, with its recent events
+  smbd,           // offer, and a descriptor: a stream to smbd, which sees the client's address on it
+  no_smbd,        // offer, error: there is none; the log of the supervisor says why
+  report,         // sequence, and a descriptor: a memfd to write the connections' recent events into, as JSON
+  registry,       // a descriptor: the GUID registry, to be read (native peers only, as those that follow)
+  peer_listener,  // a descriptor: the listening socket at which started processes open their channels
+  claimed,        // offer, error: the answer to its CLAIM, a ClaimOutcome; not after channel_up
+  pass_to,        // sequence, process, a descriptor: give that process this channel, of another worker's
+  end,            // offer, error: close the connection now, for that EndReason; its CLOSED follows
 };
 
 /// One control message. Fields not named for its type in MessageType are zero.

@@ -19,9 +19,9 @@ std::string error_text(const std::string& why) { return json{{"error", why}}.dum
 
 }  // namespace
 
-Control::Control(Loop& loop, const PoolView::Parts& parts,
+Control::Control(Loop& loop, const PoolReport::Parts& parts,
                  const std::vector<std::unique_ptr<WorkerSlot>>& workers)
-    : loop_(loop), workers_(workers), boards_(workers.size()), view_(loop, parts, boards_) {}
+    : loop_(loop), workers_(workers), scoreboards_(workers.size()), view_(loop, parts, scoreboards_) {}
 
 shm::Result<> Control::open(const std::string& run_directory, ControlSocket::Keep keep) {
   auto opened = ControlSocket::open(
@@ -38,11 +38,11 @@ void Control::close() {
   rounds_.clear();
 }
 
-void Control::board(size_t slot, shm::UniqueFd fd) {
+void Control::scoreboard(size_t slot, shm::UniqueFd fd) {
   if (!fd.valid()) return;  // no descriptor left here: it goes on unseen
-  const auto set = boards_.set(slot, workers_[slot]->generation(), std::move(fd));
+  const auto set = scoreboards_.set(slot, workers_[slot]->generation(), std::move(fd));
   if (set) return;
-  log_.write(log::Level::warning, "board " + std::to_string(slot), loop_.now(), "worker %zu: %s", slot,
+  log_.write(log::Level::warning, "scoreboard " + std::to_string(slot), loop_.now(), "worker %zu: %s", slot,
              set.error().text().c_str());
 }
 
@@ -60,10 +60,11 @@ void Control::ask_workers(const ControlSocket::Answer& answer) {
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     if (workers_[slot]->state() != WorkerState::ready && workers_[slot]->state() != WorkerState::draining)
       continue;
-    shm::UniqueFd paper(memfd_create("smbdirect-report", MFD_CLOEXEC));
-    if (!paper.valid()) continue;
-    const auto sent = workers_[slot]->send({.type = MessageType::report, .sequence = sequence}, paper.get());
-    if (sent) round.asked[slot] = std::move(paper);
+    shm::UniqueFd report_fd(memfd_create("smbdirect-report", MFD_CLOEXEC));
+    if (!report_fd.valid()) continue;
+    const auto sent =
+        workers_[slot]->send({.type = MessageType::report, .sequence = sequence}, report_fd.get());
+    if (sent) round.asked[slot] = std::move(report_fd);
   }
   round.deadline = std::make_unique<Timer>(loop_, [this, sequence] { finish(sequence); });
   round.deadline->start(round.asked.empty() ? 0 : kReportDeadlineMs);
@@ -73,15 +74,15 @@ void Control::reported(size_t slot, uint64_t sequence) {
   const auto found = rounds_.find(sequence);
   if (found == rounds_.end()) return;
   auto& [number, round] = *found;
-  const auto paper = round.asked.find(slot);
-  if (paper == round.asked.end()) return;
-  round.written[slot] = std::move(paper->second);
-  round.asked.erase(paper);
+  const auto report_fd = round.asked.find(slot);
+  if (report_fd == round.asked.end()) return;
+  round.written[slot] = std::move(report_fd->second);
+  round.asked.erase(report_fd);
   if (round.asked.empty()) finish(sequence);
 }
 
 void Control::worker_gone(size_t slot) {
-  boards_.drop(slot);
+  scoreboards_.drop(slot);
   for (auto& [sequence, round] : rounds_) {
     if (round.asked.erase(slot) != 0 && round.asked.empty()) round.deadline->start(0);
   }
@@ -91,8 +92,8 @@ void Control::finish(uint64_t sequence) {
   const Round round = std::move(rounds_.at(sequence));
   rounds_.erase(sequence);
   json out = view_.answer(CtlCommand::connections);
-  for (const auto& [slot, paper] : round.written) {
-    const json report = read_event_report(paper.get());
+  for (const auto& [slot, report_fd] : round.written) {
+    const json report = read_event_report(report_fd.get());
     if (report.is_discarded()) {
       log_.write(log::Level::warning, "report " + std::to_string(slot), loop_.now(),
                  "worker %zu: what it wrote of its connections' events is no report", slot);

@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "daemon/control/boards.h"
 #include "daemon/control/control_socket.h"
-#include "daemon/control/pool_view.h"
+#include "daemon/control/pool_report.h"
+#include "daemon/control/scoreboards.h"
 #include "shm/base/log.h"
 
 namespace smbdirect::daemon {
@@ -22,13 +22,14 @@ class Control {
   /// How long workers have to tell their connections' events.
   static constexpr uint64_t kReportDeadlineMs = 1'000;
 
-  Control(Loop& loop, const PoolView::Parts& parts, const std::vector<std::unique_ptr<WorkerSlot>>& workers);
+  Control(Loop& loop, const PoolReport::Parts& parts,
+          const std::vector<std::unique_ptr<WorkerSlot>>& workers);
 
   /// keep: see ControlSocket.
   [[nodiscard]] shm::Result<> open(const std::string& run_directory, ControlSocket::Keep keep = {});
   void close();
   /// BOARD and REPORTED.
-  void board(size_t slot, shm::UniqueFd fd);
+  void scoreboard(size_t slot, shm::UniqueFd fd);
   void reported(size_t slot, uint64_t sequence);
   void worker_gone(size_t slot);
 
@@ -47,8 +48,8 @@ class Control {
 
   Loop& loop_;
   const std::vector<std::unique_ptr<WorkerSlot>>& workers_;
-  Boards boards_;
-  PoolView view_;
+  Scoreboards scoreboards_;
+  PoolReport view_;
   std::map<uint64_t, Round> rounds_;  // by sequence
   uint64_t next_ = 1;
   shm::log::Limited log_;

@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include <utility>
 
-#include "daemon/ctl/ctl_commands.h"
+#include "daemon/ctl/commands.h"
 #include "daemon/os/unix_socket.h"
 #include "protocol/proxy/frames.h"
 

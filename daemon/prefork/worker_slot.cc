@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 #include <utility>
 
-#include "daemon/contract/contract_codec.h"
-#include "daemon/prefork/spawn.h"
+#include "daemon/contract/message_codec.h"
+#include "daemon/prefork/worker_spawn.h"
 #include "shm/base/log.h"
 #include "shm/memfd.h"
 
@@ -231,7 +231,7 @@ void WorkerSlot::handle(Received received) {
     case MessageType::want_smbd:
     case MessageType::claim:
     case MessageType::channel_up:
-    case MessageType::board:
+    case MessageType::scoreboard:
     case MessageType::reported:
     case MessageType::want_process:
     case MessageType::pass:
@@ -249,7 +249,7 @@ void WorkerSlot::handle(Received received) {
     case MessageType::no_smbd:
     case MessageType::report:
     case MessageType::registry:
-    case MessageType::door:
+    case MessageType::peer_listener:
     case MessageType::claimed:
     case MessageType::pass_to:
     case MessageType::end:

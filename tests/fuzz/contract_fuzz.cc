@@ -6,7 +6,7 @@
 #include <cstring>
 #include <string>
 
-#include "daemon/contract/contract_codec.h"
+#include "daemon/contract/message_codec.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace smbdirect::daemon;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A whole session between a client and an smbd that the input drives: the session's real code, a fabric of
-// small room (tests/unit/workers/small_room_fabric.h), a socket pair to smbd, and a clock that the input
-// moves. What must hold whatever they do is checked here; a broken rule ends the process.
+// small room (tests/unit/workers/fabric/small_room_fabric.h), a socket pair to smbd, and a clock that the
+// input moves. What must hold whatever they do is checked here; a broken rule ends the process.
 #pragma once
 
 #include <algorithm>

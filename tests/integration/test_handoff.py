@@ -12,7 +12,7 @@ import time
 import pytest
 
 from lib import smb2
-from lib.favours import Failed, Favours
+from lib.connectors import Failed, Connector
 from lib.netspace import NetSpace, SmbdInside
 from lib.process import alive, children_of, command_line, wait_until
 from lib.smb2 import Closed
@@ -50,13 +50,13 @@ def lan(make_lan):
 
 
 @pytest.fixture
-def favours(space, tmp_path):
-    """favours(smbd, **options) -> a started tool in mode "handoff", stopped at the end of the test."""
+def connector(space, tmp_path):
+    """connector(smbd, **options) -> a started tool in mode "handoff", stopped at the end of the test."""
     made = []
 
     def make(server, **options):
         run = tmp_path / "run" / "smbd"
-        made.append(Favours(space, tmp_path, "handoff", run=run, conf=server.config, **options))
+        made.append(Connector(space, tmp_path, "handoff", run=run, conf=server.config, **options))
         return made[-1].start()
 
     yield make
@@ -65,21 +65,21 @@ def favours(space, tmp_path):
             tool.stop()
 
 
-def carriers(tool):
+def spawned(tool):
     """Pids of its `smbd -i`, zombies included."""
     return children_of(tool.server.pid)
 
 
 @pytest.mark.parametrize("client, server", CLIENTS)
-def test_smbd_sees_the_clients_address(lan, favours, space, client, server):
+def test_smbd_sees_the_clients_address(lan, connector, space, client, server):
     before = space.state()
-    tool = favours(lan)
+    tool = connector(lan)
     with tool.smb(client, server, client_port=51234) as smb:
         smb.start()
         file = smb.create("seen")
         smb.write(file, b"y" * 100_000, 0).check()
         assert smb.read(file, 100_000).check().data == b"y" * 100_000
-        (pid,) = carriers(tool)
+        (pid,) = spawned(tool)
         words = command_line(pid)
         assert "-i" in words and "--option=durable handles=no" in words
         assert os.getsid(pid) == pid  # what it does to its process group does not reach us
@@ -87,22 +87,22 @@ def test_smbd_sees_the_clients_address(lan, favours, space, client, server):
         assert client in status and ":51234)" in status, status
         assert re.search(rf"info: smbd -i \(pid {pid}, client {re.escape(client)}\): .*Allowed connection", tool.server.log)
         assert space.state() == before
-    wait_until(lambda: carriers(tool) == [], 5, "the smbd is reaped when its client has gone")
+    wait_until(lambda: spawned(tool) == [], 5, "the smbd is reaped when its client has gone")
     assert (lan.directory / "pid" / "smbd.pid").read_text().strip() == str(lan.pid)
 
 
 @pytest.mark.parametrize("client, server", [("203.0.113.78", "203.0.113.1"), ("2001:db8::78", "2001:db8::1")])
-def test_hosts_allow_refuses_another(lan, favours, client, server):
-    tool = favours(lan)
+def test_hosts_allow_refuses_another(lan, connector, client, server):
+    tool = connector(lan)
     with tool.smb(client, server) as smb, pytest.raises(Closed):
         smb.negotiate()
     tool.server.wait_for_log(f"Denied connection from {client}", 5)
-    wait_until(lambda: carriers(tool) == [], 5, "the smbd is reaped")
+    wait_until(lambda: spawned(tool) == [], 5, "the smbd is reaped")
 
 
-def test_the_same_client_guid_goes_to_the_same_process(lan, favours, space):
-    """The second connection reaches the listening smbd's child that has the first one, and its carrier ends."""
-    tool = favours(lan)
+def test_the_same_client_guid_goes_to_the_same_process(lan, connector, space):
+    """The second connection reaches the listening smbd's child that has the first one, and the smbd started for it ends."""
+    tool = connector(lan)
 
     def real():
         return smb2.over_tcp(("127.0.0.1", 445))
@@ -113,30 +113,30 @@ def test_the_same_client_guid_goes_to_the_same_process(lan, favours, space):
         first.write(file, b"of the first", 0).check()
         with tool.smb("203.0.113.77", "203.0.113.1", guid=first.guid) as second:
             second.start()
-            wait_until(lambda: carriers(tool) == [], 5, "the carrier has passed the stream on and is reaped")
+            wait_until(lambda: spawned(tool) == [], 5, "the started smbd has passed the stream on and is reaped")
             again = second.create("shared")
             assert second.read(again, 100).check(smb2.SUCCESS).data == b"of the first"
             first.close_transport()
             assert second.echo().check()  # it does not hang on the first
 
 
-def test_two_of_one_client_share_a_process(lan, favours):
-    tool = favours(lan)
+def test_two_of_one_client_share_a_process(lan, connector):
+    tool = connector(lan)
     with tool.smb("203.0.113.77", "203.0.113.1") as first:
         first.start()
-        (pid,) = carriers(tool)
+        (pid,) = spawned(tool)
         with tool.smb("203.0.113.77", "203.0.113.1", guid=first.guid) as second:
             second.start()
-            wait_until(lambda: carriers(tool) == [pid], 5, "one process for both")
+            wait_until(lambda: spawned(tool) == [pid], 5, "one process for both")
             with tool.smb("203.0.113.77", "203.0.113.1") as other:
                 other.start()
-                assert len(carriers(tool)) == 2
-            wait_until(lambda: carriers(tool) == [pid], 5, "the other's has ended")
+                assert len(spawned(tool)) == 2
+            wait_until(lambda: spawned(tool) == [pid], 5, "the other's has ended")
             assert first.echo().check() and second.echo().check()
 
 
-def test_the_clients_port_is_kept_where_it_is_free(lan, favours):
-    tool = favours(lan)
+def test_the_clients_port_is_kept_where_it_is_free(lan, connector):
+    tool = connector(lan)
     with tool.open("203.0.113.77", "203.0.113.1", client_port=50001) as first:
         assert first.getsockname() == ("203.0.113.77", 50001)
         assert first.getpeername() == ("203.0.113.1", 445)
@@ -144,41 +144,41 @@ def test_the_clients_port_is_kept_where_it_is_free(lan, favours):
             assert second.getsockname()[0] == "203.0.113.77" and second.getsockname()[1] != 50001
 
 
-def test_without_a_listening_smbd_there_is_none(lan, favours):
-    tool = favours(lan)
+def test_without_a_listening_smbd_there_is_none(lan, connector):
+    tool = connector(lan)
     lan.stop()
     with pytest.raises(Failed, match="smbd does not run .*smbd.pid.*systemctl start smbd"):
         tool.open("203.0.113.77", "203.0.113.1")
-    assert carriers(tool) == []
+    assert spawned(tool) == []
 
 
-def test_all_end_with_the_listening_smbd(lan, favours):
-    tool = favours(lan)
+def test_all_end_with_the_listening_smbd(lan, connector):
+    tool = connector(lan)
     with tool.smb("203.0.113.77", "203.0.113.1") as one, tool.smb("2001:db8::77", "2001:db8::1") as two:
         one.start()
         two.start()
-        pids = carriers(tool)
+        pids = spawned(tool)
         assert len(pids) == 2
         lan.stop()
-        wait_until(lambda: carriers(tool) == [], 5, "all have ended and are reaped")
+        wait_until(lambda: spawned(tool) == [], 5, "all have ended and are reaped")
         with pytest.raises(Closed):
             one.echo()
     # A new one is a new beginning.
     lan.start()
     with tool.smb("203.0.113.77", "203.0.113.1") as smb:
         smb.start()
-        (pid,) = carriers(tool)
+        (pid,) = spawned(tool)
         time.sleep(2.5)  # beyond the time after which the former ones would be killed
-        assert smb.echo().check() and carriers(tool) == [pid]
+        assert smb.echo().check() and spawned(tool) == [pid]
         lan.stop()
-        wait_until(lambda: carriers(tool) == [], 5, "the new one is watched, too")
+        wait_until(lambda: spawned(tool) == [], 5, "the new one is watched, too")
 
 
-def test_all_end_with_the_supervisor(lan, favours):
-    tool = favours(lan)
+def test_all_end_with_the_supervisor(lan, connector):
+    tool = connector(lan)
     with tool.smb("203.0.113.77", "203.0.113.1") as smb:
         smb.start()
-        (pid,) = carriers(tool)
+        (pid,) = spawned(tool)
         tool.stop()
         assert not alive(pid)
         with pytest.raises(Closed):
@@ -186,21 +186,21 @@ def test_all_end_with_the_supervisor(lan, favours):
     assert (lan.directory / "pid" / "smbd.pid").exists() and alive(lan.pid)
 
 
-def test_one_that_does_not_end_is_killed(lan, favours):
-    tool = favours(lan)
+def test_one_that_does_not_end_is_killed(lan, connector):
+    tool = connector(lan)
     with tool.smb("203.0.113.77", "203.0.113.1") as smb:
         smb.start()
-        (pid,) = carriers(tool)
+        (pid,) = spawned(tool)
         os.kill(pid, signal.SIGSTOP)
         lan.stop()
-        wait_until(lambda: carriers(tool) == [], 6, "it is killed after the grace")
+        wait_until(lambda: spawned(tool) == [], 6, "it is killed after the grace")
 
 
-def test_a_killed_supervisors_connections_go_on(lan, favours):
-    tool = favours(lan)
+def test_a_killed_supervisors_connections_go_on(lan, connector):
+    tool = connector(lan)
     with tool.smb("203.0.113.77", "203.0.113.1") as smb:
         smb.start()
-        (pid,) = carriers(tool)
+        (pid,) = spawned(tool)
         tool.kill()
         assert smb.echo().check() and alive(pid)
         file = smb.create("after")
@@ -208,31 +208,31 @@ def test_a_killed_supervisors_connections_go_on(lan, favours):
     wait_until(lambda: not alive(pid), 5, "it ends with its client")
 
 
-def test_no_more_than_allowed(lan, favours):
-    tool = favours(lan, most=2)
+def test_no_more_than_allowed(lan, connector):
+    tool = connector(lan, most=2)
     with tool.smb("203.0.113.77", "203.0.113.1") as one, tool.smb("203.0.113.77", "203.0.113.1") as two:
         one.start()
         two.start()
         with pytest.raises(Failed, match="the most that are allowed"):
             tool.open("203.0.113.77", "203.0.113.1")
         two.close_transport()
-        wait_until(lambda: len(carriers(tool)) == 1, 5)
+        wait_until(lambda: len(spawned(tool)) == 1, 5)
         with tool.smb("203.0.113.77", "203.0.113.1") as three:
             three.start()
 
 
-def test_many_at_once(lan, favours):
-    tool = favours(lan)
+def test_many_at_once(lan, connector):
+    tool = connector(lan)
     # While the loop forks for one, the thread makes the next one's pair.
     numbers = [tool.begin("203.0.113.77", "203.0.113.1", client_port=42000 + i) for i in range(24)]
     for i, number in enumerate(numbers):
         with tool.finish(number) as stream:
             assert stream.getsockname() == ("203.0.113.77", 42000 + i)
-    wait_until(lambda: carriers(tool) == [], 20, "all are reaped")
+    wait_until(lambda: spawned(tool) == [], 20, "all are reaped")
 
 
-def test_cancelled_is_not_answered_and_leaves_nothing(lan, favours):
-    tool = favours(lan)
+def test_cancelled_is_not_answered_and_leaves_nothing(lan, connector):
+    tool = connector(lan)
     number = tool.begin("203.0.113.77", "203.0.113.1")
     tool.cancel(number)
     # Whichever was first: a stream that nobody takes is closed, and its smbd ends.
@@ -240,11 +240,11 @@ def test_cancelled_is_not_answered_and_leaves_nothing(lan, favours):
         tool.finish(number).close()
     except Failed as failed:
         assert "cancelled" in str(failed)
-    wait_until(lambda: carriers(tool) == [], 5, "nothing is left")
+    wait_until(lambda: spawned(tool) == [], 5, "nothing is left")
 
 
-def test_what_cannot_be_is_told(lan, favours):
-    tool = favours(lan)
+def test_what_cannot_be_is_told(lan, connector):
+    tool = connector(lan)
     with pytest.raises(Failed, match="of the other kind"):
         tool.open("203.0.113.77", "2001:db8::1")
     with pytest.raises(Failed, match="port 139 smbd speaks NetBIOS"):
@@ -267,7 +267,7 @@ def durable_create(smb, name):
     return b"DH2Q" in answer[152:]
 
 
-def test_no_durable_handles_whatever_a_share_says(make_lan, favours, space):
+def test_no_durable_handles_whatever_a_share_says(make_lan, connector, space):
     """With one, smbd -i panics when its client leaves."""
     lan = make_lan(
         options={"durable handles": "yes", "interfaces": "lo", "kernel oplocks": "no"},
@@ -275,10 +275,10 @@ def test_no_durable_handles_whatever_a_share_says(make_lan, favours, space):
     )
     with space.socket_in(lambda: smb2.over_tcp(("127.0.0.1", 445))) as direct:
         assert durable_create(direct.start(), "durable")  # the test asks rightly
-    tool = favours(lan)
+    tool = connector(lan)
     with tool.smb("203.0.113.77", "203.0.113.1") as smb:
         assert not durable_create(smb.start(), "not-durable")
-    wait_until(lambda: carriers(tool) == [], 5, "it ends")
+    wait_until(lambda: spawned(tool) == [], 5, "it ends")
     assert "PANIC" not in tool.server.log and "panic" not in tool.server.log
 
 
@@ -288,27 +288,27 @@ def script(path, text):
     return path
 
 
-def test_a_share_that_keeps_durable_handles_is_refused(lan, favours, tmp_path):
+def test_a_share_that_keeps_durable_handles_is_refused(lan, connector, tmp_path):
     """No Samba known does that: the option wins. One that does not shows it in testparm's output."""
     text = f'case "$*" in *pid*) echo {lan.directory}/pid;; *) printf "[finance]\\n\\tdurable handles = Yes\\n";; esac\n'
     with pytest.raises(Failed, match=r"stays on in \[finance\] of smb.conf"):
-        favours(lan, testparm=script(tmp_path / "testparm", text))
+        connector(lan, testparm=script(tmp_path / "testparm", text))
 
 
-def test_what_is_missing_at_the_start_is_named(lan, favours, space, tmp_path):
+def test_what_is_missing_at_the_start_is_named(lan, connector, space, tmp_path):
     with pytest.raises(Failed, match="testparm.*No such file"):
-        favours(lan, testparm="/nonexistent/testparm")
+        connector(lan, testparm="/nonexistent/testparm")
     with pytest.raises(Failed, match="'/nonexistent/smbd' cannot be executed"):
-        favours(lan, smbd="/nonexistent/smbd")
+        connector(lan, smbd="/nonexistent/smbd")
     wrapped = space.wrap
     space.wrap = lambda *argv: wrapped("setpriv", "--bounding-set=-dac_override", *argv)
     with pytest.raises(Failed, match="CapabilityBoundingSet.*Mode .connect. does without it"):
-        favours(lan)
+        connector(lan)
 
 
-def test_an_smbd_that_cannot_start_is_a_closed_stream(lan, favours, tmp_path):
-    tool = favours(lan, smbd=script(tmp_path / "smbd", 'echo "no licence"; exit 1\n'))
+def test_an_smbd_that_cannot_start_is_a_closed_stream(lan, connector, tmp_path):
+    tool = connector(lan, smbd=script(tmp_path / "smbd", 'echo "no licence"; exit 1\n'))
     with tool.smb("203.0.113.77", "203.0.113.1") as smb, pytest.raises(Closed):
         smb.negotiate()
     tool.server.wait_for_log(re.compile(r"smbd -i \(pid \d+, client 203.0.113.77\): no licence"), 5)
-    wait_until(lambda: carriers(tool) == [], 5, "it is reaped")
+    wait_until(lambda: spawned(tool) == [], 5, "it is reaped")

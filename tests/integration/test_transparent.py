@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from lib.favours import Failed, Favours
+from lib.connectors import Failed, Connector
 from lib.netspace import NetSpace, SmbdInside
 from lib.process import wait_until
 from lib.smb2 import Closed
@@ -31,12 +31,12 @@ def lock(tmp_path):
 
 
 @pytest.fixture
-def favours(space, tmp_path, lock):
-    """favours(**options) -> a started tool in mode "transparent", stopped at the end of the test."""
+def connector(space, tmp_path, lock):
+    """connector(**options) -> a started tool in mode "transparent", stopped at the end of the test."""
     made = []
 
     def make(**options):
-        made.append(Favours(options.pop("space", space), tmp_path, "transparent", lock=lock, **options))
+        made.append(Connector(options.pop("space", space), tmp_path, "transparent", lock=lock, **options))
         return made[-1].start()
 
     yield make
@@ -65,9 +65,9 @@ def our_rules(space, family=4):
 # --- rule, route, sysctl ----------------------------------------------------------------------------------------
 
 
-def test_everything_is_there_and_is_taken_back(space, favours):
+def test_everything_is_there_and_is_taken_back(space, connector):
     before = space.state()
-    tool = favours()
+    tool = connector()
     for family in (4, 6):
         (rule,) = our_rules(space, family)
         assert (rule["fwmark"], rule["table"]) == (hex(MARK), TABLE)
@@ -78,35 +78,35 @@ def test_everything_is_there_and_is_taken_back(space, favours):
     assert space.state() == before
 
 
-def test_mark_and_table_are_configurable(space, favours):
-    tool = favours(mark="0x77", table=99)
+def test_mark_and_table_are_configurable(space, connector):
+    tool = connector(mark="0x77", table=99)
     (rule,) = our_rules(space)
     assert (rule["fwmark"], rule["table"]) == ("0x77", "99")
     tool.stop()
     assert our_rules(space) == []
 
 
-def test_a_sysctl_that_was_on_stays_on(space, favours):
+def test_a_sysctl_that_was_on_stays_on(space, connector):
     space.sysctl("net.ipv4.tcp_fwmark_accept", 1)
-    favours().stop()
+    connector().stop()
     assert space.sysctl("net.ipv4.tcp_fwmark_accept") == "1"
 
 
-def test_an_administrators_own_set_up_is_left(space, favours):
+def test_an_administrators_own_set_up_is_left(space, connector):
     for family, everything in ((4, "0.0.0.0/0"), (6, "::/0")):
         space.run("ip", f"-{family}", "rule", "add", "fwmark", hex(MARK), "lookup", TABLE, "pref", 50)
         space.run("ip", f"-{family}", "route", "add", "local", everything, "dev", "lo", "table", TABLE)
     before = space.state()
-    tool = favours()
+    tool = connector()
     assert our_rules(space) == []
     tool.stop()
     assert space.state() == before
 
 
-def test_an_administrators_route_is_left_where_the_rule_is_ours(space, favours):
+def test_an_administrators_route_is_left_where_the_rule_is_ours(space, connector):
     space.run("ip", "route", "add", "local", "0.0.0.0/0", "dev", "lo", "table", TABLE)
     before = space.state()
-    tool = favours()
+    tool = connector()
     assert len(our_rules(space)) == 1
     tool.stop()
     assert space.state() == before
@@ -121,65 +121,65 @@ def test_an_administrators_route_is_left_where_the_rule_is_ours(space, favours):
         (["route", "add", "10.0.0.0/8", "dev", "lo", "table", TABLE], "a /8 network table 5342"),
     ],
 )
-def test_a_foreign_use_of_mark_or_table_is_named(space, favours, foreign, told):
+def test_a_foreign_use_of_mark_or_table_is_named(space, connector, foreign, told):
     space.run("ip", *foreign)
     before = space.state()
     with pytest.raises(Failed) as failed:
-        favours()
+        connector()
     assert told in str(failed.value) and "choose another" in str(failed.value)
     assert space.state() == before
 
 
-def test_a_conflict_in_ipv6_takes_the_ipv4_part_back(space, favours):
+def test_a_conflict_in_ipv6_takes_the_ipv4_part_back(space, connector):
     space.run("ip", "-6", "rule", "add", "fwmark", hex(MARK), "lookup", "77", "pref", "500")
     before = space.state()
     with pytest.raises(Failed, match="IPv6, priority 500"):
-        favours()
+        connector()
     assert space.state() == before
 
 
-def test_a_rule_that_takes_everything_first_is_found(space, favours):
+def test_a_rule_that_takes_everything_first_is_found(space, connector):
     space.run("ip", "rule", "add", "lookup", "77", "pref", "9")
     space.run("ip", "route", "add", "default", "dev", "lo", "table", "77")
     with pytest.raises(Failed, match="another routing rule comes before ours"):
-        favours()
+        connector()
     assert our_rules(space) == []
 
 
-def test_after_kill_the_next_one_takes_over_and_takes_back(space, favours):
+def test_after_kill_the_next_one_takes_over_and_takes_back(space, connector):
     before = space.state()
-    tool = favours()
+    tool = connector()
     inside = space.state()
     tool.kill()
     assert space.state() == inside  # the workers' connections need it
-    tool = favours()
+    tool = connector()
     assert space.state() == inside
     tool.stop()
     assert space.state() == before
 
 
-def test_killed_with_the_sysctl_switched_off_since(space, favours):
+def test_killed_with_the_sysctl_switched_off_since(space, connector):
     space.sysctl("net.ipv4.tcp_fwmark_accept", 1)
-    favours().kill()
+    connector().kill()
     space.sysctl("net.ipv4.tcp_fwmark_accept", 0)
-    favours().stop()
+    connector().stop()
     assert space.sysctl("net.ipv4.tcp_fwmark_accept") == "0"
     assert our_rules(space) == [] and space.routes(TABLE) == []
 
 
-def test_the_last_of_two_takes_it_back(space, favours):
+def test_the_last_of_two_takes_it_back(space, connector):
     before = space.state()
-    first, second = favours(), favours()
+    first, second = connector(), connector()
     first.stop()
     assert len(our_rules(space)) == 1 and space.sysctl("net.ipv4.tcp_fwmark_accept") == "1"
     second.stop()
     assert space.state() == before
 
 
-def test_without_ipv6(space, favours, listener):
+def test_without_ipv6(space, connector, listener):
     space.sysctl("net.ipv6.conf.all.disable_ipv6", 1)
     space.sysctl("net.ipv6.conf.lo.disable_ipv6", 1)
-    tool = favours()
+    tool = connector()
     assert "disabled on lo" in tool.greeting
     assert our_rules(space, 6) == []
     tool.open("10.9.9.77", "127.0.0.1", server_port=listener.getsockname()[1]).close()
@@ -188,23 +188,23 @@ def test_without_ipv6(space, favours, listener):
     tool.stop()
 
 
-def test_lo_down_is_told(space, favours):
+def test_lo_down_is_told(space, connector):
     space.run("ip", "link", "set", "lo", "down")
     with pytest.raises(Failed, match="ip link set lo up"):
-        favours()
+        connector()
 
 
-def test_answers_that_are_routed_away_are_found(space, favours):
+def test_answers_that_are_routed_away_are_found(space, connector):
     space.run("ip", "rule", "add", "to", "192.0.2.1", "pref", "3", "blackhole")
     with pytest.raises(Failed, match="look up the route to 192.0.2.1.*Modes .connect. and .handoff."):
-        favours()
+        connector()
     assert our_rules(space) == []
 
 
-def test_packets_dropped_on_lo_are_found(space, favours):
+def test_packets_dropped_on_lo_are_found(space, connector):
     space.run("tc", "qdisc", "add", "dev", "lo", "root", "pfifo", "limit", "0")  # as a firewall may do
     with pytest.raises(Failed, match="did not arrive: Connection timed out; a firewall"):
-        favours()
+        connector()
     assert our_rules(space) == [] and space.sysctl("net.ipv4.tcp_fwmark_accept") == "0"
 
 
@@ -212,7 +212,7 @@ def test_without_the_right_the_step_is_named(space, tmp_path, lock):
     wrapped = space.wrap
     space.wrap = lambda *argv: wrapped("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", *argv)
     with pytest.raises(Failed) as failed:
-        Favours(space, tmp_path, "transparent", lock=lock).start()
+        Connector(space, tmp_path, "transparent", lock=lock).start()
     text = str(failed.value)
     assert "add the route" in text and "CAP_NET_ADMIN" in text and '"connect" and "handoff"' in text
 
@@ -223,21 +223,21 @@ def test_a_read_only_proc_sys_is_named(space, tmp_path, lock):
     script = "mount -t proc -o ro proc /proc; exec \"$@\""
     space.wrap = lambda *argv: wrapped("unshare", "--mount", "sh", "-c", script, "sh", *argv)
     with pytest.raises(Failed) as failed:
-        Favours(space, tmp_path, "transparent", lock=lock).start()
+        Connector(space, tmp_path, "transparent", lock=lock).start()
     assert "net.ipv4.tcp_fwmark_accept" in str(failed.value) and "read-only" in str(failed.value)
     space.wrap = wrapped
     assert space.state() == before
     # Set outside, it is no obstacle.
     space.sysctl("net.ipv4.tcp_fwmark_accept", 1)
     space.wrap = lambda *argv: wrapped("unshare", "--mount", "sh", "-c", script, "sh", *argv)
-    Favours(space, tmp_path, "transparent", lock=lock).start().stop()
+    Connector(space, tmp_path, "transparent", lock=lock).start().stop()
 
 
 # --- connections ------------------------------------------------------------------------------------------------
 
 
-def test_the_server_sees_the_client_from_a_low_port(favours, listener):
-    tool = favours()
+def test_the_server_sees_the_client_from_a_low_port(connector, listener):
+    tool = connector()
     for _ in range(20):
         with tool.open("10.9.9.77", "127.0.0.1", server_port=listener.getsockname()[1]) as ours:
             theirs, peer = listener.accept()
@@ -249,8 +249,8 @@ def test_the_server_sees_the_client_from_a_low_port(favours, listener):
                 assert ours.recv(5) == b"hello"
 
 
-def test_nobody_listens_is_told_at_once(favours):
-    tool = favours(deadline=5000)
+def test_nobody_listens_is_told_at_once(connector):
+    tool = connector(deadline=5000)
     for client, server in (("10.9.9.77", "127.0.0.1"), ("fd99::77", "::1")):
         begin = time.monotonic()
         with pytest.raises(Failed, match="no smbd of this host listens there"):
@@ -258,8 +258,8 @@ def test_nobody_listens_is_told_at_once(favours):
         assert time.monotonic() - begin < 0.5
 
 
-def test_families_must_match(favours):
-    tool = favours()
+def test_families_must_match(connector):
+    tool = connector()
     with pytest.raises(Failed, match="client's address is IPv6 and smbd's is not"):
         tool.open("fd99::77", "127.0.0.1")
     with pytest.raises(Failed, match="client's address is IPv4 and smbd's is not"):
@@ -271,10 +271,10 @@ def test_families_must_match(favours):
         tool.open("::ffff:10.9.9.77", "127.0.0.1")
 
 
-def test_one_that_does_not_accept_ends_at_the_deadline(space, favours):
+def test_one_that_does_not_accept_ends_at_the_deadline(space, connector):
     full = space.socket_in(lambda: socket.create_server(("127.0.0.1", 0), backlog=0))
     with full:
-        tool = favours(deadline=300)
+        tool = connector(deadline=300)
         port = full.getsockname()[1]
         begin = time.monotonic()
         numbers = [tool.begin("10.9.9.77", "127.0.0.1", server_port=port) for _ in range(8)]
@@ -288,9 +288,9 @@ def test_one_that_does_not_accept_ends_at_the_deadline(space, favours):
         assert any("timed out" in str(o) for o in outcomes)
 
 
-def test_a_taken_port_is_passed_over(space, favours, listener):
+def test_a_taken_port_is_passed_over(space, connector, listener):
     port = listener.getsockname()[1]
-    tool = favours(ports="2000-2003")
+    tool = connector(ports="2000-2003")
     streams = [tool.open("10.9.9.77", "127.0.0.1", server_port=port) for _ in range(4)]
     assert sorted(s.getsockname()[1] for s in streams) == [2000, 2001, 2002, 2003]
     with pytest.raises(Failed, match="no free port"):
@@ -301,7 +301,7 @@ def test_a_taken_port_is_passed_over(space, favours, listener):
         stream.close()
 
 
-def test_the_port_of_a_real_connection_of_the_client_is_not_taken(space, favours):
+def test_the_port_of_a_real_connection_of_the_client_is_not_taken(space, connector):
     with NetSpace() as client:
         space.link_to(client, ["10.9.9.1/24", "fd99::1/64"], ["10.9.9.77/24", "fd99::77/64"])
         for server_ip, client_ip in (("10.9.9.1", "10.9.9.77"), ("fd99::1", "fd99::77")):
@@ -311,7 +311,7 @@ def test_the_port_of_a_real_connection_of_the_client_is_not_taken(space, favours
             real = client.socket_in(
                 lambda: socket.create_connection((server_ip, port), timeout=5, source_address=(client_ip, 2001))
             )
-            tool = favours(ports="2000-2002")
+            tool = connector(ports="2000-2002")
             ports = sorted(tool.open(client_ip, server_ip, server_port=port).getsockname()[1] for _ in range(2))
             assert ports == [2000, 2002]
             with pytest.raises(Failed, match="no free port"):
@@ -324,19 +324,19 @@ def test_the_port_of_a_real_connection_of_the_client_is_not_taken(space, favours
             tool.stop()
 
 
-def test_many_at_once(favours, listener):
+def test_many_at_once(connector, listener):
     listener.listen(256)
-    tool = favours()
+    tool = connector()
     numbers = [tool.begin("10.9.9.%d" % (i % 250 + 1), "127.0.0.1", server_port=listener.getsockname()[1]) for i in range(200)]
     for i, number in enumerate(numbers):
         with tool.finish(number) as stream:
             assert stream.getsockname()[0] == "10.9.9.%d" % (i % 250 + 1)
 
 
-def test_cancelled_is_not_answered(space, favours):
+def test_cancelled_is_not_answered(space, connector):
     full = space.socket_in(lambda: socket.create_server(("127.0.0.1", 0), backlog=0))
     with full:
-        tool = favours(deadline=300)
+        tool = connector(deadline=300)
         port = full.getsockname()[1]
         for _ in range(3):
             tool.begin("10.9.9.77", "127.0.0.1", server_port=port)
@@ -371,8 +371,8 @@ def lan(space, scratch, tmp_path_factory):
 
 
 @pytest.mark.parametrize("client, server", [("10.9.9.77", "10.9.9.1"), ("fd99::77", "fd99::1")])
-def test_smbd_sees_the_clients_address(lan, favours, client, server):
-    tool = favours()
+def test_smbd_sees_the_clients_address(lan, connector, client, server):
+    tool = connector()
     with tool.smb(client, server) as smb:
         smb.start()
         file = smb.create("seen")
@@ -385,19 +385,19 @@ def test_smbd_sees_the_clients_address(lan, favours, client, server):
 
 
 @pytest.mark.parametrize("client, server", [("10.9.9.78", "10.9.9.1"), ("fd99::78", "fd99::1"), ("10.9.9.78", "127.0.0.1")])
-def test_hosts_allow_refuses_another(lan, favours, client, server):
-    tool = favours()
+def test_hosts_allow_refuses_another(lan, connector, client, server):
+    tool = connector()
     with tool.smb(client, server) as smb, pytest.raises(Closed):
         smb.negotiate()
     wait_until(lambda: f"Denied connection from {client}" in lan.log_tail(400), 5, lan.log_tail)
 
 
-def test_a_connection_outlives_the_one_who_opened_it(lan, favours):
+def test_a_connection_outlives_the_one_who_opened_it(lan, connector):
     """A killed supervisor leaves the rule, so its workers' connections go on."""
-    tool = favours()
+    tool = connector()
     with tool.smb("10.9.9.77", "10.9.9.1") as smb:
         smb.start()
         tool.kill()
         assert smb.echo().check()
-        favours()
+        connector()
         assert smb.echo().check()

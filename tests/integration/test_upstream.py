@@ -33,8 +33,8 @@ def test_smbd_sees_the_client_and_data_goes_both_ways(make_lan, mode, family):
         assert response.check() and placed == data
         assert smb.read(file, 1000).check().data == data[:1000]
         assert client in lan.smbd.status()
-        assert len(lan.carriers()) == (mode == "handoff")
-    wait_until(lambda: not lan.carriers(), 5, "the client's smbd ending")
+        assert len(lan.spawned()) == (mode == "handoff")
+    wait_until(lambda: not lan.spawned(), 5, "the client's smbd ending")
     assert lan.smbd.share_path().joinpath("seen").read_bytes() == data
 
 
@@ -158,7 +158,7 @@ def test_many_at_once(make_lan, mode):
         smb.send(smb2.NEGOTIATE, smb.negotiate_body((smb2.SMB_3_0_2,)))
     for smb in waiting:
         assert smb.wait(0).check()
-    assert len(lan.carriers()) == (30 if mode == "handoff" else 0)
+    assert len(lan.spawned()) == (30 if mode == "handoff" else 0)
     for smb in waiting:
         smb.close_transport()
-    wait_until(lambda: not lan.carriers(), 10, "their smbds ending")
+    wait_until(lambda: not lan.spawned(), 10, "their smbds ending")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The first message of an SMB client, read before the server hears of the client: who says nothing, or
-// something else than a NEGOTIATE, costs no connection to it. Owned by one ConnectSession, on its thread;
+// something else than a NEGOTIATE, costs no connection to it. Owned by one ClientSession, on its thread;
 // dies with the process.
 #pragma once
 

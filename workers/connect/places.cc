@@ -6,19 +6,19 @@
 
 namespace smbdirect::workers::connect {
 
-void Places::arrived(Guest& guest, const shm::Host& host) {
+void Places::arrived(Pending& guest, const shm::Host& host) {
   entries_.push_back({&guest, host});
   ++hosts_[host].others;
 }
 
-void Places::greeted(Guest& guest) {
+void Places::greeted(Pending& guest) {
   const auto entry = std::ranges::find(entries_, &guest, &Entry::guest);
   if (entry != entries_.end() && entry->state == State::silent) entry->state = State::waiting;
 }
 
-void Places::remove(const Guest& guest) {
+void Places::remove(const Pending& guest) {
   const auto entry =
-      std::ranges::find(entries_, &guest, [](const Entry& e) -> const Guest* { return e.guest; });
+      std::ranges::find(entries_, &guest, [](const Entry& e) -> const Pending* { return e.guest; });
   if (entry != entries_.end()) drop(entry);
 }
 
@@ -76,7 +76,7 @@ bool Places::place_for(const Entry& newcomer, uint64_t now, uint64_t& again) {
     const uint64_t quiet = entry->since + kQuietMs;
     const uint64_t until = fewer ? now : entry->guest->served() ? entry->since + kLongMs : quiet;
     if (until <= now) {
-      Guest& goes = *entry->guest;
+      Pending& goes = *entry->guest;
       drop(entry);
       goes.leave("the server has not let it in, and another client needs its place");
       return true;
@@ -99,7 +99,7 @@ bool Places::make_room(const std::string& why) {
     }
   }
   if (goes == entries_.end()) return false;
-  Guest& guest = *goes->guest;
+  Pending& guest = *goes->guest;
   drop(goes);
   guest.leave(why);
   return true;

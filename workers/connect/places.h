@@ -21,7 +21,7 @@
 namespace smbdirect::workers::connect {
 
 /// A client as those see it who must make room.
-class Guest {
+class Pending {
  public:
   /// It may have a connection to the server. Places is not called from inside.
   virtual void enter() = 0;
@@ -31,7 +31,7 @@ class Guest {
   [[nodiscard]] virtual bool served() const = 0;
 
  protected:
-  ~Guest() = default;
+  ~Pending() = default;
 };
 
 class Places {
@@ -43,11 +43,11 @@ class Places {
   static constexpr uint64_t kLookMs = 100;     // whether they still wait for something
 
   /// A client has connected.
-  void arrived(Guest& guest, const shm::Host& host);
+  void arrived(Pending& guest, const shm::Host& host);
   /// It has said what it came for, and waits for a place.
-  void greeted(Guest& guest);
+  void greeted(Pending& guest);
   /// The server has let it in, or it is gone. Idempotent.
-  void remove(const Guest& guest);
+  void remove(const Pending& guest);
 
   /// Gives places. The time (ms) until it should be called again; nothing: when something has changed.
   std::optional<uint64_t> serve(uint64_t now);
@@ -58,7 +58,7 @@ class Places {
  private:
   enum class State : uint8_t { silent, waiting, placed };
   struct Entry {
-    Guest* guest;
+    Pending* guest;
     shm::Host host;
     State state = State::silent;
     uint64_t since = 0;  // it has its place

@@ -58,7 +58,7 @@ std::string Program::address() const { return shm::address_text(listener_->addre
 
 void Program::accepted(shm::UniqueFd client, const sockaddr_storage& peer) {
   const bool full = sessions_.size() >= options_.max_connections;
-  if (full && places_.make_room("others need its place more (--max-connections)")) bury();
+  if (full && places_.make_room("others need its place more (--max-connections)")) destroy_ended();
   const std::string name = shm::address_text(peer);
   if (sessions_.size() >= options_.max_connections) {
     shm::log::write(shm::log::Level::warning,
@@ -68,24 +68,24 @@ void Program::accepted(shm::UniqueFd client, const sockaddr_storage& peer) {
   }
   served_ = true;
   const SessionEvents events{.greeted =
-                                 [this](ConnectSession& session) {
+                                 [this](ClientSession& session) {
                                    places_.greeted(session);
                                    serve_.trigger();
                                  },
-                             .let_in = [this](ConnectSession& session) { vacate(session); },
+                             .let_in = [this](ClientSession& session) { vacate(session); },
                              .done =
-                                 [this](ConnectSession& session) {
+                                 [this](ClientSession& session) {
                                    vacate(session);
                                    reap_.trigger();
                                  }};
-  sessions_.push_back(std::make_unique<ConnectSession>(loop_, pools_, dialer_, session_config_,
-                                                       std::move(client), name, events));
+  sessions_.push_back(std::make_unique<ClientSession>(loop_, pools_, dialer_, session_config_,
+                                                      std::move(client), name, events));
   places_.arrived(*sessions_.back(), shm::host_of(peer));
   sessions_.back()->start();
 }
 
 /// The session needs no place among those whom the server has not let in.
-void Program::vacate(const ConnectSession& session) {
+void Program::vacate(const ClientSession& session) {
   places_.remove(session);
   serve_.trigger();
 }
@@ -94,7 +94,7 @@ void Program::serve_places() {
   if (const auto again = places_.serve(uv_now(&loop_))) serve_again_.start(*again);
 }
 
-void Program::bury() {
+void Program::destroy_ended() {
   std::erase_if(sessions_, [this](const auto& session) {
     if (!session->done()) return false;
     ended_.add(session->counters());
@@ -103,7 +103,7 @@ void Program::bury() {
 }
 
 void Program::reap() {
-  bury();
+  destroy_ended();
   if (!sessions_.empty() || (!stopping_ && !(options_.exit_when_idle && served_))) return;
   listener_.reset();
   hurry_.stop();

@@ -9,11 +9,11 @@
 #include <uv.h>
 
 #include "shm/base/result.h"
+#include "workers/connect/client_session.h"
 #include "workers/connect/dialer.h"
 #include "workers/connect/listener.h"
 #include "workers/connect/options.h"
 #include "workers/connect/places.h"
-#include "workers/connect/session.h"
 #include "workers/memory/housekeeper.h"
 
 namespace smbdirect::workers::connect {
@@ -37,9 +37,9 @@ class Program {
 
  private:
   void accepted(shm::UniqueFd client, const sockaddr_storage& peer);
-  void vacate(const ConnectSession& session);
+  void vacate(const ClientSession& session);
   void serve_places();
-  void bury();
+  void destroy_ended();
   void reap();
   void progress();
   void trim_some(size_t share);
@@ -57,7 +57,7 @@ class Program {
   Places places_;
   Deferred serve_;
   Timer serve_again_;
-  std::vector<std::unique_ptr<ConnectSession>> sessions_;
+  std::vector<std::unique_ptr<ClientSession>> sessions_;
   Housekeeper housekeeper_;
   size_t trimmed_ = 0;  // where the next turn begins
   Counters ended_;

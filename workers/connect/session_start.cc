@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT
-// How a ConnectSession begins: its client's first message, its place, one of the server's addresses.
+// How a ClientSession begins: its client's first message, its place, one of the server's addresses.
 #include <utility>
 
 #include "shm/log.h"
 #include "shm/socket_address.h"
-#include "workers/connect/session.h"
+#include "workers/connect/client_session.h"
 
 namespace smbdirect::workers::connect {
 
 namespace log = shm::log;
 
-void ConnectSession::start() {
+void ClientSession::start() {
   deadline_.start(config_.greeting_timeout_ms);
   client_.want(UV_READABLE);
 }
 
-void ConnectSession::greet() {
+void ClientSession::greet() {
   const auto state = greeting_.read(client_.fd());
   if (!state) return fail(state.error().text());
   switch (*state) {
@@ -33,7 +33,7 @@ void ConnectSession::greet() {
   events_.greeted(*this);
 }
 
-void ConnectSession::enter() {
+void ClientSession::enter() {
   if (phase_ != Phase::waiting) return;
   deadline_.stop();
   phase_ = Phase::connecting;
@@ -41,16 +41,16 @@ void ConnectSession::enter() {
   connect();
 }
 
-void ConnectSession::leave(std::string why) { fail(std::move(why)); }
+void ClientSession::leave(std::string why) { fail(std::move(why)); }
 
-bool ConnectSession::served() const {
+bool ClientSession::served() const {
   if (phase_ != Phase::open) return true;
   const Counters counters = link_->transport->counters();
   return counters.smb_requests > counters.smb_responses;
 }
 
 /// To the address whose turn it is.
-void ConnectSession::connect() {
+void ClientSession::connect() {
   if (link_) before_.add(link_->transport->counters());
   link_ = std::make_unique<Link>(*this, config_);
   transport_closed_ = false;
@@ -62,7 +62,7 @@ void ConnectSession::connect() {
 }
 
 /// The server's next address is tried, or this was the last one.
-void ConnectSession::connect_failed(const std::string& why) {
+void ClientSession::connect_failed(const std::string& why) {
   failures_ += (failures_.empty() ? "" : "; ") + shm::address_text(addresses_[tried_]) + ": " + why;
   try_next_ = ++tried_ < addresses_.size();
   if (try_next_) return;

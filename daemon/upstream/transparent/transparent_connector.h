@@ -12,14 +12,14 @@
 #include <optional>
 #include <string>
 
-#include "daemon/upstream/smbd_door.h"
+#include "daemon/upstream/smbd_connector.h"
 #include "daemon/upstream/transparent/socket_lookup.h"
 #include "daemon/upstream/transparent/source_ports.h"
 #include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
 
-class TransparentConnector final : public SmbdDoor {
+class TransparentConnector final : public SmbdConnector {
  public:
   struct Options {
     uint32_t mark = 0x534d42;  // as TransparentRoutes has it

@@ -92,7 +92,8 @@ std::string namespace_name() {
 
 }  // namespace
 
-TransparentRoutes::TransparentRoutes(const Options& options, Netlink netlink, UseLock lock, uint32_t loopback)
+TransparentRoutes::TransparentRoutes(const Options& options, Netlink netlink, UserCountLock lock,
+                                     uint32_t loopback)
     : options_(options), netlink_(std::move(netlink)), lock_(std::move(lock)), loopback_(loopback) {}
 
 shm::Result<std::unique_ptr<TransparentRoutes>> TransparentRoutes::set_up(const Options& options) {
@@ -100,7 +101,7 @@ shm::Result<std::unique_ptr<TransparentRoutes>> TransparentRoutes::set_up(const 
   if (!netlink) return missing(netlink.error());
   const uint32_t loopback = if_nametoindex("lo");
   if (loopback == 0) return missing({"find the interface lo", errno});
-  auto lock = UseLock::open(options.lock_directory, "transparent-" + namespace_name() + ".lock");
+  auto lock = UserCountLock::open(options.lock_directory, "transparent-" + namespace_name() + ".lock");
   if (!lock) return missing(lock.error());
   if (auto locked = lock->lock(); !locked) return missing(locked.error());
   if (auto joined = lock->join(); !joined) return missing(joined.error());

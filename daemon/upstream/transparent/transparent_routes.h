@@ -8,7 +8,8 @@
 // administrator's own rule, route or setting stays. When the supervisor is killed everything stays in force
 // (the workers' connections need it), and the next supervisor finds it, takes it for its own
 // (policy_routing.h) and takes it back in turn. Supervisors beside each other count their number
-// (use_lock.h): the last one takes it back. All that is here is of the network namespace the process is in.
+// (user_count_lock.h): the last one takes it back. All that is here is of the network namespace the process
+// is in.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@
 
 #include "daemon/os/netlink.h"
 #include "daemon/upstream/policy_routing.h"
-#include "daemon/upstream/transparent/use_lock.h"
+#include "daemon/upstream/transparent/user_count_lock.h"
 #include "shm/base/result.h"
 
 namespace smbdirect::daemon {
@@ -42,7 +43,7 @@ class TransparentRoutes {
   [[nodiscard]] const std::string& no_ipv6() const { return no_ipv6_; }
 
  private:
-  TransparentRoutes(const Options& options, Netlink netlink, UseLock lock, uint32_t loopback);
+  TransparentRoutes(const Options& options, Netlink netlink, UserCountLock lock, uint32_t loopback);
 
   [[nodiscard]] shm::Result<> prepare();
   [[nodiscard]] shm::Result<> prepare_family(int family);
@@ -55,7 +56,7 @@ class TransparentRoutes {
 
   Options options_;
   Netlink netlink_;
-  UseLock lock_;
+  UserCountLock lock_;
   uint32_t loopback_;
   std::string no_ipv6_;
   bool switched_sysctl_ = false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A file descriptor with exactly one owner, in the process that links libsmbdirect-peer. (The daemon and its
-// workers have shm/unique_fd.h; the library takes nothing from them.) Closing never retries on EINTR: Linux
-// has closed the descriptor by then.
+// workers have shm/base/unique_fd.h; the library takes nothing from them.) Closing never retries on EINTR:
+// Linux has closed the descriptor by then.
 #pragma once
 
 #include <unistd.h>

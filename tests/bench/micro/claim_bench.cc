@@ -9,9 +9,9 @@
 
 #include <benchmark/benchmark.h>
 
-#include "daemon/clients/clients.h"
+#include "daemon/clients/client_registry.h"
 #include "daemon/contract/contract.h"
-#include "daemon/prefork/roster.h"
+#include "daemon/prefork/connection_table.h"
 
 namespace smbdirect::tests::bench {
 namespace {
@@ -55,8 +55,8 @@ class Supervisor {
 
   daemon::Loop loop_;
   shm::UniqueFd control_;
-  daemon::Roster roster_{1};
-  std::unique_ptr<daemon::Clients> clients_ = *daemon::Clients::create(loop_, 1024, roster_);
+  daemon::ConnectionTable roster_{1};
+  std::unique_ptr<daemon::ClientRegistry> clients_ = *daemon::ClientRegistry::create(loop_, 1024, roster_);
   daemon::ReadWatch watch_ = *daemon::ReadWatch::make(loop_, control_.get(), [this] { read(); });
 };
 

@@ -57,7 +57,7 @@ class Lan:
         lines = self.here.run("smbstatus", "-p", "-s", self.smbd.config).splitlines()
         return sorted({int(line.split()[0]) for line in lines if line[:1].isdigit()})
 
-    def carriers(self):
+    def spawned(self):
         """Pids of the daemon's `smbd -i`."""
         return [p for p in children_of(self.daemon.pid) if [os.path.basename(w) for w in command_line(p)[:1]] == ["smbd"]]
 

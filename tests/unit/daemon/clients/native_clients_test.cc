@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Clients of native peers (daemon/clients.h): what their claims are answered, and whose they are.
+// Clients of native peers (daemon/clients/client_registry.h): what their claims are answered, and whose they
+// are.
 #include <csignal>
 #include <string>
 #include <sys/wait.h>
@@ -9,8 +10,8 @@
 
 #include <doctest/doctest.h>
 
-#include "clients_pool.h"
 #include "peer_support.h"
+#include "registry_pool.h"
 
 using namespace smbdirect::daemon::test;  // NOLINT: of this test's helpers
 using smbdirect::daemon::ClaimOutcome;
@@ -24,7 +25,7 @@ struct NativePool : Pool {
 
   NativePool() {
     clients->answer_with([this](size_t slot, uint64_t connection, ClaimOutcome outcome) {
-      CHECK(roster.addresses(connection, slot) != nullptr);
+      CHECK(table.addresses(connection, slot) != nullptr);
       static constexpr std::array<const char*, 3> kNames{" granted", " wait", " owner"};
       answers.push_back(std::to_string(connection) + kNames.at(size_t(outcome)));
     });
@@ -111,7 +112,7 @@ TEST_CASE("a claim that came to nothing goes to one of those who wait, and the o
   CHECK(pool.said() == Answers{"2 granted"});
   pool.clients->channel_down(pool.workers[1], 2);  // its claim has ended; the connection has not yet
   CHECK(pool.said() == Answers{"3 granted"});
-  pool.roster.remove(2, 1);
+  pool.table.remove(2, 1);
   pool.clients->channel_up(pool.workers[1], 3, kSelf);
   CHECK(pool.said().empty());
   CHECK(pool.owner(guid(1)) == kSelf);

@@ -16,7 +16,7 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
-#include "daemon/contract/contract_codec.h"
+#include "daemon/contract/message_codec.h"
 #include "shm/base/socket_address.h"
 #include "tests/unit/unix_sockets.h"
 

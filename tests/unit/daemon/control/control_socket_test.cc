@@ -19,9 +19,9 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
-#include "daemon/clients/main_process.h"
+#include "daemon/clients/server_registration.h"
 #include "daemon/control/event_report.h"
-#include "daemon/ctl/ctl_commands.h"
+#include "daemon/ctl/commands.h"
 #include "protocol/proxy/frames.h"
 
 using namespace smbdirect::daemon;  // NOLINT: a test of one program's parts
@@ -259,12 +259,12 @@ TEST_CASE(
 
 TEST_CASE("a socket that is kept may be watched at once") {
   const Directory directory;
-  std::unique_ptr<MainProcess> main;
+  std::unique_ptr<ServerRegistration> main;
   bool gone = false;
   std::optional<Server> server;
   server.emplace(directory.control(), [&](shm::UniqueFd socket) {
     main = std::move(
-        MainProcess::adopt(
+        ServerRegistration::adopt(
             server->loop, std::move(socket), [](uint64_t, int) {}, [&](const std::string&) { gone = true; })
             .value());
   });
@@ -306,9 +306,9 @@ TEST_CASE(
 }
 
 TEST_CASE("a worker's report is put beside its own connections, and beside no other's") {
-  const auto paper = written(
+  const auto report_fd = written(
       R"({"connections":[{"number":1,"events":[{"ago_ms":3,"event":"sent","payload":80}]},{"number":2,"events":[]}]})");
-  const json report = read_event_report(paper.get());
+  const json report = read_event_report(report_fd.get());
   REQUIRE(report.is_object());
   json connections = json::parse(
       R"([{"number":1,"worker":0},{"number":1,"worker":1},{"number":2,"worker":1},{"number":2,"worker":0}])");
@@ -326,8 +326,8 @@ TEST_CASE("what is no report is none, however deep or long it is") {
                                   std::string(R"({"connections":[{"number":1,"events":[{"a":{}}]}]})"),
                                   std::string(kMaxReportBytes + 1, ' ')}) {
     INFO(text.size());
-    const auto paper = written(text);
-    CHECK(read_event_report(paper.get()).is_discarded());
+    const auto report_fd = written(text);
+    CHECK(read_event_report(report_fd.get()).is_discarded());
   }
   json connections = json::parse(R"([{"number":1,"worker":0}])");
   for (const char* odd : {"7", "{}", R"({"connections":7})", R"({"connections":[7,{"number":1}]})"}) {

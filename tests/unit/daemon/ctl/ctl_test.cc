@@ -7,10 +7,10 @@
 
 #include <doctest/doctest.h>
 
-#include "daemon/control/stream_owners.h"
-#include "daemon/ctl/ctl_commands.h"
-#include "daemon/ctl/ctl_options.h"
-#include "daemon/ctl/ctl_render.h"
+#include "daemon/control/smbd_lookup.h"
+#include "daemon/ctl/commands.h"
+#include "daemon/ctl/options.h"
+#include "daemon/ctl/render.h"
 #include "shm/base/guid.h"
 
 using namespace smbdirect::daemon;  // NOLINT: a test of one program's parts
@@ -152,14 +152,14 @@ TEST_CASE("a GUID is written as Windows writes it") {
 }
 
 TEST_CASE("the kernel's table of connections, line by line") {
-  const auto four = StreamOwners::parse_line(
+  const auto four = SmbdLookup::parse_line(
       "   1: 0100007F:01BD 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0");
   REQUIRE(four);
   CHECK(four->smbd_port == 445);
   CHECK(shm::host_text(four->other) == "10.0.2.7");
   CHECK(four->other_port == 40'000);
   CHECK(four->inode == 4711);
-  const auto six = StreamOwners::parse_line(
+  const auto six = SmbdLookup::parse_line(
       "   0: 000000000000000000000000010000FF:01BD B80D0120000000000000000007000000:9C41 01 "
       "00000000:00000000 "
       "00:00000000 00000000     0        0 12 1 0");
@@ -173,6 +173,6 @@ TEST_CASE("the kernel's table of connections, line by line") {
         "   1: 0100007:01BD 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0",
         "   1: 0100007F:1BD000 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 "
         "0"}) {
-    CHECK_FALSE(StreamOwners::parse_line(line));
+    CHECK_FALSE(SmbdLookup::parse_line(line));
   }
 }

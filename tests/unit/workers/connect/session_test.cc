@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Data through a whole smbdirect-connect and back: every byte compared, inline and by RDMA, whatever the
 // message sizes and however the bytes arrive.
-#include "workers/connect/session.h"
-
 #include <algorithm>
 #include <chrono>
 #include <random>
@@ -11,6 +9,7 @@
 #include <doctest/doctest.h>
 
 #include "rig.h"
+#include "workers/connect/client_session.h"
 
 namespace smbdirect::workers::connect::test {
 

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-// How an attempt of the channel desk ends other than well: in time, with a reason, without a trace.
+// How an attempt of the channel finder ends other than well: in time, with a reason, without a trace.
 #include <cerrno>
 
 #include <doctest/doctest.h>
 
-#include "desk_rig.h"
+#include "finder_rig.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using namespace smbdirect::workers::channel_test;
 
 TEST_CASE("an attempt ends at its deadline wherever it stands") {
-  DeskRig rig(1'000);
-  rig.open_door();
+  FinderRig rig(1'000);
+  rig.listen_for_peers();
   rig.register_client(guid(1), kProcess);
   Served process;
   process.serve(rig, 1, kProcess);
@@ -19,11 +19,11 @@ TEST_CASE("an attempt ends at its deadline wherever it stands") {
   for (const uint64_t offer : {5, 6, 7, 8, 9}) clients.push_back(rig.connect(offer, guid(uint8_t(offer))));
   clients.push_back(rig.connect(10, guid(1)));  // here
   for (auto& client : clients) client->start();
-  rig.desk->claimed(6, ClaimOutcome::wait);
-  rig.desk->claimed(7, ClaimOutcome::owner);
+  rig.finder->claimed(6, ClaimOutcome::wait);
+  rig.finder->claimed(7, ClaimOutcome::owner);
   const PeerEnd passed = rig.passed(7);
-  rig.desk->claimed(8, ClaimOutcome::granted);
-  rig.desk->claimed(9, ClaimOutcome::granted);
+  rig.finder->claimed(8, ClaimOutcome::granted);
+  rig.finder->claimed(9, ClaimOutcome::granted);
   PeerEnd slow = rig.knock();
   slow.say(hello(rig.wanted(9)));
   rig.hear_facts(slow, *clients[4]);
@@ -34,28 +34,28 @@ TEST_CASE("an attempt ends at its deadline wherever it stands") {
 }
 
 TEST_CASE("what the supervisor refuses ends with its reason, at once") {
-  DeskRig rig;
+  FinderRig rig;
   rig.register_client(guid(1), kProcess);
   Served process;
   process.serve(rig, 1, kProcess);
   auto wanted = rig.connect(5, guid(2)), here = rig.connect(6);
   wanted->start();
-  rig.desk->claimed(5, ClaimOutcome::granted);
+  rig.finder->claimed(5, ClaimOutcome::granted);
   here->start();
-  rig.desk->refused(5, ENOTCONN);
-  rig.desk->refused(6, EAGAIN);
-  rig.desk->refused(7, EAGAIN);  // nobody's
+  rig.finder->refused(5, ENOTCONN);
+  rig.finder->refused(6, EAGAIN);
+  rig.finder->refused(7, EAGAIN);  // nobody's
   CHECK(wanted->error() == ENOTCONN);
   CHECK(here->error() == EAGAIN);
-  rig.desk->refused(5, EPERM);  // over: it is not told twice
-  rig.desk->claimed(6, ClaimOutcome::granted);
+  rig.finder->refused(5, EPERM);  // over: it is not told twice
+  rig.finder->claimed(6, ClaimOutcome::granted);
   rig.turn();
   CHECK(rig.sent.size() == 1);
 }
 
 TEST_CASE("an attempt that is given up leaves nothing, at whatever stage") {
-  DeskRig rig;
-  rig.open_door();
+  FinderRig rig;
+  rig.listen_for_peers();
   rig.register_client(guid(1), kProcess);
   Served process;
   process.serve(rig, 1, kProcess);
@@ -66,23 +66,23 @@ TEST_CASE("an attempt that is given up leaves nothing, at whatever stage") {
   SUBCASE("no answer yet") { client->start(); }
   SUBCASE("waiting") {
     client->start();
-    rig.desk->claimed(5, ClaimOutcome::wait);
+    rig.finder->claimed(5, ClaimOutcome::wait);
   }
   SUBCASE("a process was asked for") {
     client->start();
-    rig.desk->claimed(5, ClaimOutcome::granted);
+    rig.finder->claimed(5, ClaimOutcome::granted);
     cookie = rig.wanted(5);
   }
   SUBCASE("the process has come") {
     client->start();
-    rig.desk->claimed(5, ClaimOutcome::granted);
+    rig.finder->claimed(5, ClaimOutcome::granted);
     peer = rig.knock();
     peer.say(hello(rig.wanted(5)));
     rig.hear_facts(peer, *client);
   }
   SUBCASE("it has attached itself, and that was not seen yet") {
     client->start();
-    rig.desk->claimed(5, ClaimOutcome::granted);
+    rig.finder->claimed(5, ClaimOutcome::granted);
     peer = rig.knock();
     peer.say(hello(rig.wanted(5)));
     rig.hear_facts(peer, *client);
@@ -90,7 +90,7 @@ TEST_CASE("an attempt that is given up leaves nothing, at whatever stage") {
   }
   SUBCASE("passed on") {
     client->start();
-    rig.desk->claimed(5, ClaimOutcome::owner);
+    rig.finder->claimed(5, ClaimOutcome::owner);
     peer = rig.passed(5);
     rig.hear_facts(peer, *client);
   }
@@ -103,9 +103,9 @@ TEST_CASE("an attempt that is given up leaves nothing, at whatever stage") {
   client->upstream.reset();
   CHECK_FALSE(client->result);
   const size_t said = rig.sent.size();
-  rig.desk->claimed(5, ClaimOutcome::granted);
-  rig.desk->claimed(5, ClaimOutcome::owner);
-  rig.desk->refused(5, EPERM);
+  rig.finder->claimed(5, ClaimOutcome::granted);
+  rig.finder->claimed(5, ClaimOutcome::owner);
+  rig.finder->refused(5, EPERM);
   CHECK(rig.sent.size() == said);
   if (peer.fd() >= 0) rig.until([&] { return peer.ended(); });
   if (cookie != proxy::Cookie{}) {
@@ -116,7 +116,7 @@ TEST_CASE("an attempt that is given up leaves nothing, at whatever stage") {
 }
 
 TEST_CASE("an attempt may be destroyed by the one who hears its end") {
-  DeskRig rig(50);
+  FinderRig rig(50);
   auto failing = rig.connect(5), served = rig.connect(6);
   int ends = 0;
   failing->upstream->start([&](const auto& result) {
@@ -129,14 +129,14 @@ TEST_CASE("an attempt may be destroyed by the one who hears its end") {
     served->upstream.reset();
     ++ends;
   });
-  rig.desk->claimed(6, ClaimOutcome::owner);
+  rig.finder->claimed(6, ClaimOutcome::owner);
   PeerEnd peer = rig.passed(6);
   peer.say(attached());
   rig.until([&] { return ends == 2; });
 }
 
 TEST_CASE("what fails inside start() is told from the loop") {
-  DeskRig rig;
+  FinderRig rig;
   rig.register_client(guid(1), kProcess);
   Served process;
   process.serve(rig, 1, kProcess);
@@ -148,16 +148,16 @@ TEST_CASE("what fails inside start() is told from the loop") {
   CHECK(client->error() == EBADF);
 }
 
-TEST_CASE("what fails at an answer, or at the door, is told from the loop too") {
-  DeskRig rig;
-  rig.open_door();
+TEST_CASE("what fails at an answer, or at the listener, is told from the loop too") {
+  FinderRig rig;
+  rig.listen_for_peers();
   auto owned = rig.connect(5, guid(1), true, false), granted = rig.connect(6, guid(1), true, false);
   owned->start();
   granted->start();
-  rig.desk->claimed(5, ClaimOutcome::owner);
+  rig.finder->claimed(5, ClaimOutcome::owner);
   CHECK(rig.sent.empty());
   CHECK_FALSE(owned->result);
-  rig.desk->claimed(6, ClaimOutcome::granted);
+  rig.finder->claimed(6, ClaimOutcome::granted);
   PeerEnd peer = rig.knock();
   peer.say(hello(rig.wanted(6)));
   for (auto* client : {&owned, &granted}) {

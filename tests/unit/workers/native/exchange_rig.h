@@ -21,7 +21,7 @@
 #include "shm/base/socket_address.h"
 #include "tests/unit/protocol/smb2/build_pdu.h"
 #include "tests/unit/workers/fabric/fake_fabric.h"
-#include "workers/native/channel_exchange.h"
+#include "workers/native/native_exchange.h"
 
 namespace smbdirect::workers::channel_test {
 
@@ -98,7 +98,7 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
     context_.emplace(
         SessionContext{*server, translator_, *admission_, slabs_, payload, *session_memory_, *this});
     context_->set_up = true;
-    exchange = std::make_unique<ChannelExchange>(*context_, config, areas, peers);
+    exchange = std::make_unique<NativeExchange>(*context_, config, areas, peers);
     client.emplace(loop_, transport(smbd::Role::active), client_side);
     const auto endpoint = [](fake::FakeEndpoint*& end) {
       return [&end](fabric::Handler& handler) {
@@ -207,7 +207,7 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
   [[nodiscard]] bool pass(shm::UniqueFd socket) { return exchange->pass_channel(socket); }
 
   RecordingPeers peers;
-  std::unique_ptr<ChannelExchange> exchange;  // before the transports: it outlives them
+  std::unique_ptr<NativeExchange> exchange;  // before the transports: it outlives them
   ClientSide client_side;
   std::optional<Transport> server, client;
 

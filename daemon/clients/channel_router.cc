@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/clients/channel_router.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/clients/server_processes.h"
+#include "daemon/os/unix_socket.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+namespace log = shm::log;
+namespace proxy = protocol::proxy;
+
+constexpr int kListenBacklog = 64;
+
+bool is_channel(const shm::UniqueFd& fd) {
+  int domain = 0;
+  int type = 0;
+  socklen_t length = sizeof(int);
+  return getsockopt(fd.get(), SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX &&
+         getsockopt(fd.get(), SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+}
+
+}  // namespace
+
+ChannelRouter::ChannelRouter(Loop& loop, const PoolConfig& config,
+                             std::vector<std::unique_ptr<WorkerSlot>>& workers, const ConnectionTable& table)
+    : loop_(loop), config_(config), workers_(workers), table_(table) {}
+
+const char* ChannelRouter::objection_to(pid_t process) const {
+  const ServerProcesses server{
+      .main = main_pid(),
+      .is_ours =
+          [this](pid_t one) {
+            return one == getpid() ||
+                   std::ranges::any_of(workers_, [&](const auto& worker) { return worker->pid() == one; });
+          },
+      .look = {}};
+  return server.objection_to(process);
+}
+
+std::string ChannelRouter::door_path(size_t slot) const {
+  return config_.run_directory + "/channel-" + std::to_string(slot);
+}
+
+shm::WorkerRef ChannelRouter::ref(size_t slot) const {
+  return {.slot = uint32_t(slot), .generation = workers_[slot]->generation()};
+}
+
+void ChannelRouter::tell(size_t slot, const Message& message, int descriptor) {
+  const auto sent = workers_.at(slot)->send(message, descriptor);
+  if (sent) return;
+  log_.write(log::Level::warning, "worker " + std::to_string(slot), loop_.now(), "worker %zu: %s", slot,
+             sent.error().text().c_str());
+}
+
+// --- the server's main process ---
+
+void ChannelRouter::registered(shm::UniqueFd socket) {
+  if (main_) {
+    log_.write(log::Level::warning, "another", loop_.now(),
+               "process %d wants to be the server's main process, and %d is already",
+               int(ServerRegistration::pid_of(socket)), int(main_->pid()));
+    return ServerRegistration::refuse(socket, EBUSY);
+  }
+  auto main = ServerRegistration::adopt(
+      loop_, std::move(socket), [this](uint64_t number, int error) { failed(number, error); },
+      [this](const std::string& why) {
+        log_.write(
+            log::Level::warning, "gone", loop_.now(),
+            "the server's main process %d is not registered any more: %s; clients that no process serves "
+            "are turned away until one registers",
+            int(main_->pid()), why.c_str());
+        main_.reset();
+      });
+  if (!main) {
+    log_.write(log::Level::warning, "registering", loop_.now(), "registering a main process: %s",
+               main.error().text().c_str());
+    return;
+  }
+  main_ = std::move(*main);
+  log_.write(log::Level::notice, "registered", loop_.now(), "process %d is the server's main process",
+             int(main_->pid()));
+}
+
+void ChannelRouter::failed(uint64_t number, int error) {
+  const auto found = std::ranges::find_if(asked_, [&](const auto& entry) { return entry.second == number; });
+  if (found == asked_.end()) return;
+  found->second = 0;  // said once
+  refuse(found->first,
+         std::string("the server's main process has no process for it: ") + std::strerror(error), error);
+}
+
+// --- workers ---
+
+void ChannelRouter::worker_ready(size_t slot) {
+  if (clients_ == nullptr) return;
+  tell(slot, {.type = MessageType::registry}, clients_->registry_fd());
+  const auto listener = listen_in_place(door_path(slot), kListenBacklog);
+  if (!listener) {
+    log_.write(log::Level::error, "listener " + std::to_string(slot), loop_.now(),
+               "worker %zu can be reached by no server process: %s", slot, listener.error().text().c_str());
+    return;
+  }
+  tell(slot, {.type = MessageType::listener}, listener->get());
+}
+
+void ChannelRouter::answer(size_t slot, uint64_t offer, ClaimOutcome outcome) {
+  if (outcome == ClaimOutcome::owner) passes_.try_emplace({slot, offer});
+  tell(slot, {.type = MessageType::claimed, .offer = offer, .error = uint32_t(outcome)});
+}
+
+void ChannelRouter::wanted(size_t slot, uint64_t offer, const shm::Guid& cookie) {
+  const Key key{slot, offer};
+  const ConnectionTable::Addresses* addresses = table_.addresses(offer, slot);
+  if (clients_ == nullptr || addresses == nullptr || asked_.contains(key)) {
+    return refuse(key, "there is nothing to start for it", EPERM);
+  }
+  if (!main_) {
+    return refuse(key,
+                  "no main process of the server is registered; is it running, with this control socket?",
+                  ENOTCONN);
+  }
+  proxy::Start start{
+      .cookie = {},
+      .client_guid = {},
+      .client = proxy::address_of_host(shm::host_of(addresses->peer), shm::port_of(addresses->peer)),
+      .socket = door_path(slot)};
+  std::memcpy(start.cookie.data(), cookie.data(), start.cookie.size());
+  if (const auto guid = clients_->guid_of(ref(slot), offer)) {
+    std::memcpy(start.client_guid.data(), guid->data(), start.client_guid.size());
+  }
+  const uint64_t number = next_++;
+  if (const auto told = main_->start(number, start); !told) {
+    return refuse(key, told.error().text(), EAGAIN);
+  }
+  asked_[key] = number;
+  ++processes_asked_;
+}
+
+void ChannelRouter::refuse(const Key& key, const std::string& why, int error) {
+  const auto [slot, offer] = key;
+  const ConnectionTable::Addresses* addresses = table_.addresses(offer, slot);
+  const std::string client = addresses == nullptr ? "?" : shm::host_text(shm::host_of(addresses->peer));
+  log_.write(log::Level::warning, client + std::to_string(error), loop_.now(), "no server process for %s: %s",
+             client.c_str(), why.c_str());
+  tell(slot,
+       {.type = MessageType::no_smbd, .offer = offer, .error = uint32_t(error == 0 ? ECONNREFUSED : error)});
+}
+
+// --- channels on their way ---
+
+void ChannelRouter::passed(size_t slot, uint64_t offer, shm::UniqueFd socket) {
+  const Key key{slot, offer};
+  const auto found = passes_.find(key);
+  // One for each time that it was told of a process.
+  if (clients_ == nullptr || found == passes_.end() || found->second.socket.valid()) return;
+  Pass& pass = found->second;
+  const auto guid = clients_->guid_of(ref(slot), offer);
+  const auto entry = guid ? clients_->find(*guid) : std::nullopt;
+  if (!entry || entry->state != shm::EntryState::live || !entry->peer.known()) {
+    passes_.erase(found);
+    return clients_->ask_again(ref(slot), offer);  // its process has gone meanwhile
+  }
+  if (!is_channel(socket)) return give_up(key);
+  if (pass.process != entry->peer) {
+    pass.process = entry->peer;
+    pass.untried = clients_->workers_of(*guid, entry->peer);
+    std::ranges::reverse(pass.untried);
+    pass.until_ms = loop_.now() + kAllPassesMs;
+    pass.deadline = std::make_unique<Timer>(loop_, [this, key] { not_taken(key); });
+  }
+  pass.socket = std::move(socket);
+  pass_on(key);
+}
+
+/// To the next worker that has a channel with the process.
+void ChannelRouter::pass_on(const Key& key) {
+  Pass& pass = passes_.at(key);
+  while (!pass.untried.empty() && loop_.now() < pass.until_ms) {
+    pass.with = pass.untried.back();
+    pass.untried.pop_back();
+    if (pass.with >= workers_.size() || !workers_[pass.with]->has_process()) continue;
+    pass.sequence = next_++;
+    ++channels_passed_;
+    pass.deadline->start(kPassMs);
+    return tell(pass.with,
+                {.type = MessageType::pass_to, .sequence = pass.sequence, .process = pass.process.pid},
+                pass.socket.get());
+  }
+  give_up(key);
+}
+
+/// It was given to the process, who has not attached himself: that channel is over, for it may be read yet,
+/// and another is to be tried.
+void ChannelRouter::not_taken(const Key& key) {
+  Pass& pass = passes_.at(key);
+  if (pass.untried.empty() || loop_.now() >= pass.until_ms) return give_up(key);
+  shutdown(pass.socket.get(), SHUT_RDWR);
+  pass.socket.reset();
+  answer(key.first, key.second, ClaimOutcome::owner);
+}
+
+/// It does not answer, by none of its channels: let the main process see to it.
+void ChannelRouter::give_up(const Key& key) {
+  const auto found = passes_.find(key);
+  if (found->second.socket.valid()) shutdown(found->second.socket.get(), SHUT_RDWR);
+  passes_.erase(found);
+  answer(key.first, key.second, ClaimOutcome::granted);
+}
+
+void ChannelRouter::not_passed(size_t slot, uint64_t sequence) {
+  const auto found = std::ranges::find_if(passes_, [&](const auto& entry) {
+    return entry.second.sequence == sequence && entry.second.with == slot && entry.second.socket.valid();
+  });
+  if (found != passes_.end()) pass_on(Key(found->first));
+}
+
+// --- the end ---
+
+void ChannelRouter::forget(size_t slot, uint64_t offer) {
+  asked_.erase({slot, offer});
+  passes_.erase({slot, offer});
+}
+
+void ChannelRouter::forget_worker(size_t slot) {
+  std::erase_if(asked_, [&](const auto& entry) { return entry.first.first == slot; });
+  std::erase_if(passes_, [&](const auto& entry) { return entry.first.first == slot; });
+  if (clients_ != nullptr) unlink(door_path(slot).c_str());
+  for (auto& [key, pass] : passes_) {
+    if (pass.socket.valid() && pass.with == slot) pass.deadline->start(0);
+  }
+}
+
+void ChannelRouter::close() {
+  passes_.clear();
+  asked_.clear();
+  main_.reset();
+}
+
+std::string ChannelRouter::totals() const {
+  return "processes_asked=" + std::to_string(processes_asked_) +
+         " channels_passed=" + std::to_string(channels_passed_);
+}
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// The registration of a native server's main process (protocol/proxy/frames.h): the connection on which it is
+// told of clients that nobody serves yet. Owned by the channel router, in the supervisor; its loop's thread.
+// The server is not trusted with more than being told. When it dies its children go on with the channels they
+// have; when the supervisor dies the server sees the end of the connection, and registers with the next one.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <sys/types.h>
+
+#include "protocol/proxy/frames.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/loop.h"
+
+namespace smbdirect::daemon {
+
+class ServerRegistration {
+ public:
+  /// It could start no child for the request, or the child has ended.
+  using Failed = std::function<void(uint64_t number, int error)>;
+  /// The registration has ended; destroying this is allowed. why: for the log.
+  using Gone = std::function<void(const std::string& why)>;
+
+  /// Says REGISTERED.
+  [[nodiscard]] static shm::Result<std::unique_ptr<ServerRegistration>> adopt(Loop& loop,
+                                                                              shm::UniqueFd socket,
+                                                                              Failed failed, Gone gone);
+  [[nodiscard]] static pid_t pid_of(const shm::UniqueFd& socket);
+  /// To somebody who is not taken.
+  static void refuse(const shm::UniqueFd& socket, int error);
+
+  /// An error means that it does not listen.
+  [[nodiscard]] shm::Result<> start(uint64_t number, const protocol::proxy::Start& start);
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+ private:
+  ServerRegistration(shm::UniqueFd socket, Failed failed, Gone gone);
+  void read();
+  void end(const std::string& why);
+
+  shm::UniqueFd socket_;
+  Failed failed_;
+  Gone gone_;
+  pid_t pid_ = 0;
+  std::array<std::byte, protocol::proxy::kFrameHeaderBytes> said_{};
+  size_t have_ = 0;
+  shm::UniqueFd process_;             // pidfd
+  std::unique_ptr<ReadWatch> watch_;  // after the descriptors: gone before they are closed
+  std::unique_ptr<ReadWatch> ended_;
+};
+
+}  // namespace smbdirect::daemon

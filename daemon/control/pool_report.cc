@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/control/pool_report.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <sstream>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "daemon/build_paths.h"
+#include "daemon/config/pool_keys.h"
+#include "daemon/control/smbd_lookup.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+using json = nlohmann::ordered_json;  // members stay in the order they are told in
+
+/// "accepted=12 granted=11" as members.
+void add_totals(json& object, const std::string& text) {
+  std::istringstream in(text);
+  for (std::string word; in >> word;) {
+    const size_t equal = word.find('=');
+    if (equal != std::string::npos) object[word.substr(0, equal)] = std::stoull(word.substr(equal + 1));
+  }
+}
+
+void add_bytes(json& object, const std::array<uint64_t, shm::kTransfers.size()>& bytes) {
+  for (size_t i = 0; i < bytes.size(); ++i) object[std::string(shm::kTransfers[i])] = bytes[i];
+}
+
+std::string_view mode_name(UpstreamMode mode) {
+  const auto key = std::ranges::find(pool_keys(), std::string_view("/upstream/mode"), &Key::pointer);
+  return key->choices[size_t(mode)];
+}
+
+bool is_known(const shm::Guid& guid) { return guid != shm::Guid{}; }
+
+}  // namespace
+
+PoolReport::PoolReport(Loop& loop, const Parts& parts, const Scoreboards& scoreboards)
+    : loop_(loop), parts_(parts), scoreboards_(scoreboards), since_ms_(loop.now()) {}
+
+json PoolReport::answer(CtlCommand command) const {
+  switch (command) {
+    case CtlCommand::status:
+      return {{"status", status()}};
+    case CtlCommand::workers:
+      return {{"workers", workers()}};
+    case CtlCommand::connections:
+      return {{"connections", connections()}};
+    case CtlCommand::clients:
+      return {{"clients", clients()}};
+  }
+  return {{"error", "no such command"}};
+}
+
+json PoolReport::status() const {
+  const auto ready = std::ranges::count_if(
+      parts_.workers, [](const auto& worker) { return worker->state() == WorkerState::ready; });
+  json out{{"version", kVersion},
+           {"pid", getpid()},
+           {"phase", parts_.phase()},
+           {"uptime_ms", loop_.now() - since_ms_},
+           {"listeners", parts_.listeners.text()},
+           {"upstream", mode_name(parts_.config.upstream_mode)},
+           {"workers", parts_.config.workers},
+           {"workers_ready", ready}};
+  add_totals(out, parts_.dispatcher.totals());
+  add_totals(out, parts_.smbd_requests.totals());
+  add_totals(out, parts_.clients.totals());
+  if (parts_.config.upstream_mode == UpstreamMode::channel) {
+    const pid_t main = parts_.peers.main_pid();
+    out["main_process"] = main == 0 ? json() : json(main);
+    add_totals(out, parts_.peers.totals());
+  }
+  return out;
+}
+
+json PoolReport::workers() const {
+  json out = json::array();
+  for (size_t slot = 0; slot < parts_.workers.size(); ++slot) {
+    const WorkerSlot& worker = *parts_.workers[slot];
+    json row{{"slot", slot},
+             {"pid", worker.has_process() ? json(worker.pid()) : json()},
+             {"state", state_name(worker.state())},
+             {"generation", worker.generation()},
+             {"connections", parts_.dispatcher.connections_of(slot)},
+             {"heartbeat_age_ms", nullptr}};
+    const shm::ScoreboardReader* scoreboard = scoreboards_.of(slot);
+    const auto summary = scoreboard == nullptr ? std::nullopt : scoreboard->summary();
+    if (scoreboard != nullptr) {
+      const uint64_t now = loop_.now();
+      row["heartbeat_age_ms"] = now - std::min(now, scoreboard->heartbeat_ms());
+    }
+    for (size_t i = 0; i < shm::kCounters; ++i) {
+      row[std::string(shm::kCounterTable[i].name)] = summary ? json(summary->counters[i]) : json();
+    }
+    out.push_back(std::move(row));
+  }
+  return out;
+}
+
+std::vector<shm::ConnectionRow> PoolReport::rows_of(size_t slot) const {
+  std::vector<shm::ConnectionRow> rows;
+  const shm::ScoreboardReader* scoreboard = scoreboards_.of(slot);
+  if (scoreboard == nullptr) return rows;
+  for (size_t i = 0; i < scoreboard->rows(); ++i) {
+    const auto row = scoreboard->row(i);
+    if (row && parts_.dispatcher.connection_table().addresses(row->number, slot) != nullptr)
+      rows.push_back(*row);
+  }
+  return rows;
+}
+
+json PoolReport::connections() const {
+  json out = json::array();
+  for (size_t slot = 0; slot < parts_.workers.size(); ++slot) {
+    const std::vector<shm::ConnectionRow> rows = rows_of(slot);
+    for (const uint64_t number : parts_.dispatcher.connection_table().connections_of(slot)) {
+      const auto* addresses = parts_.dispatcher.connection_table().addresses(number, slot);
+      json line{{"number", number}, {"worker", slot}, {"client", shm::address_text(addresses->peer)}};
+      const auto row = std::ranges::find(rows, number, &shm::ConnectionRow::number);
+      if (row == rows.end()) {
+        for (const CtlColumn& column : ctl_table()[size_t(CtlCommand::connections)].columns) {
+          if (!line.contains(column.member)) line[std::string(column.member)] = nullptr;
+        }
+      } else {
+        const uint64_t now = loop_.now();
+        line["phase"] = shm::kConnectionPhases[size_t(row->phase)];
+        line["guid"] = is_known(row->guid) ? json(shm::guid_text(row->guid)) : json();
+        line["age_ms"] = now - std::min(now, row->since_ms);
+        line["requests"] = row->requests;
+        line["send_credits"] = row->send_credits;
+        line["receive_credits"] = row->receive_credits;
+        add_bytes(line, row->bytes);
+      }
+      out.push_back(std::move(line));
+    }
+  }
+  return out;
+}
+
+json PoolReport::clients() const {
+  struct Sum {
+    std::array<uint64_t, shm::kTransfers.size()> bytes{};
+    std::set<uint32_t> smbd;
+  };
+  std::map<shm::Guid, Sum> sums;
+  const SmbdLookup owners = SmbdLookup::look();
+  const bool its_own_address = parts_.config.upstream_mode != UpstreamMode::connect;
+  for (size_t slot = 0; slot < parts_.workers.size(); ++slot) {
+    for (const shm::ConnectionRow& row : rows_of(slot)) {
+      Sum& sum = sums[row.guid];
+      for (size_t i = 0; i < row.bytes.size(); ++i) sum.bytes[i] += row.bytes[i];
+      const auto owner = owners.owner(row.upstream_remote_port, row.upstream_local_port,
+                                      its_own_address ? std::optional(row.peer) : std::nullopt);
+      if (owner) sum.smbd.insert(*owner);
+    }
+  }
+  json out = json::array();
+  for (const shm::Entry& entry : parts_.clients.list()) {
+    json line{{"guid", shm::guid_text(entry.guid)}, {"state", shm::state_name(entry.state)},
+              {"addresses", json::array()},         {"channels", entry.channels()},
+              {"workers", json::array()},           {"smbd", json::array()}};
+    for (const shm::Host& host : entry.addresses) line["addresses"].push_back(shm::host_text(host));
+    for (size_t slot = 0; slot < shm::kWorkerSlots; ++slot) {
+      if (entry.has_worker(slot)) line["workers"].push_back(slot);
+    }
+    Sum& sum = sums[entry.guid];
+    if (entry.peer.known()) sum.smbd.insert(entry.peer.pid);
+    for (const uint32_t pid : sum.smbd) line["smbd"].push_back(pid);
+    add_bytes(line, sum.bytes);
+    out.push_back(std::move(line));
+  }
+  return out;
+}
+
+}  // namespace smbdirect::daemon

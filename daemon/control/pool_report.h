@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// What the daemon tells at its control socket: the pool as JSON, put together from those who know. Which
+// connections and clients there are, the supervisor knows itself; what they have done is on their worker's
+// scoreboard, and null while that shows nothing. Owned by Control; reads only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "daemon/accept/dispatcher.h"
+#include "daemon/accept/listeners.h"
+#include "daemon/clients/channel_router.h"
+#include "daemon/clients/client_registry.h"
+#include "daemon/config/pool_config.h"
+#include "daemon/control/scoreboards.h"
+#include "daemon/ctl/commands.h"
+#include "daemon/prefork/worker_slot.h"
+#include "daemon/upstream/smbd_requests.h"
+
+namespace smbdirect::daemon {
+
+class PoolReport {
+ public:
+  struct Parts {
+    const PoolConfig& config;
+    const std::vector<std::unique_ptr<WorkerSlot>>& workers;
+    const Listeners& listeners;
+    const Dispatcher& dispatcher;
+    const SmbdRequests& smbd_requests;
+    const ChannelRouter& peers;
+    const ClientRegistry& clients;
+    std::function<std::string_view()> phase;  // of the pool
+  };
+  PoolReport(Loop& loop, const Parts& parts, const Scoreboards& scoreboards);
+
+  /// An object with the command's member.
+  [[nodiscard]] nlohmann::ordered_json answer(CtlCommand command) const;
+
+ private:
+  [[nodiscard]] nlohmann::ordered_json status() const;
+  [[nodiscard]] nlohmann::ordered_json workers() const;
+  [[nodiscard]] nlohmann::ordered_json connections() const;
+  [[nodiscard]] nlohmann::ordered_json clients() const;
+  /// The rows of connections that the slot really has.
+  [[nodiscard]] std::vector<shm::ConnectionRow> rows_of(size_t slot) const;
+
+  Loop& loop_;
+  Parts parts_;
+  const Scoreboards& scoreboards_;
+  uint64_t since_ms_;
+};
+
+}  // namespace smbdirect::daemon

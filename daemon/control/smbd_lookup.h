@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// Which smbd process of this host has the other end of a TCP stream: the kernel's table of connections, and
+// the descriptors of the processes that are called smbd, at one moment. For a person who asks; it reads
+// /proc and is nothing for the way of a message. Sees what this process may see: other users' processes for
+// root alone.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "shm/base/socket_address.h"
+
+namespace smbdirect::daemon {
+
+class SmbdLookup {
+ public:
+  struct Stream {
+    uint16_t smbd_port{};
+    shm::Host other{};  // the other end
+    uint16_t other_port{};
+    uint64_t inode{};
+  };
+  /// One line of /proc/net/tcp or tcp6; nothing for what is no established connection.
+  [[nodiscard]] static std::optional<Stream> parse_line(std::string_view line);
+
+  [[nodiscard]] static SmbdLookup look();
+
+  /// The process at smbd's end of the stream whose other end has this port, and this address if it is known.
+  /// Nothing when there is none, or when it is not clear which.
+  [[nodiscard]] std::optional<uint32_t> owner(uint16_t smbd_port, uint16_t other_port,
+                                              const std::optional<shm::Host>& other) const;
+
+ private:
+  struct Owned {
+    shm::Host other{};
+    uint32_t pid{};
+  };
+  std::multimap<std::pair<uint16_t, uint16_t>, Owned> streams_;  // smbd's port, the other's
+};
+
+}  // namespace smbdirect::daemon

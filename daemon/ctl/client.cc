@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/ctl/client.h"
+
+#include <cerrno>
+#include <cstring>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "shm/base/unique_fd.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+constexpr timeval kPatience{.tv_sec = 5, .tv_usec = 0};
+
+std::string advice(int error) {
+  switch (error) {
+    case ENOENT:
+    case ECONNREFUSED:
+      return "; is smbdirectd running, with this /run_directory? (--socket PATH names another one)";
+    case EACCES:
+      return "; ask as root, or as the daemon's own user";
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+shm::Result<std::string> ask_daemon(const std::string& socket, const CtlRequest& request) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (socket.size() >= sizeof address.sun_path) return shm::fail("'" + socket + "'", ENAMETOOLONG);
+  std::memcpy(address.sun_path, socket.c_str(), socket.size() + 1);
+  const shm::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return shm::fail("socket", errno);
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    const int error = errno;
+    return shm::fail("cannot connect to '" + socket + "': " + std::strerror(error) + advice(error));
+  }
+  const std::string line = request_text(request) + "\n";
+  // One who is refused may have been answered and left before the question came.
+  [[maybe_unused]] const ssize_t sent = ::send(fd.get(), line.data(), line.size(), MSG_NOSIGNAL);
+  std::string answer;
+  char bytes[65536];
+  for (;;) {
+    const ssize_t got = ::recv(fd.get(), bytes, sizeof bytes, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN)
+      return shm::fail("'" + socket + "': no answer within 5 s; is the daemon stopped?");
+    if (got < 0 && answer.empty()) return shm::fail("'" + socket + "'", errno);
+    if (got <= 0) break;
+    answer.append(bytes, size_t(got));
+  }
+  if (!answer.ends_with('\n'))
+    return shm::fail("'" + socket + "': the daemon ended in the middle of its answer");
+  answer.pop_back();
+  return answer;
+}
+
+}  // namespace smbdirect::daemon

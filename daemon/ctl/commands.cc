@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/ctl/commands.h"
+
+#include <algorithm>
+#include <array>
+
+#include <nlohmann/json.hpp>
+
+namespace smbdirect::daemon {
+namespace {
+
+constexpr std::array kWorkerColumns{
+    CtlColumn{"SLOT", "slot"},
+    CtlColumn{"PID", "pid"},
+    CtlColumn{"STATE", "state"},
+    CtlColumn{"GENERATION", "generation"},
+    CtlColumn{"CONNECTIONS", "connections"},
+    CtlColumn{"HEARTBEAT_MS", "heartbeat_age_ms"},
+    CtlColumn{"REQUESTS", "smb_requests"},
+    CtlColumn{"RDMA_READ", "rdma_read_bytes"},
+    CtlColumn{"RDMA_WRITE", "rdma_write_bytes"},
+};
+constexpr std::array kConnectionColumns{
+    CtlColumn{"NUMBER", "number"},         CtlColumn{"WORKER", "worker"},
+    CtlColumn{"CLIENT", "client"},         CtlColumn{"PHASE", "phase"},
+    CtlColumn{"CLIENT_GUID", "guid"},      CtlColumn{"AGE_MS", "age_ms"},
+    CtlColumn{"REQUESTS", "requests"},     CtlColumn{"INLINE_IN", "inline_in"},
+    CtlColumn{"INLINE_OUT", "inline_out"}, CtlColumn{"RDMA_READ", "rdma_read"},
+    CtlColumn{"RDMA_WRITE", "rdma_write"},
+};
+constexpr std::array kClientColumns{
+    CtlColumn{"CLIENT_GUID", "guid"},    CtlColumn{"STATE", "state"},
+    CtlColumn{"ADDRESSES", "addresses"}, CtlColumn{"CHANNELS", "channels"},
+    CtlColumn{"WORKERS", "workers"},     CtlColumn{"SMBD", "smbd"},
+    CtlColumn{"INLINE_IN", "inline_in"}, CtlColumn{"INLINE_OUT", "inline_out"},
+    CtlColumn{"RDMA_READ", "rdma_read"}, CtlColumn{"RDMA_WRITE", "rdma_write"},
+};
+
+constexpr std::array kTable{
+    CtlRow{CtlCommand::status, "status", "the daemon and its totals", {}},
+    CtlRow{CtlCommand::workers, "workers", "every worker and what it has done", kWorkerColumns},
+    CtlRow{CtlCommand::connections, "connections", "every SMB Direct connection", kConnectionColumns},
+    CtlRow{CtlCommand::clients, "clients", "every client and the smbd that serves it", kClientColumns},
+};
+
+std::string names() {
+  std::string text;
+  for (const CtlRow& row : kTable) text += (text.empty() ? "" : ", ") + std::string(row.name);
+  return text;
+}
+
+}  // namespace
+
+std::span<const CtlRow> ctl_table() { return kTable; }
+
+std::expected<CtlRequest, std::string> parse_request(std::string_view line) {
+  const auto json = nlohmann::json::parse(line, nullptr, false);
+  if (!json.is_object()) return std::unexpected("the request is not a JSON object on one line");
+  CtlRequest request;
+  bool named = false;
+  for (const auto& [key, value] : json.items()) {
+    if (key == "command" && value.is_string()) {
+      const auto found = std::ranges::find(kTable, value.get<std::string>(), &CtlRow::name);
+      if (found == kTable.end()) return std::unexpected("there is no such command; there are: " + names());
+      request.command = found->command;
+      named = true;
+    } else if (key == "events" && value.is_boolean()) {
+      request.events = value.get<bool>();
+    } else {
+      return std::unexpected("a member of the request is not known here, or is of another type");
+    }
+  }
+  if (!named) return std::unexpected("the request has no \"command\"; there are: " + names());
+  if (request.events && request.command != CtlCommand::connections) {
+    return std::unexpected("\"events\" belongs to the command \"connections\"");
+  }
+  return request;
+}
+
+std::string request_text(const CtlRequest& request) {
+  nlohmann::json json{{"command", ctl_table()[size_t(request.command)].name}};
+  if (request.events) json["events"] = true;
+  return json.dump();
+}
+
+}  // namespace smbdirect::daemon

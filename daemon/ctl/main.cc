@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// smbdirectctl: wiring only.
+#include <cstdio>
+#include <string>
+
+#include "daemon/build_paths.h"
+#include "daemon/ctl/client.h"
+#include "daemon/ctl/options.h"
+#include "daemon/ctl/render.h"
+
+namespace smbdirect::daemon {
+namespace {
+
+constexpr int kRuntime = 1;
+constexpr int kUsage = 2;
+
+int complain(int status, const std::string& text) {
+  std::fprintf(stderr, "smbdirectctl: %s\n", text.c_str());
+  return status;
+}
+
+/// Exit status 0 says that all of it was written.
+int print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
+  return complain(kRuntime, "cannot write the answer to standard output");
+}
+
+int run(int argc, char** argv) {
+  const auto options = parse_ctl_options(argc, argv);
+  if (!options) return complain(kUsage, options.error());
+  if (options->help) return print(ctl_help_text());
+  if (options->version) return print("smbdirectctl " + std::string(kVersion) + "\n");
+  const auto answer = ask_daemon(options->socket, options->request);
+  if (!answer) return complain(kRuntime, answer.error().text());
+  const auto text = render(options->request, *answer, options->json);
+  if (!text) return complain(kRuntime, text.error());
+  return print(*text);
+}
+
+}  // namespace
+}  // namespace smbdirect::daemon
+
+int main(int argc, char** argv) { return smbdirect::daemon::run(argc, argv); }

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// Makes the pool's way to smbd ready at start (blocking for a moment): what /upstream/mode asks for, or an
+// error that says what is missing and which other mode there is. Supervisor only.
+#pragma once
+
+#include <memory>
+
+#include "daemon/config/pool_config.h"
+#include "daemon/upstream/smbd_connector.h"
+#include "shm/base/result.h"
+#include "shm/loop/loop.h"
+
+namespace smbdirect::daemon {
+
+/// Null in mode "connect", where workers connect by themselves, and in mode "channel", which has no smbd.
+[[nodiscard]] shm::Result<std::unique_ptr<SmbdConnector>> open_smbd_connector(Loop& loop,
+                                                                              const PoolConfig& config);
+
+}  // namespace smbdirect::daemon

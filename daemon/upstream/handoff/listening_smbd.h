@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// Does the listening smbd run, which one is it, and when does it end? It runs while it holds the lock of its
+// pid file; the kernel drops that with the process, so the answer is never stale. Supervisor, its loop's
+// thread.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <sys/types.h>
+
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/loop.h"
+
+namespace smbdirect::daemon {
+
+class ListeningSmbd {
+ public:
+  /// ended: the smbd that find() found last has ended. Once for each.
+  ListeningSmbd(Loop& loop, const std::string& pid_directory, std::function<void()> ended);
+
+  /// Its pid, watched from now on. An error that says what to do when it does not run.
+  [[nodiscard]] shm::Result<pid_t> find();
+
+ private:
+  [[nodiscard]] shm::Result<pid_t> holder() const;
+
+  Loop& loop_;
+  std::string pid_file_;
+  std::function<void()> ended_;
+  pid_t pid_ = -1;
+  shm::UniqueFd process_;           // pidfd
+  std::optional<ReadWatch> watch_;  // after process_: gone before it is closed
+};
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// One `smbd -i`: it serves one connection, its descriptor 0, or passes it to the smbd that has the client
+// already and ends. Owned by HandoffConnector. Its exit status says nothing (it ends its own process group
+// with a signal, and ends early when it has passed the stream on): the stream is the truth.
+//
+// It is reaped as soon as it ends, for an unreaped one keeps other clients waiting for its locks. It does not
+// end with a supervisor that is killed: its client is being served. What it prints goes into our log.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <sys/types.h>
+#include <vector>
+
+#include "daemon/os/line_splitter.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/loop.h"
+
+namespace smbdirect::daemon {
+
+struct SmbdCommand {
+  std::string program = "/usr/sbin/smbd";
+  std::string smb_conf;  // empty: Samba's own default
+  std::string
+      pid_directory;  // of ours alone: at its end smbd removes the pid file it finds there, whosever it is
+
+  [[nodiscard]] std::vector<std::string> arguments() const;
+};
+
+class SpawnedSmbd {
+ public:
+  /// stream: the server's end of the connection. client: for the log. ended: when it has been reaped; may
+  /// destroy this.
+  [[nodiscard]] static shm::Result<std::unique_ptr<SpawnedSmbd>> start(Loop& loop, const SmbdCommand& command,
+                                                                       shm::UniqueFd stream,
+                                                                       std::string client,
+                                                                       std::function<void()> ended);
+  /// One that still runs is killed and waited for.
+  ~SpawnedSmbd();
+  SpawnedSmbd(const SpawnedSmbd&) = delete;
+  SpawnedSmbd& operator=(const SpawnedSmbd&) = delete;
+
+  /// To it and what it has started.
+  void signal(int number);
+  /// Has it ended? Reaps it. For the end of everything, when no loop runs any more.
+  [[nodiscard]] bool try_reap();
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+ private:
+  SpawnedSmbd(std::string client, std::function<void()> ended);
+  [[nodiscard]] shm::Result<> watch(Loop& loop);
+  void read_output();
+  void process_ended();
+
+  std::string client_;
+  std::function<void()> ended_;
+  pid_t pid_ = -1;  // -1: reaped
+  std::string name_;
+  LineSplitter lines_;
+  shm::UniqueFd output_;
+  shm::UniqueFd process_;                  // pidfd
+  std::optional<ReadWatch> output_watch_;  // after the descriptors: gone before they are closed
+  std::optional<ReadWatch> process_watch_;
+};
+
+}  // namespace smbdirect::daemon

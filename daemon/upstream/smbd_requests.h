@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// Where workers ask for streams to smbd (upstream modes "transparent" and "handoff"). Answers for connections
+// that the worker really has, once for each, with a stream on which smbd sees that connection's client. Owned
+// by the supervisor; its loop's thread. When it dies, workers that wait give up after their own time.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "daemon/config/pool_config.h"
+#include "daemon/prefork/connection_table.h"
+#include "daemon/prefork/worker_slot.h"
+#include "daemon/upstream/smbd_connector.h"
+#include "shm/base/log.h"
+#include "shm/token_buckets.h"
+
+namespace smbdirect::daemon {
+
+class SmbdRequests {
+ public:
+  /// connector: none in mode "connect", where nobody may ask.
+  SmbdRequests(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
+               const ConnectionTable& table);
+
+  void open(std::unique_ptr<SmbdConnector> connector) { connector_ = std::move(connector); }
+  /// WANT_SMBD.
+  void wanted(size_t slot, uint64_t offer);
+  /// SESSION_UP: what was opened for it was not in vain.
+  void session_up(size_t slot, uint64_t offer);
+  /// The connection has ended, or its worker: nobody waits for the stream any more.
+  void forget(size_t slot, uint64_t offer);
+  void forget_worker(size_t slot);
+  void close();
+
+  /// "smbd_asked=3 smbd_opened=2 smbd_failed=1".
+  [[nodiscard]] std::string totals() const;
+
+ private:
+  using Key = std::pair<size_t, uint64_t>;  // slot, offer
+
+  void answer(const Key& key, shm::Result<shm::UniqueFd> stream);
+  void not_told(size_t slot, const shm::Error& error);
+  void refuse(const Key& key, const std::string& why, int error);
+  [[nodiscard]] sockaddr_storage server_for(const ConnectionTable::Addresses& addresses) const;
+
+  Loop& loop_;
+  const PoolConfig& config_;
+  std::vector<std::unique_ptr<WorkerSlot>>& workers_;
+  const ConnectionTable& table_;
+  std::map<Key, uint64_t>
+      asked_for_;         // -> the connector's number, 0 once it has answered; until the connection ends
+  std::set<Key> let_in_;  // of those, whose clients have a session
+  std::unique_ptr<SmbdConnector> connector_;  // after asked_for_: its callbacks end first
+  TokenBuckets rate_;                         // of processes that are started for it
+  shm::log::Limited log_;
+  uint64_t asked_ = 0;
+  uint64_t opened_ = 0;
+  uint64_t failed_ = 0;
+};
+
+}  // namespace smbdirect::daemon

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// A peer router with real clients, and workers that only lend their control sockets (lending_worker.cc), so
+// that the test sees what the router tells them. Owned by the test, on one loop.
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "daemon/clients/channel_router.h"
+#include "daemon/os/unix_socket.h"
+#include "peer_support.h"
+#include "shm/base/socket_address.h"
+
+namespace smbdirect::daemon::test {
+
+inline shm::Guid guid(uint8_t n) {
+  shm::Guid made{};
+  made.fill(std::byte(n));
+  return made;
+}
+
+/// A router and its three workers, the last of which has no process; what the router tells the others is seen
+/// here.
+struct RouterRig : WorkerSlot::Observer {
+  struct Directory {
+    std::string path = (std::filesystem::temp_directory_path() / "smbdirectd-peers-XXXXXX").string();
+    Directory() { REQUIRE(mkdtemp(path.data()) != nullptr); }
+    ~Directory() { std::filesystem::remove_all(path); }
+  };
+  Directory directory;
+  Loop loop;
+  PoolConfig config;
+  uint32_t generations = 0;
+  std::vector<std::unique_ptr<WorkerSlot>> workers;
+  ConnectionTable table{3};
+  std::unique_ptr<ClientRegistry> clients = std::move(ClientRegistry::create(loop, 64, table).value());
+  ChannelRouter router{loop, config, workers, table};
+  std::array<shm::UniqueFd, 2> links;
+  std::array<shm::UniqueFd, 2> controls;
+
+  RouterRig() {
+    config.run_directory = directory.path;
+    const std::string lent = directory.path + "/lent";
+    const auto listening = listen_in_place(lent, 4);
+    REQUIRE(listening);
+    setenv("LENDING_WORKER_SOCKET", lent.c_str(), 1);
+    const char* program = std::getenv("LENDING_WORKER");
+    REQUIRE_MESSAGE(program != nullptr, "LENDING_WORKER: the program of lending_worker.cc");
+    for (size_t slot = 0; slot < 3; ++slot) {
+      workers.push_back(std::make_unique<WorkerSlot>(loop, slot, config, program, generations, *this));
+      if (slot < 2) workers[slot]->start();
+      clients->worker_ready(ref(slot));
+    }
+    for (int i = 0; i < 2; ++i) borrow(*listening);
+    clients->answer_with(
+        [this](size_t slot, uint64_t offer, ClaimOutcome outcome) { router.answer(slot, offer, outcome); });
+    router.use(clients.get());
+  }
+  virtual ~RouterRig() {
+    router.close();
+    for (size_t slot = 0; slot < 2; ++slot) workers[slot]->stop(10'000);
+    for (shm::UniqueFd& link : links) link.reset();
+    until(loop, [&] {
+      for (const auto& worker : workers) worker->reap();
+      return workers[0]->pid() < 0 && workers[1]->pid() < 0;
+    });
+    clients.reset();
+    workers.clear();
+    turn(loop);
+  }
+  void borrow(const shm::UniqueFd& listening) {
+    shm::UniqueFd link;
+    until(loop, [&] {
+      link = shm::UniqueFd(accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      return link.valid();
+    });
+    std::array<std::byte, 1> slot{};
+    auto lent = smbdirect::test::receive_with(link.get(), slot);
+    REQUIRE(lent);
+    REQUIRE(lent->descriptors.size() == 1);
+    links.at(size_t(slot[0])) = std::move(link);
+    controls.at(size_t(slot[0])) = std::move(lent->descriptors[0]);
+  }
+
+  [[nodiscard]] shm::WorkerRef ref(size_t slot) const {
+    return {.slot = uint32_t(slot), .generation = workers[slot]->generation()};
+  }
+  void connect(uint64_t number, size_t slot, const char* from = "192.0.2.7") {
+    table.add(number, slot, *shm::address_from_text(from, 40'000), {});
+  }
+  /// A connection that this process serves.
+  void serve(uint64_t number, size_t slot, const shm::Guid& client) {
+    connect(number, slot);
+    clients->claimed(ref(slot), number, client);
+    clients->channel_up(ref(slot), number, uint32_t(getpid()));
+    if (slot < 2)
+      while (told(slot)) {
+      }
+  }
+  /// A connection that has been told that its client has an owner.
+  void owned(uint64_t number, size_t slot, const shm::Guid& client) {
+    connect(number, slot);
+    clients->claimed(ref(slot), number, client);
+    answered(slot, number, ClaimOutcome::owner);
+  }
+  MainEnd register_main() {
+    auto [ours, theirs] = socket_pair();
+    router.registered(std::move(ours));
+    return MainEnd(std::move(theirs));
+  }
+
+  /// The next that the worker has been told.
+  std::optional<Received> told(size_t slot) {
+    auto received = receive_message(controls.at(slot).get());
+    REQUIRE(received);
+    return std::move(*received);
+  }
+  Received tell(size_t slot, MessageType type) {
+    auto received = told(slot);
+    REQUIRE(received);
+    CHECK(received->message.type == type);
+    CHECK(received->message.generation == workers[slot]->generation());
+    return std::move(*received);
+  }
+  void answered(size_t slot, uint64_t offer, ClaimOutcome outcome) {
+    const auto received = tell(slot, MessageType::claimed);
+    CHECK(received.message.offer == offer);
+    CHECK(received.message.error == uint32_t(outcome));
+  }
+  void refused(size_t slot, uint64_t offer, int error) {
+    const auto received = tell(slot, MessageType::no_smbd);
+    CHECK(received.message.offer == offer);
+    CHECK(received.message.error == uint32_t(error));
+  }
+  [[nodiscard]] bool silent() { return !told(0) && !told(1); }
+  /// The channel that this worker is to pass on.
+  Received asked(size_t slot) {
+    auto received = tell(slot, MessageType::pass_to);
+    CHECK(received.message.process == uint32_t(getpid()));
+    CHECK(received.descriptor.valid());
+    return received;
+  }
+
+  void worker_ready(size_t) override {}
+  void worker_said(size_t, Received) override {}
+  void worker_gone(size_t, const Obituary&) override {}
+};
+
+}  // namespace smbdirect::daemon::test

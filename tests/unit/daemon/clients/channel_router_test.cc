@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+// The server's main process, and the children that it is asked for. Channels that are passed have tests of
+// their own (peer_desk_pass_test.cc).
+#include <cerrno>
+#include <filesystem>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <doctest/doctest.h>
+
+#include "channel_router_rig.h"
+#include "shm/registry_reader.h"
+
+using namespace smbdirect::daemon;        // NOLINT: a test of one part and what it speaks to
+using namespace smbdirect::daemon::test;  // NOLINT
+namespace shm = smbdirect::shm;
+namespace fs = std::filesystem;
+
+TEST_CASE("one main process is registered at a time, and another once it has gone") {
+  RouterRig router;
+  CHECK(router.router.main_pid() == 0);
+  MainEnd first = router.register_main();
+  first.hear_registered();
+  CHECK(router.router.main_pid() == getpid());
+  MainEnd second = router.register_main();
+  const auto refused = second.hear();
+  REQUIRE(refused);
+  CHECK(refused->header.type == proxy::FrameType::refused);
+  CHECK(refused->header.count == EBUSY);
+  CHECK(second.ended());
+  CHECK_FALSE(first.ended());
+  first.close();
+  until(router.loop, [&] { return router.router.main_pid() == 0; });
+  MainEnd third = router.register_main();
+  third.hear_registered();
+  third.say(Bytes(16, std::byte{0xFF}));  // nonsense ends it
+  until(router.loop, [&] { return router.router.main_pid() == 0; });
+  CHECK(third.ended());
+}
+
+TEST_CASE("a process is asked for with all that its child must know; what failed is told to its worker") {
+  RouterRig router;
+  MainEnd main = router.register_main();
+  main.hear_registered();
+  router.connect(1, 0, "192.0.2.7");
+  router.clients->claimed(router.ref(0), 1, guid(9));
+  router.answered(0, 1, ClaimOutcome::granted);
+  router.connect(2, 1, "2001:db8::7");  // without a GUID that counts
+  router.router.wanted(0, 1, guid(4));
+  router.router.wanted(1, 2, guid(5));
+  std::vector<uint64_t> numbers;
+  for (uint8_t n = 0; n < 2; ++n) {
+    const auto heard = main.hear();
+    REQUIRE(heard);
+    CHECK(heard->header.type == proxy::FrameType::start);
+    numbers.push_back(heard->header.id);
+    const auto start = proxy::parse_start(heard->body);
+    REQUIRE(start);
+    CHECK(start->cookie == proxy::Cookie(guid(uint8_t(4 + n))));
+    CHECK(start->client_guid == (n == 0 ? guid(9) : shm::Guid{}));
+    const auto host = shm::host_of(*shm::address_from_text(n == 0 ? "192.0.2.7" : "2001:db8::7", 1));
+    CHECK(start->client == proxy::address_of_host(host, 40'000));
+    CHECK(start->socket == router.directory.path + "/channel-" + std::to_string(n));
+  }
+  CHECK(router.router.totals() == "processes_asked=2 channels_passed=0");
+  CHECK(router.silent());
+  main.say(failed(numbers[1], ENOMEM));
+  main.say(failed(numbers[0], 0));
+  main.say(failed(12'345, EIO));  // nobody's
+  turn(router.loop);
+  router.refused(1, 2, ENOMEM);
+  router.refused(0, 1, ECONNREFUSED);
+  CHECK(router.silent());
+  router.router.forget(0, 1);  // its connection has ended
+  router.router.forget_worker(1);
+  main.say(failed(numbers[0], EIO));
+  main.say(failed(numbers[1], EIO));
+  turn(router.loop);
+  CHECK(router.silent());
+}
+
+TEST_CASE("who asks for what is not to be had is refused: no main process, twice, another's connection") {
+  RouterRig router;
+  router.connect(1, 0);
+  router.router.wanted(0, 1, guid(4));
+  router.refused(0, 1, ENOTCONN);
+  MainEnd main = router.register_main();
+  main.hear_registered();
+  router.router.wanted(0, 1, guid(4));  // it was not asked for yet
+  REQUIRE(main.hear());
+  router.router.wanted(0, 1, guid(4));
+  router.refused(0, 1, EPERM);
+  router.router.wanted(1, 1, guid(4));
+  router.refused(1, 1, EPERM);
+  router.router.wanted(1, 99, guid(4));
+  router.refused(1, 99, EPERM);
+  router.router.use(nullptr);  // a pool without native peers
+  router.connect(2, 0);
+  router.router.wanted(0, 2, guid(4));
+  router.refused(0, 2, EPERM);
+  CHECK_FALSE(main.hear());
+  CHECK(router.router.totals() == "processes_asked=1 channels_passed=0");
+}
+
+TEST_CASE("a main process that reads nothing costs the clients of that time, no more") {
+  RouterRig router;
+  MainEnd main = router.register_main();
+  uint64_t number = 0;
+  do {
+    router.connect(++number, 0);
+    router.router.wanted(0, number, guid(4));
+  } while (router.silent() && number < 100'000);
+  CHECK(number < 100'000);
+  CHECK(router.router.main_pid() == getpid());
+  main.hear_registered();
+  while (main.hear()) {
+  }
+  router.router.wanted(0, number, guid(4));  // again: it was not asked for
+  CHECK(main.hear());
+}
+
+TEST_CASE("a worker gets the registry, and a socket of its own for server processes that goes with it") {
+  RouterRig router;
+  router.serve(1, 0, guid(1));
+  router.router.worker_ready(0);
+  const auto registry = router.tell(0, MessageType::registry);
+  const auto reader = shm::RegistryReader::open(registry.descriptor.get());
+  REQUIRE(reader);
+  CHECK(reader->find(guid(1))->peer.pid == uint32_t(getpid()));
+  const auto listener = router.tell(0, MessageType::peer_listener);
+  const std::string path = router.directory.path + "/channel-0";
+  struct stat status{};
+  REQUIRE(stat(path.c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == 0600);
+  const auto address = unix_address(path);
+  const shm::UniqueFd comer = unix_socket();
+  REQUIRE(connect(comer.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) == 0);
+  CHECK(shm::UniqueFd(accept4(listener.descriptor.get(), nullptr, nullptr, SOCK_CLOEXEC)).valid());
+  router.router.forget_worker(0);
+  CHECK_FALSE(fs::exists(path));
+  router.router.worker_ready(0);  // its successor
+  CHECK(fs::exists(path));
+  fs::remove(path);
+  fs::create_directory(path);  // no socket can be made: it has the registry, and nothing else
+  while (router.told(0)) {
+  }
+  router.router.worker_ready(0);
+  (void)router.tell(0, MessageType::registry);
+  CHECK(router.silent());
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Finds the process that serves a connection in upstream mode "channel", and connects it. What the supervisor
+// answers to the connection's CLAIM decides (contract.h): a client that nobody serves gets a process that is
+// started for it and opens the channel at this worker's socket, with a cookie; a client that a process serves
+// already has its channel passed to that process, through a channel which that has with this worker, or
+// through the supervisor with another worker. Owned by the worker, outlives its sessions; one thread. When it
+// dies the channels end with it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+
+#include <uv.h>
+
+#include "daemon/contract/contract.h"
+#include "protocol/proxy/frames.h"
+#include "shm/registry_reader.h"
+#include "workers/native/peer_listener.h"
+#include "workers/native/peers.h"
+#include "workers/upstream/upstream.h"
+
+namespace smbdirect::workers {
+
+class PeerFinder final : public Peers {
+ public:
+  /// How long a process that serves the client already has to take another channel of it.
+  static constexpr uint64_t kPassMs = 1'000;
+
+  using Send = std::function<void(const daemon::Message& message, int descriptor)>;
+  /// deadline_ms: from the client's first message until a process has attached itself.
+  PeerFinder(uv_loop_t& loop, Send send, uint32_t deadline_ms);
+  ~PeerFinder();
+
+  // --- from the supervisor ---
+  void listen_for_peers(shm::UniqueFd listening);
+  void map_registry(const shm::UniqueFd& registry);
+  void claimed(uint64_t offer, daemon::ClaimOutcome outcome);
+  void refused(uint64_t offer, int error);
+  /// Another worker's channel, for a process that has one with this worker.
+  void pass_to(uint64_t sequence, uint32_t process, shm::UniqueFd socket);
+
+  // --- for the sessions ---
+  [[nodiscard]] std::unique_ptr<Upstream> request(PeerRequest request) override;
+  void serving(uint64_t offer, uint32_t process, Pass pass) override;
+  void ended(uint64_t offer) override { serving_.erase(offer); }
+
+ private:
+  class Attempt;
+  struct Serving {
+    uint32_t process{};
+    Pass pass;
+  };
+
+  /// Through a channel that the process has with this worker: false when none takes it.
+  bool pass(uint32_t process, shm::UniqueFd socket);
+  [[nodiscard]] bool knows(uint32_t process) const;
+  /// The process that serves the client, as far as the registry tells.
+  [[nodiscard]] uint32_t owner(const shm::Guid& guid) const;
+
+  uv_loop_t& loop_;
+  Send send_;
+  uint32_t deadline_ms_;
+  std::optional<shm::RegistryReader> registry_;
+  std::unordered_map<uint64_t, Attempt*> attempts_;        // by offer
+  std::map<protocol::proxy::Cookie, Attempt*> by_cookie_;  // those that wait for a process to come
+  std::unordered_map<uint64_t, Serving> serving_;          // by offer
+  std::unique_ptr<PeerListener> listener_;
+};
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// A worker's socket at which started processes open their channels: takes their HELLO and asks whose cookie
+// it is. Owned by the channel finder; one thread. The supervisor has made and bound the socket, and its
+// file's mode says who may come; those who say something else, or nothing for a while, are closed, and of
+// many who say nothing the oldest is.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+
+#include <uv.h>
+
+#include "protocol/proxy/frames.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/uv_handles.h"
+
+namespace smbdirect::workers {
+
+class PeerListener {
+ public:
+  static constexpr size_t kMaxPending = 64;
+  static constexpr uint64_t kPendingMs = 5'000;
+  static constexpr uint64_t kRestMs = 250;
+
+  /// True: the socket was taken. Otherwise it is closed here.
+  using Opened = std::function<bool(const protocol::proxy::Cookie& cookie, shm::UniqueFd& socket)>;
+  PeerListener(uv_loop_t& loop, shm::UniqueFd listening, Opened opened);
+
+ private:
+  static constexpr size_t kHelloBytes =
+      protocol::proxy::kFrameHeaderBytes + sizeof(uint32_t) + protocol::proxy::kCookieBytes;
+  struct Pending {
+    Watched<shm::UniqueFd> socket;
+    std::array<std::byte, kHelloBytes> said{};
+    size_t have = 0;
+    std::unique_ptr<Timer> deadline;
+  };
+
+  void accept(int status);
+  void read(uint64_t number, int status);
+  void rest();
+
+  uv_loop_t& loop_;
+  Watched<shm::UniqueFd> listening_;
+  Opened opened_;
+  std::map<uint64_t, Pending> pending_;
+  uint64_t next_ = 1;
+  Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
+};
+
+}  // namespace smbdirect::workers

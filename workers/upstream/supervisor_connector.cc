@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+#include "workers/upstream/supervisor_connector.h"
+
+#include <cassert>
+#include <cerrno>
+#include <utility>
+
+#include "shm/loop/uv_handles.h"
+
+namespace smbdirect::workers {
+
+class SupervisorConnector::Request final : public Upstream {
+ public:
+  Request(SupervisorConnector& connector, uint64_t offer)
+      : connector_(connector), offer_(offer), timer_(connector.loop_, [this] {
+          finish(shm::fail("waiting for the supervisor's connection to smbd", ETIMEDOUT));
+        }) {}
+  ~Request() override { connector_.waiting_.erase(offer_); }
+
+  void start(Done done) override {
+    done_ = std::move(done);
+    connector_.waiting_[offer_] = this;
+    timer_.start(connector_.timeout_ms_);
+    connector_.ask_(offer_);
+  }
+  void finish(shm::Result<shm::UniqueFd> stream) {
+    connector_.waiting_.erase(offer_);
+    timer_.stop();
+    const Done done = std::move(done_);  // the callback may destroy this object
+    done(std::move(stream));
+  }
+
+ private:
+  SupervisorConnector& connector_;
+  uint64_t offer_;
+  Timer timer_;
+  Done done_;
+};
+
+SupervisorConnector::SupervisorConnector(uv_loop_t& loop, std::function<void(uint64_t offer)> ask,
+                                         uint32_t timeout_ms)
+    : loop_(loop), ask_(std::move(ask)), timeout_ms_(timeout_ms) {}
+
+SupervisorConnector::~SupervisorConnector() { assert(waiting_.empty()); }
+
+std::unique_ptr<Upstream> SupervisorConnector::request(uint64_t offer) {
+  return std::make_unique<Request>(*this, offer);
+}
+
+void SupervisorConnector::answered(uint64_t offer, shm::Result<shm::UniqueFd> stream) {
+  const auto found = waiting_.find(offer);
+  if (found != waiting_.end()) found->second->finish(std::move(stream));
+}
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// Streams to smbd that the supervisor opens (upstream modes "transparent" and "handoff"): a worker has no
+// right to speak with a client's address. The worker owns one SupervisorConnector; each session's attempt is
+// registered in it until the supervisor has answered, or the time is up. When the supervisor dies, attempts
+// time out.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+
+#include <uv.h>
+
+#include "workers/upstream/upstream.h"
+
+namespace smbdirect::workers {
+
+class SupervisorConnector {
+ public:
+  /// ask: sends WANT_SMBD for an offer (contract.h). timeout_ms: until an answer is given up on.
+  SupervisorConnector(uv_loop_t& loop, std::function<void(uint64_t offer)> ask, uint32_t timeout_ms);
+  ~SupervisorConnector();
+
+  [[nodiscard]] std::unique_ptr<Upstream> request(uint64_t offer);
+  /// The supervisor's answer: a stream, or why there is none. Nobody waits for it: it is closed.
+  void answered(uint64_t offer, shm::Result<shm::UniqueFd> stream);
+
+ private:
+  class Request;
+
+  uv_loop_t& loop_;
+  std::function<void(uint64_t)> ask_;
+  uint32_t timeout_ms_;
+  std::unordered_map<uint64_t, Request*> waiting_;
+};
+
+}  // namespace smbdirect::workers
