@@ -14,7 +14,7 @@ namespace {
 /// The routes stay for as long as connections are made; those that workers have need them too.
 class TransparentDoor final : public SmbdConnector {
  public:
-  TransparentDoor(Loop& loop, std::unique_ptr<TransparentRoutes> routes,
+  TransparentDoor(shm::Loop& loop, std::unique_ptr<TransparentRoutes> routes,
                   const TransparentConnector::Options& options)
       : routes_(std::move(routes)), connector_(loop, options) {}
 
@@ -29,7 +29,7 @@ class TransparentDoor final : public SmbdConnector {
   TransparentConnector connector_;
 };
 
-shm::Result<std::unique_ptr<SmbdConnector>> open_transparent(Loop& loop, const PoolConfig& config) {
+shm::Result<std::unique_ptr<SmbdConnector>> open_transparent(shm::Loop& loop, const PoolConfig& config) {
   const TransparentConfig& wanted = config.transparent;
   auto routes = TransparentRoutes::set_up({.mark = wanted.mark,
                                            .table = wanted.table,
@@ -43,7 +43,7 @@ shm::Result<std::unique_ptr<SmbdConnector>> open_transparent(Loop& loop, const P
   return std::make_unique<TransparentDoor>(loop, std::move(*routes), options);
 }
 
-shm::Result<std::unique_ptr<SmbdConnector>> open_handoff(Loop& loop, const PoolConfig& config) {
+shm::Result<std::unique_ptr<SmbdConnector>> open_handoff(shm::Loop& loop, const PoolConfig& config) {
   const HandoffConfig& wanted = config.handoff;
   HandoffConnector::Options options;
   options.samba = {.testparm = wanted.testparm, .smb_conf = wanted.configfile};
@@ -58,7 +58,7 @@ shm::Result<std::unique_ptr<SmbdConnector>> open_handoff(Loop& loop, const PoolC
 
 }  // namespace
 
-shm::Result<std::unique_ptr<SmbdConnector>> open_smbd_connector(Loop& loop, const PoolConfig& config) {
+shm::Result<std::unique_ptr<SmbdConnector>> open_smbd_connector(shm::Loop& loop, const PoolConfig& config) {
   switch (config.upstream_mode) {
     case UpstreamMode::transparent:
       return open_transparent(loop, config);

@@ -13,7 +13,7 @@
 namespace smbdirect::daemon {
 
 /// Null in mode "connect", where workers connect by themselves, and in mode "channel", which has no smbd.
-[[nodiscard]] shm::Result<std::unique_ptr<SmbdConnector>> open_smbd_connector(Loop& loop,
+[[nodiscard]] shm::Result<std::unique_ptr<SmbdConnector>> open_smbd_connector(shm::Loop& loop,
                                                                               const PoolConfig& config);
 
 }  // namespace smbdirect::daemon

@@ -59,7 +59,7 @@ class Supervisor final : public WorkerSlot::Observer {
 
   PoolConfig config_;
   Options options_;
-  Loop loop_;  // before all that has handles
+  shm::Loop loop_;  // before all that has handles
   uint32_t generations_ = 0;
   std::vector<std::unique_ptr<WorkerSlot>> workers_;
   Listeners listeners_;
@@ -68,8 +68,8 @@ class Supervisor final : public WorkerSlot::Observer {
   SmbdRequests smbd_requests_;
   ChannelRouter peers_;
   std::unique_ptr<Control> control_;  // from run() on
-  Timer start_timer_;
-  std::vector<SignalWatch> signals_;
+  shm::Timer start_timer_;
+  std::vector<shm::SignalWatch> signals_;
   Phase phase_ = Phase::starting;
   ExitCode exit_code_ = ExitCode::ok;
 };

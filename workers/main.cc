@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <getopt.h>
 #include <signal.h>
 #include <string>
@@ -14,6 +15,7 @@
 #include "shm/base/log.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
+#include "shm/memfd.h"
 #include "workers/process/confinement.h"
 #include "workers/process/privileges.h"
 #include "workers/worker.h"
@@ -42,14 +44,10 @@ Arguments parse(int argc, char** argv) {
 }
 
 smbdirect::shm::Result<WorkerConfig> read_config() {
-  struct stat facts{};
-  if (::fstat(smbdirect::daemon::kConfigFd, &facts) != 0) {
-    return smbdirect::shm::fail("configuration descriptor", errno);
-  }
-  std::string text(static_cast<size_t>(facts.st_size), '\0');
-  const ssize_t n = ::pread(smbdirect::daemon::kConfigFd, text.data(), text.size(), 0);
-  if (n != facts.st_size) return smbdirect::shm::fail("reading the configuration", errno);
-  return WorkerConfig::from_json(text);
+  constexpr size_t kLongest = 1 << 20;
+  const auto text = smbdirect::shm::read_sealed_text(smbdirect::daemon::kConfigFd, kLongest);
+  if (!text) return std::unexpected(text.error());
+  return WorkerConfig::from_json(*text);
 }
 
 int leave(ExitCode code, const smbdirect::shm::Error& error) {
@@ -118,11 +116,11 @@ int main(int argc, char** argv) {
   if (const auto without = smbdirect::workers::do_without_io_uring(); !without) {
     return leave(ExitCode::environment, without.error());
   }
-  uv_loop_t loop;
-  uv_loop_init(&loop);
-  // RDMA descriptors work only under the credentials that opened them: from here on these never change.
-  const ExitCode code = serve(loop, arguments.slot, arguments.generation, *config);
-  uv_run(&loop, UV_RUN_DEFAULT);  // lets libuv free the handles that were closed
-  uv_loop_close(&loop);
-  return static_cast<int>(code);
+  try {
+    smbdirect::shm::Loop loop;
+    // RDMA descriptors work only under the credentials that opened them: from here on these never change.
+    return static_cast<int>(serve(*loop.get(), arguments.slot, arguments.generation, *config));
+  } catch (const std::exception& error) {
+    return leave(ExitCode::environment, {.what = error.what()});
+  }
 }

@@ -14,7 +14,8 @@
 
 #include "daemon/contract/contract.h"
 #include "shm/base/log.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/housekeeper.h"
 #include "workers/memory/slab.h"
@@ -68,7 +69,7 @@ class Worker {
   void send(daemon::Message message, int descriptor = -1);
 
   uv_loop_t& loop_;
-  Watched<shm::UniqueFd> control_;  // outlives whoever has something to say
+  shm::Watched<shm::UniqueFd> control_;  // outlives whoever has something to say
   uint32_t generation_;
   daemon::WorkerConfig config_;
   ControlSender to_supervisor_;
@@ -89,8 +90,8 @@ class Worker {
   std::map<std::string, uint64_t> ends_;        // abnormal ends, by cause
   shm::log::RateLimit end_lines_;
   shm::log::RateLimit advice_lines_;
-  Deferred destroy_soon_;
-  Timer deadline_;
+  shm::Deferred destroy_soon_;
+  shm::Timer deadline_;
   Housekeeper housekeeper_;
   uint64_t trimmed_ = 0;  // the offer of the session that was trimmed last
   std::optional<ScoreboardPublisher> scoreboard_;

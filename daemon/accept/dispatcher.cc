@@ -26,7 +26,7 @@ std::string log_key(Refusal refusal, const shm::Host& client) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(Loop& loop, const PoolConfig& config,
+Dispatcher::Dispatcher(shm::Loop& loop, const PoolConfig& config,
                        std::vector<std::unique_ptr<WorkerSlot>>& workers, Listeners& listeners,
                        WorkersAt workers_at)
     : loop_(loop),

@@ -31,7 +31,7 @@ class Dispatcher {
   /// The workers that serve the client who was seen at an address before: bit n is slot n.
   using WorkersAt = std::function<uint64_t(const shm::Host& client)>;
 
-  Dispatcher(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
+  Dispatcher(shm::Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
              Listeners& listeners, WorkersAt workers_at);
 
   void accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
@@ -63,7 +63,7 @@ class Dispatcher {
   void refuse(Refusal refusal, const sockaddr_storage& peer, const std::string& why);
   void settle();
 
-  Loop& loop_;
+  shm::Loop& loop_;
   const PoolConfig& config_;
   std::vector<std::unique_ptr<WorkerSlot>>& workers_;
   Listeners& listeners_;
@@ -72,7 +72,7 @@ class Dispatcher {
   Offers offers_;
   Places places_;
   TokenBuckets rate_;
-  Timer deadline_timer_;
+  shm::Timer deadline_timer_;
   shm::log::Limited refusal_log_;
   shm::log::Limited slow_log_;
   shm::log::Limited room_log_;

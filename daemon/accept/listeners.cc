@@ -5,7 +5,7 @@
 
 namespace smbdirect::daemon {
 
-Listeners::Listeners(Loop& loop, const PoolConfig& config, const CameIn& came_in)
+Listeners::Listeners(shm::Loop& loop, const PoolConfig& config, const CameIn& came_in)
     : tcp_(loop, config,
            [came_in](shm::UniqueFd connection, const sockaddr_storage& peer, const sockaddr_storage& local) {
              came_in(std::make_unique<IncomingSocket>(std::move(connection)), peer, local);

@@ -19,7 +19,7 @@ class Listeners {
   using CameIn = std::function<void(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                                     const sockaddr_storage& local)>;
 
-  Listeners(Loop& loop, const PoolConfig& config, const CameIn& came_in);
+  Listeners(shm::Loop& loop, const PoolConfig& config, const CameIn& came_in);
 
   /// Errors say what to do about them.
   [[nodiscard]] shm::Result<> bind();

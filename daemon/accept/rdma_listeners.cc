@@ -25,7 +25,8 @@ std::string name_of(const ListenerConfig& config) {
 
 }  // namespace
 
-RdmaListeners::RdmaListeners(Loop& loop, const PoolConfig& config, Requested requested, RdmaCm::Calls* calls)
+RdmaListeners::RdmaListeners(shm::Loop& loop, const PoolConfig& config, Requested requested,
+                             RdmaCm::Calls* calls)
     : loop_(loop),
       requested_(std::move(requested)),
       calls_(calls),
@@ -41,7 +42,7 @@ shm::Result<> RdmaListeners::bind() {
   auto file = calls_ != nullptr ? RdmaCm::open(*calls_) : RdmaCm::open();
   if (!file) return std::unexpected(file.error());
   file_.emplace(std::move(*file));
-  auto watch = ReadWatch::make(loop_, file_->fd(), [this] { read_events(); });
+  auto watch = shm::ReadWatch::make(loop_, file_->fd(), [this] { read_events(); });
   if (!watch) return std::unexpected(watch.error());
   watch_.emplace(std::move(*watch));
   for (Listener& listener : listeners_) {

@@ -18,6 +18,7 @@
 #include "daemon/contract/rdma_ucm.h"
 #include "shm/base/log.h"
 #include "shm/base/result.h"
+#include "shm/loop/borrowed_watch.h"
 #include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
@@ -28,7 +29,8 @@ class RdmaListeners {
                                        const sockaddr_storage& local)>;
 
   /// calls: of a test; null: the system's.
-  RdmaListeners(Loop& loop, const PoolConfig& config, Requested requested, RdmaCm::Calls* calls = nullptr);
+  RdmaListeners(shm::Loop& loop, const PoolConfig& config, Requested requested,
+                RdmaCm::Calls* calls = nullptr);
 
   /// As Listeners (listeners.h). Nothing happens where the pool has no such listener.
   [[nodiscard]] shm::Result<> bind();
@@ -51,13 +53,13 @@ class RdmaListeners {
   void read_events();
   void requested(const CmEvent& event);
 
-  Loop& loop_;
+  shm::Loop& loop_;
   Requested requested_;
   RdmaCm::Calls* calls_;
   std::vector<Listener> listeners_;
   std::optional<RdmaCm> file_;
-  std::optional<ReadWatch> watch_;  // after the file, which it watches
-  Timer retry_timer_;
+  std::optional<shm::ReadWatch> watch_;  // after the file, which it watches
+  shm::Timer retry_timer_;
   bool listening_ = false;
   bool held_ = false;
   shm::log::RateLimit trouble_log_;

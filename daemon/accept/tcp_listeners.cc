@@ -42,7 +42,7 @@ std::unexpected<shm::Error> refused(const char* call, const ListenerConfig& conf
 
 }  // namespace
 
-TcpListeners::TcpListeners(Loop& loop, const PoolConfig& config, Accepted accepted)
+TcpListeners::TcpListeners(shm::Loop& loop, const PoolConfig& config, Accepted accepted)
     : loop_(loop),
       accepted_(std::move(accepted)),
       rest_timer_(loop,
@@ -84,7 +84,8 @@ shm::Result<> TcpListeners::listen() {
   for (const auto& socket : sockets_) {
     // Two listeners on one port both bind with SO_REUSEADDR; it is here that the second one is refused.
     if (::listen(socket->fd.get(), kBacklog) != 0) return refused("listen on", socket->config, errno);
-    auto watch = ReadWatch::make(loop_, socket->fd.get(), [this, one = socket.get()] { accept_some(*one); });
+    auto watch =
+        shm::ReadWatch::make(loop_, socket->fd.get(), [this, one = socket.get()] { accept_some(*one); });
     if (!watch) return std::unexpected(watch.error());
     socket->watch = std::move(*watch);
   }

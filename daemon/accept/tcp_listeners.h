@@ -15,6 +15,7 @@
 #include "shm/base/log.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
+#include "shm/loop/borrowed_watch.h"
 #include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
@@ -24,7 +25,7 @@ class TcpListeners {
   using Accepted = std::function<void(shm::UniqueFd connection, const sockaddr_storage& peer,
                                       const sockaddr_storage& local)>;
 
-  TcpListeners(Loop& loop, const PoolConfig& config, Accepted accepted);
+  TcpListeners(shm::Loop& loop, const PoolConfig& config, Accepted accepted);
 
   /// Errors say what to do about them.
   [[nodiscard]] shm::Result<> bind();
@@ -40,18 +41,18 @@ class TcpListeners {
   struct Socket {
     ListenerConfig config;
     shm::UniqueFd fd;  // before the watch, which must go first
-    std::optional<ReadWatch> watch;
+    std::optional<shm::ReadWatch> watch;
   };
   void accept_some(Socket& socket);
   void watch_all(bool on);
   void rest(int error);
 
-  Loop& loop_;
+  shm::Loop& loop_;
   Accepted accepted_;
   std::vector<std::unique_ptr<Socket>> sockets_;
   bool held_ = false;
   bool resting_ = false;  // out of descriptors or memory, until the timer fires
-  Timer rest_timer_;
+  shm::Timer rest_timer_;
   shm::log::RateLimit rest_log_;
 };
 

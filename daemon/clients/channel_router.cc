@@ -28,7 +28,7 @@ bool is_channel(const shm::UniqueFd& fd) {
 
 }  // namespace
 
-ChannelRouter::ChannelRouter(Loop& loop, const PoolConfig& config,
+ChannelRouter::ChannelRouter(shm::Loop& loop, const PoolConfig& config,
                              std::vector<std::unique_ptr<WorkerSlot>>& workers, const ConnectionTable& table)
     : loop_(loop), config_(config), workers_(workers), table_(table) {}
 
@@ -173,7 +173,7 @@ void ChannelRouter::passed(size_t slot, uint64_t offer, shm::UniqueFd socket) {
     pass.untried = clients_->workers_of(*guid, entry->peer);
     std::ranges::reverse(pass.untried);
     pass.until_ms = loop_.now() + kAllPassesMs;
-    pass.deadline = std::make_unique<Timer>(loop_, [this, key] { not_taken(key); });
+    pass.deadline = std::make_unique<shm::Timer>(loop_, [this, key] { not_taken(key); });
   }
   pass.socket = std::move(socket);
   pass_on(key);

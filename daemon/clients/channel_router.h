@@ -32,7 +32,7 @@ class ChannelRouter {
   /// By however many workers: then another process is started.
   static constexpr uint64_t kAllPassesMs = 2'000;
 
-  ChannelRouter(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
+  ChannelRouter(shm::Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
                 const ConnectionTable& table);
 
   /// Null until then, and where the pool has no native peers.
@@ -73,7 +73,7 @@ class ChannelRouter {
     uint64_t until_ms{};          // all of it
     size_t with{};                // the slot that was asked last
     uint64_t sequence{};
-    std::unique_ptr<Timer> deadline;
+    std::unique_ptr<shm::Timer> deadline;
   };
 
   [[nodiscard]] std::string door_path(size_t slot) const;
@@ -86,7 +86,7 @@ class ChannelRouter {
   void refuse(const Key& key, const std::string& why, int error);
   void tell(size_t slot, const Message& message, int descriptor = -1);
 
-  Loop& loop_;
+  shm::Loop& loop_;
   const PoolConfig& config_;
   std::vector<std::unique_ptr<WorkerSlot>>& workers_;
   const ConnectionTable& table_;

@@ -25,7 +25,7 @@ shm::Result<std::optional<shm::Peer>> find_process(uint32_t pid) {
 
 }  // namespace
 
-shm::Result<std::unique_ptr<ClientRegistry>> ClientRegistry::create(Loop& loop, size_t connections,
+shm::Result<std::unique_ptr<ClientRegistry>> ClientRegistry::create(shm::Loop& loop, size_t connections,
                                                                     const ConnectionTable& table,
                                                                     unsigned ipv6_prefix_length) {
   auto writer = shm::RegistryWriter::create(std::min(connections * kEntriesPerConnection, shm::kMaxEntries));
@@ -232,9 +232,9 @@ void ClientRegistry::watch(const shm::Peer& peer) {
   auto process = open_process(pid_t(peer.pid));
   if (!process) return;
   watched.process = std::move(*process);
-  auto ended = ReadWatch::make(loop_, watched.process.get(), [this, peer] { peer_ended(peer); });
+  auto ended = shm::ReadWatch::make(loop_, watched.process.get(), [this, peer] { peer_ended(peer); });
   if (!ended) return;
-  watched.ended = std::make_unique<ReadWatch>(std::move(*ended));
+  watched.ended = std::make_unique<shm::ReadWatch>(std::move(*ended));
   watched.ended->start();
 }
 

@@ -25,6 +25,7 @@
 #include "daemon/prefork/connection_table.h"
 #include "shm/base/guid.h"
 #include "shm/base/log.h"
+#include "shm/loop/borrowed_watch.h"
 #include "shm/loop/loop.h"
 #include "shm/registry_writer.h"
 
@@ -33,7 +34,8 @@ namespace smbdirect::daemon {
 class ClientRegistry {
  public:
   /// connections: the most there can be at one time.
-  [[nodiscard]] static shm::Result<std::unique_ptr<ClientRegistry>> create(Loop& loop, size_t connections,
+  [[nodiscard]] static shm::Result<std::unique_ptr<ClientRegistry>> create(shm::Loop& loop,
+                                                                           size_t connections,
                                                                            const ConnectionTable& table,
                                                                            unsigned ipv6_prefix_length = 128);
 
@@ -86,7 +88,7 @@ class ClientRegistry {
   };
   using Key = std::pair<uint32_t, uint64_t>;  // slot, connection
 
-  ClientRegistry(Loop& loop, const ConnectionTable& table, unsigned ipv6_prefix_length,
+  ClientRegistry(shm::Loop& loop, const ConnectionTable& table, unsigned ipv6_prefix_length,
                  shm::RegistryWriter writer)
       : loop_(loop), table_(table), prefix_length_(ipv6_prefix_length), writer_(std::move(writer)) {}
 
@@ -106,10 +108,10 @@ class ClientRegistry {
   struct Watched {
     size_t channels = 0;
     shm::UniqueFd process;
-    std::unique_ptr<ReadWatch> ended;  // after process: gone before it is closed
+    std::unique_ptr<shm::ReadWatch> ended;  // after process: gone before it is closed
   };
 
-  Loop& loop_;
+  shm::Loop& loop_;
   const ConnectionTable& table_;
   unsigned prefix_length_;
   Answer answer_;

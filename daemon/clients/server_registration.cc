@@ -37,7 +37,8 @@ pid_t ServerRegistration::pid_of(const shm::UniqueFd& socket) {
   return getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
 }
 
-shm::Result<std::unique_ptr<ServerRegistration>> ServerRegistration::adopt(Loop& loop, shm::UniqueFd socket,
+shm::Result<std::unique_ptr<ServerRegistration>> ServerRegistration::adopt(shm::Loop& loop,
+                                                                           shm::UniqueFd socket,
                                                                            Failed failed, Gone gone) {
   std::unique_ptr<ServerRegistration> main(
       new ServerRegistration(std::move(socket), std::move(failed), std::move(gone)));
@@ -45,17 +46,17 @@ shm::Result<std::unique_ptr<ServerRegistration>> ServerRegistration::adopt(Loop&
   auto said = say(main->socket_.get(),
                   {.length = uint32_t(version.size()), .type = proxy::FrameType::registered}, version);
   if (!said) return std::unexpected(said.error());
-  auto watch = ReadWatch::make(loop, main->socket_.get(), [raw = main.get()] { raw->read(); });
+  auto watch = shm::ReadWatch::make(loop, main->socket_.get(), [raw = main.get()] { raw->read(); });
   if (!watch) return std::unexpected(watch.error());
-  main->watch_ = std::make_unique<ReadWatch>(std::move(*watch));
+  main->watch_ = std::make_unique<shm::ReadWatch>(std::move(*watch));
   main->watch_->start();
   // Children may have inherited the socket: the process itself says when it is over, where it can be watched.
   if (auto process = open_process(main->pid_)) {
     main->process_ = std::move(*process);
     auto ended =
-        ReadWatch::make(loop, main->process_.get(), [raw = main.get()] { raw->end("it has ended"); });
+        shm::ReadWatch::make(loop, main->process_.get(), [raw = main.get()] { raw->end("it has ended"); });
     if (!ended) return std::unexpected(ended.error());
-    main->ended_ = std::make_unique<ReadWatch>(std::move(*ended));
+    main->ended_ = std::make_unique<shm::ReadWatch>(std::move(*ended));
     main->ended_->start();
   }
   return main;

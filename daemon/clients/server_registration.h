@@ -14,6 +14,7 @@
 #include "protocol/proxy/frames.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
+#include "shm/loop/borrowed_watch.h"
 #include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
@@ -26,7 +27,7 @@ class ServerRegistration {
   using Gone = std::function<void(const std::string& why)>;
 
   /// Says REGISTERED.
-  [[nodiscard]] static shm::Result<std::unique_ptr<ServerRegistration>> adopt(Loop& loop,
+  [[nodiscard]] static shm::Result<std::unique_ptr<ServerRegistration>> adopt(shm::Loop& loop,
                                                                               shm::UniqueFd socket,
                                                                               Failed failed, Gone gone);
   [[nodiscard]] static pid_t pid_of(const shm::UniqueFd& socket);
@@ -48,9 +49,9 @@ class ServerRegistration {
   pid_t pid_ = 0;
   std::array<std::byte, protocol::proxy::kFrameHeaderBytes> said_{};
   size_t have_ = 0;
-  shm::UniqueFd process_;             // pidfd
-  std::unique_ptr<ReadWatch> watch_;  // after the descriptors: gone before they are closed
-  std::unique_ptr<ReadWatch> ended_;
+  shm::UniqueFd process_;                  // pidfd
+  std::unique_ptr<shm::ReadWatch> watch_;  // after the descriptors: gone before they are closed
+  std::unique_ptr<shm::ReadWatch> ended_;
 };
 
 }  // namespace smbdirect::daemon

@@ -159,11 +159,11 @@ const std::array kKeys{
         "/smbdirect/keepalive_timeout_ms", 100, kHour, IN_POOL(worker.keepalive_timeout_ms),
         "How long the answer to that may take. Over iWARP, TCP gives up a client that acknowledges nothing "
         "for both times together."),
-    integer(
-        "/smbdirect/send_credit_timeout_ms", 100, kHour, IN_POOL(worker.send_credit_timeout_ms),
-        "How long a client may grant no credit while data waits for it and no byte moves (MS-SMBD's Send "
-        "Credit "
-        "Grant Timer, which is 5000 there: a client that is suspended for a moment would be ended by it)."),
+    integer("/smbdirect/send_credit_timeout_ms", 100, kHour, IN_POOL(worker.send_credit_timeout_ms),
+            "How long a client may grant no credit while data waits for it and no byte moves (MS-SMBD's Send "
+            "Credit "
+            "Grant shm::Timer, which is 5000 there: a client that is suspended for a moment would be ended "
+            "by it)."),
 
     object("/iwarp", "iWARP (RFC 5040 to 5044, RFC 6581)."),
     other("/iwarp/crc", KeyType::boolean, IN_POOL(worker.iwarp_crc),

@@ -45,10 +45,18 @@ constexpr std::array kTable{
     MessageFields{.type = Type::report, .name = "report", .sequence = true, .descriptor = true},
     MessageFields{.type = Type::registry, .name = "registry", .descriptor = true},
     MessageFields{.type = Type::peer_listener, .name = "peer_listener", .descriptor = true},
-    MessageFields{.type = Type::claimed, .name = "claimed", .offer = true, .error = true},
+    MessageFields{.type = Type::claimed,
+                  .name = "claimed",
+                  .offer = true,
+                  .error = true,
+                  .largest_error = uint32_t(ClaimOutcome::owner)},
     MessageFields{
         .type = Type::pass_to, .name = "pass_to", .sequence = true, .process = true, .descriptor = true},
-    MessageFields{.type = Type::end, .name = "end", .offer = true, .error = true},
+    MessageFields{.type = Type::end,
+                  .name = "end",
+                  .offer = true,
+                  .error = true,
+                  .largest_error = uint32_t(EndReason::place_needed)},
 };
 
 template <class T>
@@ -176,6 +184,10 @@ shm::Result<Message> decode_message(std::span<const std::byte> bytes) {
   message.generation = take<uint32_t>(bytes, 8);
   if (fields->deadline) message.deadline_ms = take<uint32_t>(bytes, 12);
   if (fields->error) message.error = take<uint32_t>(bytes, 12);
+  if (message.error > fields->largest_error) {
+    return refuse("'" + std::string(fields->name) + "' with " + std::to_string(message.error) +
+                  ", which means nothing there");
+  }
   if (fields->process) message.process = take<uint32_t>(bytes, 12);
   if (fields->offer) message.offer = take<uint64_t>(bytes, 16);
   if (fields->sequence) message.sequence = take<uint64_t>(bytes, 24);

@@ -17,6 +17,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 
@@ -36,6 +37,7 @@ struct MessageFields {
   MessageType type{};
   std::string_view name;
   bool offer{}, sequence{}, deadline{}, error{}, process{}, guid{}, addresses{}, descriptor{};
+  uint32_t largest_error = UINT32_MAX;  // where it is one of an enumeration
 };
 [[nodiscard]] std::span<const MessageFields> message_table();
 /// Nothing for a number that is no type.

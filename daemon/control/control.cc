@@ -19,7 +19,7 @@ std::string error_text(const std::string& why) { return json{{"error", why}}.dum
 
 }  // namespace
 
-Control::Control(Loop& loop, const PoolReport::Parts& parts,
+Control::Control(shm::Loop& loop, const PoolReport::Parts& parts,
                  const std::vector<std::unique_ptr<WorkerSlot>>& workers)
     : loop_(loop), workers_(workers), scoreboards_(workers.size()), view_(loop, parts, scoreboards_) {}
 
@@ -66,7 +66,7 @@ void Control::ask_workers(const ControlSocket::Answer& answer) {
         workers_[slot]->send({.type = MessageType::report, .sequence = sequence}, report_fd.get());
     if (sent) round.asked[slot] = std::move(report_fd);
   }
-  round.deadline = std::make_unique<Timer>(loop_, [this, sequence] { finish(sequence); });
+  round.deadline = std::make_unique<shm::Timer>(loop_, [this, sequence] { finish(sequence); });
   round.deadline->start(round.asked.empty() ? 0 : kReportDeadlineMs);
 }
 

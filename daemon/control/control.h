@@ -22,7 +22,7 @@ class Control {
   /// How long workers have to tell their connections' events.
   static constexpr uint64_t kReportDeadlineMs = 1'000;
 
-  Control(Loop& loop, const PoolReport::Parts& parts,
+  Control(shm::Loop& loop, const PoolReport::Parts& parts,
           const std::vector<std::unique_ptr<WorkerSlot>>& workers);
 
   /// keep: see ControlSocket.
@@ -39,14 +39,14 @@ class Control {
     ControlSocket::Answer answer;
     std::map<size_t, shm::UniqueFd> asked;    // slot -> what it writes into
     std::map<size_t, shm::UniqueFd> written;  // what those that have answered wrote
-    std::unique_ptr<Timer> deadline;
+    std::unique_ptr<shm::Timer> deadline;
   };
 
   void ask(const std::string& line, const ControlSocket::Answer& answer);
   void ask_workers(const ControlSocket::Answer& answer);
   void finish(uint64_t sequence);
 
-  Loop& loop_;
+  shm::Loop& loop_;
   const std::vector<std::unique_ptr<WorkerSlot>>& workers_;
   Scoreboards scoreboards_;
   PoolReport view_;

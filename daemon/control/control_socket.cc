@@ -30,8 +30,8 @@ bool is_stale(const sockaddr_un& address) {
 
 }  // namespace
 
-shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(Loop& loop, const std::string& path, Ask ask,
-                                                                Keep keep) {
+shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(shm::Loop& loop, const std::string& path,
+                                                                Ask ask, Keep keep) {
   const auto address = unix_address(path);
   if (!address) return std::unexpected(address.error());
   if (auto made = make_directory_of(path); !made) return std::unexpected(made.error());
@@ -54,7 +54,7 @@ shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(Loop& loop, cons
   return control;
 }
 
-ControlSocket::ControlSocket(Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep)
+ControlSocket::ControlSocket(shm::Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep)
     : loop_(loop),
       path_(std::move(path)),
       fd_(std::move(fd)),
@@ -66,9 +66,9 @@ ControlSocket::~ControlSocket() { unlink(path_.c_str()); }
 
 shm::Result<> ControlSocket::watch() {
   if (listen(fd_.get(), int(kMaxPeers)) != 0) return shm::fail("control socket '" + path_ + "'", errno);
-  auto made = ReadWatch::make(loop_, fd_.get(), [this] { accept(); });
+  auto made = shm::ReadWatch::make(loop_, fd_.get(), [this] { accept(); });
   if (!made) return std::unexpected(made.error());
-  watch_ = std::make_unique<ReadWatch>(std::move(*made));
+  watch_ = std::make_unique<shm::ReadWatch>(std::move(*made));
   watch_->start();
   return {};
 }
@@ -89,13 +89,13 @@ void ControlSocket::admit(shm::UniqueFd fd) {
   const uint64_t number = next_++;
   Peer& peer = peers_[number];
   peer.fd = std::move(fd);
-  auto made = ReadWatch::make(loop_, peer.fd.get(), [this, number] { read(number); });
+  auto made = shm::ReadWatch::make(loop_, peer.fd.get(), [this, number] { read(number); });
   if (!made) {
     peers_.erase(number);
     return;
   }
-  peer.readable = std::make_unique<ReadWatch>(std::move(*made));
-  peer.deadline = std::make_unique<Timer>(loop_, [this, number] { peers_.erase(number); });
+  peer.readable = std::make_unique<shm::ReadWatch>(std::move(*made));
+  peer.deadline = std::make_unique<shm::Timer>(loop_, [this, number] { peers_.erase(number); });
   peer.deadline->start(kPeerDeadlineMs);
   if (!is_trusted(peer.fd.get())) return answer(number, std::string(kNotYou));
   peer.readable->start();
@@ -148,9 +148,9 @@ void ControlSocket::write(uint64_t number) {
     if (sent < 0 && errno == EAGAIN) {
       peer.readable.reset();  // a descriptor is watched by one at a time
       if (!peer.writable) {
-        auto made = WriteWatch::make(loop_, peer.fd.get(), [this, number] { write(number); });
+        auto made = shm::WriteWatch::make(loop_, peer.fd.get(), [this, number] { write(number); });
         if (!made) break;
-        peer.writable = std::make_unique<WriteWatch>(std::move(*made));
+        peer.writable = std::make_unique<shm::WriteWatch>(std::move(*made));
       }
       return;
     }

@@ -14,8 +14,8 @@
 
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
+#include "shm/loop/borrowed_watch.h"
 #include "shm/loop/loop.h"
-#include "shm/loop/write_watch.h"
 
 namespace smbdirect::daemon {
 
@@ -34,8 +34,9 @@ class ControlSocket {
 
   /// Makes the directory where it is missing. A file that a dead daemon left is replaced; where a daemon
   /// answers, or something else lies there, it is an error that says what to do.
-  [[nodiscard]] static shm::Result<std::unique_ptr<ControlSocket>> open(Loop& loop, const std::string& path,
-                                                                        Ask ask, Keep keep = {});
+  [[nodiscard]] static shm::Result<std::unique_ptr<ControlSocket>> open(shm::Loop& loop,
+                                                                        const std::string& path, Ask ask,
+                                                                        Keep keep = {});
   ~ControlSocket();
   ControlSocket(const ControlSocket&) = delete;
   ControlSocket& operator=(const ControlSocket&) = delete;
@@ -43,9 +44,9 @@ class ControlSocket {
  private:
   struct Peer {
     shm::UniqueFd fd;
-    std::unique_ptr<ReadWatch> readable;  // after fd: gone before it is closed, as those that follow
-    std::unique_ptr<WriteWatch> writable;
-    std::unique_ptr<Timer> deadline;
+    std::unique_ptr<shm::ReadWatch> readable;  // after fd: gone before it is closed, as those that follow
+    std::unique_ptr<shm::WriteWatch> writable;
+    std::unique_ptr<shm::Timer> deadline;
     std::string in;
     std::string out;
     bool asked = false;
@@ -53,7 +54,7 @@ class ControlSocket {
         false;  // what it says more is read and forgotten: closed on unread bytes it would see a reset
   };
 
-  ControlSocket(Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep);
+  ControlSocket(shm::Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep);
   [[nodiscard]] shm::Result<> watch();
   void accept();
   void admit(shm::UniqueFd fd);
@@ -61,13 +62,13 @@ class ControlSocket {
   void answer(uint64_t number, std::string line);
   void write(uint64_t number);
 
-  Loop& loop_;
+  shm::Loop& loop_;
   std::string path_;
   shm::UniqueFd fd_;
   Ask ask_;
   Keep keep_;
-  std::unique_ptr<ReadWatch> watch_;
-  Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
+  std::unique_ptr<shm::ReadWatch> watch_;
+  shm::Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
   std::map<uint64_t, Peer> peers_;
   uint64_t next_ = 1;
 };

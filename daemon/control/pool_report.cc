@@ -40,7 +40,7 @@ bool is_known(const shm::Guid& guid) { return guid != shm::Guid{}; }
 
 }  // namespace
 
-PoolReport::PoolReport(Loop& loop, const Parts& parts, const Scoreboards& scoreboards)
+PoolReport::PoolReport(shm::Loop& loop, const Parts& parts, const Scoreboards& scoreboards)
     : loop_(loop), parts_(parts), scoreboards_(scoreboards), since_ms_(loop.now()) {}
 
 json PoolReport::answer(CtlCommand command) const {

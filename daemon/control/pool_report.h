@@ -36,7 +36,7 @@ class PoolReport {
     const ClientRegistry& clients;
     std::function<std::string_view()> phase;  // of the pool
   };
-  PoolReport(Loop& loop, const Parts& parts, const Scoreboards& scoreboards);
+  PoolReport(shm::Loop& loop, const Parts& parts, const Scoreboards& scoreboards);
 
   /// An object with the command's member.
   [[nodiscard]] nlohmann::ordered_json answer(CtlCommand command) const;
@@ -49,7 +49,7 @@ class PoolReport {
   /// The rows of connections that the slot really has.
   [[nodiscard]] std::vector<shm::ConnectionRow> rows_of(size_t slot) const;
 
-  Loop& loop_;
+  shm::Loop& loop_;
   Parts parts_;
   const Scoreboards& scoreboards_;
   uint64_t since_ms_;

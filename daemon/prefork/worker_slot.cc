@@ -65,7 +65,7 @@ std::string Obituary::text() const {
   return text;
 }
 
-WorkerSlot::WorkerSlot(Loop& loop, size_t slot, const PoolConfig& config, std::string program,
+WorkerSlot::WorkerSlot(shm::Loop& loop, size_t slot, const PoolConfig& config, std::string program,
                        uint32_t& generations, Observer& observer)
     : loop_(loop),
       slot_(slot),
@@ -107,7 +107,7 @@ shm::Result<> WorkerSlot::launch() {
   if (!pair) return std::unexpected(pair.error());
   auto configuration = shm::make_sealed_text("smbdirect-config", config_.worker.to_json());
   if (!configuration) return std::unexpected(configuration.error());
-  auto watch = ReadWatch::make(loop_, pair->ours.get(), [this] { read_control(); });
+  auto watch = shm::ReadWatch::make(loop_, pair->ours.get(), [this] { read_control(); });
   if (!watch) return std::unexpected(watch.error());
   if (config_.worker.verbs) {
     auto handover = RdmaCm::open();
@@ -322,7 +322,7 @@ void WorkerSlot::ended(int wait_status) {
   control_watch_.reset();
   control_.reset();
   responsive_ = false;
-  for (Timer* timer : {&ready_timer_, &ping_timer_, &kill_timer_}) timer->stop();
+  for (shm::Timer* timer : {&ready_timer_, &ping_timer_, &kill_timer_}) timer->stop();
   if (obituary.asked) {
     state_ = WorkerState::stopped;
   } else if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == int(ExitCode::configuration)) {

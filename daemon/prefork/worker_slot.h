@@ -16,6 +16,7 @@
 #include "daemon/contract/rdma_ucm.h"
 #include "daemon/prefork/backoff.h"
 #include "daemon/prefork/worker_state.h"
+#include "shm/loop/borrowed_watch.h"
 #include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
@@ -50,8 +51,8 @@ class WorkerSlot {
   };
 
   /// generations: the pool's counter; every process gets the next.
-  WorkerSlot(Loop& loop, size_t slot, const PoolConfig& config, std::string program, uint32_t& generations,
-             Observer& observer);
+  WorkerSlot(shm::Loop& loop, size_t slot, const PoolConfig& config, std::string program,
+             uint32_t& generations, Observer& observer);
 
   void start();
   /// Orderly end: STOP, and SIGKILL when the deadline has passed.
@@ -86,7 +87,7 @@ class WorkerSlot {
   void kill(const std::string& reason);
   void ended(int wait_status);
 
-  Loop& loop_;
+  shm::Loop& loop_;
   size_t slot_;
   const PoolConfig& config_;
   std::string program_;
@@ -99,7 +100,7 @@ class WorkerSlot {
   uint32_t generation_ = 0;
   std::optional<RdmaCm> handover_;  // one for each process, so that nothing of a former one is on it
   shm::UniqueFd control_;
-  std::optional<ReadWatch> control_watch_;  // after control_: it must go first
+  std::optional<shm::ReadWatch> control_watch_;  // after control_: it must go first
   uint64_t started_ms_ = 0;
   uint64_t ready_ms_ = 0;    // when it became ready; 0: not yet
   uint64_t restart_ms_ = 0;  // in backoff: when it starts
@@ -110,10 +111,10 @@ class WorkerSlot {
   uint64_t ping_sent_ms_ = 0;
   bool responsive_ = false;
 
-  Timer ready_timer_;
-  Timer ping_timer_;
-  Timer kill_timer_;
-  Timer restart_timer_;
+  shm::Timer ready_timer_;
+  shm::Timer ping_timer_;
+  shm::Timer kill_timer_;
+  shm::Timer restart_timer_;
 };
 
 }  // namespace smbdirect::daemon

@@ -15,7 +15,7 @@ constexpr uint64_t kBurstSeconds = 10;
 
 }  // namespace
 
-SmbdRequests::SmbdRequests(Loop& loop, const PoolConfig& config,
+SmbdRequests::SmbdRequests(shm::Loop& loop, const PoolConfig& config,
                            std::vector<std::unique_ptr<WorkerSlot>>& workers, const ConnectionTable& table)
     : loop_(loop),
       config_(config),

@@ -23,7 +23,7 @@ namespace smbdirect::daemon {
 class SmbdRequests {
  public:
   /// connector: none in mode "connect", where nobody may ask.
-  SmbdRequests(Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
+  SmbdRequests(shm::Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
                const ConnectionTable& table);
 
   void open(std::unique_ptr<SmbdConnector> connector) { connector_ = std::move(connector); }
@@ -47,7 +47,7 @@ class SmbdRequests {
   void refuse(const Key& key, const std::string& why, int error);
   [[nodiscard]] sockaddr_storage server_for(const ConnectionTable::Addresses& addresses) const;
 
-  Loop& loop_;
+  shm::Loop& loop_;
   const PoolConfig& config_;
   std::vector<std::unique_ptr<WorkerSlot>>& workers_;
   const ConnectionTable& table_;

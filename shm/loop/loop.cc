@@ -6,25 +6,11 @@
 #include <string>
 #include <utility>
 
-namespace smbdirect::daemon {
+namespace smbdirect::shm {
 namespace {
 
-/// libuv's own set-up fails only for want of descriptors or memory, at start.
 void must(int result, const char* call) {
   if (result < 0) throw std::runtime_error(std::string(call) + ": " + uv_strerror(result));
-}
-
-template <class Handle>
-void call_back(Handle* handle) noexcept {
-  static_cast<detail::Block<Handle>*>(handle->data)->callback();
-}
-
-template <class Handle>
-std::unique_ptr<detail::Block<Handle>> make_block(std::function<void()> callback) {
-  auto block = std::make_unique<detail::Block<Handle>>();
-  block->callback = std::move(callback);
-  block->handle.data = block.get();
-  return block;
 }
 
 }  // namespace
@@ -36,60 +22,62 @@ Loop::~Loop() {
   while (uv_loop_close(&loop_) == UV_EBUSY) uv_run(&loop_, UV_RUN_DEFAULT);
 }
 
-Timer::Timer(Loop& loop, std::function<void()> callback) {
-  state_ = std::make_shared<State>(State{std::move(callback)});
-  auto after = make_block<uv_idle_t>([state = state_] {
-    state->ran = false;
-    if (std::exchange(state->due, false)) state->callback();
+Deferred::Deferred(uv_loop_t& loop, std::function<void()> callback) {
+  auto box = std::make_unique<UvBox<uv_idle_t>>(std::move(callback));
+  must(uv_idle_init(&loop, &box->handle), "uv_idle_init");
+  box_.reset(box.release());
+}
+
+void Deferred::trigger() {
+  uv_idle_start(&box_->handle, [](uv_idle_t* handle) {
+    uv_idle_stop(handle);
+    UvBox<uv_idle_t>::run(handle);
   });
-  must(uv_idle_init(loop.get(), &after->handle), "uv_idle_init");
-  after_round_.reset(after.release());
-  auto block = make_block<uv_timer_t>([state = state_, idle = &after_round_->handle] {
+}
+
+void Deferred::cancel() { uv_idle_stop(&box_->handle); }
+
+Timer::Timer(uv_loop_t& loop, std::function<void()> callback)
+    : state_(std::make_shared<State>(State{std::move(callback)})),
+      after_round_(std::make_unique<Deferred>(loop, [state = state_] {
+        state->ran = false;
+        if (std::exchange(state->due, false)) state->callback();
+      })) {
+  auto box = std::make_unique<UvBox<uv_timer_t>>([state = state_, after = after_round_.get()] {
     if (state->ran) {
       state->due = true;
       return;
     }
     state->ran = true;
-    uv_idle_start(idle, [](uv_idle_t* handle) noexcept {
-      uv_idle_stop(handle);
-      call_back(handle);
-    });
+    after->trigger();
     state->callback();
   });
-  must(uv_timer_init(loop.get(), &block->handle), "uv_timer_init");
-  block_.reset(block.release());
+  must(uv_timer_init(&loop, &box->handle), "uv_timer_init");
+  box_.reset(box.release());
 }
-void Timer::start(uint64_t delay_ms, uint64_t repeat_ms) {
-  uv_update_time(block_->handle.loop);  // timers count from libuv's cached time
+
+Timer::Timer(Loop& loop, std::function<void()> callback) : Timer(*loop.get(), std::move(callback)) {
+  true_time_ = true;
+}
+
+void Timer::start(uint64_t after_ms, uint64_t repeat_ms) {
+  if (true_time_) uv_update_time(box_->handle.loop);
   state_->due = false;
-  uv_timer_start(&block_->handle, call_back<uv_timer_t>, std::max<uint64_t>(delay_ms, 1), repeat_ms);
+  uv_timer_start(&box_->handle, UvBox<uv_timer_t>::run, std::max<uint64_t>(after_ms, 1), repeat_ms);
 }
+
 void Timer::stop() {
   state_->due = false;
-  uv_timer_stop(&block_->handle);
+  uv_timer_stop(&box_->handle);
 }
 
-shm::Result<ReadWatch> ReadWatch::make(Loop& loop, int fd, std::function<void()> callback) {
-  auto block = make_block<uv_poll_t>(std::move(callback));
-  if (const int result = uv_poll_init(loop.get(), &block->handle, fd); result < 0) {
-    return shm::fail("watch descriptor " + std::to_string(fd), -result);
-  }
-  return ReadWatch(detail::BlockPtr<uv_poll_t>(block.release()));
-}
-void ReadWatch::start() {
-  // An error (status < 0) is met again, with its reason, by whoever reads.
-  uv_poll_start(&block_->handle, UV_READABLE | UV_DISCONNECT,
-                [](uv_poll_t* handle, int, int) noexcept { call_back(handle); });
-}
-void ReadWatch::stop() { uv_poll_stop(&block_->handle); }
-
-SignalWatch::SignalWatch(Loop& loop, int signal, std::function<void()> callback) {
-  auto block = make_block<uv_signal_t>(std::move(callback));
-  must(uv_signal_init(loop.get(), &block->handle), "uv_signal_init");
-  block_.reset(block.release());
+SignalWatch::SignalWatch(uv_loop_t& loop, int signal, std::function<void()> callback) {
+  auto box = std::make_unique<UvBox<uv_signal_t>>(std::move(callback));
+  must(uv_signal_init(&loop, &box->handle), "uv_signal_init");
+  box_.reset(box.release());
   must(uv_signal_start(
-           &block_->handle, [](uv_signal_t* handle, int) noexcept { call_back(handle); }, signal),
+           &box_->handle, [](uv_signal_t* handle, int) { UvBox<uv_signal_t>::run(handle); }, signal),
        "uv_signal_start");
 }
 
-}  // namespace smbdirect::daemon
+}  // namespace smbdirect::shm

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: MIT
-// libuv's handles as owned objects. A handle's memory must outlive its owner until libuv has closed it,
-// so each lives in a heap block that frees itself in the close callback; an owner may therefore be
-// destroyed at any time, in its own callback too. Supervisor process, its one loop's thread.
+// The loop of a process that has one thread for it, and what is in it beside descriptors: timers, work that
+// is put off, signals. With watched.h, borrowed_watch.h and loop_wake.h the one seam to libuv.
+//
+// The loop polls between any two runs of one callback, whatever the callers do: nothing that comes again at
+// once can keep it from its descriptors. What libuv refuses at start-up, for want of memory or descriptors,
+// is thrown (std::runtime_error).
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <type_traits>
 
 #include <uv.h>
 
-#include "shm/base/result.h"
+#include "shm/loop/handle.h"
 
-namespace smbdirect::daemon {
+namespace smbdirect::shm {
 
-/// The loop. Destroy it last: it waits for every handle's close callback.
+/// Destroy it last: it waits for every handle's close callback.
 class Loop {
  public:
   Loop();
@@ -36,32 +38,28 @@ class Loop {
   uv_loop_t loop_{};
 };
 
-namespace detail {
+/// Runs a callable once, from the loop, soon; for work that must not happen inside another callback. The
+/// callback may trigger it again, or destroy it.
+class Deferred {
+ public:
+  Deferred(uv_loop_t& loop, std::function<void()> callback);
+  void trigger();
+  void cancel();
 
-template <class Handle>
-struct Block {
-  Handle handle{};
-  std::function<void()> callback;
+ private:
+  UvOwner<UvBox<uv_idle_t>> box_;
 };
-template <class Handle>
-struct CloseBlock {
-  void operator()(Block<Handle>* block) const {
-    uv_close(reinterpret_cast<uv_handle_t*>(&block->handle), [](uv_handle_t* handle) {
-      std::unique_ptr<Block<Handle>>(static_cast<Block<Handle>*>(handle->data)).reset();
-    });
-  }
-};
-template <class Handle>
-using BlockPtr = std::unique_ptr<Block<Handle>, CloseBlock<Handle>>;
 
-}  // namespace detail
-
+/// The callback may start or destroy the timer.
 class Timer {
  public:
+  /// Counts from the loop's time, which stands still during a callback: for loops whose callbacks are short.
+  Timer(uv_loop_t& loop, std::function<void()> callback);
+  /// Counts from the true time: a callback here may take long (a fork).
   Timer(Loop& loop, std::function<void()> callback);
-  /// Once after `delay_ms`, or every `repeat_ms` from then on. Starting again replaces the former start.
-  /// Never at once: a delay of 0 is the next millisecond.
-  void start(uint64_t delay_ms, uint64_t repeat_ms = 0);
+  /// Once after `after_ms`, and with `repeat_ms` again and again from then on. Starting again replaces the
+  /// former start. Never at once: 0 is the next millisecond.
+  void start(uint64_t after_ms, uint64_t repeat_ms = 0);
   void stop();
 
  private:
@@ -73,29 +71,19 @@ class Timer {
     bool due = false;
   };
   std::shared_ptr<State> state_;  // shared with the callbacks, for this object may be gone
-  detail::BlockPtr<uv_idle_t> after_round_;
-  detail::BlockPtr<uv_timer_t> block_;
-};
-
-/// Calls back while a descriptor is readable or its other side is gone. The descriptor stays the
-/// caller's, who must keep it open as long as this lives.
-class ReadWatch {
- public:
-  [[nodiscard]] static shm::Result<ReadWatch> make(Loop& loop, int fd, std::function<void()> callback);
-  void start();
-  void stop();
-
- private:
-  explicit ReadWatch(detail::BlockPtr<uv_poll_t> block) : block_(std::move(block)) {}
-  detail::BlockPtr<uv_poll_t> block_;
+  bool true_time_ = false;
+  std::unique_ptr<Deferred> after_round_;
+  UvOwner<UvBox<uv_timer_t>> box_;
 };
 
 class SignalWatch {
  public:
-  SignalWatch(Loop& loop, int signal, std::function<void()> callback);
+  SignalWatch(uv_loop_t& loop, int signal, std::function<void()> callback);
+  SignalWatch(Loop& loop, int signal, std::function<void()> callback)
+      : SignalWatch(*loop.get(), signal, std::move(callback)) {}
 
  private:
-  detail::BlockPtr<uv_signal_t> block_;
+  UvOwner<UvBox<uv_signal_t>> box_;
 };
 
-}  // namespace smbdirect::daemon
+}  // namespace smbdirect::shm

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <utility>
 
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 
 namespace smbdirect::tests::bench {
 
@@ -60,7 +60,7 @@ void Client::on_closed(const std::string& why, bool clean) {
 }
 
 void Client::wait_for(const bool& condition, const char* what) {
-  workers::Timer deadline(loop_, [this, what] { fail(std::string("timed out: ") + what); });
+  shm::Timer deadline(loop_, [this, what] { fail(std::string("timed out: ") + what); });
   deadline.start(kPatienceMs);
   while (!condition && failure_.empty()) {
     if (closed_) fail(std::string("the peer closed the connection during: ") + what);

@@ -52,7 +52,7 @@ class SmbDirectLink final : public Link, private workers::Transport::Owner {
   Memory& memory_;
   Link::Owner& owner_;
   std::string connect_error_;
-  workers::Deferred failed_;
+  shm::Deferred failed_;
 
   // The PDU being received.
   std::array<std::byte, kHeadBytes> head_{};

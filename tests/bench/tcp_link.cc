@@ -33,8 +33,7 @@ void TcpLink::start() {
     return end(std::string("connect: ") + std::strerror(errno), false);
   }
   connecting_ = true;
-  socket_ =
-      workers::Watched(loop_, std::move(fd), [this](int events, int status) { on_events(events, status); });
+  socket_ = shm::Watched(loop_, std::move(fd), [this](int events, int status) { on_events(events, status); });
   want();
 }
 

@@ -11,7 +11,8 @@
 #include <uv.h>
 
 #include "shm/base/unique_fd.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 #include "tests/bench/link.h"
 #include "workers/memory/ring.h"
 
@@ -48,8 +49,8 @@ class TcpLink final : public Link {
   uv_loop_t& loop_;
   sockaddr_in to_;
   Owner& owner_;
-  workers::Watched<shm::UniqueFd> socket_;
-  workers::Deferred deferred_end_;
+  shm::Watched<shm::UniqueFd> socket_;
+  shm::Deferred deferred_end_;
   std::string end_why_;
   bool end_clean_ = false;
   bool connecting_ = false;

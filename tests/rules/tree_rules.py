@@ -312,7 +312,7 @@ def self_check():
         ('tests/unit/x.c', c_head + '#include "protocol/proxy/smbdirect_peer.h"\n'),
         (PEER_HEADER, c_hdr + '#include <sys/socket.h>\n'),
         ('protocol/proxy/peer/inbox.cc', head + '#include "protocol/proxy/peer/inbox.h"\n\n#include <sys/socket.h>\n'),
-        ('shm/loop/uv_handles.cc', head + '  uv_poll_init(&loop, &poll_, fd);\n  uv_timer_start(&timer_, tick, 1, 0);\n'),
+        ('shm/loop/watched.cc', head + '  uv_poll_init(&loop, &poll_, fd);\n  uv_timer_start(&timer_, tick, 1, 0);\n'),
         ('tests/unit/x_test.cc', head + '  uv_timer_start(&timer_, tick, 1, 0);\n'),
         ('daemon/main.h', hdr + 'struct Peer {\n  shm::UniqueFd fd;\n  std::optional<ReadWatch> watch;\n};\nstruct Other {\n  shm::UniqueFd fd;\n};\n'),
     ]

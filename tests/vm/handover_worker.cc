@@ -18,7 +18,8 @@
 #include <uv.h>
 
 #include "handover.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/arena.h"
 #include "workers/memory/slab.h"
@@ -135,12 +136,12 @@ class Worker {
   }
 
   uv_loop_t& loop_;
-  workers::Watched<smbdirect::shm::UniqueFd> control_;  // outlives the connections, which tell of their ends
+  shm::Watched<smbdirect::shm::UniqueFd> control_;  // outlives the connections, which tell of their ends
   workers::SlabPool receives_;
   workers::SlabPool headers_;
   std::unique_ptr<verbs::Fabric> fabric_;
   std::vector<std::unique_ptr<Connection>> connections_;
-  workers::Timer linger_;
+  shm::Timer linger_;
   std::array<std::byte, 64> scratch_{};
   bool over_ = false;
 };

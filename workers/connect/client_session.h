@@ -139,12 +139,12 @@ class ClientSession final : public Pending, private Transport::Owner {
   Pools& pools_;
   Dialer& dialer_;
   SessionConfig config_;
-  Watched<shm::UniqueFd> client_;
+  shm::Watched<shm::UniqueFd> client_;
   std::string name_;  // "127.0.0.1:50000", the client
   SessionEvents events_;
-  Deferred turn_;
-  Timer deadline_;
-  Timer patience_;  // with requests under way that hold the memory others wait for
+  shm::Deferred turn_;
+  shm::Timer deadline_;
+  shm::Timer patience_;  // with requests under way that hold the memory others wait for
   uint64_t closed_seen_ = 0;
   uint64_t moved_seen_ = 0;
   bool waiting_ = false;

@@ -10,7 +10,8 @@
 
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 
 namespace smbdirect::workers::connect {
 
@@ -32,9 +33,9 @@ class Listener {
   void on_ready(int status);
   void pause(int error);
 
-  Watched<shm::UniqueFd> socket_;
+  shm::Watched<shm::UniqueFd> socket_;
   Accepted accepted_;
-  Timer pause_;
+  shm::Timer pause_;
 };
 
 }  // namespace smbdirect::workers::connect

@@ -10,7 +10,7 @@
 
 #include "daemon/contract/contract.h"
 #include "shm/base/log.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 #include "workers/connect/options.h"
 #include "workers/connect/probe.h"
 #include "workers/connect/program.h"
@@ -22,18 +22,6 @@ namespace connect = smbdirect::workers::connect;
 namespace log = smbdirect::shm::log;
 using connect::Options;
 using smbdirect::daemon::ExitCode;
-
-using SignalBox = smbdirect::workers::UvBox<uv_signal_t>;
-using Signal = std::unique_ptr<SignalBox, smbdirect::workers::UvDeleter<SignalBox>>;
-
-Signal on_signal(uv_loop_t& loop, int number, std::function<void()> callback) {
-  Signal signal(new SignalBox{{}, std::move(callback)});
-  uv_signal_init(&loop, &signal->handle);
-  signal->handle.data = signal.get();
-  uv_signal_start(
-      &signal->handle, [](uv_signal_t* handle, int) { SignalBox::of(handle).callback(); }, number);
-  return signal;
-}
 
 ExitCode run_probe(uv_loop_t& loop, const Options& options) {
   const auto agreed = connect::probe(loop, options);
@@ -52,8 +40,8 @@ ExitCode serve(uv_loop_t& loop, const Options& options) {
     std::fprintf(stderr, "smbdirect-connect: %s\n", started.error().text().c_str());
     return ExitCode::environment;
   }
-  const Signal terminate = on_signal(loop, SIGTERM, [&] { program.stop(); });
-  const Signal interrupt = on_signal(loop, SIGINT, [&] { program.stop(); });
+  const smbdirect::shm::SignalWatch terminate(loop, SIGTERM, [&] { program.stop(); });
+  const smbdirect::shm::SignalWatch interrupt(loop, SIGINT, [&] { program.stop(); });
   std::printf("listening on %s\n", program.address().c_str());
   std::fflush(stdout);
   while (!stopped) uv_run(&loop, UV_RUN_ONCE);
@@ -80,17 +68,9 @@ ExitCode run(int argc, char** argv) {
   log::configure(options->log_level, "smbdirect-connect");
   (void)std::signal(SIGPIPE, SIG_IGN);
   smbdirect::workers::configure_heap();
-  uv_loop_t loop;
-  if (const int error = uv_loop_init(&loop); error != 0) {
-    std::fprintf(stderr, "smbdirect-connect: set up the event loop: %s\n", uv_strerror(error));
-    return ExitCode::environment;
-  }
-  const ExitCode code =
-      options->mode == Options::Mode::probe ? run_probe(loop, *options) : serve(loop, *options);
-  while (uv_run(&loop, UV_RUN_DEFAULT) != 0) {  // closes the handles whose owners are gone
-  }
-  uv_loop_close(&loop);
-  return code;
+  smbdirect::shm::Loop loop;
+  return options->mode == Options::Mode::probe ? run_probe(*loop.get(), *options)
+                                               : serve(*loop.get(), *options);
 }
 
 }  // namespace

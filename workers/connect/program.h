@@ -50,13 +50,13 @@ class Program {
   std::function<void()> stopped_;
   Pools pools_;
   Dialer dialer_;  // goes after the sessions and before the memory it has registered
-  Deferred reap_;
-  Timer progress_;
-  Timer hurry_;
+  shm::Deferred reap_;
+  shm::Timer progress_;
+  shm::Timer hurry_;
   std::unique_ptr<Listener> listener_;
   Places places_;
-  Deferred serve_;
-  Timer serve_again_;
+  shm::Deferred serve_;
+  shm::Timer serve_again_;
   std::vector<std::unique_ptr<ClientSession>> sessions_;
   Housekeeper housekeeper_;
   size_t trimmed_ = 0;  // where the next turn begins

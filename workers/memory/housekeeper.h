@@ -12,7 +12,7 @@
 
 #include <uv.h>
 
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 #include "workers/memory/slab.h"
 
 namespace smbdirect::workers {
@@ -41,7 +41,7 @@ class Housekeeper {
   std::function<void(size_t share)> trim_some_;
   size_t turns_ = 0;
   size_t heap_holes_ = 0;  // free bytes in the heap after the last time it was trimmed, or less
-  Timer timer_;
+  shm::Timer timer_;
 };
 
 }  // namespace smbdirect::workers

@@ -17,7 +17,7 @@
 #include "protocol/proxy/frames.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/watched.h"
 
 namespace smbdirect::workers {
 
@@ -41,7 +41,7 @@ class Introduction {
   void read(int status);
   void finish(shm::Result<Attached> result);
 
-  Watched<shm::UniqueFd> socket_;
+  shm::Watched<shm::UniqueFd> socket_;
   Done done_;
   std::array<std::byte, kAttachedBytes> said_{};
   size_t have_ = 0;

@@ -7,7 +7,7 @@
 #include <memory>
 #include <optional>
 
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 #include "workers/native/introduction.h"
 #include "workers/native/peer_finder.h"
 
@@ -53,8 +53,8 @@ class PeerFinder::Attempt final : public Upstream {
   PeerRequest request_;
   Done done_;
   shm::Error failure_;
-  Timer deadline_;
-  Timer pass_deadline_;
+  shm::Timer deadline_;
+  shm::Timer pass_deadline_;
   daemon::ClaimOutcome answer_ = daemon::ClaimOutcome::wait;
   Way way_ = Way::none;
   uint32_t expected_ = 0;             // the process that a channel is passed to; 0: not known

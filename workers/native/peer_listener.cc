@@ -34,8 +34,8 @@ void PeerListener::accept(int status) {
     const uint64_t number = next_++;
     Pending& pending = pending_[number];
     pending.socket =
-        Watched(loop_, std::move(socket), [this, number](int, int error) { read(number, error); });
-    pending.deadline = std::make_unique<Timer>(loop_, [this, number] { pending_.erase(number); });
+        shm::Watched(loop_, std::move(socket), [this, number](int, int error) { read(number, error); });
+    pending.deadline = std::make_unique<shm::Timer>(loop_, [this, number] { pending_.erase(number); });
     pending.deadline->start(kPendingMs);
     pending.socket.want(UV_READABLE);
   }

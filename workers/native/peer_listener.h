@@ -16,7 +16,8 @@
 
 #include "protocol/proxy/frames.h"
 #include "shm/base/unique_fd.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 
 namespace smbdirect::workers {
 
@@ -34,10 +35,10 @@ class PeerListener {
   static constexpr size_t kHelloBytes =
       protocol::proxy::kFrameHeaderBytes + sizeof(uint32_t) + protocol::proxy::kCookieBytes;
   struct Pending {
-    Watched<shm::UniqueFd> socket;
+    shm::Watched<shm::UniqueFd> socket;
     std::array<std::byte, kHelloBytes> said{};
     size_t have = 0;
-    std::unique_ptr<Timer> deadline;
+    std::unique_ptr<shm::Timer> deadline;
   };
 
   void accept(int status);
@@ -45,11 +46,11 @@ class PeerListener {
   void rest();
 
   uv_loop_t& loop_;
-  Watched<shm::UniqueFd> listening_;
+  shm::Watched<shm::UniqueFd> listening_;
   Opened opened_;
   std::map<uint64_t, Pending> pending_;
   uint64_t next_ = 1;
-  Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
+  shm::Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
 };
 
 }  // namespace smbdirect::workers

@@ -118,7 +118,8 @@ void Session::end(const std::string& why) {
 }
 
 void Session::stop_timers() {
-  for (Timer* timer : {&negotiate_timer_, &session_timer_, &retry_timer_, &upstream_timer_}) timer->stop();
+  for (shm::Timer* timer : {&negotiate_timer_, &session_timer_, &retry_timer_, &upstream_timer_})
+    timer->stop();
 }
 
 // --- from the client ---
@@ -227,8 +228,8 @@ void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
   if (!result) {
     return on_broken(result.error().text() + exchange_->names().unreachable);
   }
-  upstream_ = Watched(resources_.loop, std::move(*result),
-                      [this](int events, int status) { on_upstream_ready(events, status); });
+  upstream_ = shm::Watched(resources_.loop, std::move(*result),
+                           [this](int events, int status) { on_upstream_ready(events, status); });
   upstream_local_port_ = port_of(upstream_.fd(), ::getsockname);
   upstream_remote_port_ = port_of(upstream_.fd(), ::getpeername);
   on_attached(connector_->process());

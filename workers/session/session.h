@@ -126,11 +126,11 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   Transport transport_;
   SessionContext context_;
   std::unique_ptr<Exchange> exchange_;
-  Deferred again_;         // what smbd sent is in hand and not done with
-  Timer retry_timer_;      // memory was short
-  Timer upstream_timer_;   // smbd does not read
-  Timer negotiate_timer_;  // SMB Direct is up: the client's NEGOTIATE must come
-  Timer session_timer_;    // the server must let the client in
+  shm::Deferred again_;         // what smbd sent is in hand and not done with
+  shm::Timer retry_timer_;      // memory was short
+  shm::Timer upstream_timer_;   // smbd does not read
+  shm::Timer negotiate_timer_;  // SMB Direct is up: the client's NEGOTIATE must come
+  shm::Timer session_timer_;    // the server must let the client in
   std::optional<std::string> broken_;
   bool over_ = false;
 
@@ -140,7 +140,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   uint16_t upstream_remote_port_ = 0;
 
   std::unique_ptr<Upstream> connector_;
-  Watched<shm::UniqueFd> upstream_;
+  shm::Watched<shm::UniqueFd> upstream_;
   bool many_receives_ = false;  // the client may have more than it began with
   bool read_paused_ = false;    // at the hard cap
   bool write_blocked_ = false;

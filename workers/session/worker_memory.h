@@ -19,7 +19,7 @@
 #include <uv.h>
 
 #include "shm/base/socket_address.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 #include "workers/memory/slab.h"
 
 namespace smbdirect::workers {
@@ -103,7 +103,7 @@ class WorkerMemory {
   Budget promised_;
   std::map<shm::Host, std::weak_ptr<Client>> clients_;
   std::vector<MemoryHolder*> holders_;
-  Timer look_timer_;
+  shm::Timer look_timer_;
   uint64_t short_since_ = UINT64_MAX;
 };
 

@@ -11,7 +11,7 @@
 
 #include <uv.h>
 
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 #include "shm/scoreboard.h"
 
 namespace smbdirect::workers {
@@ -40,7 +40,7 @@ class ScoreboardPublisher {
   Look look_;
   View view_;                        // keeps its memory from one time to the next
   std::map<uint64_t, size_t> rows_;  // connection -> row
-  Timer timer_;
+  shm::Timer timer_;
 };
 
 }  // namespace smbdirect::workers

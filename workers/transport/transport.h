@@ -20,7 +20,7 @@
 #include <uv.h>
 
 #include "protocol/smbdirect/engine.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 #include "workers/fabric/fabric.h"
 #include "workers/memory/ring.h"
 #include "workers/memory/slab.h"
@@ -185,7 +185,7 @@ class Transport final : private fabric::Handler {
   smbd::Engine engine_;
   Counters counters_;
   EventRing events_;
-  Timer timer_;
+  shm::Timer timer_;
   uint64_t armed_for_ = UINT64_MAX;
   ProgressWatch watch_;
   ProgressWatch stuck_;                       // the same, of more than a trickle

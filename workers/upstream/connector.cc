@@ -57,7 +57,7 @@ void Connector::start(Done done) {
     timer_.start(0);
     return;
   }
-  socket_ = Watched(loop_, std::move(fd), [this](int, int status) { on_ready(status); });
+  socket_ = shm::Watched(loop_, std::move(fd), [this](int, int status) { on_ready(status); });
   socket_.want(UV_WRITABLE);
   timer_.start(timeout_ms_);
 }

@@ -11,7 +11,8 @@
 
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 #include "workers/upstream/upstream.h"
 
 namespace smbdirect::workers {
@@ -33,8 +34,8 @@ class Connector final : public Upstream {
   uint32_t timeout_ms_;
   Done done_;
   int start_errno_ = 0;
-  Timer timer_;
-  Watched<shm::UniqueFd> socket_;
+  shm::Timer timer_;
+  shm::Watched<shm::UniqueFd> socket_;
 };
 
 }  // namespace smbdirect::workers

@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 
 namespace smbdirect::workers {
 
@@ -33,7 +33,7 @@ class SupervisorConnector::Request final : public Upstream {
  private:
   SupervisorConnector& connector_;
   uint64_t offer_;
-  Timer timer_;
+  shm::Timer timer_;
   Done done_;
 };
 

@@ -57,7 +57,7 @@ sockaddr_storage native(const sockaddr_storage& address) {
 }  // namespace
 
 struct HandoffConnector::Pending {
-  Pending(Loop& loop, std::function<void()> overdue) : deadline(loop, std::move(overdue)) {}
+  Pending(shm::Loop& loop, std::function<void()> overdue) : deadline(loop, std::move(overdue)) {}
 
   [[nodiscard]] std::string what() const {
     return "hand a connection of " + shm::host_text(shm::host_of(client)) + " to an smbd";
@@ -67,10 +67,10 @@ struct HandoffConnector::Pending {
   sockaddr_storage server{};
   Done done;
   std::optional<shm::Error> failed;  // at the start; told from the loop
-  Timer deadline;
+  shm::Timer deadline;
 };
 
-HandoffConnector::HandoffConnector(Loop& loop, Options options)
+HandoffConnector::HandoffConnector(shm::Loop& loop, Options options)
     : loop_(loop),
       options_(std::move(options)),
       command_{options_.smbd, options_.samba.smb_conf, options_.run_directory},
@@ -82,7 +82,7 @@ HandoffConnector::HandoffConnector(Loop& loop, Options options)
         }
       }) {}
 
-shm::Result<std::unique_ptr<HandoffConnector>> HandoffConnector::set_up(Loop& loop, Options options) {
+shm::Result<std::unique_ptr<HandoffConnector>> HandoffConnector::set_up(shm::Loop& loop, Options options) {
   if (!may_be_smbd()) {
     return unusable(
         "it starts smbd, which must be root with its usual capabilities, and this process is not or "

@@ -38,7 +38,8 @@ class HandoffConnector final : public SmbdConnector {
   };
 
   /// Asks Samba for its settings, and starts the thread; blocks for as long. The error says what to do.
-  [[nodiscard]] static shm::Result<std::unique_ptr<HandoffConnector>> set_up(Loop& loop, Options options);
+  [[nodiscard]] static shm::Result<std::unique_ptr<HandoffConnector>> set_up(shm::Loop& loop,
+                                                                             Options options);
   /// Ends every smbd of ours and waits for it.
   ~HandoffConnector() override;
 
@@ -51,14 +52,14 @@ class HandoffConnector final : public SmbdConnector {
  private:
   struct Pending;
 
-  HandoffConnector(Loop& loop, Options options);
+  HandoffConnector(shm::Loop& loop, Options options);
   [[nodiscard]] shm::Result<> check(const Pending& pending);
   void pair_made(uint64_t number, shm::Result<TcpPair> pair);
   void finish(uint64_t number, shm::Result<shm::UniqueFd> result);
   [[nodiscard]] shm::Result<> carry(uint64_t number, shm::UniqueFd stream, const std::string& client);
   void end_all(const char* why);
 
-  Loop& loop_;
+  shm::Loop& loop_;
   Options options_;
   SmbdCommand command_;
   uint64_t last_number_ = 0;
@@ -66,7 +67,7 @@ class HandoffConnector final : public SmbdConnector {
   std::map<uint64_t, std::unique_ptr<SpawnedSmbd>> spawned_;
   std::vector<uint64_t> ending_;  // those that were told to end, and are killed when they do not
   ListeningSmbd main_;
-  Timer kill_timer_;
+  shm::Timer kill_timer_;
   std::unique_ptr<NetnsThread> thread_;
 };
 

@@ -10,7 +10,7 @@
 
 namespace smbdirect::daemon {
 
-ListeningSmbd::ListeningSmbd(Loop& loop, const std::string& pid_directory, std::function<void()> ended)
+ListeningSmbd::ListeningSmbd(shm::Loop& loop, const std::string& pid_directory, std::function<void()> ended)
     : loop_(loop), pid_file_(pid_directory + "/smbd.pid"), ended_(std::move(ended)) {}
 
 shm::Result<pid_t> ListeningSmbd::holder() const {
@@ -40,7 +40,7 @@ shm::Result<pid_t> ListeningSmbd::find() {
   auto process = open_process(*pid);
   if (!process) return std::unexpected(process.error());
   process_ = std::move(*process);
-  auto watch = ReadWatch::make(loop_, process_.get(), [this] {
+  auto watch = shm::ReadWatch::make(loop_, process_.get(), [this] {
     watch_.reset();
     ended_();
   });

@@ -11,6 +11,7 @@
 
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
+#include "shm/loop/borrowed_watch.h"
 #include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
@@ -18,7 +19,7 @@ namespace smbdirect::daemon {
 class ListeningSmbd {
  public:
   /// ended: the smbd that find() found last has ended. Once for each.
-  ListeningSmbd(Loop& loop, const std::string& pid_directory, std::function<void()> ended);
+  ListeningSmbd(shm::Loop& loop, const std::string& pid_directory, std::function<void()> ended);
 
   /// Its pid, watched from now on. An error that says what to do when it does not run.
   [[nodiscard]] shm::Result<pid_t> find();
@@ -26,12 +27,12 @@ class ListeningSmbd {
  private:
   [[nodiscard]] shm::Result<pid_t> holder() const;
 
-  Loop& loop_;
+  shm::Loop& loop_;
   std::string pid_file_;
   std::function<void()> ended_;
   pid_t pid_ = -1;
-  shm::UniqueFd process_;           // pidfd
-  std::optional<ReadWatch> watch_;  // after process_: gone before it is closed
+  shm::UniqueFd process_;                // pidfd
+  std::optional<shm::ReadWatch> watch_;  // after process_: gone before it is closed
 };
 
 }  // namespace smbdirect::daemon

@@ -61,10 +61,10 @@ shm::Result<> enter_name_space(std::string& no_ipv6) {
 
 }  // namespace
 
-NetnsThread::NetnsThread(Loop& loop, Done done)
+NetnsThread::NetnsThread(shm::Loop& loop, Done done)
     : done_(std::move(done)), wake_(loop, [this] { deliver(); }) {}
 
-shm::Result<std::unique_ptr<NetnsThread>> NetnsThread::start(Loop& loop, Done done) {
+shm::Result<std::unique_ptr<NetnsThread>> NetnsThread::start(shm::Loop& loop, Done done) {
   std::unique_ptr<NetnsThread> made(new NetnsThread(loop, std::move(done)));
   std::promise<shm::Result<>> entered;
   auto outcome = entered.get_future();

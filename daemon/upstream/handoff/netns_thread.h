@@ -29,7 +29,7 @@ class NetnsThread {
   using Done = std::function<void(uint64_t number, shm::Result<TcpPair> pair)>;
 
   /// Waits until the namespace is set up. The error names the step and what it needs. done: from the loop.
-  [[nodiscard]] static shm::Result<std::unique_ptr<NetnsThread>> start(Loop& loop, Done done);
+  [[nodiscard]] static shm::Result<std::unique_ptr<NetnsThread>> start(shm::Loop& loop, Done done);
   ~NetnsThread();
   NetnsThread(const NetnsThread&) = delete;
   NetnsThread& operator=(const NetnsThread&) = delete;
@@ -49,12 +49,12 @@ class NetnsThread {
     shm::Result<TcpPair> pair;
   };
 
-  NetnsThread(Loop& loop, Done done);
+  NetnsThread(shm::Loop& loop, Done done);
   void serve();
   void deliver();
 
   Done done_;
-  LoopWake wake_;
+  shm::LoopWake wake_;
   std::string no_ipv6_;  // written by the thread before start() returns
   std::mutex mutex_;
   std::condition_variable changed_;

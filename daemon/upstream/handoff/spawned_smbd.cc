@@ -32,7 +32,7 @@ std::vector<std::string> SmbdCommand::arguments() const {
 SpawnedSmbd::SpawnedSmbd(std::string client, std::function<void()> ended)
     : client_(std::move(client)), ended_(std::move(ended)) {}
 
-shm::Result<std::unique_ptr<SpawnedSmbd>> SpawnedSmbd::start(Loop& loop, const SmbdCommand& command,
+shm::Result<std::unique_ptr<SpawnedSmbd>> SpawnedSmbd::start(shm::Loop& loop, const SmbdCommand& command,
                                                              shm::UniqueFd stream, std::string client,
                                                              std::function<void()> ended) {
   std::unique_ptr<SpawnedSmbd> spawned(new SpawnedSmbd(std::move(client), std::move(ended)));
@@ -52,13 +52,13 @@ shm::Result<std::unique_ptr<SpawnedSmbd>> SpawnedSmbd::start(Loop& loop, const S
   return spawned;
 }
 
-shm::Result<> SpawnedSmbd::watch(Loop& loop) {
+shm::Result<> SpawnedSmbd::watch(shm::Loop& loop) {
   auto pidfd = open_process(pid_);
   if (!pidfd) return std::unexpected(pidfd.error());
   process_ = std::move(*pidfd);
-  auto process = ReadWatch::make(loop, process_.get(), [this] { process_ended(); });
+  auto process = shm::ReadWatch::make(loop, process_.get(), [this] { process_ended(); });
   if (!process) return std::unexpected(process.error());
-  auto output = ReadWatch::make(loop, output_.get(), [this] { read_output(); });
+  auto output = shm::ReadWatch::make(loop, output_.get(), [this] { read_output(); });
   if (!output) return std::unexpected(output.error());
   process_watch_ = std::move(*process);
   process_watch_->start();

@@ -17,6 +17,7 @@
 #include "daemon/os/line_splitter.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
+#include "shm/loop/borrowed_watch.h"
 #include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
@@ -34,7 +35,8 @@ class SpawnedSmbd {
  public:
   /// stream: the server's end of the connection. client: for the log. ended: when it has been reaped; may
   /// destroy this.
-  [[nodiscard]] static shm::Result<std::unique_ptr<SpawnedSmbd>> start(Loop& loop, const SmbdCommand& command,
+  [[nodiscard]] static shm::Result<std::unique_ptr<SpawnedSmbd>> start(shm::Loop& loop,
+                                                                       const SmbdCommand& command,
                                                                        shm::UniqueFd stream,
                                                                        std::string client,
                                                                        std::function<void()> ended);
@@ -51,7 +53,7 @@ class SpawnedSmbd {
 
  private:
   SpawnedSmbd(std::string client, std::function<void()> ended);
-  [[nodiscard]] shm::Result<> watch(Loop& loop);
+  [[nodiscard]] shm::Result<> watch(shm::Loop& loop);
   void read_output();
   void process_ended();
 
@@ -61,9 +63,9 @@ class SpawnedSmbd {
   std::string name_;
   LineSplitter lines_;
   shm::UniqueFd output_;
-  shm::UniqueFd process_;                  // pidfd
-  std::optional<ReadWatch> output_watch_;  // after the descriptors: gone before they are closed
-  std::optional<ReadWatch> process_watch_;
+  shm::UniqueFd process_;                       // pidfd
+  std::optional<shm::ReadWatch> output_watch_;  // after the descriptors: gone before they are closed
+  std::optional<shm::ReadWatch> process_watch_;
 };
 
 }  // namespace smbdirect::daemon

@@ -10,7 +10,7 @@
 #include "daemon/upstream/transparent/transparent_socket.h"
 #include "shm/base/log.h"
 #include "shm/base/socket_address.h"
-#include "shm/loop/write_watch.h"
+#include "shm/loop/borrowed_watch.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -55,7 +55,7 @@ std::string advice(int error) {
 }  // namespace
 
 struct TransparentConnector::Attempt {
-  Attempt(Loop& loop, std::function<void()> overdue) : deadline(loop, std::move(overdue)) {}
+  Attempt(shm::Loop& loop, std::function<void()> overdue) : deadline(loop, std::move(overdue)) {}
 
   sockaddr_storage client{};
   sockaddr_storage server{};
@@ -63,11 +63,11 @@ struct TransparentConnector::Attempt {
   std::optional<shm::Error> failed;  // at the start; told from the loop
   SourcePorts ports{{}, 0, 0};
   shm::UniqueFd fd;
-  std::optional<WriteWatch> watch;  // after fd: gone before it is closed
-  Timer deadline;
+  std::optional<shm::WriteWatch> watch;  // after fd: gone before it is closed
+  shm::Timer deadline;
 };
 
-TransparentConnector::TransparentConnector(Loop& loop, Options options)
+TransparentConnector::TransparentConnector(shm::Loop& loop, Options options)
     : loop_(loop), options_(std::move(options)) {
   auto lookup = SocketLookup::open();
   if (lookup) {
@@ -104,7 +104,7 @@ uint64_t TransparentConnector::open(const sockaddr_storage& client, const sockad
                    : begin(*attempt);
   Attempt& kept = *(attempts_[number] = std::move(attempt));
   if (begun) {
-    auto watch = WriteWatch::make(loop_, kept.fd.get(), [this, number] { writable(number); });
+    auto watch = shm::WriteWatch::make(loop_, kept.fd.get(), [this, number] { writable(number); });
     if (watch) {
       kept.watch.emplace(std::move(*watch));
     } else {

@@ -30,7 +30,7 @@ class TransparentConnector final : public SmbdConnector {
     std::string no_ipv6;  // TransparentRoutes::no_ipv6()
   };
 
-  TransparentConnector(Loop& loop, Options options);
+  TransparentConnector(shm::Loop& loop, Options options);
   ~TransparentConnector() override;
 
   /// server must be an address of this host. The client's port is not used: the kernel would mix the
@@ -50,7 +50,7 @@ class TransparentConnector final : public SmbdConnector {
   void finish(uint64_t number, shm::Result<shm::UniqueFd> result);
   [[nodiscard]] std::string what(const Attempt& attempt) const;
 
-  Loop& loop_;
+  shm::Loop& loop_;
   Options options_;
   std::optional<SocketLookup> lookup_;  // nothing: the kernel has no answers
   uint64_t last_number_ = 0;

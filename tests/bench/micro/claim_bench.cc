@@ -53,7 +53,7 @@ class Supervisor {
     }
   }
 
-  daemon::Loop loop_;
+  shm::Loop loop_;
   shm::UniqueFd control_;
   daemon::ConnectionTable roster_{1};
   std::unique_ptr<daemon::ClientRegistry> clients_ = *daemon::ClientRegistry::create(loop_, 1024, roster_);

@@ -15,7 +15,8 @@
 #include <uv.h>
 
 #include "shm/base/unique_fd.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 #include "workers/fabric/fabric.h"
 #include "workers/fabric/iwarp/iwarp.h"
 #include "workers/fabric/iwarp/setup.h"
@@ -123,8 +124,8 @@ class Connection {
   Attributes attributes_;
   std::string description_;
 
-  Watched<shm::UniqueFd> socket_;
-  Timer timer_;
+  shm::Watched<shm::UniqueFd> socket_;
+  shm::Timer timer_;
   uv_idle_t idle_{};    // keeps the loop from sleeping while something is to be delivered...
   uv_check_t check_{};  // ...and this delivers it in the same turn when it came up during polling
   unsigned handles_ = 0;

@@ -13,7 +13,7 @@
 #include <uv.h>
 
 #include "daemon/contract/rdma_ucm.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/watched.h"
 
 namespace smbdirect::workers::fabric::verbs {
 
@@ -52,7 +52,7 @@ class AcceptFile {
   void lost(const shm::Error& error);
 
   uv_loop_t& loop_;
-  Watched<daemon::RdmaCm> cm_;
+  shm::Watched<daemon::RdmaCm> cm_;
   std::vector<Entry> entries_;
   std::vector<uint32_t> free_;
 };

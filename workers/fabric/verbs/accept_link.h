@@ -9,7 +9,7 @@
 #include <string>
 
 #include "daemon/contract/rdma_ucm.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 #include "workers/fabric/verbs/accept_file.h"
 #include "workers/fabric/verbs/cm_link.h"
 #include "workers/fabric/verbs/private_data.h"
@@ -45,7 +45,7 @@ class AcceptLink final : public CmLink, private AcceptFile::Link {
   const uint32_t id_;
   const uint64_t cookie_;
   const daemon::CmParameters request_;
-  Deferred resolve_;
+  shm::Deferred resolve_;
   Observer* observer_ = nullptr;
   State state_ = State::taken;
   DevicePort device_;

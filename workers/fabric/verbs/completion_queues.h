@@ -20,7 +20,8 @@
 #include <uv.h>
 
 #include "shm/base/result.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 #include "workers/fabric/verbs/handles.h"
 #include "workers/fabric/verbs/seat_table.h"
 
@@ -110,7 +111,7 @@ class CompletionQueues {
   const SeatTable& seats_;
   PollStats& stats_;
   Owner& owner_;
-  Watched<ChannelHandle> channel_;
+  shm::Watched<ChannelHandle> channel_;
   std::vector<Queue> queues_;
   size_t next_ = 0;  // which is polled first
   std::array<SeatTable::Place, kPerWake> touched_{};
@@ -120,7 +121,7 @@ class CompletionQueues {
   std::optional<std::string> failure_;
   bool taken_away_ = false;
   bool failed_ = false;
-  Deferred again_;
+  shm::Deferred again_;
 };
 
 }  // namespace smbdirect::workers::fabric::verbs

@@ -16,7 +16,8 @@
 #include <uv.h>
 
 #include "shm/base/result.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 #include "workers/fabric/verbs/cm_link.h"
 #include "workers/fabric/verbs/rdma_api.h"
 
@@ -90,9 +91,9 @@ class ConnectLink final : public CmLink {
   RdmaApi& api_;
   sockaddr_storage to_;
   std::optional<sockaddr_storage> from_;
-  Watched<EventChannel> channel_;
+  shm::Watched<EventChannel> channel_;
   Id id_;  // after channel_: gone before it
-  Deferred step_;
+  shm::Deferred step_;
   Observer* observer_ = nullptr;
   State state_ = State::idle;
   DevicePort device_;

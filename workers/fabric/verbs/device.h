@@ -16,7 +16,8 @@
 #include <uv.h>
 
 #include "shm/base/result.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 #include "workers/fabric/verbs/completion_queues.h"
 #include "workers/fabric/verbs/handles.h"
 #include "workers/fabric/verbs/mr_table.h"
@@ -117,7 +118,7 @@ class Device final : private CompletionQueues::Owner {
   VerbsApi& api_;
   Arena& arena_;
   Owner& owner_;
-  Watched<ContextHandle> context_;  // and its asynchronous events
+  shm::Watched<ContextHandle> context_;  // and its asynchronous events
   ibv_device_attr attributes_;
   uint64_t node_guid_;
   SeatTable seats_;
@@ -127,8 +128,8 @@ class Device final : private CompletionQueues::Owner {
   std::unique_ptr<CompletionQueues> queues_;
   uint32_t idle_ms_ = 0;
   bool removed_ = false;
-  Timer idle_;
-  Timer presence_;
+  shm::Timer idle_;
+  shm::Timer presence_;
 };
 
 }  // namespace smbdirect::workers::fabric::verbs

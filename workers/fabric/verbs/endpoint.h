@@ -27,7 +27,7 @@
 
 #include <uv.h>
 
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 #include "workers/fabric/fabric.h"
 #include "workers/fabric/verbs/cm_link.h"
 #include "workers/fabric/verbs/device_table.h"
@@ -163,8 +163,8 @@ class VerbsEndpoint final : public Endpoint, private CmLink::Observer, private D
   std::unordered_map<uint32_t, MrHandle> exposed_;  // by token
   QpHandle qp_;
 
-  Timer timer_;
-  Deferred later_;
+  shm::Timer timer_;
+  shm::Deferred later_;
 };
 
 }  // namespace smbdirect::workers::fabric::verbs

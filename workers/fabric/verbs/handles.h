@@ -33,7 +33,7 @@ using ChannelHandle = std::unique_ptr<ibv_comp_channel, VerbsDeleter<&VerbsApi::
 using CqHandle = std::unique_ptr<ibv_cq, VerbsDeleter<&VerbsApi::destroy_cq>>;
 using QpHandle = std::unique_ptr<ibv_qp, VerbsDeleter<&VerbsApi::destroy_qp>>;
 
-/// For Watched (shm/loop/uv_handles.h).
+/// For shm::Watched (shm/loop/watched.h).
 [[nodiscard]] inline int descriptor_of(const ContextHandle& context) { return context->async_fd; }
 [[nodiscard]] inline int descriptor_of(const ChannelHandle& channel) { return channel->fd; }
 

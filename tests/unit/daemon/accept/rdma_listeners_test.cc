@@ -18,7 +18,7 @@ namespace {
 struct Rig {
   fake::Kernel kernel;
   PoolConfig config;
-  Loop loop;
+  shm::Loop loop;
   std::vector<std::unique_ptr<Incoming>> requests;
   std::vector<std::string> peers;
   std::unique_ptr<RdmaListeners> listeners;

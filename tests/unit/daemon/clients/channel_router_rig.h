@@ -36,7 +36,7 @@ struct RouterRig : WorkerSlot::Observer {
     ~Directory() { std::filesystem::remove_all(path); }
   };
   Directory directory;
-  Loop loop;
+  shm::Loop loop;
   PoolConfig config;
   uint32_t generations = 0;
   std::vector<std::unique_ptr<WorkerSlot>> workers;

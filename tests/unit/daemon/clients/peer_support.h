@@ -25,12 +25,12 @@ namespace proxy = protocol::proxy;
 using Bytes = std::vector<std::byte>;
 
 /// All that can happen without waiting.
-inline void turn(Loop& loop) {
+inline void turn(shm::Loop& loop) {
   for (int i = 0; i < 10; ++i) uv_run(loop.get(), UV_RUN_NOWAIT);
 }
-inline void until(Loop& loop, const std::function<bool()>& condition) {
+inline void until(shm::Loop& loop, const std::function<bool()>& condition) {
   const uint64_t end = loop.now() + 10'000;
-  Timer tick(loop, [] {});
+  shm::Timer tick(loop, [] {});
   bool met = false;
   while (!(met = condition()) && loop.now() < end) {
     tick.start(10);  // no turn waits longer

@@ -19,7 +19,7 @@ inline shm::Guid guid(uint8_t n) {
 
 /// Two workers; connections are named by their numbers.
 struct Pool {
-  Loop loop;
+  shm::Loop loop;
   ConnectionTable table{2};
   std::unique_ptr<ClientRegistry> clients = std::move(ClientRegistry::create(loop, 16, table).value());
   std::array<shm::WorkerRef, 2> workers{{{0, 1}, {1, 2}}};

@@ -17,7 +17,7 @@ namespace {
 
 /// A registration, and what its owner is told.
 struct Registration {
-  Loop loop;
+  shm::Loop loop;
   std::vector<std::pair<uint64_t, int>> failures;
   std::vector<std::string> gone;
   std::unique_ptr<ServerRegistration> main;
@@ -151,7 +151,7 @@ TEST_CASE("who is not taken hears why") {
 }
 
 TEST_CASE("who has gone before it is taken is not registered") {
-  Loop loop;
+  shm::Loop loop;
   auto [ours, theirs] = socket_pair();
   theirs.reset();
   CHECK_FALSE(ServerRegistration::adopt(loop, std::move(ours), {}, {}));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/contract/contract.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -44,7 +45,7 @@ Message full_message(MessageType type) {
   message.offer = 0x1122334455667788;
   message.sequence = 99;
   message.deadline_ms = 5000;
-  message.error = 111;
+  message.error = std::min(111U, message_fields(type)->largest_error);
   for (size_t i = 0; i < message.guid.size(); ++i) message.guid[i] = std::byte(0xa0 + i);
   message.fabric = Fabric::verbs;
   message.peer = *shm::address_from_text("192.0.2.1", 40000);
@@ -98,6 +99,20 @@ TEST_CASE("every message arrives as it was sent, with the fields of its type") {
     }
   }
   CHECK_FALSE(receive_message(pair.b.get()).value());  // nothing more
+}
+
+TEST_CASE("an outcome or a reason that is none of those there are is refused") {
+  for (const MessageType type : {MessageType::claimed, MessageType::end}) {
+    Message message = full_message(type);
+    const MessageFields& fields = *message_fields(type);
+    CAPTURE(std::string(fields.name));
+    message.error = fields.largest_error;
+    CHECK(decode_message(encode_message(message)));
+    message.error = fields.largest_error + 1;
+    const auto refused = decode_message(encode_message(message));
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().what.find("means nothing there") != std::string::npos);
+  }
 }
 
 TEST_CASE("the bytes of a message are what the codec's header says") {

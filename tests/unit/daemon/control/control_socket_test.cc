@@ -60,7 +60,7 @@ void say(const shm::UniqueFd& fd, const std::string& text) {
 
 /// A loop and a socket on it that answers "you said ..."; or, if it is to wait, what was asked is kept.
 struct Server {
-  Loop loop;
+  shm::Loop loop;
   std::vector<ControlSocket::Answer> waiting;
   bool wait = false;
   shm::Result<std::unique_ptr<ControlSocket>> socket;

@@ -26,6 +26,7 @@
 #include "daemon/upstream/transparent/transparent_routes.h"
 #include "shm/base/log.h"
 #include "shm/base/socket_address.h"
+#include "shm/loop/borrowed_watch.h"
 #include "shm/loop/loop.h"
 #include "tests/unit/unix_sockets.h"
 
@@ -79,9 +80,9 @@ class Commands {
   std::map<std::string, uint64_t> numbers_;
 };
 
-int serve(int fd, Loop& loop, SmbdConnector& listener, const std::string& greeting) {
+int serve(int fd, shm::Loop& loop, SmbdConnector& listener, const std::string& greeting) {
   Commands commands(fd, listener);
-  auto watch = ReadWatch::make(loop, fd, [&] {
+  auto watch = shm::ReadWatch::make(loop, fd, [&] {
     if (!commands.obey()) loop.stop();
   });
   if (!watch) return 1;
@@ -111,7 +112,7 @@ int run_transparent(int fd, std::map<std::string, std::string>& options) {
   }
   connector.mark = routes.mark;
   connector.no_ipv6 = (*set_up)->no_ipv6();
-  Loop loop;
+  shm::Loop loop;
   TransparentConnector listener(loop, connector);
   return serve(fd, loop, listener, "ready " + connector.no_ipv6);
 }
@@ -123,7 +124,7 @@ int run_handoff(int fd, std::map<std::string, std::string>& options) {
   if (options.contains("smbd")) handoff.smbd = options["smbd"];
   if (options.contains("testparm")) handoff.samba.testparm = options["testparm"];
   if (options.contains("most")) handoff.max_spawned = std::stoul(options["most"]);
-  Loop loop;
+  shm::Loop loop;
   const auto listener = HandoffConnector::set_up(loop, handoff);
   if (!listener) {
     say(fd, "error " + listener.error().text());

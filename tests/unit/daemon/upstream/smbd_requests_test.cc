@@ -32,7 +32,7 @@ struct Door final : SmbdConnector {
 
 /// Two workers without processes: what is sent to them goes nowhere.
 struct RouterRig final : WorkerSlot::Observer {
-  Loop loop;
+  shm::Loop loop;
   PoolConfig config;
   uint32_t generations = 0;
   std::vector<std::unique_ptr<WorkerSlot>> workers;

@@ -194,7 +194,7 @@ sockaddr_storage Rig::client_address() const { return *parse_address(program_->a
 
 void Rig::until(const std::function<bool()>& condition) {
   bool late = false;
-  Timer deadline(loop_, [&] { late = true; });
+  shm::Timer deadline(loop_, [&] { late = true; });
   deadline.start(kLoopMs);
   while (!condition() && !late) uv_run(&loop_, UV_RUN_ONCE);
   REQUIRE_FALSE(late);
@@ -202,10 +202,9 @@ void Rig::until(const std::function<bool()>& condition) {
 
 void Rig::run(const std::vector<std::function<void(Client&)>>& scripts, const std::function<void()>& turn) {
   std::atomic<size_t> left = scripts.size();
-  using Box = UvBox<uv_async_t>;
-  const std::unique_ptr<Box, UvDeleter<Box>> wake(new Box);
+  using Box = shm::UvBox<uv_async_t>;
+  const shm::UvOwner<Box> wake(new Box);
   uv_async_init(&loop_, &wake->handle, [](uv_async_t*) {});
-  wake->handle.data = wake.get();
   const sockaddr_storage address = client_address();
   std::vector<std::thread> threads;
   for (const auto& script : scripts) {
@@ -219,7 +218,7 @@ void Rig::run(const std::vector<std::function<void(Client&)>>& scripts, const st
     });
   }
   bool late = false;
-  Timer deadline(loop_, [&] { late = true; });
+  shm::Timer deadline(loop_, [&] { late = true; });
   deadline.start(kLoopMs);
   while (left > 0 && !late) {
     uv_run(&loop_, UV_RUN_ONCE);

@@ -250,7 +250,7 @@ class ScriptedServer::Connection final : private Transport::Owner {
       transport_.append({}, std::span(kept).first(kept.size() - 1));
       transport_.pump();
       transport_.disconnect("cut");  // what is posted goes out first...
-      drop_ = std::make_unique<Timer>(server_.loop_, [this] {
+      drop_ = std::make_unique<shm::Timer>(server_.loop_, [this] {
         if (!closed_) transport_.abort("cut");  // ... the rest never comes
       });
       drop_->start(50);
@@ -266,7 +266,7 @@ class ScriptedServer::Connection final : private Transport::Owner {
   bool fetching_ = false;
   std::deque<Bytes> sent_;
   bool closed_ = false;
-  std::unique_ptr<Timer> drop_;
+  std::unique_ptr<shm::Timer> drop_;
   Transport transport_;
 };
 

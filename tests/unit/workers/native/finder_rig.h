@@ -18,7 +18,7 @@
 
 #include "peer_end.h"
 #include "shm/area.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 #include "shm/registry_writer.h"
 #include "workers/native/peer_finder.h"
 
@@ -135,10 +135,10 @@ struct FinderRig {
 
   void until(const std::function<bool()>& condition) {
     bool late = false;
-    Timer deadline(loop, [&] { late = true; });
+    shm::Timer deadline(loop, [&] { late = true; });
     deadline.start(10'000);
     // A turn that begins with a timer that is due would wait for the next one.
-    Timer tick(loop, [] {});
+    shm::Timer tick(loop, [] {});
     while (!condition() && !late) {
       tick.start(10);
       uv_run(&loop, UV_RUN_ONCE);

@@ -212,7 +212,7 @@ TEST_CASE("a process that will not have the channel is not waited for") {
   rig.hear_facts(peer, *client);
   // The time that the first had is not the second's.
   uint64_t waited = 0;
-  Timer later(rig.loop, [&] { waited = uv_now(&rig.loop); });
+  shm::Timer later(rig.loop, [&] { waited = uv_now(&rig.loop); });
   later.start(PeerFinder::kPassMs + 100);
   rig.until([&] { return waited != 0; });
   CHECK(rig.sent.size() == 1);

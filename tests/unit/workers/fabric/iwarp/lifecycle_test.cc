@@ -8,7 +8,7 @@
 
 #include "bytes.h"
 #include "raw_peer.h"
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/watched.h"
 #include "workers/fabric/iwarp/byte_order.h"
 
 namespace smbdirect::test {
@@ -152,7 +152,7 @@ TEST_CASE("the end of an endpoint takes nothing from a descriptor that has its n
   REQUIRE(loop.until([&] { return pair.server_events.closed_calls + pair.client_events.closed_calls == 2; }));
   // Both sockets are closed, their endpoints are not gone.
   std::vector<std::pair<shm::UniqueFd, shm::UniqueFd>> sockets;
-  std::vector<workers::Watched<shm::UniqueFd>> watched;
+  std::vector<shm::Watched<shm::UniqueFd>> watched;
   int readable = 0;
   for (int i = 0; i < 4; ++i) {
     sockets.push_back(tcp_pair());

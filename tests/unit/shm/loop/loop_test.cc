@@ -2,7 +2,7 @@
 // The seam to the loop: what comes again at once does not keep the loop from its descriptors, and a
 // descriptor that takes the number of a closed one is watched as any other. A loop that never returns ends
 // the program (alarm).
-#include "shm/loop/uv_handles.h"
+#include "shm/loop/loop.h"
 
 #include <fcntl.h>
 #include <memory>
@@ -14,10 +14,12 @@
 
 #include <doctest/doctest.h>
 
+#include "shm/loop/watched.h"
+
+using smbdirect::shm::Deferred;
+using smbdirect::shm::Timer;
 using smbdirect::shm::UniqueFd;
-using smbdirect::workers::Deferred;
-using smbdirect::workers::Timer;
-using smbdirect::workers::Watched;
+using smbdirect::shm::Watched;
 
 namespace {
 
@@ -74,10 +76,10 @@ TEST_CASE("a timer that is started for now in its own callback lets the loop pol
   Loop loop;
   auto [near, far] = ends();
   bool heard = false;
-  Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
+  shm::Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
   watched.want(UV_READABLE);
   say(far);
-  std::optional<Timer> timer;
+  std::optional<shm::Timer> timer;
   size_t runs = 0;
   timer.emplace(loop.get(), [&] {
     ++runs;
@@ -93,12 +95,12 @@ TEST_CASE("timers that start each other for now let the loop poll, also when the
   Loop loop;
   auto [near, far] = ends();
   bool heard = false;
-  Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
+  shm::Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
   watched.want(UV_READABLE);
-  std::optional<Timer> one;
-  std::optional<Timer> other;
+  std::optional<shm::Timer> one;
+  std::optional<shm::Timer> other;
   size_t runs = 0;
-  const auto run = [&](std::optional<Timer>& next) {
+  const auto run = [&](std::optional<shm::Timer>& next) {
     if (++runs == 20) say(far);  // after this a turn or two must do
     work(loop.get(), 2500);      // longer than the shortest timer
     if (!heard) next->start(0);
@@ -117,12 +119,12 @@ TEST_CASE("deferred work that triggers itself lets the loop poll and its timers 
   auto [near, far] = ends();
   bool heard = false;
   bool rang = false;
-  Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
+  shm::Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
   watched.want(UV_READABLE);
   say(far);
-  Timer timer(loop.get(), [&] { rang = true; });
+  shm::Timer timer(loop.get(), [&] { rang = true; });
   timer.start(1);
-  std::optional<Deferred> deferred;
+  std::optional<shm::Deferred> deferred;
   deferred.emplace(loop.get(), [&] {
     if (!heard || !rang) deferred->trigger();
   });
@@ -134,9 +136,9 @@ TEST_CASE("deferred work that triggers itself lets the loop poll and its timers 
 TEST_CASE("timers that are due in one round run in the order of their times") {
   Loop loop;
   std::vector<int> order;
-  std::vector<std::unique_ptr<Timer>> timers;
+  std::vector<std::unique_ptr<shm::Timer>> timers;
   for (int i = 0; i < 5; ++i) {
-    timers.push_back(std::make_unique<Timer>(loop.get(), [&order, i] { order.push_back(i); }));
+    timers.push_back(std::make_unique<shm::Timer>(loop.get(), [&order, i] { order.push_back(i); }));
     timers.back()->start(static_cast<uint64_t>(1 + i / 2));
   }
   ::usleep(20'000);
@@ -147,9 +149,9 @@ TEST_CASE("timers that are due in one round run in the order of their times") {
 TEST_CASE("a timer is stopped, started anew and destroyed in callbacks, also when it is due") {
   Loop loop;
   int calls = 0;
-  std::optional<Timer> victim;
+  std::optional<shm::Timer> victim;
   // Both are due in one round; the first to run stops the other.
-  std::optional<Timer> stopper;
+  std::optional<shm::Timer> stopper;
   victim.emplace(loop.get(), [&] {
     ++calls;
     stopper->stop();
@@ -179,7 +181,7 @@ TEST_CASE("a descriptor with the number of one that was closed is watched as any
     auto [near, far] = ends();
     const int number = near.get();
     int first = 0;
-    Watched watched(loop.get(), std::move(near), [&](int, int) { ++first; });
+    shm::Watched watched(loop.get(), std::move(near), [&](int, int) { ++first; });
     watched.want(UV_READABLE);
     uv_run(&loop.get(), UV_RUN_NOWAIT);  // now epoll has it
     watched.want(0);
@@ -191,7 +193,7 @@ TEST_CASE("a descriptor with the number of one that was closed is watched as any
       next = UniqueFd(number);
     }
     int second = 0;
-    Watched reused(loop.get(), std::move(next), [&](int, int) {
+    shm::Watched reused(loop.get(), std::move(next), [&](int, int) {
       char byte;
       second += ::read(number, &byte, 1) == 1 ? 1 : 0;
     });
@@ -212,14 +214,14 @@ TEST_CASE("a watch that is given another descriptor in its callback ends the fir
   auto [near, far] = ends();
   auto [next, other] = ends();
   int calls = 0;
-  Watched<UniqueFd> watched;
+  shm::Watched<UniqueFd> watched;
   const auto again = [&](int, int) {
     ++calls;
     watched.want(0);
   };
-  watched = Watched(loop.get(), std::move(near), [&](int, int) {
+  watched = shm::Watched(loop.get(), std::move(near), [&](int, int) {
     ++calls;
-    watched = Watched(loop.get(), std::move(next), again);
+    watched = shm::Watched(loop.get(), std::move(next), again);
     watched.want(UV_READABLE);
   });
   watched.want(UV_READABLE);
@@ -239,7 +241,7 @@ TEST_CASE("what cannot be watched is told from the loop, once for each time it i
   int told = 0;
   int status = 0;
   {
-    Watched watched(loop.get(), std::move(file), [&](int events, int error) {
+    shm::Watched watched(loop.get(), std::move(file), [&](int events, int error) {
       CHECK(events == 0);
       status = error;
       ++told;
