@@ -410,7 +410,7 @@ void Worker::dump() {
   for (auto& [offer, session] : sessions_) {
     const Counters counters = session->counters();
     all.add(counters);
-    const smbd::Credits credits = session->engine().credits();
+    const smb_direct::Credits credits = session->engine().credits();
     log::write(log::Level::notice, "connection peer=%s send_credits=%u receives_posted=%u granted=%u %s\n%s",
                session->peer().c_str(), credits.send, credits.posted, credits.granted,
                counters.text().c_str(), session->events().text(uv_now(&loop_)).c_str());

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 namespace {
 
 constexpr Millis kDecayWindow = 10'000;  // a target unused this long is halved
@@ -119,4 +119,4 @@ void CreditLedger::sent(uint16_t grant) {
   granted_ = static_cast<uint16_t>(granted_ + grant);
 }
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -17,7 +17,7 @@
 #include "protocol/smbdirect/fault.h"
 #include "protocol/smbdirect/limits.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 class CreditLedger {
  public:
@@ -88,4 +88,4 @@ class CreditLedger {
   Millis window_start_ = kNever;
 };
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

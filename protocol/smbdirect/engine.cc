@@ -6,7 +6,7 @@
 #include "protocol/smbdirect/messages.h"
 #include "protocol/smbdirect/negotiation.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 namespace {
 
 template <size_t N>
@@ -311,4 +311,4 @@ Credits Engine::credits() const {
   };
 }
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -28,7 +28,7 @@
 #include "protocol/smbdirect/reassembly.h"
 #include "protocol/smbdirect/timers.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 enum class Phase : uint8_t {
   negotiating,  // passive: until next() has returned the response
@@ -160,4 +160,4 @@ class Engine {
   bool idle_clock_stood_ = true;
 };
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -3,7 +3,7 @@
 
 #include <array>
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 namespace {
 
 struct Words {
@@ -49,4 +49,4 @@ static_assert(in_order());
 std::string_view fault_text(Fault fault) { return kWords[static_cast<size_t>(fault)].text; }
 std::string_view fault_name(Fault fault) { return kWords[static_cast<size_t>(fault)].name; }
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 /// Why a connection must end. One table (fault.cc) gives the words for logs and counters.
 enum class Fault : uint8_t {
@@ -26,4 +26,4 @@ inline constexpr size_t kFaultCount = static_cast<size_t>(Fault::response_invali
 /// The enumerator's own name, stable: for counters and metrics.
 [[nodiscard]] std::string_view fault_name(Fault fault);
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

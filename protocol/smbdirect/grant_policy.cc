@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 namespace {
 
 // All far below the 5 s a peer with waiting data allows for a grant (Send Credit Grant Timer).
@@ -69,4 +69,4 @@ Millis GrantPolicy::due(const CreditLedger& credits, bool reply_expected) const 
   return kNever;
 }
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

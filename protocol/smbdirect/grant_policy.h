@@ -10,7 +10,7 @@
 
 #include "protocol/smbdirect/credits.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 class GrantPolicy {
  public:
@@ -40,4 +40,4 @@ class GrantPolicy {
   bool granted_while_held_ = false;
 };
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 using Millis = uint64_t;  // monotonic milliseconds, any origin, given by the caller
 
@@ -59,4 +59,4 @@ struct Agreed {
   uint32_t max_read_write_size = 0;       // active: min(ours, peer's); passive: ours
 };
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -3,7 +3,7 @@
 
 #include <concepts>
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 namespace {
 
 template <std::unsigned_integral T>
@@ -124,4 +124,4 @@ std::array<std::byte, BufferDescriptorV1::kSize> encode(const BufferDescriptorV1
   return bytes;
 }
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -12,7 +12,7 @@
 
 #include "protocol/smbdirect/fault.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 /// MS-SMBD 2.2.1, the first message on a connection, from the active side.
 struct NegotiateRequest {
@@ -83,4 +83,4 @@ struct BufferDescriptorV1 {
 [[nodiscard]] std::array<std::byte, DataTransfer::kDataOffset> encode(const DataTransfer& message);
 [[nodiscard]] std::array<std::byte, BufferDescriptorV1::kSize> encode(const BufferDescriptorV1& descriptor);
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

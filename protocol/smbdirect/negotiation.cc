@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 Limits normalized(Limits limits) {
   // MS-SMBD 3.1.5.9 makes a sender with one credit left post a receive beyond those it granted.
@@ -89,4 +89,4 @@ std::expected<Agreed, Fault> check_response(const NegotiateResponse& response, c
   };
 }
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

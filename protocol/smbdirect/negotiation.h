@@ -9,7 +9,7 @@
 #include "protocol/smbdirect/limits.h"
 #include "protocol/smbdirect/messages.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 /// MS-SMBD 3.1.5.2.
 [[nodiscard]] NegotiateRequest make_request(const Limits& limits);
@@ -33,4 +33,4 @@ namespace smbdirect::protocol::smbd {
 [[nodiscard]] std::expected<Agreed, Fault> check_response(const NegotiateResponse& response,
                                                           const Limits& limits);
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

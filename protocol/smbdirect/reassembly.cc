@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "protocol/smbdirect/reassembly.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 std::expected<std::optional<Reassembly::Place>, Fault> Reassembly::accept(uint32_t data_length,
                                                                           uint32_t remaining_data_length) {
@@ -21,4 +21,4 @@ std::expected<std::optional<Reassembly::Place>, Fault> Reassembly::accept(uint32
   return Place{.total = total_, .first = first, .last = left_ == 0};
 }
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -9,7 +9,7 @@
 
 #include "protocol/smbdirect/fault.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 class Reassembly {
  public:
@@ -35,4 +35,4 @@ class Reassembly {
   uint64_t left_ = 0;
 };
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "protocol/smbdirect/timers.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 std::expected<void, Fault> NegotiationTimer::tick(Millis now) const {
   if (deadline_ == kNever || now < deadline_) return {};
@@ -58,4 +58,4 @@ std::expected<void, Fault> SendCreditTimer::tick(Millis now) const {
   return std::unexpected(Fault::send_credit_timeout);
 }
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

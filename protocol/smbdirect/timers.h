@@ -9,7 +9,7 @@
 #include "protocol/smbdirect/fault.h"
 #include "protocol/smbdirect/limits.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 
 /// Negotiation Timer.
 class NegotiationTimer {
@@ -71,4 +71,4 @@ class SendCreditTimer {
   Millis since_ = kNever;
 };
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -9,16 +9,16 @@
 namespace smbdirect::tests::bench {
 
 namespace fabric = workers::fabric;
-namespace smbd = protocol::smbd;
+namespace smb_direct = protocol::smb_direct;
 
 SmbDirectLink::SmbDirectLink(uv_loop_t& loop, const sockaddr_in& to, bool crc, Memory& memory,
                              Link::Owner& owner)
     : loop_(loop), to_(to), crc_(crc), memory_(memory), owner_(owner), failed_(loop, [this] {
         owner_.on_closed(connect_error_, false);
       }) {
-  smbd::Limits limits;
+  smb_direct::Limits limits;
   limits.max_receive_size = Memory::kReceiveSize;
-  const workers::Transport::Config config{.role = smbd::Role::active,
+  const workers::Transport::Config config{.role = smb_direct::Role::active,
                                           .limits = limits,
                                           .receive_pool = memory_.receive_pool,
                                           .header_pool = memory_.header_pool,

@@ -25,7 +25,7 @@
 namespace smbdirect::workers::session_fuzz {
 
 using smb2_test::Bytes;
-using smbd::DataTransfer;
+using smb_direct::DataTransfer;
 
 /// The rest of the input, taken from the front; zeros when it is used up.
 class Choices {
@@ -183,7 +183,7 @@ class Rig {
       head.data_length = static_cast<uint32_t>(part.size());
       head.remaining_data_length = static_cast<uint32_t>(rest.size() - part.size());
     }
-    const auto header = smbd::encode(head);
+    const auto header = smb_direct::encode(head);
     Bytes message(header.begin(),
                   header.begin() + (part.empty() ? DataTransfer::kHeaderSize : DataTransfer::kDataOffset));
     message.insert(message.end(), part.begin(), part.end());
@@ -214,8 +214,8 @@ class Rig {
     if (end_ != nullptr) end_->close(cause);
   }
   void negotiate() {
-    const smbd::NegotiateRequest request{0x0100, 0x0100, 64, 512, 512, 1 << 20};
-    send_raw(smbd::encode(request));
+    const smb_direct::NegotiateRequest request{0x0100, 0x0100, 64, 512, 512, 1 << 20};
+    send_raw(smb_direct::encode(request));
     turn();
   }
 
@@ -342,7 +342,7 @@ class Rig {
     for (; !from_session_.empty(); from_session_.pop_front()) {
       const Bytes& message = from_session_.front();
       if (!negotiated_) {
-        const auto response = smbd::parse_negotiate_response(message);
+        const auto response = smb_direct::parse_negotiate_response(message);
         require(response.has_value(), "a negotiate response");
         if (response->status != 0) continue;
         negotiated_ = true;
@@ -350,7 +350,7 @@ class Rig {
         most_ = std::min(response->max_receive_size, std::max(512U, config_.max_receive_size));
         continue;
       }
-      const auto parsed = smbd::parse_data_transfer(message);
+      const auto parsed = smb_direct::parse_data_transfer(message);
       require(parsed.has_value(), "a data message");
       require(granted_ > 0, "sent without a credit");
       --granted_;

@@ -10,7 +10,7 @@
 #include "protocol/smbdirect/engine.h"
 #include "protocol/smbdirect/messages.h"
 
-namespace smbd = smbdirect::protocol::smbd;
+namespace smb_direct = smbdirect::protocol::smb_direct;
 
 namespace {
 
@@ -59,16 +59,16 @@ class Play {
     // A quiet owner that does all its chores is never told to come back at once.
     post(UINT32_MAX);
     drain();
-    if (engine_.phase() == smbd::Phase::established) require(engine_.next_deadline() > now_);
+    if (engine_.phase() == smb_direct::Phase::established) require(engine_.next_deadline() > now_);
   }
 
  private:
-  static smbd::Role role(Input& input) {
-    return input.u8() % 2 == 0 ? smbd::Role::passive : smbd::Role::active;
+  static smb_direct::Role role(Input& input) {
+    return input.u8() % 2 == 0 ? smb_direct::Role::passive : smb_direct::Role::active;
   }
 
-  static smbd::Limits limits(Input& input) {
-    smbd::Limits limits;
+  static smb_direct::Limits limits(Input& input) {
+    smb_direct::Limits limits;
     const uint8_t choice = input.u8();
     if ((choice & 1) != 0) limits.receive_credit_initial = input.u8();
     if ((choice & 2) != 0) limits.receive_credit_max = input.u8();
@@ -88,24 +88,26 @@ class Play {
         break;
       }
       case 1:  // a request, mostly right
-        receive(smbd::encode(smbd::NegotiateRequest{.min_version = 0x0100,
-                                                    .max_version = 0x0100,
-                                                    .credits_requested = input_.u16(),
-                                                    .preferred_send_size = input_.u32(),
-                                                    .max_receive_size = input_.u32(),
-                                                    .max_fragmented_size = input_.u32() | 0x20000}));
+        receive(
+            smb_direct::encode(smb_direct::NegotiateRequest{.min_version = 0x0100,
+                                                            .max_version = 0x0100,
+                                                            .credits_requested = input_.u16(),
+                                                            .preferred_send_size = input_.u32(),
+                                                            .max_receive_size = input_.u32(),
+                                                            .max_fragmented_size = input_.u32() | 0x20000}));
         break;
       case 2:  // a response, mostly right
-        receive(smbd::encode(smbd::NegotiateResponse{.min_version = 0x0100,
-                                                     .max_version = 0x0100,
-                                                     .negotiated_version = 0x0100,
-                                                     .credits_requested = input_.u16(),
-                                                     .credits_granted = input_.u16(),
-                                                     .status = 0,
-                                                     .max_read_write_size = input_.u32(),
-                                                     .preferred_send_size = input_.u16(),
-                                                     .max_receive_size = input_.u32(),
-                                                     .max_fragmented_size = input_.u32() | 0x20000}));
+        receive(
+            smb_direct::encode(smb_direct::NegotiateResponse{.min_version = 0x0100,
+                                                             .max_version = 0x0100,
+                                                             .negotiated_version = 0x0100,
+                                                             .credits_requested = input_.u16(),
+                                                             .credits_granted = input_.u16(),
+                                                             .status = 0,
+                                                             .max_read_write_size = input_.u32(),
+                                                             .preferred_send_size = input_.u16(),
+                                                             .max_receive_size = input_.u32(),
+                                                             .max_fragmented_size = input_.u32() | 0x20000}));
         break;
       case 3: {  // a message with what it takes to be the next fragment, or nearly
         const uint32_t length = input_.u16() % 2000;
@@ -140,7 +142,7 @@ class Play {
 
   void data(uint32_t length, uint32_t remaining) {
     const uint8_t bits = input_.u8();
-    const smbd::DataTransfer header{
+    const smb_direct::DataTransfer header{
         .credits_requested = static_cast<uint16_t>(bits == 0 ? 0 : bits * 3),
         .credits_granted = static_cast<uint16_t>(bits == 0xFF ? 0xFFFF : bits >> 2),
         .flags = static_cast<uint16_t>(bits & 1),
@@ -148,20 +150,20 @@ class Play {
         .data_offset = length + remaining == 0 ? 0u : 24u,
         .data_length = length};
     std::vector<std::byte> message(length + remaining == 0 ? 20 : 24 + length);
-    const auto encoded = smbd::encode(header);
+    const auto encoded = smb_direct::encode(header);
     std::copy_n(encoded.begin(), std::min(message.size(), encoded.size()), message.begin());
     receive(message);
   }
 
   void receive(std::span<const std::byte> bytes) {
     const std::vector<std::byte> message(bytes.begin(), bytes.end());  // of exact size, for the sanitizer
-    const smbd::Credits before = engine_.credits();
-    const bool closed = engine_.phase() == smbd::Phase::closed;
-    const bool established = engine_.phase() == smbd::Phase::established;
+    const smb_direct::Credits before = engine_.credits();
+    const bool closed = engine_.phase() == smb_direct::Phase::closed;
+    const bool established = engine_.phase() == smb_direct::Phase::established;
     const auto delivery = engine_.receive(message, now_);
     require(!closed || !delivery);
     if (!delivery) {
-      require(engine_.phase() == smbd::Phase::closed && engine_.fault() == delivery.error());
+      require(engine_.phase() == smb_direct::Phase::closed && engine_.fault() == delivery.error());
       return;
     }
     if (established) {
@@ -169,7 +171,7 @@ class Play {
       require(before.posted == engine_.credits().posted + 1);
       require(message.size() <= engine_.agreed().max_receive_size);
     }
-    if (delivery->kind != smbd::Delivery::Kind::fragment) return;
+    if (delivery->kind != smb_direct::Delivery::Kind::fragment) return;
     require(delivery->total <= engine_.limits().max_fragmented_size);
     require(delivery->data.data() >= message.data());
     require(delivery->data.data() + delivery->data.size() <= message.data() + message.size());
@@ -193,7 +195,7 @@ class Play {
     }
   }
 
-  void take(const smbd::Outgoing& message) {
+  void take(const smb_direct::Outgoing& message) {
     require(message.header_size <= message.header.size());
     if (message.header_size == 32 || (!spoke_ && message.header_size == 20)) {  // negotiation
       spoke_ = true;
@@ -204,7 +206,7 @@ class Play {
     std::vector<std::byte> whole(size_t{message.header_size} + message.payload);
     std::copy_n(message.header.begin(), message.header_size, whole.begin());
     require(whole.size() <= engine_.agreed().max_send_size);
-    const auto header = smbd::parse_data_transfer(whole);
+    const auto header = smb_direct::parse_data_transfer(whole);
     require(header.has_value());
     require(header->data_length == message.payload);
     const bool empty = header->data_length == 0 && header->remaining_data_length == 0;
@@ -217,25 +219,25 @@ class Play {
 
   void tick() {
     const auto ticked = engine_.tick(now_);
-    if (!ticked) require(engine_.phase() == smbd::Phase::closed && engine_.fault().has_value());
+    if (!ticked) require(engine_.phase() == smb_direct::Phase::closed && engine_.fault().has_value());
   }
 
   void check() {
-    const smbd::Credits credits = engine_.credits();
+    const smb_direct::Credits credits = engine_.credits();
     require(credits.posted >= credits.granted);
     require(credits.available == credits.posted - credits.granted);
     require(credits.posted <= engine_.limits().receive_credit_max);
     require(credits.receive_target <= engine_.limits().receive_credit_max);
-    if (engine_.phase() == smbd::Phase::closed || engine_.phase() == smbd::Phase::refusing) {
+    if (engine_.phase() == smb_direct::Phase::closed || engine_.phase() == smb_direct::Phase::refusing) {
       require(engine_.fault().has_value());
-      require(engine_.next_deadline() == smbd::kNever);
+      require(engine_.next_deadline() == smb_direct::kNever);
       require(engine_.receives_wanted() == 0);
     }
   }
 
   Input& input_;
-  smbd::Engine engine_;
-  smbd::Millis now_ = 0;
+  smb_direct::Engine engine_;
+  smb_direct::Millis now_ = 0;
   uint64_t ready_ = 0;
   uint32_t left_ = 0;  // of the upper-layer message being received
   bool spoke_ = false;

@@ -8,7 +8,7 @@
 #include "protocol/smbdirect/messages.h"
 #include "protocol/smbdirect/negotiation.h"
 
-namespace smbd = smbdirect::protocol::smbd;
+namespace smb_direct = smbdirect::protocol::smb_direct;
 
 namespace {
 
@@ -28,23 +28,23 @@ void same_but(const std::array<std::byte, N>& encoded, std::span<const std::byte
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto message = std::as_bytes(std::span(data, size));
-  if (const auto request = smbd::parse_negotiate_request(message)) {
-    same_but(smbd::encode(*request), message, 4);
-    if (const auto agreed = smbd::check_request(*request, {})) {
+  if (const auto request = smb_direct::parse_negotiate_request(message)) {
+    same_but(smb_direct::encode(*request), message, 4);
+    if (const auto agreed = smb_direct::check_request(*request, {})) {
       require(agreed->max_send_size >= 128 && agreed->max_send_size <= request->max_receive_size);
       require(agreed->max_receive_size >= 128 && agreed->max_receive_size <= 8192);
     }
   }
-  if (const auto response = smbd::parse_negotiate_response(message)) {
-    same_but(smbd::encode(*response), message, 6);
-    if (const auto agreed = smbd::check_response(*response, {})) {
+  if (const auto response = smb_direct::parse_negotiate_response(message)) {
+    same_but(smb_direct::encode(*response), message, 6);
+    if (const auto agreed = smb_direct::check_response(*response, {})) {
       require(agreed->max_send_size >= 128 && agreed->max_send_size <= response->max_receive_size);
       require(agreed->max_receive_size >= 128 && agreed->max_receive_size <= 8192);
     }
   }
-  if (const auto header = smbd::parse_data_transfer(message)) {
-    const auto encoded = smbd::encode(*header);
-    std::array<std::byte, smbd::DataTransfer::kHeaderSize> start{};
+  if (const auto header = smb_direct::parse_data_transfer(message)) {
+    const auto encoded = smb_direct::encode(*header);
+    std::array<std::byte, smb_direct::DataTransfer::kHeaderSize> start{};
     std::copy_n(encoded.begin(), start.size(), start.begin());
     same_but(start, message, 6);
     require(header->data_offset % 8 == 0 && header->credits_requested > 0);
@@ -56,8 +56,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     sink = sum;
     (void)sink;
   }
-  if (const auto descriptor = smbd::parse_buffer_descriptor(message)) {
-    same_but(smbd::encode(*descriptor), message, SIZE_MAX - 1);
+  if (const auto descriptor = smb_direct::parse_buffer_descriptor(message)) {
+    same_but(smb_direct::encode(*descriptor), message, SIZE_MAX - 1);
   }
   return 0;
 }

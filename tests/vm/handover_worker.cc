@@ -30,7 +30,7 @@ namespace handover {
 namespace {
 
 namespace daemon = smbdirect::daemon;
-namespace smbd = smbdirect::protocol::smbd;
+namespace smb_direct = smbdirect::protocol::smb_direct;
 namespace workers = smbdirect::workers;
 namespace verbs = smbdirect::workers::fabric::verbs;
 
@@ -62,7 +62,7 @@ class Connection final : private workers::Transport::Owner {
       : budget_(UINT64_MAX),
         transport_(
             std::make_unique<workers::Transport>(loop,
-                                                 workers::Transport::Config{.role = smbd::Role::passive,
+                                                 workers::Transport::Config{.role = smb_direct::Role::passive,
                                                                             .limits = {},
                                                                             .receive_pool = receives,
                                                                             .header_pool = headers,

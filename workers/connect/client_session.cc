@@ -52,15 +52,15 @@ ClientSession::Link::Link(ClientSession& session, const SessionConfig& config)
                   .max_read_write_size = 0,
                   .max_descriptors = RequestForwarder::kMaxDescriptors}),
       transport(std::make_unique<Transport>(session.loop_,
-                                            Transport::Config{.role = smbd::Role::active,
+                                            Transport::Config{.role = smb_direct::Role::active,
                                                               .limits = config.limits,
                                                               .receive_pool = session.pools_.receive,
                                                               .header_pool = session.pools_.header,
                                                               .budget = receive_budget},
                                             static_cast<Transport::Owner&>(session))),
       memory(*transport),
-      requests(session.pools_, config.memory, smbd::normalized(config.limits).max_fragmented_size, *transport,
-               translator, memory, outbox),
+      requests(session.pools_, config.memory, smb_direct::normalized(config.limits).max_fragmented_size,
+               *transport, translator, memory, outbox),
       spill(session.pools_.stream, config.memory.responses),
       responses(*transport, translator, memory, outbox, spill) {}
 

@@ -32,7 +32,7 @@ namespace smbdirect::workers::connect {
 
 /// What every session of a program is given.
 struct SessionConfig {
-  smbd::Limits limits;
+  smb_direct::Limits limits;
   bool rdma_io = false;
   uint32_t threshold = 4096;
   MemoryLimits memory;

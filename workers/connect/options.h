@@ -29,7 +29,7 @@ struct Options {
   bool rdma_io = false;
   uint32_t threshold = 4096;  // bytes; see ClientTranslator::Options
   fabric::iwarp::Options iwarp;
-  protocol::smbd::Limits limits;
+  protocol::smb_direct::Limits limits;
   uint32_t max_connections = 256;
   Stats stats = Stats::off;
   bool progress = false;

@@ -51,7 +51,7 @@ class Prober final : private Transport::Owner {
     closed_ = false;
     to_ = shm::address_text(address);
     transport_ = std::make_unique<Transport>(loop_,
-                                             Transport::Config{.role = smbd::Role::active,
+                                             Transport::Config{.role = smb_direct::Role::active,
                                                                .limits = options_.limits,
                                                                .receive_pool = pools_.receive,
                                                                .header_pool = pools_.header,

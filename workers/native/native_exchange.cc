@@ -81,7 +81,7 @@ shm::Result<std::unique_ptr<Upstream>> NativeExchange::open_upstream(UpstreamReq
                          " are in use (/upstream/channel/area_bytes_per_worker limits them)",
                      ENOMEM);
   }
-  const smbd::Agreed& agreed = context_.transport.engine().agreed();
+  const smb_direct::Agreed& agreed = context_.transport.engine().agreed();
   const proxy::Facts facts{
       .area_bytes = config_.channel_area_bytes,
       .max_pdu = uint32_t(std::min<uint64_t>(agreed.max_fragmented_send_size, proxy::kMaxPdu)),

@@ -13,7 +13,7 @@ namespace smbdirect::workers {
 
 namespace {
 
-smbd::Limits limits_of(const daemon::WorkerConfig& config) {
+smb_direct::Limits limits_of(const daemon::WorkerConfig& config) {
   return {.receive_credit_initial = config.receive_credit_initial,
           .receive_credit_max = config.receive_credit_max,
           .send_credit_target = config.send_credit_target,
@@ -74,7 +74,7 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
       memory_(resources.memory, share_, resources.slabs, budget_),
       translator_({.max_read_write_size = resources.config.max_read_write_size}),
       transport_(resources.loop,
-                 {.role = smbd::Role::passive,
+                 {.role = smb_direct::Role::passive,
                   .limits = limits_of(resources.config),
                   .receive_pool = resources.receive_slabs,
                   .header_pool = resources.header_slabs,
@@ -125,7 +125,7 @@ void Session::stop_timers() {
 // --- from the client ---
 
 void Session::on_negotiated() {
-  const smbd::Agreed& agreed = transport_.engine().agreed();
+  const smb_direct::Agreed& agreed = transport_.engine().agreed();
   shm::log::write(
       shm::log::Level::info,
       "connection established peer=%s max_send_size=%u max_receive_size=%u max_fragmented_send_size=%u",
@@ -358,7 +358,7 @@ void Session::close_upstream(bool orderly) {
 
 shm::ConnectionRow Session::row() const {
   const Counters counters = transport_.counters();
-  const smbd::Credits credits = transport_.engine().credits();
+  const smb_direct::Credits credits = transport_.engine().credits();
   shm::ConnectionRow row{.number = client_.offer,
                          .phase = phase(),
                          .peer = shm::host_of(client_.address),
@@ -399,9 +399,9 @@ void Session::on_broken(std::string why) {
 
 void Session::on_fault(const std::string& why) {
   if (!broken_) broken_ = why;
-  const smbd::Engine& engine = transport_.engine();
-  const bool by_engine = engine.phase() == smbd::Phase::closed;
-  if (by_engine && engine.fault() == smbd::Fault::exceeds_max_fragmented)
+  const smb_direct::Engine& engine = transport_.engine();
+  const bool by_engine = engine.phase() == smb_direct::Phase::closed;
+  if (by_engine && engine.fault() == smb_direct::Fault::exceeds_max_fragmented)
     *broken_ += oversize_advice(sizes_of(resources_.config));
   close_upstream(false);
 }

@@ -72,7 +72,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   [[nodiscard]] Counters counters() const { return transport_.counters(); }
   [[nodiscard]] EventRing& events() { return transport_.events(); }
   [[nodiscard]] const std::string& peer() const { return client_.peer; }
-  [[nodiscard]] const smbd::Engine& engine() const { return transport_.engine(); }
+  [[nodiscard]] const smb_direct::Engine& engine() const { return transport_.engine(); }
   /// All that a session knows of its row.
   [[nodiscard]] shm::ConnectionRow row() const;
 

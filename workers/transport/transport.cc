@@ -25,9 +25,9 @@ uint16_t credits_granted(std::span<const std::byte> header, bool negotiate) {
                                std::to_integer<unsigned>(header[at + 1]) << 8U);
 }
 
-bool is_timeout(smbd::Fault fault) {
-  return fault == smbd::Fault::negotiate_timeout || fault == smbd::Fault::send_credit_timeout ||
-         fault == smbd::Fault::keepalive_timeout;
+bool is_timeout(smb_direct::Fault fault) {
+  return fault == smb_direct::Fault::negotiate_timeout || fault == smb_direct::Fault::send_credit_timeout ||
+         fault == smb_direct::Fault::keepalive_timeout;
 }
 
 }  // namespace
@@ -201,7 +201,7 @@ bool Transport::post_fragment() {
   return !closing_;
 }
 
-void Transport::post_send(const smbd::Outgoing& out, OutMessage* message) {
+void Transport::post_send(const smb_direct::Outgoing& out, OutMessage* message) {
   const uint64_t slots = headers_.bytes().size() / kHeaderBytes;
   const auto header = headers_.bytes().subspan((sends_posted_ % slots) * kHeaderBytes, out.header_size);
   std::memcpy(header.data(), out.header.data(), out.header_size);
@@ -335,25 +335,25 @@ void Transport::received(const fabric::Completion& completion) {
   established_ = true;  // a first message may overtake the event that says so
   if (completion.invalidated) owner_.on_invalidated(completion.invalidated_token);
   const auto message = std::span<const std::byte>(buffer.bytes()).first(completion.bytes);
-  const bool negotiating = engine_.phase() == smbd::Phase::negotiating;
+  const bool negotiating = engine_.phase() == smb_direct::Phase::negotiating;
   const auto delivery = engine_.receive(message, uv_now(&loop_));
   if (!delivery) {
     fault(delivery.error());
     return;
   }
   counters_.credits_received +=
-      negotiating && config_.role == smbd::Role::passive ? 0 : credits_granted(message, negotiating);
+      negotiating && config_.role == smb_direct::Role::passive ? 0 : credits_granted(message, negotiating);
   record(EventKind::received, message.size(), engine_.credits().send);
   switch (delivery->kind) {
-    case smbd::Delivery::Kind::nothing:
+    case smb_direct::Delivery::Kind::nothing:
       ++counters_.empties_received;
       break;
-    case smbd::Delivery::Kind::negotiated:
+    case smb_direct::Delivery::Kind::negotiated:
       ++counters_.empties_received;
       record(EventKind::negotiated, engine_.agreed().max_send_size, engine_.agreed().max_receive_size);
       owner_.on_negotiated();
       break;
-    case smbd::Delivery::Kind::fragment:
+    case smb_direct::Delivery::Kind::fragment:
       ++counters_.fragments_received;
       counters_.bytes_inline_received += delivery->data.size();
       owner_.on_fragment({.data = delivery->data,
@@ -375,9 +375,9 @@ void Transport::begin_closing(std::string why, bool clean) {
   closing_ = true;
 }
 
-void Transport::fault(smbd::Fault what) {
+void Transport::fault(smb_direct::Fault what) {
   record(EventKind::fault, static_cast<uint64_t>(what), static_cast<uint64_t>(engine_.phase()));
-  begin_closing("SMB Direct: " + std::string(smbd::fault_text(what)), false);
+  begin_closing("SMB Direct: " + std::string(smb_direct::fault_text(what)), false);
   owner_.on_fault(close_reason_);
   close_endpoint(!is_timeout(what));
 }
@@ -431,7 +431,7 @@ Counters Transport::counters() const {
   Counters all = counters_;
   if (endpoint_ == nullptr) return all;
   const fabric::Traffic& moved = endpoint_->traffic();
-  const bool active = config_.role == smbd::Role::active;
+  const bool active = config_.role == smb_direct::Role::active;
   all.rdma_reads = active ? moved.peer_reads : moved.reads;
   all.rdma_read_bytes = active ? moved.peer_read_bytes : moved.read_bytes;
   all.rdma_writes = active ? moved.peer_writes : moved.writes;

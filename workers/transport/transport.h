@@ -31,7 +31,7 @@
 
 namespace smbdirect::workers {
 
-namespace smbd = protocol::smbd;
+namespace smb_direct = protocol::smb_direct;
 
 /// A piece of an upper-layer message as it arrived. Keeping `buffer` (share()) keeps `data` valid and
 /// keeps one receive from being posted again: that is the back-pressure.
@@ -70,8 +70,8 @@ class Transport final : private fabric::Handler {
   };
 
   struct Config {
-    smbd::Role role{};
-    smbd::Limits limits;
+    smb_direct::Role role{};
+    smb_direct::Limits limits;
     SlabPool& receive_pool;  // slabs of at least max(512, limits.max_receive_size) bytes
     SlabPool& header_pool;   // any slab size >= 4096; one slab for message headers
     Budget& budget;          // charged for receive and header slabs, and for what is queued
@@ -136,7 +136,7 @@ class Transport final : private fabric::Handler {
     return receive_quota_.used() + (headers_ ? headers_.bytes().size() : 0);
   }
   [[nodiscard]] uint64_t now() const { return uv_now(&loop_); }
-  [[nodiscard]] const smbd::Engine& engine() const { return engine_; }
+  [[nodiscard]] const smb_direct::Engine& engine() const { return engine_; }
   /// This connection's counters, the fabric's included.
   [[nodiscard]] Counters counters() const;
   [[nodiscard]] Counters& own_counters() { return counters_; }
@@ -166,12 +166,12 @@ class Transport final : private fabric::Handler {
   void post_messages();
   bool post_fragment();
   void send_done();
-  void fault(smbd::Fault fault);
+  void fault(smb_direct::Fault fault);
   void begin_closing(std::string why, bool clean);
   void refused(fabric::PostError error);
   void close_endpoint(bool orderly);
   uint32_t fragment_cap(const OutMessage* message);
-  void post_send(const smbd::Outgoing& out, OutMessage* message);
+  void post_send(const smb_direct::Outgoing& out, OutMessage* message);
   [[nodiscard]] bool can_send() const;
   [[nodiscard]] bool owed() const;
   void look_at_progress();
@@ -182,7 +182,7 @@ class Transport final : private fabric::Handler {
   uv_loop_t& loop_;
   Owner& owner_;
   Config config_;
-  smbd::Engine engine_;
+  smb_direct::Engine engine_;
   Counters counters_;
   EventRing events_;
   shm::Timer timer_;

@@ -23,7 +23,7 @@ void Transport::arm_timer() {
   // saw it move.
   const bool awaits = engine_.awaits_answer();
   if (awaits || owed()) {
-    look_at_ = std::min(look_at_, smbd::after(now, awaits ? kLookMs : config_.progress_timeout_ms / 4));
+    look_at_ = std::min(look_at_, smb_direct::after(now, awaits ? kLookMs : config_.progress_timeout_ms / 4));
   }
   const uint64_t deadline = std::min(engine_.next_deadline(can_send()), look_at_);
   if (deadline >= armed_for_) return;  // it fires early and looks again

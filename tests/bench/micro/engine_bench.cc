@@ -12,14 +12,15 @@ namespace smbdirect::tests::bench {
 
 namespace {
 
-namespace smbd = protocol::smbd;
+namespace smb_direct = protocol::smb_direct;
 
 constexpr size_t kMessage = 8192;
 
-void post(smbd::Engine& engine) { engine.receives_posted(engine.receives_wanted()); }
+void post(smb_direct::Engine& engine) { engine.receives_posted(engine.receives_wanted()); }
 
 /// Moves what `from` wants to send; returns the number of messages, or -1 after a fault.
-int64_t drain(smbd::Engine& from, smbd::Engine& to, uint64_t& left, std::array<std::byte, kMessage>& wire) {
+int64_t drain(smb_direct::Engine& from, smb_direct::Engine& to, uint64_t& left,
+              std::array<std::byte, kMessage>& wire) {
   int64_t messages = 0;
   post(from);
   while (const auto out = from.next(left, 0)) {
@@ -34,7 +35,8 @@ int64_t drain(smbd::Engine& from, smbd::Engine& to, uint64_t& left, std::array<s
 }
 
 /// Exchanges until both are silent.
-int64_t settle(smbd::Engine& a, smbd::Engine& b, uint64_t& left, std::array<std::byte, kMessage>& wire) {
+int64_t settle(smb_direct::Engine& a, smb_direct::Engine& b, uint64_t& left,
+               std::array<std::byte, kMessage>& wire) {
   uint64_t none = 0;
   int64_t messages = 0;
   for (int64_t now = 1; now > 0; messages += now) {
@@ -47,8 +49,8 @@ int64_t settle(smbd::Engine& a, smbd::Engine& b, uint64_t& left, std::array<std:
 }
 
 void engine_messages(benchmark::State& state) {
-  smbd::Engine client(smbd::Role::active, {}, 0);
-  smbd::Engine server(smbd::Role::passive, {}, 0);
+  smb_direct::Engine client(smb_direct::Role::active, {}, 0);
+  smb_direct::Engine server(smb_direct::Role::passive, {}, 0);
   std::array<std::byte, kMessage> wire{};
   uint64_t left = 0;
   post(server);

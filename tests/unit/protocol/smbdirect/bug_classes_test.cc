@@ -9,7 +9,7 @@
 #include "protocol/smbdirect/negotiation.h"
 #include "tests/unit/protocol/smbdirect/pair.h"
 
-namespace smbdirect::protocol::smbd::test {
+namespace smbdirect::protocol::smb_direct::test {
 
 TEST_CASE("CVE-2025-39943: offset and length are held against the bytes received, not the buffer's size") {
   // A receive buffer of 8192 bytes in which only `received` bytes came; what follows is stale.
@@ -217,4 +217,4 @@ TEST_CASE("empty ping-pong: an empty message is never answered by another while 
   }
 }
 
-}  // namespace smbdirect::protocol::smbd::test
+}  // namespace smbdirect::protocol::smb_direct::test

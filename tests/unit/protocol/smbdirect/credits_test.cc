@@ -7,7 +7,7 @@
 
 #include "tests/unit/protocol/smbdirect/peer.h"
 
-namespace smbdirect::protocol::smbd::test {
+namespace smbdirect::protocol::smb_direct::test {
 namespace {
 
 Limits credit_limits(uint16_t initial, uint16_t max) {
@@ -393,4 +393,4 @@ TEST_CASE("begun but not started, an empty message may still go out") {
   CHECK(message->header_size == 20);
 }
 
-}  // namespace smbdirect::protocol::smbd::test
+}  // namespace smbdirect::protocol::smb_direct::test

@@ -6,7 +6,7 @@
 
 #include "tests/unit/protocol/smbdirect/peer.h"
 
-namespace smbdirect::protocol::smbd::test {
+namespace smbdirect::protocol::smb_direct::test {
 namespace {
 
 constexpr uint32_t kOurMaxFragmented = 8 * 1024 * 1024 + 128 * 1024;
@@ -255,4 +255,4 @@ TEST_CASE("an empty message is the 20 bytes of the header with everything about 
   CHECK(header.remaining_data_length == 0);
 }
 
-}  // namespace smbdirect::protocol::smbd::test
+}  // namespace smbdirect::protocol::smb_direct::test

@@ -4,7 +4,7 @@
 
 #include "tests/unit/protocol/smbdirect/pair.h"
 
-namespace smbdirect::protocol::smbd::test {
+namespace smbdirect::protocol::smb_direct::test {
 namespace {
 
 constexpr uint16_t kCredits[] = {1, 2, 3, 5, 8, 10, 15, 16, 32, 255};
@@ -113,4 +113,4 @@ TEST_CASE("an idle connection is kept alive by one question and one answer per i
   CHECK(pair.server.engine.phase() == Phase::established);
 }
 
-}  // namespace smbdirect::protocol::smbd::test
+}  // namespace smbdirect::protocol::smb_direct::test

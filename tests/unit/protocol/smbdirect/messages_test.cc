@@ -7,7 +7,7 @@
 
 #include "tests/unit/protocol/smbdirect/peer.h"
 
-namespace smbdirect::protocol::smbd {
+namespace smbdirect::protocol::smb_direct {
 namespace {
 
 using test::Bytes;
@@ -190,4 +190,4 @@ TEST_CASE("every fault has a name and words of its own") {
   }
 }
 
-}  // namespace smbdirect::protocol::smbd
+}  // namespace smbdirect::protocol::smb_direct

@@ -7,7 +7,7 @@
 
 #include "tests/unit/protocol/smbdirect/peer.h"
 
-namespace smbdirect::protocol::smbd::test {
+namespace smbdirect::protocol::smb_direct::test {
 namespace {
 
 NegotiateResponse response_of(const Outgoing& message) {
@@ -307,4 +307,4 @@ TEST_CASE("two engines negotiate with each other") {
   CHECK(client.agreed().max_receive_size == server.agreed().max_send_size);
 }
 
-}  // namespace smbdirect::protocol::smbd::test
+}  // namespace smbdirect::protocol::smb_direct::test

@@ -8,7 +8,7 @@
 
 #include "tests/unit/protocol/smbdirect/peer.h"
 
-namespace smbdirect::protocol::smbd::test {
+namespace smbdirect::protocol::smb_direct::test {
 
 class Pair {
  public:
@@ -104,4 +104,4 @@ inline Limits limits_with_credits(uint16_t initial, uint16_t max, uint16_t send_
   return limits;
 }
 
-}  // namespace smbdirect::protocol::smbd::test
+}  // namespace smbdirect::protocol::smb_direct::test

@@ -12,7 +12,7 @@
 #include "protocol/smbdirect/engine.h"
 #include "protocol/smbdirect/messages.h"
 
-namespace smbdirect::protocol::smbd::test {
+namespace smbdirect::protocol::smb_direct::test {
 
 using Bytes = std::vector<std::byte>;
 
@@ -136,4 +136,4 @@ inline void check_fault(Engine& engine, const Bytes& message, Fault fault) {
   CHECK(engine.next_deadline() == kNever);
 }
 
-}  // namespace smbdirect::protocol::smbd::test
+}  // namespace smbdirect::protocol::smb_direct::test

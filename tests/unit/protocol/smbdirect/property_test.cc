@@ -20,7 +20,7 @@
 #include "protocol/smbdirect/messages.h"
 #include "tests/unit/protocol/smbdirect/peer.h"
 
-namespace smbdirect::protocol::smbd::test {
+namespace smbdirect::protocol::smb_direct::test {
 namespace {
 
 using Random = std::mt19937_64;
@@ -332,4 +332,4 @@ TEST_CASE("two engines: intact, in order, no deadlock, no over-grant, no empties
   MESSAGE(rounds << " rounds, " << data << " messages with data, " << empty << " without");
 }
 
-}  // namespace smbdirect::protocol::smbd::test
+}  // namespace smbdirect::protocol::smb_direct::test

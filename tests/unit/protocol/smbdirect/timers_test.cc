@@ -7,7 +7,7 @@
 
 #include "tests/unit/protocol/smbdirect/peer.h"
 
-namespace smbdirect::protocol::smbd::test {
+namespace smbdirect::protocol::smb_direct::test {
 namespace {
 
 constexpr uint16_t kAsk = DataTransfer::kResponseRequested;
@@ -306,4 +306,4 @@ TEST_CASE("timeouts of any size do not wrap") {
   CHECK(other.tick(kNever - 1).has_value());
 }
 
-}  // namespace smbdirect::protocol::smbd::test
+}  // namespace smbdirect::protocol::smb_direct::test

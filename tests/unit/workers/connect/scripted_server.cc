@@ -38,7 +38,7 @@ class ScriptedServer::Connection final : private Transport::Owner {
   Connection(ScriptedServer& server, shm::UniqueFd fd)
       : server_(server),
         transport_(server.loop_,
-                   {.role = smbd::Role::passive,
+                   {.role = smb_direct::Role::passive,
                     .limits = server.script_.limits,
                     .receive_pool = server.receive_pool_,
                     .header_pool = server.header_pool_,

@@ -20,7 +20,7 @@ namespace smbdirect::workers::connect::test {
 
 /// What the server does; fixed before the first connection.
 struct ServerScript {
-  smbd::Limits limits;
+  smb_direct::Limits limits;
   fabric::iwarp::Options iwarp;
   uint16_t dialect = 0x0311;
   bool interim = false;          // STATUS_PENDING before each final answer

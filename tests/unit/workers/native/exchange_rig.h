@@ -78,19 +78,19 @@ struct RecordingPeers final : Peers {
 
 class ExchangeRig final : private Transport::Owner, private SessionEvents {
  public:
-  explicit ExchangeRig(uint64_t payload_bytes = 64u << 20, const smbd::Limits& limits = {})
+  explicit ExchangeRig(uint64_t payload_bytes = 64u << 20, const smb_direct::Limits& limits = {})
       : payload(payload_bytes) {
     uv_loop_init(&loop_);
     config.channel_area_bytes = kAreaBytes;
     config.channel_operations = kOperations;
-    const auto transport = [&](smbd::Role role) {
+    const auto transport = [&](smb_direct::Role role) {
       return Transport::Config{.role = role,
                                .limits = limits,
                                .receive_pool = receives_,
                                .header_pool = headers_,
                                .budget = budget_};
     };
-    server.emplace(loop_, transport(smbd::Role::passive), static_cast<Transport::Owner&>(*this));
+    server.emplace(loop_, transport(smb_direct::Role::passive), static_cast<Transport::Owner&>(*this));
     memory_.emplace(loop_, uint64_t{1} << 30, 64);
     const auto share = memory_->client({});
     admission_.emplace(uint64_t{1} << 30, *memory_, share, budget_);
@@ -99,7 +99,7 @@ class ExchangeRig final : private Transport::Owner, private SessionEvents {
         SessionContext{*server, translator_, *admission_, slabs_, payload, *session_memory_, *this});
     context_->set_up = true;
     exchange = std::make_unique<NativeExchange>(*context_, config, areas, peers);
-    client.emplace(loop_, transport(smbd::Role::active), client_side);
+    client.emplace(loop_, transport(smb_direct::Role::active), client_side);
     const auto endpoint = [](fake::FakeEndpoint*& end) {
       return [&end](fabric::Handler& handler) {
         auto made = std::make_unique<fake::FakeEndpoint>(handler);

@@ -206,7 +206,7 @@ TEST_CASE("a reply invalidates the client's tokens that it names") {
 }
 
 TEST_CASE("a reply that is larger than the client takes ends the channel before a byte of it has gone") {
-  smbd::Limits limits;
+  smb_direct::Limits limits;
   limits.max_fragmented_size = 140'000;
   ExchangeRig rig(64u << 20, limits);
   rig.open();
@@ -220,7 +220,7 @@ TEST_CASE("a reply that is larger than the client takes ends the channel before 
 }
 
 TEST_CASE("a message that no frame holds ends the channel at its beginning") {
-  smbd::Limits limits;
+  smb_direct::Limits limits;
   limits.max_fragmented_size = 20u << 20;
   ExchangeRig rig(64u << 20, limits);
   rig.open();

@@ -62,7 +62,7 @@ struct Rig {
   explicit Rig(uint64_t timeout_ms) {
     uv_loop_init(&loop);
     transport.emplace(loop,
-                      Transport::Config{.role = smbd::Role::passive,
+                      Transport::Config{.role = smb_direct::Role::passive,
                                         .limits = {},
                                         .receive_pool = receives,
                                         .header_pool = headers,

@@ -21,7 +21,7 @@ namespace smbdirect::workers::room {
 
 using fake::SmallRoomEndpoint;
 using Bytes = std::vector<std::byte>;
-using smbd::DataTransfer;
+using smb_direct::DataTransfer;
 
 inline constexpr uint64_t kMostCalls = 20'000;  // of the endpoint in one turn of the loop
 inline constexpr uint64_t kPerSecond = 60;      // turns of a loop in which nothing moves
@@ -57,7 +57,7 @@ struct Case final : Transport::Owner {
     limits_.max_send_size = static_cast<uint32_t>(pick(128, 600));
     limits_.max_receive_size = static_cast<uint32_t>(pick(128, 600));
     transport.emplace(loop,
-                      Transport::Config{.role = smbd::Role::passive,
+                      Transport::Config{.role = smb_direct::Role::passive,
                                         .limits = limits_,
                                         .receive_pool = pools.receives,
                                         .header_pool = pools.headers,
@@ -78,13 +78,13 @@ struct Case final : Transport::Owner {
     }));
     end->establish();
     turn();
-    const smbd::NegotiateRequest request{.min_version = 0x0100,
-                                         .max_version = 0x0100,
-                                         .credits_requested = static_cast<uint16_t>(pick(1, 20)),
-                                         .preferred_send_size = 512,
-                                         .max_receive_size = 512,
-                                         .max_fragmented_size = 1 << 20};
-    end->receive(smbd::encode(request));
+    const smb_direct::NegotiateRequest request{.min_version = 0x0100,
+                                               .max_version = 0x0100,
+                                               .credits_requested = static_cast<uint16_t>(pick(1, 20)),
+                                               .preferred_send_size = 512,
+                                               .max_receive_size = 512,
+                                               .max_fragmented_size = 1 << 20};
+    end->receive(smb_direct::encode(request));
     turn();
     REQUIRE(most_ > 0);
   }
@@ -183,13 +183,13 @@ struct Case final : Transport::Owner {
     for (; !from_transport_.empty(); from_transport_.pop_front()) {
       const Bytes& message = from_transport_.front();
       if (most_ == 0) {
-        const auto response = smbd::parse_negotiate_response(message);
+        const auto response = smb_direct::parse_negotiate_response(message);
         REQUIRE(response);
         credits_ = response->credits_granted;
         most_ = response->max_receive_size;
         continue;
       }
-      const auto parsed = smbd::parse_data_transfer(message);
+      const auto parsed = smb_direct::parse_data_transfer(message);
       if (!parsed) return fail("not a data message");
       if (granted_ == 0) return fail("sent without a credit");
       --granted_;
@@ -223,7 +223,7 @@ struct Case final : Transport::Owner {
       message.remaining_data_length = static_cast<uint32_t>(say_left_ - data);
     }
     Bytes bytes;
-    const auto header = smbd::encode(message);
+    const auto header = smb_direct::encode(message);
     bytes.assign(header.begin(),
                  header.begin() + (data > 0 ? DataTransfer::kDataOffset : DataTransfer::kHeaderSize));
     for (uint64_t i = 0; i < data; ++i) bytes.push_back(byte_at(said - 1, say_total_ - say_left_ + i));
@@ -276,7 +276,7 @@ struct Case final : Transport::Owner {
            reads_done == reads_.size() && transport->idle();
   }
   [[nodiscard]] std::string state() const {
-    const smbd::Credits credits = transport->engine().credits();
+    const smb_direct::Credits credits = transport->engine().credits();
     const auto of = [](const char* what, uint64_t n, uint64_t all) {
       return std::string(what) + " " + std::to_string(n) + " of " + std::to_string(all) + ", ";
     };
@@ -297,7 +297,7 @@ struct Case final : Transport::Owner {
   std::mt19937_64 random_;
   uv_loop_t loop{};
   Budget budget{1u << 20};
-  smbd::Limits limits_;
+  smb_direct::Limits limits_;
   std::optional<Transport> transport;
   SmallRoomEndpoint* end = nullptr;
   std::string failures;

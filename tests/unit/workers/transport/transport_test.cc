@@ -65,11 +65,11 @@ struct Side final : Transport::Owner {
 };
 
 struct Pair {
-  Pair(const smbd::Limits& server_limits, const smbd::Limits& client_limits, uint32_t max_work = 64,
-       uint32_t max_sge = 4) {
+  Pair(const smb_direct::Limits& server_limits, const smb_direct::Limits& client_limits,
+       uint32_t max_work = 64, uint32_t max_sge = 4) {
     uv_loop_init(&loop);
-    server.emplace(loop, config(smbd::Role::passive, server_limits), server_side);
-    client.emplace(loop, config(smbd::Role::active, client_limits), client_side);
+    server.emplace(loop, config(smb_direct::Role::passive, server_limits), server_side);
+    client.emplace(loop, config(smb_direct::Role::active, client_limits), client_side);
     REQUIRE(server->start([&](auto& handler) {
       auto made = std::make_unique<FakeEndpoint>(handler, max_work, max_sge);
       server_end = made.get();
@@ -93,7 +93,7 @@ struct Pair {
     CHECK(uv_loop_close(&loop) == 0);
     CHECK(budget.used() == 0);
   }
-  Transport::Config config(smbd::Role role, const smbd::Limits& limits) {
+  Transport::Config config(smb_direct::Role role, const smb_direct::Limits& limits) {
     return {
         .role = role, .limits = limits, .receive_pool = receives, .header_pool = headers, .budget = budget};
   }
@@ -157,7 +157,7 @@ TEST_CASE("random sizes, limits, credits and kept buffers: everything arrives, i
   const auto pick = [&](uint64_t low, uint64_t high) { return low + random() % (high - low + 1); };
   for (int round = 0; round < 12; ++round) {
     const auto limits = [&] {
-      smbd::Limits made;
+      smb_direct::Limits made;
       made.receive_credit_initial = static_cast<uint16_t>(pick(8, 16));
       made.receive_credit_max = static_cast<uint16_t>(pick(made.receive_credit_initial, 32));
       made.send_credit_target = static_cast<uint16_t>(pick(8, 40));
@@ -191,7 +191,7 @@ TEST_CASE("random sizes, limits, credits and kept buffers: everything arrives, i
     }
     pair.server_side.retain = 0;
     pair.settle();
-    const auto credits = [](const char* who, const smbd::Credits& c) {
+    const auto credits = [](const char* who, const smb_direct::Credits& c) {
       return std::string(who) + " posted=" + std::to_string(c.posted) +
              " granted=" + std::to_string(c.granted) + " available=" + std::to_string(c.available) +
              " target=" + std::to_string(c.receive_target) + " send=" + std::to_string(c.send) +
@@ -325,7 +325,7 @@ TEST_CASE("a device that registers no more memory ends the connection, and says 
 }
 
 TEST_CASE("a message longer than the peer's MaxFragmentedSize is refused to the caller") {
-  smbd::Limits small;
+  smb_direct::Limits small;
   small.max_fragmented_size = 131'072;
   Pair pair({}, small);
   pair.settle();
@@ -351,7 +351,7 @@ TEST_CASE("disconnect() delivers what was queued, then ends cleanly on both side
 }
 
 TEST_CASE("buffers the owner keeps are not posted again: the peer runs out of credits and waits") {
-  smbd::Limits limits;
+  smb_direct::Limits limits;
   limits.receive_credit_initial = limits.receive_credit_max = 4;
   limits.max_receive_size = 512;
   Pair pair(limits, {});
@@ -372,10 +372,10 @@ TEST_CASE("buffers the owner keeps are not posted again: the peer runs out of cr
 }
 
 TEST_CASE("receive_credit_max 1 on either side or both still moves messages of many fragments") {
-  smbd::Limits one;
+  smb_direct::Limits one;
   one.receive_credit_initial = one.receive_credit_max = 1;
   one.max_receive_size = 512;
-  const std::pair<smbd::Limits, smbd::Limits> sides[] = {{one, {}}, {{}, one}, {one, one}};
+  const std::pair<smb_direct::Limits, smb_direct::Limits> sides[] = {{one, {}}, {{}, one}, {one, one}};
   std::mt19937_64 random(7);
   for (const auto& [server, client] : sides) {
     Pair pair(server, client);
