@@ -41,7 +41,7 @@ Supervisor::Supervisor(PoolConfig config, Options options)
                                         " ms, /restart/ready_timeout_ms; the lines above say why");
       }) {
   for (size_t slot = 0; slot < config_.workers; ++slot) {
-    workers_.push_back(
+    workers_.add(
         std::make_unique<WorkerSlot>(loop_, slot, config_, options_.worker_program, generations_, *this));
   }
   const auto on = [this](int signal, std::function<void()> action) {
@@ -106,7 +106,7 @@ ExitCode Supervisor::run() {
   if (const ExitCode opened = open_control(); opened != ExitCode::ok) return opened;
   // The pool's timer first: of two timers of one length it fires before the workers' own.
   start_timer_.start(config_.restart.ready_timeout_ms);
-  for (const auto& worker : workers_) worker->start();
+  workers_.each([](WorkerSlot& worker) { worker.start(); });
   show_status();
   loop_.run();
   return exit_code_;
@@ -127,7 +127,7 @@ ExitCode Supervisor::open_control() {
 }
 
 void Supervisor::worker_ready(size_t slot) {
-  clients_->worker_ready(ref(slot));
+  clients_->worker_ready(workers_.ref(slot));
   peers_.worker_ready(slot);
   if (phase_ == Phase::starting) serve();
   if (phase_ == Phase::serving) dispatcher_.worker_ready();
@@ -154,22 +154,18 @@ void Supervisor::serve() {
   }
 }
 
-shm::WorkerRef Supervisor::ref(size_t slot) const {
-  return {.slot = uint32_t(slot), .generation = workers_[slot]->generation()};
-}
-
 void Supervisor::worker_said(size_t slot, Received said) {
   const Message& message = said.message;
   switch (message.type) {
     case MessageType::want_smbd:
       return smbd_requests_.wanted(slot, message.offer);
     case MessageType::claim:
-      return clients_->claimed(ref(slot), message.offer, message.guid);
+      return clients_->claimed(workers_.ref(slot), message.offer, message.guid);
     case MessageType::channel_up:
       peers_.channel_up(slot, message.offer);
-      return clients_->channel_up(ref(slot), message.offer, message.process);
+      return clients_->channel_up(workers_.ref(slot), message.offer, message.process);
     case MessageType::channel_down:
-      return clients_->channel_down(ref(slot), message.offer);
+      return clients_->channel_down(workers_.ref(slot), message.offer);
     case MessageType::want_process:
       return peers_.wanted(slot, message.offer, message.guid);
     case MessageType::pass:
@@ -186,7 +182,7 @@ void Supervisor::worker_said(size_t slot, Received said) {
     case MessageType::closed:
       smbd_requests_.forget(slot, message.offer);
       peers_.forget(slot, message.offer);
-      clients_->channel_down(ref(slot), message.offer);
+      clients_->channel_down(workers_.ref(slot), message.offer);
       break;
     default:
       break;
@@ -197,11 +193,11 @@ void Supervisor::worker_said(size_t slot, Received said) {
 void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
   smbd_requests_.forget_worker(slot);
   peers_.forget_worker(slot);
-  clients_->worker_gone(ref(slot));
+  clients_->worker_gone(workers_.ref(slot));
   control_->worker_gone(slot);
   const size_t lost = dispatcher_.worker_gone(slot);
   std::string next;
-  if (workers_[slot]->state() == WorkerState::failed) {
+  if (workers_[slot].state() == WorkerState::failed) {
     next = "; its configuration is wrong, it is not started again";
   } else if (obituary.restart_in_ms && phase_ <= Phase::serving) {
     next = *obituary.restart_in_ms == 0
@@ -214,7 +210,7 @@ void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
              obituary.text().c_str(), lost, next.c_str());
   show_status();
   if (phase_ >= Phase::draining) return finish_if_empty();
-  if (count(WorkerState::failed) == workers_.size()) {
+  if (workers_.count(WorkerState::failed) == workers_.size()) {
     stop(ExitCode::configuration, "no worker accepts its configuration; the lines above say why");
   }
 }
@@ -230,7 +226,7 @@ void Supervisor::stop(ExitCode code, const std::string& why) {
   start_timer_.stop();
   dispatcher_.close();
   listeners_.close();
-  for (const auto& worker : workers_) worker->stop(config_.stop_deadline_ms);
+  workers_.each([this](WorkerSlot& worker) { worker.stop(config_.stop_deadline_ms); });
   finish_if_empty();
 }
 
@@ -243,7 +239,7 @@ void Supervisor::drain() {
   start_timer_.stop();
   dispatcher_.close();
   listeners_.close();
-  for (const auto& worker : workers_) worker->drain(config_.drain_deadline_ms);
+  workers_.each([this](WorkerSlot& worker) { worker.drain(config_.drain_deadline_ms); });
   finish_if_empty();
 }
 
@@ -252,20 +248,20 @@ void Supervisor::dump() {
              smbd_requests_.totals().c_str(),
              (clients_->totals() + (native() ? " " + peers_.totals() : "")).c_str());
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
-    const WorkerSlot& worker = *workers_[slot];
+    const WorkerSlot& worker = workers_[slot];
     log::write(log::Level::notice, "worker %zu: state=%s pid=%d generation=%" PRIu32 " connections=%zu", slot,
                state_name(worker.state()).data(), int(worker.pid()), worker.generation(),
                dispatcher_.connections_of(slot));
-    workers_[slot]->dump();
+    workers_[slot].dump();
   }
 }
 
 void Supervisor::reap() {
-  for (const auto& worker : workers_) worker->reap();
+  workers_.each([](WorkerSlot& worker) { worker.reap(); });
 }
 
 void Supervisor::finish_if_empty() {
-  if (std::ranges::any_of(workers_, [](const auto& worker) { return worker->has_process(); })) return;
+  if (workers_.any([](const WorkerSlot& worker) { return worker.has_process(); })) return;
   control_->close();
   peers_.close();
   smbd_requests_
@@ -276,14 +272,9 @@ void Supervisor::finish_if_empty() {
 
 void Supervisor::show_status() {
   if (phase_ != Phase::stopping) {
-    options_.notify.status(std::to_string(count(WorkerState::ready)) + " of " +
+    options_.notify.status(std::to_string(workers_.count(WorkerState::ready)) + " of " +
                            std::to_string(workers_.size()) + " workers ready");
   }
-}
-
-size_t Supervisor::count(WorkerState state) const {
-  return size_t(
-      std::ranges::count_if(workers_, [&](const auto& worker) { return worker->state() == state; }));
 }
 
 }  // namespace smbdirect::daemon

@@ -18,7 +18,7 @@
 #include "daemon/config/pool_config.h"
 #include "daemon/control/control.h"
 #include "daemon/os/sd_notify.h"
-#include "daemon/prefork/worker_slot.h"
+#include "daemon/prefork/worker_pool.h"
 #include "daemon/upstream/smbd_requests.h"
 #include "shm/base/unique_fd.h"
 #include "shm/loop/loop.h"
@@ -53,15 +53,13 @@ class Supervisor final : public WorkerSlot::Observer {
   void reap();
   void finish_if_empty();
   void show_status();
-  [[nodiscard]] shm::WorkerRef ref(size_t slot) const;
-  [[nodiscard]] size_t count(WorkerState state) const;
   [[nodiscard]] bool native() const { return config_.upstream_mode == UpstreamMode::channel; }
 
   PoolConfig config_;
   Options options_;
   shm::Loop loop_;  // before all that has handles
   uint32_t generations_ = 0;
-  std::vector<std::unique_ptr<WorkerSlot>> workers_;
+  WorkerPool workers_;
   Listeners listeners_;
   Dispatcher dispatcher_;
   std::unique_ptr<ClientRegistry> clients_;  // from run() on

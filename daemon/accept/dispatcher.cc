@@ -26,8 +26,7 @@ std::string log_key(Refusal refusal, const shm::Host& client) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(shm::Loop& loop, const PoolConfig& config,
-                       std::vector<std::unique_ptr<WorkerSlot>>& workers, Listeners& listeners,
+Dispatcher::Dispatcher(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers, Listeners& listeners,
                        WorkersAt workers_at)
     : loop_(loop),
       config_(config),
@@ -102,7 +101,7 @@ void Dispatcher::make_room(uint64_t number) {
     handed_over(*offer, *slot);
   }
   places_.ending(number);
-  const auto sent = workers_.at(*slot)->send(
+  const auto sent = workers_[*slot].send(
       {.type = MessageType::end, .offer = number, .error = uint32_t(EndReason::place_needed)});
   if (!sent) log::write(log::Level::debug, "worker %zu: %s", *slot, sent.error().text().c_str());
 }
@@ -113,7 +112,7 @@ void Dispatcher::dispatch(Offer& offer) {
   for (;;) {
     std::vector<bool> eligible(workers_.size());
     for (size_t slot = 0; slot < workers_.size(); ++slot) {
-      eligible[slot] = workers_[slot]->takes_offers() && !offer.tried[slot];
+      eligible[slot] = workers_[slot].takes_offers() && !offer.tried[slot];
     }
     const uint64_t known =
         config_.affinity == Affinity::client ? workers_at_(config_.client_of(offer.peer)) : 0;
@@ -121,8 +120,8 @@ void Dispatcher::dispatch(Offer& offer) {
     if (!slot) break;
     Offers::assign(offer, *slot, loop_.now());
     Message message{.type = MessageType::offer, .offer = number, .peer = offer.peer, .local = offer.local};
-    auto offered = offer.incoming->prepare(workers_[*slot]->handover(), message);
-    if (offered) offered = workers_[*slot]->send(message);
+    auto offered = offer.incoming->prepare(workers_[*slot].handover(), message);
+    if (offered) offered = workers_[*slot].send(message);
     if (offered) {
       table_.add(number, *slot, offer.peer, offer.local);
       return count_affinity(known, *slot);
@@ -131,7 +130,7 @@ void Dispatcher::dispatch(Offer& offer) {
     Offers::give_up_on(offer);
     if (offer.incoming->take_back() != TakenBack::ours) return turn_away(number);  // it was not told
   }
-  const bool soon = std::ranges::any_of(workers_, [](const auto& worker) { return worker->soon_ready(); });
+  const bool soon = workers_.any([](const WorkerSlot& worker) { return worker.soon_ready(); });
   if (soon) return Offers::wait(offer, loop_.now());
   const sockaddr_storage peer = offer.peer;
   turn_away(number);
@@ -158,7 +157,7 @@ void Dispatcher::retry(uint64_t number) {
 void Dispatcher::hand_over(Offer& offer) {
   const size_t slot = *offer.slot;
   if (const auto descriptor = offer.incoming->grant()) {
-    const auto sent = workers_[slot]->send({.type = MessageType::grant, .offer = offer.number}, *descriptor);
+    const auto sent = workers_[slot].send({.type = MessageType::grant, .offer = offer.number}, *descriptor);
     if (!sent) {
       grant_log_.write(log::Level::warning, std::to_string(slot), loop_.now(),
                        "worker %zu: %s; the connection is offered to another", slot,
@@ -252,7 +251,7 @@ void Dispatcher::deadlines() {
     slow_log_.write(log::Level::warning, std::to_string(*offer->slot), now,
                     "worker %zu did not answer an offer within %" PRIu64 " ms; it goes to another",
                     *offer->slot, kOfferDeadlineMs);
-    workers_[*offer->slot]->mark_unresponsive();
+    workers_[*offer->slot].mark_unresponsive();
     retry(number);
   }
   settle();

@@ -16,7 +16,7 @@
 #include "daemon/accept/places.h"
 #include "daemon/config/pool_config.h"
 #include "daemon/prefork/connection_table.h"
-#include "daemon/prefork/worker_slot.h"
+#include "daemon/prefork/worker_pool.h"
 #include "shm/base/log.h"
 #include "shm/loop/loop.h"
 #include "shm/token_buckets.h"
@@ -31,8 +31,8 @@ class Dispatcher {
   /// The workers that serve the client who was seen at an address before: bit n is slot n.
   using WorkersAt = std::function<uint64_t(const shm::Host& client)>;
 
-  Dispatcher(shm::Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
-             Listeners& listeners, WorkersAt workers_at);
+  Dispatcher(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers, Listeners& listeners,
+             WorkersAt workers_at);
 
   void accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                 const sockaddr_storage& local);
@@ -65,7 +65,7 @@ class Dispatcher {
 
   shm::Loop& loop_;
   const PoolConfig& config_;
-  std::vector<std::unique_ptr<WorkerSlot>>& workers_;
+  WorkerPool& workers_;
   Listeners& listeners_;
   WorkersAt workers_at_;
   ConnectionTable table_;

@@ -28,32 +28,28 @@ bool is_channel(const shm::UniqueFd& fd) {
 
 }  // namespace
 
-ChannelRouter::ChannelRouter(shm::Loop& loop, const PoolConfig& config,
-                             std::vector<std::unique_ptr<WorkerSlot>>& workers, const ConnectionTable& table)
+ChannelRouter::ChannelRouter(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers,
+                             const ConnectionTable& table)
     : loop_(loop), config_(config), workers_(workers), table_(table) {}
 
 const char* ChannelRouter::objection_to(pid_t process) const {
-  const ServerProcesses server{
-      .main = main_pid(),
-      .is_ours =
-          [this](pid_t one) {
-            return one == getpid() ||
-                   std::ranges::any_of(workers_, [&](const auto& worker) { return worker->pid() == one; });
-          },
-      .look = {}};
+  const ServerProcesses server{.main = main_pid(),
+                               .is_ours =
+                                   [this](pid_t one) {
+                                     return one == getpid() || workers_.any([&](const WorkerSlot& worker) {
+                                       return worker.pid() == one;
+                                     });
+                                   },
+                               .look = {}};
   return server.objection_to(process);
 }
 
-std::string ChannelRouter::door_path(size_t slot) const {
+std::string ChannelRouter::listener_path(size_t slot) const {
   return config_.run_directory + "/channel-" + std::to_string(slot);
 }
 
-shm::WorkerRef ChannelRouter::ref(size_t slot) const {
-  return {.slot = uint32_t(slot), .generation = workers_[slot]->generation()};
-}
-
 void ChannelRouter::tell(size_t slot, const Message& message, int descriptor) {
-  const auto sent = workers_.at(slot)->send(message, descriptor);
+  const auto sent = workers_[slot].send(message, descriptor);
   if (sent) return;
   log_.write(log::Level::warning, "worker " + std::to_string(slot), loop_.now(), "worker %zu: %s", slot,
              sent.error().text().c_str());
@@ -101,13 +97,13 @@ void ChannelRouter::failed(uint64_t number, int error) {
 void ChannelRouter::worker_ready(size_t slot) {
   if (clients_ == nullptr) return;
   tell(slot, {.type = MessageType::registry}, clients_->registry_fd());
-  const auto listener = listen_in_place(door_path(slot), kListenBacklog);
+  const auto listener = listen_in_place(listener_path(slot), kListenBacklog);
   if (!listener) {
     log_.write(log::Level::error, "listener " + std::to_string(slot), loop_.now(),
                "worker %zu can be reached by no server process: %s", slot, listener.error().text().c_str());
     return;
   }
-  tell(slot, {.type = MessageType::listener}, listener->get());
+  tell(slot, {.type = MessageType::peer_listener}, listener->get());
 }
 
 void ChannelRouter::answer(size_t slot, uint64_t offer, ClaimOutcome outcome) {
@@ -130,9 +126,9 @@ void ChannelRouter::wanted(size_t slot, uint64_t offer, const shm::Guid& cookie)
       .cookie = {},
       .client_guid = {},
       .client = proxy::address_of_host(shm::host_of(addresses->peer), shm::port_of(addresses->peer)),
-      .socket = door_path(slot)};
+      .socket = listener_path(slot)};
   std::memcpy(start.cookie.data(), cookie.data(), start.cookie.size());
-  if (const auto guid = clients_->guid_of(ref(slot), offer)) {
+  if (const auto guid = clients_->guid_of(workers_.ref(slot), offer)) {
     std::memcpy(start.client_guid.data(), guid->data(), start.client_guid.size());
   }
   const uint64_t number = next_++;
@@ -161,11 +157,11 @@ void ChannelRouter::passed(size_t slot, uint64_t offer, shm::UniqueFd socket) {
   // One for each time that it was told of a process.
   if (clients_ == nullptr || found == passes_.end() || found->second.socket.valid()) return;
   Pass& pass = found->second;
-  const auto guid = clients_->guid_of(ref(slot), offer);
+  const auto guid = clients_->guid_of(workers_.ref(slot), offer);
   const auto entry = guid ? clients_->find(*guid) : std::nullopt;
   if (!entry || entry->state != shm::EntryState::live || !entry->peer.known()) {
     passes_.erase(found);
-    return clients_->ask_again(ref(slot), offer);  // its process has gone meanwhile
+    return clients_->ask_again(workers_.ref(slot), offer);  // its process has gone meanwhile
   }
   if (!is_channel(socket)) return give_up(key);
   if (pass.process != entry->peer) {
@@ -185,7 +181,7 @@ void ChannelRouter::pass_on(const Key& key) {
   while (!pass.untried.empty() && loop_.now() < pass.until_ms) {
     pass.with = pass.untried.back();
     pass.untried.pop_back();
-    if (pass.with >= workers_.size() || !workers_[pass.with]->has_process()) continue;
+    if (pass.with >= workers_.size() || !workers_[pass.with].has_process()) continue;
     pass.sequence = next_++;
     ++channels_passed_;
     pass.deadline->start(kPassMs);
@@ -231,7 +227,7 @@ void ChannelRouter::forget(size_t slot, uint64_t offer) {
 void ChannelRouter::forget_worker(size_t slot) {
   std::erase_if(asked_, [&](const auto& entry) { return entry.first.first == slot; });
   std::erase_if(passes_, [&](const auto& entry) { return entry.first.first == slot; });
-  if (clients_ != nullptr) unlink(door_path(slot).c_str());
+  if (clients_ != nullptr) unlink(listener_path(slot).c_str());
   for (auto& [key, pass] : passes_) {
     if (pass.socket.valid() && pass.with == slot) pass.deadline->start(0);
   }

@@ -20,7 +20,7 @@
 #include "daemon/clients/server_registration.h"
 #include "daemon/config/pool_config.h"
 #include "daemon/prefork/connection_table.h"
-#include "daemon/prefork/worker_slot.h"
+#include "daemon/prefork/worker_pool.h"
 #include "shm/base/log.h"
 
 namespace smbdirect::daemon {
@@ -32,8 +32,7 @@ class ChannelRouter {
   /// By however many workers: then another process is started.
   static constexpr uint64_t kAllPassesMs = 2'000;
 
-  ChannelRouter(shm::Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
-                const ConnectionTable& table);
+  ChannelRouter(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers, const ConnectionTable& table);
 
   /// Null until then, and where the pool has no native peers.
   void use(ClientRegistry* clients) { clients_ = clients; }
@@ -76,8 +75,7 @@ class ChannelRouter {
     std::unique_ptr<shm::Timer> deadline;
   };
 
-  [[nodiscard]] std::string door_path(size_t slot) const;
-  [[nodiscard]] shm::WorkerRef ref(size_t slot) const;
+  [[nodiscard]] std::string listener_path(size_t slot) const;
   void pass_on(const Key& key);
   void not_taken(const Key& key);
   void give_up(const Key& key);
@@ -88,7 +86,7 @@ class ChannelRouter {
 
   shm::Loop& loop_;
   const PoolConfig& config_;
-  std::vector<std::unique_ptr<WorkerSlot>>& workers_;
+  WorkerPool& workers_;
   const ConnectionTable& table_;
   ClientRegistry* clients_ = nullptr;
   std::unique_ptr<ServerRegistration> main_;

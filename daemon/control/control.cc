@@ -19,8 +19,7 @@ std::string error_text(const std::string& why) { return json{{"error", why}}.dum
 
 }  // namespace
 
-Control::Control(shm::Loop& loop, const PoolReport::Parts& parts,
-                 const std::vector<std::unique_ptr<WorkerSlot>>& workers)
+Control::Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers)
     : loop_(loop), workers_(workers), scoreboards_(workers.size()), view_(loop, parts, scoreboards_) {}
 
 shm::Result<> Control::open(const std::string& run_directory, ControlSocket::Keep keep) {
@@ -40,7 +39,7 @@ void Control::close() {
 
 void Control::scoreboard(size_t slot, shm::UniqueFd fd) {
   if (!fd.valid()) return;  // no descriptor left here: it goes on unseen
-  const auto set = scoreboards_.set(slot, workers_[slot]->generation(), std::move(fd));
+  const auto set = scoreboards_.set(slot, workers_[slot].generation(), std::move(fd));
   if (set) return;
   log_.write(log::Level::warning, "scoreboard " + std::to_string(slot), loop_.now(), "worker %zu: %s", slot,
              set.error().text().c_str());
@@ -58,12 +57,12 @@ void Control::ask_workers(const ControlSocket::Answer& answer) {
   Round& round = rounds_[sequence];
   round.answer = answer;
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
-    if (workers_[slot]->state() != WorkerState::ready && workers_[slot]->state() != WorkerState::draining)
+    if (workers_[slot].state() != WorkerState::ready && workers_[slot].state() != WorkerState::draining)
       continue;
     shm::UniqueFd report_fd(memfd_create("smbdirect-report", MFD_CLOEXEC));
     if (!report_fd.valid()) continue;
     const auto sent =
-        workers_[slot]->send({.type = MessageType::report, .sequence = sequence}, report_fd.get());
+        workers_[slot].send({.type = MessageType::report, .sequence = sequence}, report_fd.get());
     if (sent) round.asked[slot] = std::move(report_fd);
   }
   round.deadline = std::make_unique<shm::Timer>(loop_, [this, sequence] { finish(sequence); });

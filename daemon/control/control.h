@@ -22,8 +22,7 @@ class Control {
   /// How long workers have to tell their connections' events.
   static constexpr uint64_t kReportDeadlineMs = 1'000;
 
-  Control(shm::Loop& loop, const PoolReport::Parts& parts,
-          const std::vector<std::unique_ptr<WorkerSlot>>& workers);
+  Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers);
 
   /// keep: see ControlSocket.
   [[nodiscard]] shm::Result<> open(const std::string& run_directory, ControlSocket::Keep keep = {});
@@ -47,7 +46,7 @@ class Control {
   void finish(uint64_t sequence);
 
   shm::Loop& loop_;
-  const std::vector<std::unique_ptr<WorkerSlot>>& workers_;
+  WorkerPool& workers_;
   Scoreboards scoreboards_;
   PoolReport view_;
   std::map<uint64_t, Round> rounds_;  // by sequence

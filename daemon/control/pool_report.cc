@@ -58,8 +58,7 @@ json PoolReport::answer(CtlCommand command) const {
 }
 
 json PoolReport::status() const {
-  const auto ready = std::ranges::count_if(
-      parts_.workers, [](const auto& worker) { return worker->state() == WorkerState::ready; });
+  const auto ready = parts_.workers.count(WorkerState::ready);
   json out{{"version", kVersion},
            {"pid", getpid()},
            {"phase", parts_.phase()},
@@ -82,7 +81,7 @@ json PoolReport::status() const {
 json PoolReport::workers() const {
   json out = json::array();
   for (size_t slot = 0; slot < parts_.workers.size(); ++slot) {
-    const WorkerSlot& worker = *parts_.workers[slot];
+    const WorkerSlot& worker = parts_.workers[slot];
     json row{{"slot", slot},
              {"pid", worker.has_process() ? json(worker.pid()) : json()},
              {"state", state_name(worker.state())},

@@ -19,7 +19,7 @@
 #include "daemon/config/pool_config.h"
 #include "daemon/control/scoreboards.h"
 #include "daemon/ctl/commands.h"
-#include "daemon/prefork/worker_slot.h"
+#include "daemon/prefork/worker_pool.h"
 #include "daemon/upstream/smbd_requests.h"
 
 namespace smbdirect::daemon {
@@ -28,7 +28,7 @@ class PoolReport {
  public:
   struct Parts {
     const PoolConfig& config;
-    const std::vector<std::unique_ptr<WorkerSlot>>& workers;
+    const WorkerPool& workers;
     const Listeners& listeners;
     const Dispatcher& dispatcher;
     const SmbdRequests& smbd_requests;

@@ -13,7 +13,7 @@
 
 #include "daemon/config/pool_config.h"
 #include "daemon/prefork/connection_table.h"
-#include "daemon/prefork/worker_slot.h"
+#include "daemon/prefork/worker_pool.h"
 #include "daemon/upstream/smbd_connector.h"
 #include "shm/base/log.h"
 #include "shm/token_buckets.h"
@@ -23,8 +23,7 @@ namespace smbdirect::daemon {
 class SmbdRequests {
  public:
   /// connector: none in mode "connect", where nobody may ask.
-  SmbdRequests(shm::Loop& loop, const PoolConfig& config, std::vector<std::unique_ptr<WorkerSlot>>& workers,
-               const ConnectionTable& table);
+  SmbdRequests(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers, const ConnectionTable& table);
 
   void open(std::unique_ptr<SmbdConnector> connector) { connector_ = std::move(connector); }
   /// WANT_SMBD.
@@ -49,7 +48,7 @@ class SmbdRequests {
 
   shm::Loop& loop_;
   const PoolConfig& config_;
-  std::vector<std::unique_ptr<WorkerSlot>>& workers_;
+  WorkerPool& workers_;
   const ConnectionTable& table_;
   std::map<Key, uint64_t>
       asked_for_;         // -> the connector's number, 0 once it has answered; until the connection ends

@@ -39,7 +39,7 @@ struct RouterRig : WorkerSlot::Observer {
   shm::Loop loop;
   PoolConfig config;
   uint32_t generations = 0;
-  std::vector<std::unique_ptr<WorkerSlot>> workers;
+  WorkerPool workers;
   ConnectionTable table{3};
   std::unique_ptr<ClientRegistry> clients = std::move(ClientRegistry::create(loop, 64, table).value());
   ChannelRouter router{loop, config, workers, table};
@@ -55,8 +55,8 @@ struct RouterRig : WorkerSlot::Observer {
     const char* program = std::getenv("LENDING_WORKER");
     REQUIRE_MESSAGE(program != nullptr, "LENDING_WORKER: the program of lending_worker.cc");
     for (size_t slot = 0; slot < 3; ++slot) {
-      workers.push_back(std::make_unique<WorkerSlot>(loop, slot, config, program, generations, *this));
-      if (slot < 2) workers[slot]->start();
+      workers.add(std::make_unique<WorkerSlot>(loop, slot, config, program, generations, *this));
+      if (slot < 2) workers[slot].start();
       clients->worker_ready(ref(slot));
     }
     for (int i = 0; i < 2; ++i) borrow(*listening);
@@ -66,14 +66,14 @@ struct RouterRig : WorkerSlot::Observer {
   }
   virtual ~RouterRig() {
     router.close();
-    for (size_t slot = 0; slot < 2; ++slot) workers[slot]->stop(10'000);
+    for (size_t slot = 0; slot < 2; ++slot) workers[slot].stop(10'000);
     for (shm::UniqueFd& link : links) link.reset();
     until(loop, [&] {
-      for (const auto& worker : workers) worker->reap();
-      return workers[0]->pid() < 0 && workers[1]->pid() < 0;
+      workers.each([](WorkerSlot& worker) { worker.reap(); });
+      return workers[0].pid() < 0 && workers[1].pid() < 0;
     });
     clients.reset();
-    workers.clear();
+    workers = {};
     turn(loop);
   }
   void borrow(const shm::UniqueFd& listening) {
@@ -91,7 +91,7 @@ struct RouterRig : WorkerSlot::Observer {
   }
 
   [[nodiscard]] shm::WorkerRef ref(size_t slot) const {
-    return {.slot = uint32_t(slot), .generation = workers[slot]->generation()};
+    return {.slot = uint32_t(slot), .generation = workers[slot].generation()};
   }
   void connect(uint64_t number, size_t slot, const char* from = "192.0.2.7") {
     table.add(number, slot, *shm::address_from_text(from, 40'000), {});
@@ -127,7 +127,7 @@ struct RouterRig : WorkerSlot::Observer {
     auto received = told(slot);
     REQUIRE(received);
     CHECK(received->message.type == type);
-    CHECK(received->message.generation == workers[slot]->generation());
+    CHECK(received->message.generation == workers[slot].generation());
     return std::move(*received);
   }
   void answered(size_t slot, uint64_t offer, ClaimOutcome outcome) {

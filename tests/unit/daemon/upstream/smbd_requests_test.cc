@@ -13,7 +13,7 @@ namespace shm = smbdirect::shm;
 
 namespace {
 
-struct Door final : SmbdConnector {
+struct Connector final : SmbdConnector {
   struct Request {
     std::string client;
     std::string server;
@@ -22,7 +22,7 @@ struct Door final : SmbdConnector {
   std::vector<Request>& requests;
   std::vector<uint64_t>& cancelled;
 
-  Door(std::vector<Request>& made, std::vector<uint64_t>& ended) : requests(made), cancelled(ended) {}
+  Connector(std::vector<Request>& made, std::vector<uint64_t>& ended) : requests(made), cancelled(ended) {}
   uint64_t open(const sockaddr_storage& client, const sockaddr_storage& server, Done done) override {
     requests.push_back({shm::address_text(client), shm::address_text(server), std::move(done)});
     return requests.size();
@@ -31,23 +31,23 @@ struct Door final : SmbdConnector {
 };
 
 /// Two workers without processes: what is sent to them goes nowhere.
-struct RouterRig final : WorkerSlot::Observer {
+struct Rig final : WorkerSlot::Observer {
   shm::Loop loop;
   PoolConfig config;
   uint32_t generations = 0;
-  std::vector<std::unique_ptr<WorkerSlot>> workers;
+  WorkerPool workers;
   ConnectionTable table{2};
-  std::vector<Door::Request> requests;
+  std::vector<Connector::Request> requests;
   std::vector<uint64_t> cancelled;
-  SmbdRequests requests{loop, config, workers, table};
+  SmbdRequests smbd{loop, config, workers, table};
 
-  explicit RouterRig(PoolConfig settings = {}) : config(std::move(settings)) {
+  explicit Rig(PoolConfig settings = {}) : config(std::move(settings)) {
     for (size_t slot = 0; slot < 2; ++slot) {
-      workers.push_back(std::make_unique<WorkerSlot>(loop, slot, config, "none", generations, *this));
+      workers.add(std::make_unique<WorkerSlot>(loop, slot, config, "none", generations, *this));
     }
-    requests.open(std::make_unique<Door>(requests, cancelled));
+    smbd.open(std::make_unique<Connector>(requests, cancelled));
   }
-  ~RouterRig() { requests.close(); }
+  ~Rig() { smbd.close(); }
   void connect(uint64_t number, size_t slot, const char* peer, const char* local) {
     table.add(number, slot, *shm::address_from_text(peer, 40'000), *shm::address_from_text(local, 5445));
   }
@@ -59,70 +59,69 @@ struct RouterRig final : WorkerSlot::Observer {
 }  // namespace
 
 TEST_CASE("smbd is reached where the client reached us, in the client's name") {
-  RouterRig requests;
-  requests.connect(1, 0, "192.0.2.7", "192.0.2.1");
-  requests.connect(2, 1, "2001:db8::7", "2001:db8::1");
-  requests.requests.wanted(0, 1);
-  requests.requests.wanted(1, 2);
-  REQUIRE(requests.requests.size() == 2);
-  CHECK(requests.requests[0].client == "192.0.2.7:40000");
-  CHECK(requests.requests[0].server == "192.0.2.1:445");
-  CHECK(requests.requests[1].client == "[2001:db8::7]:40000");
-  CHECK(requests.requests[1].server == "[2001:db8::1]:445");
-  CHECK(requests.requests.totals() == "smbd_asked=2 smbd_opened=0 smbd_failed=0");
+  Rig rig;
+  rig.connect(1, 0, "192.0.2.7", "192.0.2.1");
+  rig.connect(2, 1, "2001:db8::7", "2001:db8::1");
+  rig.smbd.wanted(0, 1);
+  rig.smbd.wanted(1, 2);
+  REQUIRE(rig.requests.size() == 2);
+  CHECK(rig.requests[0].client == "192.0.2.7:40000");
+  CHECK(rig.requests[0].server == "192.0.2.1:445");
+  CHECK(rig.requests[1].client == "[2001:db8::7]:40000");
+  CHECK(rig.requests[1].server == "[2001:db8::1]:445");
+  CHECK(rig.smbd.totals() == "smbd_asked=2 smbd_opened=0 smbd_failed=0");
 }
 
 TEST_CASE("a configured address is smbd's, for clients of its family") {
-  RouterRig requests;
-  requests.config.worker.upstream_address = "192.0.2.99";
-  requests.connect(1, 0, "192.0.2.7", "192.0.2.1");
-  requests.connect(2, 0, "2001:db8::7", "2001:db8::1");
-  requests.requests.wanted(0, 1);
-  requests.requests.wanted(0, 2);
-  REQUIRE(requests.requests.size() == 2);
-  CHECK(requests.requests[0].server == "192.0.2.99:445");
-  CHECK(requests.requests[1].server == "[2001:db8::1]:445");
+  Rig rig;
+  rig.config.worker.upstream_address = "192.0.2.99";
+  rig.connect(1, 0, "192.0.2.7", "192.0.2.1");
+  rig.connect(2, 0, "2001:db8::7", "2001:db8::1");
+  rig.smbd.wanted(0, 1);
+  rig.smbd.wanted(0, 2);
+  REQUIRE(rig.requests.size() == 2);
+  CHECK(rig.requests[0].server == "192.0.2.99:445");
+  CHECK(rig.requests[1].server == "[2001:db8::1]:445");
 }
 
 TEST_CASE("a worker may ask for its own connections, once for each") {
-  RouterRig requests;
-  requests.connect(1, 0, "192.0.2.7", "192.0.2.1");
-  requests.requests.wanted(1, 1);  // another's
-  requests.requests.wanted(0, 9);  // nobody's
-  CHECK(requests.requests.empty());
-  requests.requests.wanted(0, 1);
-  requests.requests.wanted(0, 1);
-  requests.requests.at(0).done(shm::UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)));
-  requests.requests.wanted(0, 1);  // it has had its stream
-  CHECK(requests.requests.size() == 1);
-  CHECK(requests.requests.totals() == "smbd_asked=1 smbd_opened=1 smbd_failed=4");
+  Rig rig;
+  rig.connect(1, 0, "192.0.2.7", "192.0.2.1");
+  rig.smbd.wanted(1, 1);  // another's
+  rig.smbd.wanted(0, 9);  // nobody's
+  CHECK(rig.requests.empty());
+  rig.smbd.wanted(0, 1);
+  rig.smbd.wanted(0, 1);
+  rig.requests.at(0).done(shm::UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)));
+  rig.smbd.wanted(0, 1);  // it has had its stream
+  CHECK(rig.requests.size() == 1);
+  CHECK(rig.smbd.totals() == "smbd_asked=1 smbd_opened=1 smbd_failed=4");
 }
 
 TEST_CASE("what nobody waits for any more is cancelled, and only that") {
-  RouterRig requests;
-  for (uint64_t number = 1; number <= 4; ++number)
-    requests.connect(number, number % 2, "192.0.2.7", "192.0.2.1");
-  for (uint64_t number = 1; number <= 4; ++number) requests.requests.wanted(number % 2, number);
-  requests.requests.at(0).done(shm::fail("smbd", ECONNREFUSED));
-  requests.requests.forget(1, 1);  // has been answered
-  CHECK(requests.cancelled.empty());
-  requests.requests.forget(0, 2);
-  CHECK(requests.cancelled == std::vector<uint64_t>{2});
-  requests.requests.forget_worker(1);
-  CHECK(requests.cancelled == std::vector<uint64_t>{2, 3});
-  requests.requests.close();
-  CHECK(requests.cancelled == std::vector<uint64_t>{2, 3, 4});
-  requests.requests.wanted(0, 4);  // closed: nothing is opened any more
-  CHECK(requests.requests.size() == 4);
+  Rig rig;
+  for (uint64_t number = 1; number <= 4; ++number) rig.connect(number, number % 2, "192.0.2.7", "192.0.2.1");
+  for (uint64_t number = 1; number <= 4; ++number) rig.smbd.wanted(number % 2, number);
+  rig.requests.at(0).done(shm::fail("smbd", ECONNREFUSED));
+  rig.smbd.forget(1, 1);  // has been answered
+  CHECK(rig.cancelled.empty());
+  rig.smbd.forget(0, 2);
+  CHECK(rig.cancelled == std::vector<uint64_t>{2});
+  rig.smbd.forget_worker(1);
+  CHECK(rig.cancelled == std::vector<uint64_t>{2, 3});
+  rig.smbd.close();
+  CHECK(rig.cancelled == std::vector<uint64_t>{2, 3, 4});
+  rig.smbd.wanted(0, 4);  // closed: nothing is opened any more
+  CHECK(rig.requests.size() == 4);
 }
 
 TEST_CASE("in mode connect nobody may ask") {
-  RouterRig requests;
-  requests.requests.close();
-  requests.connect(1, 0, "192.0.2.7", "192.0.2.1");
-  requests.requests.wanted(0, 1);
-  CHECK(requests.requests.empty());
-  CHECK(requests.requests.totals() == "smbd_asked=0 smbd_opened=0 smbd_failed=1");
+  Rig rig;
+  rig.smbd.close();
+  rig.connect(1, 0, "192.0.2.7", "192.0.2.1");
+  rig.smbd.wanted(0, 1);
+  CHECK(rig.requests.empty());
+  CHECK(rig.smbd.totals() == "smbd_asked=0 smbd_opened=0 smbd_failed=1");
 }
 
 TEST_CASE(
@@ -131,27 +130,27 @@ TEST_CASE(
   config.upstream_mode = UpstreamMode::handoff;
   config.connections_per_client = 2;
   config.handoff.rate_per_client = 1;  // ten at once
-  RouterRig requests(config);
+  Rig rig(config);
   uint64_t number = 0;
   const auto ask = [&](const char* client) {
-    const size_t before = requests.requests.size();
-    requests.connect(++number, 0, client, "192.0.2.1");
-    requests.requests.wanted(0, number);
-    return requests.requests.size() > before;
+    const size_t before = rig.requests.size();
+    rig.connect(++number, 0, client, "192.0.2.1");
+    rig.smbd.wanted(0, number);
+    return rig.requests.size() > before;
   };
   for (int i = 0; i < 10; ++i) CHECK(ask("2001:db8::7"));
   CHECK_FALSE(ask("2001:db8::7"));
-  requests.requests.wanted(0, number);  // once, whatever came of it
-  CHECK(requests.requests.size() == 10);
+  rig.smbd.wanted(0, number);  // once, whatever came of it
+  CHECK(rig.requests.size() == 10);
   CHECK_FALSE(ask("2001:db8::8"));  // the same network
   CHECK(ask("192.0.2.7"));
   // A session makes up for it, once.
-  requests.requests.at(0).done(shm::UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)));
-  for (int i = 0; i < 3; ++i) requests.requests.session_up(0, 1);
-  requests.requests.session_up(0, 99);
-  requests.requests.session_up(1, 2);
+  rig.requests.at(0).done(shm::UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)));
+  for (int i = 0; i < 3; ++i) rig.smbd.session_up(0, 1);
+  rig.smbd.session_up(0, 99);
+  rig.smbd.session_up(1, 2);
   CHECK(ask("2001:db8::7"));
   CHECK_FALSE(ask("2001:db8::7"));
-  requests.requests.forget(0, 1);
+  rig.smbd.forget(0, 1);
   CHECK_FALSE(ask("2001:db8::7"));
 }
