@@ -47,7 +47,9 @@ int serve(PoolConfig config, const CommandLine& line) {
     log::write(log::Level::warning, "workers will run as root; name an unprivileged /user in %s",
                line.config_file.c_str());
   }
-  return int(Supervisor(std::move(config), std::move(options)).run());
+  auto supervisor = Supervisor::create(std::move(config), std::move(options));
+  if (!supervisor) return complain(ExitCode::environment, supervisor.error().text());
+  return int((*supervisor)->run());
 }
 
 int run(int argc, char** argv) {

@@ -24,26 +24,42 @@ constexpr std::array<std::string_view, 4> kPhaseNames{"starting", "serving", "dr
 
 }  // namespace
 
-Supervisor::Supervisor(PoolConfig config, Options options)
+shm::Result<std::unique_ptr<Supervisor>> Supervisor::create(PoolConfig config, Options options) {
+  auto registry = ClientRegistry::make_registry(config.worker.connections);
+  if (!registry)
+    return shm::fail("the registry of clients: " + registry.error().what, registry.error().system_errno);
+  return std::unique_ptr<Supervisor>(
+      new Supervisor(std::move(config), std::move(options), std::move(*registry)));
+}
+
+Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter registry)
     : config_(std::move(config)),
       options_(std::move(options)),
+      workers_(loop_, config_.workers, config_, options_.worker_program, *this),
       listeners_(
           loop_, config_,
           [this](std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                  const sockaddr_storage& local) { dispatcher_.accepted(std::move(incoming), peer, local); }),
       dispatcher_(loop_, config_, workers_, listeners_,
-                  [this](const shm::Host& client) { return clients_ ? clients_->workers_at(client) : 0; }),
+                  [this](const shm::Host& client) { return clients_.workers_at(client); }),
+      clients_(loop_, dispatcher_.connection_table(), std::move(registry), config_.worker.ipv6_prefix_length),
       smbd_requests_(loop_, config_, workers_, dispatcher_.connection_table()),
       peers_(loop_, config_, workers_, dispatcher_.connection_table()),
+      control_(loop_,
+               {.config = config_,
+                .workers = workers_,
+                .listeners = listeners_,
+                .dispatcher = dispatcher_,
+                .smbd_requests = smbd_requests_,
+                .peers = peers_,
+                .clients = clients_,
+                .phase = [this] { return kPhaseNames[size_t(phase_)]; }},
+               workers_),
       start_timer_(loop_, [this] {
         stop(ExitCode::environment, "no worker was ready within " +
                                         std::to_string(config_.restart.ready_timeout_ms) +
                                         " ms, /restart/ready_timeout_ms; the lines above say why");
       }) {
-  for (size_t slot = 0; slot < config_.workers; ++slot) {
-    workers_.add(
-        std::make_unique<WorkerSlot>(loop_, slot, config_, options_.worker_program, generations_, *this));
-  }
   const auto on = [this](int signal, std::function<void()> action) {
     signals_.emplace_back(loop_, signal, std::move(action));
   };
@@ -79,30 +95,14 @@ ExitCode Supervisor::run() {
     return ExitCode::environment;
   }
   smbd_requests_.open(std::move(*connector));
-  auto clients = ClientRegistry::create(loop_, config_.worker.connections, dispatcher_.connection_table(),
-                                        config_.worker.ipv6_prefix_length);
-  if (!clients) {
-    log::write(log::Level::error, "the registry of clients: %s", clients.error().text().c_str());
-    return ExitCode::environment;
-  }
-  clients_ = std::move(*clients);
   if (native()) {
-    clients_->answer_with([this](size_t slot, uint64_t connection, ClaimOutcome outcome) {
+    clients_.answer_with([this](size_t slot, uint64_t connection, ClaimOutcome outcome) {
       peers_.answer(slot, connection, outcome);
     });
-    peers_.use(clients_.get());
-    clients_->object_with([this](pid_t process) { return peers_.objection_to(process); });
-    clients_->end_starts_after(config_.worker.handshake_timeout_ms);
+    peers_.use(&clients_);
+    clients_.object_with([this](pid_t process) { return peers_.objection_to(process); });
+    clients_.end_starts_after(config_.worker.handshake_timeout_ms);
   }
-  const PoolReport::Parts parts{.config = config_,
-                                .workers = workers_,
-                                .listeners = listeners_,
-                                .dispatcher = dispatcher_,
-                                .smbd_requests = smbd_requests_,
-                                .peers = peers_,
-                                .clients = *clients_,
-                                .phase = [this] { return kPhaseNames[size_t(phase_)]; }};
-  control_ = std::make_unique<Control>(loop_, parts, workers_);
   if (const ExitCode opened = open_control(); opened != ExitCode::ok) return opened;
   // The pool's timer first: of two timers of one length it fires before the workers' own.
   start_timer_.start(config_.restart.ready_timeout_ms);
@@ -116,7 +116,7 @@ ExitCode Supervisor::run() {
 ExitCode Supervisor::open_control() {
   ControlSocket::Keep keep;
   if (native()) keep = [this](shm::UniqueFd socket) { peers_.registered(std::move(socket)); };
-  const auto opened = control_->open(config_.run_directory, std::move(keep));
+  const auto opened = control_.open(config_.run_directory, std::move(keep));
   if (opened) return ExitCode::ok;
   if (native()) {
     log::write(log::Level::error, "no server can register itself: %s", opened.error().text().c_str());
@@ -127,7 +127,7 @@ ExitCode Supervisor::open_control() {
 }
 
 void Supervisor::worker_ready(size_t slot) {
-  clients_->worker_ready(workers_.ref(slot));
+  clients_.worker_ready(workers_.ref(slot));
   peers_.worker_ready(slot);
   if (phase_ == Phase::starting) serve();
   if (phase_ == Phase::serving) dispatcher_.worker_ready();
@@ -160,12 +160,12 @@ void Supervisor::worker_said(size_t slot, Received said) {
     case MessageType::want_smbd:
       return smbd_requests_.wanted(slot, message.offer);
     case MessageType::claim:
-      return clients_->claimed(workers_.ref(slot), message.offer, message.guid);
+      return clients_.claimed(workers_.ref(slot), message.offer, message.guid);
     case MessageType::channel_up:
       peers_.channel_up(slot, message.offer);
-      return clients_->channel_up(workers_.ref(slot), message.offer, message.process);
+      return clients_.channel_up(workers_.ref(slot), message.offer, message.process);
     case MessageType::channel_down:
-      return clients_->channel_down(workers_.ref(slot), message.offer);
+      return clients_.channel_down(workers_.ref(slot), message.offer);
     case MessageType::want_process:
       return peers_.wanted(slot, message.offer, message.guid);
     case MessageType::pass:
@@ -176,13 +176,13 @@ void Supervisor::worker_said(size_t slot, Received said) {
       smbd_requests_.session_up(slot, message.offer);
       break;
     case MessageType::scoreboard:
-      return control_->scoreboard(slot, std::move(said.descriptor));
+      return control_.scoreboard(slot, std::move(said.descriptor));
     case MessageType::reported:
-      return control_->reported(slot, message.sequence);
+      return control_.reported(slot, message.sequence);
     case MessageType::closed:
       smbd_requests_.forget(slot, message.offer);
       peers_.forget(slot, message.offer);
-      clients_->channel_down(workers_.ref(slot), message.offer);
+      clients_.channel_down(workers_.ref(slot), message.offer);
       break;
     default:
       break;
@@ -193,8 +193,8 @@ void Supervisor::worker_said(size_t slot, Received said) {
 void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
   smbd_requests_.forget_worker(slot);
   peers_.forget_worker(slot);
-  clients_->worker_gone(workers_.ref(slot));
-  control_->worker_gone(slot);
+  clients_.worker_gone(workers_.ref(slot));
+  control_.worker_gone(slot);
   const size_t lost = dispatcher_.worker_gone(slot);
   std::string next;
   if (workers_[slot].state() == WorkerState::failed) {
@@ -246,7 +246,7 @@ void Supervisor::drain() {
 void Supervisor::dump() {
   log::write(log::Level::notice, "pool: %s %s %s", dispatcher_.totals().c_str(),
              smbd_requests_.totals().c_str(),
-             (clients_->totals() + (native() ? " " + peers_.totals() : "")).c_str());
+             (clients_.totals() + (native() ? " " + peers_.totals() : "")).c_str());
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     const WorkerSlot& worker = workers_[slot];
     log::write(log::Level::notice, "worker %zu: state=%s pid=%d generation=%" PRIu32 " connections=%zu", slot,
@@ -262,7 +262,7 @@ void Supervisor::reap() {
 
 void Supervisor::finish_if_empty() {
   if (workers_.any([](const WorkerSlot& worker) { return worker.has_process(); })) return;
-  control_->close();
+  control_.close();
   peers_.close();
   smbd_requests_
       .close();  // what it added to the host's routing goes last: the workers' connections needed it

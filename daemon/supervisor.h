@@ -32,7 +32,8 @@ class Supervisor final : public WorkerSlot::Observer {
     shm::UniqueFd ready_fd;  // gets a newline and is closed when the listeners are open
     SdNotify notify;
   };
-  Supervisor(PoolConfig config, Options options);
+  /// What a supervisor cannot be without: memory for its registry of clients.
+  [[nodiscard]] static shm::Result<std::unique_ptr<Supervisor>> create(PoolConfig config, Options options);
 
   /// Until the pool has ended.
   [[nodiscard]] ExitCode run();
@@ -40,6 +41,7 @@ class Supervisor final : public WorkerSlot::Observer {
  private:
   enum class Phase : uint8_t { starting, serving, draining, stopping };
 
+  Supervisor(PoolConfig config, Options options, shm::RegistryWriter registry);
   void worker_ready(size_t slot) override;
   void worker_said(size_t slot, Received said) override;
   void worker_answers(size_t slot) override;
@@ -58,14 +60,13 @@ class Supervisor final : public WorkerSlot::Observer {
   PoolConfig config_;
   Options options_;
   shm::Loop loop_;  // before all that has handles
-  uint32_t generations_ = 0;
   WorkerPool workers_;
   Listeners listeners_;
   Dispatcher dispatcher_;
-  std::unique_ptr<ClientRegistry> clients_;  // from run() on
+  ClientRegistry clients_;
   SmbdRequests smbd_requests_;
   ChannelRouter peers_;
-  std::unique_ptr<Control> control_;  // from run() on
+  Control control_;
   shm::Timer start_timer_;
   std::vector<shm::SignalWatch> signals_;
   Phase phase_ = Phase::starting;

@@ -25,13 +25,8 @@ shm::Result<std::optional<shm::Peer>> find_process(uint32_t pid) {
 
 }  // namespace
 
-shm::Result<std::unique_ptr<ClientRegistry>> ClientRegistry::create(shm::Loop& loop, size_t connections,
-                                                                    const ConnectionTable& table,
-                                                                    unsigned ipv6_prefix_length) {
-  auto writer = shm::RegistryWriter::create(std::min(connections * kEntriesPerConnection, shm::kMaxEntries));
-  if (!writer) return std::unexpected(writer.error());
-  return std::unique_ptr<ClientRegistry>(
-      new ClientRegistry(loop, table, ipv6_prefix_length, std::move(*writer)));
+shm::Result<shm::RegistryWriter> ClientRegistry::make_registry(size_t connections) {
+  return shm::RegistryWriter::create(std::min(connections * kEntriesPerConnection, shm::kMaxEntries));
 }
 
 void ClientRegistry::worker_ready(const shm::WorkerRef& worker) {

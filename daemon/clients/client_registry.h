@@ -33,11 +33,11 @@ namespace smbdirect::daemon {
 
 class ClientRegistry {
  public:
-  /// connections: the most there can be at one time.
-  [[nodiscard]] static shm::Result<std::unique_ptr<ClientRegistry>> create(shm::Loop& loop,
-                                                                           size_t connections,
-                                                                           const ConnectionTable& table,
-                                                                           unsigned ipv6_prefix_length = 128);
+  /// The registry's memory. connections: the most there can be at one time.
+  [[nodiscard]] static shm::Result<shm::RegistryWriter> make_registry(size_t connections);
+  ClientRegistry(shm::Loop& loop, const ConnectionTable& table, shm::RegistryWriter writer,
+                 unsigned ipv6_prefix_length = 128)
+      : loop_(loop), table_(table), prefix_length_(ipv6_prefix_length), writer_(std::move(writer)) {}
 
   void worker_ready(const shm::WorkerRef& worker);
   void worker_gone(const shm::WorkerRef& worker);
@@ -87,10 +87,6 @@ class ClientRegistry {
     uint64_t claimed_ms = 0;
   };
   using Key = std::pair<uint32_t, uint64_t>;  // slot, connection
-
-  ClientRegistry(shm::Loop& loop, const ConnectionTable& table, unsigned ipv6_prefix_length,
-                 shm::RegistryWriter writer)
-      : loop_(loop), table_(table), prefix_length_(ipv6_prefix_length), writer_(std::move(writer)) {}
 
   void claim(const Key& key, Connection& connection);
   [[nodiscard]] bool end_old_start(const shm::Guid& guid);

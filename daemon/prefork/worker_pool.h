@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -18,7 +19,15 @@ namespace smbdirect::daemon {
 
 class WorkerPool {
  public:
-  void add(std::unique_ptr<WorkerSlot> slot) { slots_.push_back(std::move(slot)); }
+  /// slots: how many; no process is started.
+  WorkerPool(shm::Loop& loop, size_t slots, const PoolConfig& config, const std::string& program,
+             WorkerSlot::Observer& observer) {
+    for (size_t slot = 0; slot < slots; ++slot) {
+      slots_.push_back(std::make_unique<WorkerSlot>(loop, slot, config, program, generations_, observer));
+    }
+  }
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
 
   [[nodiscard]] size_t size() const { return slots_.size(); }
   [[nodiscard]] WorkerSlot& operator[](size_t slot) { return *slots_.at(slot); }
@@ -45,6 +54,7 @@ class WorkerPool {
   }
 
  private:
+  uint32_t generations_ = 0;  // before the slots, which count on in it
   std::vector<std::unique_ptr<WorkerSlot>> slots_;
 };
 

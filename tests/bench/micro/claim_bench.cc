@@ -25,7 +25,7 @@ constexpr shm::WorkerRef kWorker{0, 1};
 class Supervisor {
  public:
   explicit Supervisor(shm::UniqueFd control) : control_(std::move(control)) {
-    roster_.add(kConnection, 0, *shm::address_from_text("192.0.2.7", 40'000), {});
+    table_.add(kConnection, 0, *shm::address_from_text("192.0.2.7", 40'000), {});
     clients_->worker_ready(kWorker);
     clients_->answer_with([this](size_t, uint64_t offer, daemon::ClaimOutcome outcome) {
       (void)daemon::send_message(control_.get(),
@@ -55,9 +55,10 @@ class Supervisor {
 
   shm::Loop loop_;
   shm::UniqueFd control_;
-  daemon::ConnectionTable roster_{1};
-  std::unique_ptr<daemon::ClientRegistry> clients_ = *daemon::ClientRegistry::create(loop_, 1024, roster_);
-  daemon::ReadWatch watch_ = *daemon::ReadWatch::make(loop_, control_.get(), [this] { read(); });
+  daemon::ConnectionTable table_{1};
+  std::unique_ptr<daemon::ClientRegistry> clients_ =
+      std::make_unique<daemon::ClientRegistry>(loop_, table_, *daemon::ClientRegistry::make_registry(1024));
+  shm::ReadWatch watch_ = *shm::ReadWatch::make(loop_, control_.get(), [this] { read(); });
 };
 
 void claim_round_trip(benchmark::State& state) {

@@ -30,6 +30,11 @@ inline shm::Guid guid(uint8_t n) {
 /// A router and its three workers, the last of which has no process; what the router tells the others is seen
 /// here.
 struct RouterRig : WorkerSlot::Observer {
+  static std::string lending_worker() {
+    const char* program = std::getenv("LENDING_WORKER");
+    REQUIRE_MESSAGE(program != nullptr, "LENDING_WORKER: the program of lending_worker.cc");
+    return program;
+  }
   struct Directory {
     std::string path = (std::filesystem::temp_directory_path() / "smbdirectd-peers-XXXXXX").string();
     Directory() { REQUIRE(mkdtemp(path.data()) != nullptr); }
@@ -38,10 +43,10 @@ struct RouterRig : WorkerSlot::Observer {
   Directory directory;
   shm::Loop loop;
   PoolConfig config;
-  uint32_t generations = 0;
-  WorkerPool workers;
+  WorkerPool workers{loop, 3, config, lending_worker(), *this};
   ConnectionTable table{3};
-  std::unique_ptr<ClientRegistry> clients = std::move(ClientRegistry::create(loop, 64, table).value());
+  std::unique_ptr<ClientRegistry> clients =
+      std::make_unique<ClientRegistry>(loop, table, ClientRegistry::make_registry(64).value());
   ChannelRouter router{loop, config, workers, table};
   std::array<shm::UniqueFd, 2> links;
   std::array<shm::UniqueFd, 2> controls;
@@ -52,10 +57,7 @@ struct RouterRig : WorkerSlot::Observer {
     const auto listening = listen_in_place(lent, 4);
     REQUIRE(listening);
     setenv("LENDING_WORKER_SOCKET", lent.c_str(), 1);
-    const char* program = std::getenv("LENDING_WORKER");
-    REQUIRE_MESSAGE(program != nullptr, "LENDING_WORKER: the program of lending_worker.cc");
     for (size_t slot = 0; slot < 3; ++slot) {
-      workers.add(std::make_unique<WorkerSlot>(loop, slot, config, program, generations, *this));
       if (slot < 2) workers[slot].start();
       clients->worker_ready(ref(slot));
     }
@@ -73,7 +75,6 @@ struct RouterRig : WorkerSlot::Observer {
       return workers[0].pid() < 0 && workers[1].pid() < 0;
     });
     clients.reset();
-    workers = {};
     turn(loop);
   }
   void borrow(const shm::UniqueFd& listening) {

@@ -21,7 +21,8 @@ inline shm::Guid guid(uint8_t n) {
 struct Pool {
   shm::Loop loop;
   ConnectionTable table{2};
-  std::unique_ptr<ClientRegistry> clients = std::move(ClientRegistry::create(loop, 16, table).value());
+  std::unique_ptr<ClientRegistry> clients =
+      std::make_unique<ClientRegistry>(loop, table, ClientRegistry::make_registry(16).value());
   std::array<shm::WorkerRef, 2> workers{{{0, 1}, {1, 2}}};
 
   Pool() {

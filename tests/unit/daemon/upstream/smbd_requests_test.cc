@@ -34,17 +34,13 @@ struct Connector final : SmbdConnector {
 struct Rig final : WorkerSlot::Observer {
   shm::Loop loop;
   PoolConfig config;
-  uint32_t generations = 0;
-  WorkerPool workers;
+  WorkerPool workers{loop, 2, config, "none", *this};
   ConnectionTable table{2};
   std::vector<Connector::Request> requests;
   std::vector<uint64_t> cancelled;
   SmbdRequests smbd{loop, config, workers, table};
 
   explicit Rig(PoolConfig settings = {}) : config(std::move(settings)) {
-    for (size_t slot = 0; slot < 2; ++slot) {
-      workers.add(std::make_unique<WorkerSlot>(loop, slot, config, "none", generations, *this));
-    }
     smbd.open(std::make_unique<Connector>(requests, cancelled));
   }
   ~Rig() { smbd.close(); }
