@@ -52,7 +52,7 @@ struct SessionEvents {
   std::function<void(ClientSession&)> done;
 };
 
-class ClientSession final : public Pending, private Transport::Owner {
+class ClientSession final : public PlaceHolder, private Transport::Owner {
  public:
   /// client: a connected, non-blocking TCP socket, named for messages.
   ClientSession(uv_loop_t& loop, Pools& pools, Dialer& dialer, const SessionConfig& config,
@@ -66,7 +66,7 @@ class ClientSession final : public Pending, private Transport::Owner {
   void stop();
   /// Close both sides at once. done() follows.
   void abort(std::string why);
-  // --- as a guest of Places ---
+  // --- as a holder of a place ---
   void enter() override;
   void leave(std::string why) override;
   [[nodiscard]] bool served() const override;

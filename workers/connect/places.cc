@@ -6,19 +6,19 @@
 
 namespace smbdirect::workers::connect {
 
-void Places::arrived(Pending& guest, const shm::Host& host) {
-  entries_.push_back({&guest, host});
+void Places::arrived(PlaceHolder& holder, const shm::Host& host) {
+  entries_.push_back({&holder, host});
   ++hosts_[host].others;
 }
 
-void Places::greeted(Pending& guest) {
-  const auto entry = std::ranges::find(entries_, &guest, &Entry::guest);
+void Places::greeted(PlaceHolder& holder) {
+  const auto entry = std::ranges::find(entries_, &holder, &Entry::holder);
   if (entry != entries_.end() && entry->state == State::silent) entry->state = State::waiting;
 }
 
-void Places::remove(const Pending& guest) {
+void Places::remove(const PlaceHolder& holder) {
   const auto entry =
-      std::ranges::find(entries_, &guest, [](const Entry& e) -> const Pending* { return e.guest; });
+      std::ranges::find(entries_, &holder, [](const Entry& e) -> const PlaceHolder* { return e.holder; });
   if (entry != entries_.end()) drop(entry);
 }
 
@@ -46,7 +46,7 @@ std::optional<uint64_t> Places::serve(uint64_t now) {
     ++placed_;
     entry->state = State::placed;
     entry->since = now;
-    entry->guest->enter();
+    entry->holder->enter();
   }
 }
 
@@ -74,9 +74,9 @@ bool Places::place_for(const Entry& newcomer, uint64_t now, uint64_t& again) {
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
     if (entry->state != State::placed || hosts_.at(entry->host).placed != most) continue;
     const uint64_t quiet = entry->since + kQuietMs;
-    const uint64_t until = fewer ? now : entry->guest->served() ? entry->since + kLongMs : quiet;
+    const uint64_t until = fewer ? now : entry->holder->served() ? entry->since + kLongMs : quiet;
     if (until <= now) {
-      Pending& goes = *entry->guest;
+      PlaceHolder& goes = *entry->holder;
       drop(entry);
       goes.leave("the server has not let it in, and another client needs its place");
       return true;
@@ -99,9 +99,9 @@ bool Places::make_room(const std::string& why) {
     }
   }
   if (goes == entries_.end()) return false;
-  Pending& guest = *goes->guest;
+  PlaceHolder& holder = *goes->holder;
   drop(goes);
-  guest.leave(why);
+  holder.leave(why);
   return true;
 }
 

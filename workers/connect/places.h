@@ -21,7 +21,7 @@
 namespace smbdirect::workers::connect {
 
 /// A client as those see it who must make room.
-class Pending {
+class PlaceHolder {
  public:
   /// It may have a connection to the server. Places is not called from inside.
   virtual void enter() = 0;
@@ -31,7 +31,7 @@ class Pending {
   [[nodiscard]] virtual bool served() const = 0;
 
  protected:
-  ~Pending() = default;
+  ~PlaceHolder() = default;
 };
 
 class Places {
@@ -43,11 +43,11 @@ class Places {
   static constexpr uint64_t kLookMs = 100;     // whether they still wait for something
 
   /// A client has connected.
-  void arrived(Pending& guest, const shm::Host& host);
+  void arrived(PlaceHolder& holder, const shm::Host& host);
   /// It has said what it came for, and waits for a place.
-  void greeted(Pending& guest);
+  void greeted(PlaceHolder& holder);
   /// The server has let it in, or it is gone. Idempotent.
-  void remove(const Pending& guest);
+  void remove(const PlaceHolder& holder);
 
   /// Gives places. The time (ms) until it should be called again; nothing: when something has changed.
   std::optional<uint64_t> serve(uint64_t now);
@@ -58,7 +58,7 @@ class Places {
  private:
   enum class State : uint8_t { silent, waiting, placed };
   struct Entry {
-    Pending* guest;
+    PlaceHolder* holder;
     shm::Host host;
     State state = State::silent;
     uint64_t since = 0;  // it has its place

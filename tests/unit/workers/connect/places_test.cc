@@ -12,7 +12,7 @@ namespace smbdirect::workers::connect {
 
 namespace {
 
-struct Client final : Pending {
+struct Client final : PlaceHolder {
   void enter() override { in = true; }
   void leave(std::string why) override {
     in = false;

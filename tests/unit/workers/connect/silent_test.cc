@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// ClientRegistry that say nothing, or not enough: the server does not hear of them, and others are served.
+// Clients that say nothing, or not enough: the server does not hear of them, and others are served.
 #include <algorithm>
 #include <chrono>
 #include <deque>
