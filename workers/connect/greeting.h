@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "protocol/smb2/pdu.h"
-#include "shm/result.h"
+#include "shm/base/result.h"
 
 namespace smbdirect::workers::connect {
 

@@ -16,7 +16,7 @@
 #include <optional>
 #include <string>
 
-#include "shm/socket_address.h"
+#include "shm/base/socket_address.h"
 
 namespace smbdirect::workers::connect {
 

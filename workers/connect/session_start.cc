@@ -2,8 +2,8 @@
 // How a ClientSession begins: its client's first message, its place, one of the server's addresses.
 #include <utility>
 
-#include "shm/log.h"
-#include "shm/socket_address.h"
+#include "shm/base/log.h"
+#include "shm/base/socket_address.h"
 #include "workers/connect/client_session.h"
 
 namespace smbdirect::workers::connect {
