@@ -2,13 +2,12 @@
 #include "workers/worker.h"
 
 #include <algorithm>
-#include <arpa/inet.h>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <unistd.h>
 
+#include "shm/base/socket_address.h"
 #include "workers/fabric/iwarp/iwarp.h"
 #include "workers/native/native_exchange.h"
 #include "workers/smbd/smbd_exchange.h"
@@ -30,23 +29,6 @@ constexpr uint64_t kAdviceIntervalMs = 3'600'000;
 constexpr size_t kEndLineKeys = 4096;
 constexpr size_t kMaxCauses = 256;
 constexpr uint32_t kAnswerGraceMs = 3'000;  // the supervisor always answers in time, unless it has died
-
-std::string address_text(const sockaddr_storage& address, bool with_port) {
-  char host[INET6_ADDRSTRLEN] = "?";
-  uint16_t port = 0;
-  if (address.ss_family == AF_INET) {
-    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
-    inet_ntop(AF_INET, &v4.sin_addr, host, sizeof host);
-    port = ntohs(v4.sin_port);
-  } else if (address.ss_family == AF_INET6) {
-    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
-    inet_ntop(AF_INET6, &v6.sin6_addr, host, sizeof host);
-    port = ntohs(v6.sin6_port);
-  }
-  if (!with_port) return host;
-  return (address.ss_family == AF_INET6 ? "[" + std::string(host) + "]" : std::string(host)) + ":" +
-         std::to_string(port);
-}
 
 /// A cause without what varies from one connection to the next.
 std::string host_of(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
@@ -250,7 +232,7 @@ bool Worker::take_request(const daemon::Message& offer) {
   if (verbs_ == nullptr) return false;
   const auto taken = verbs_->take(request_of(offer));
   if (!taken) {
-    log::write(log::Level::info, "the request of %s is gone: %s", address_text(offer.peer, true).c_str(),
+    log::write(log::Level::info, "the request of %s is gone: %s", shm::address_text(offer.peer).c_str(),
                taken.error().text().c_str());
   }
   return taken.has_value();
@@ -333,7 +315,7 @@ void Worker::on_channel(daemon::Received received) {
 void Worker::begin_session(uint64_t offer, const sockaddr_storage& client, const sockaddr_storage& server,
                            const Transport::MakeEndpoint& make_endpoint) {
   auto session = std::make_unique<Session>(
-      resources_, Session::Client{offer, client, server, address_text(client, true)},
+      resources_, Session::Client{offer, client, server, shm::address_text(client)},
       [this, offer](const std::string& why, bool clean) { on_session_ended(offer, why, clean); });
   Session& started = *session;
   sessions_.emplace(offer, std::move(session));

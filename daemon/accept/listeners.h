@@ -11,6 +11,7 @@
 #include "daemon/accept/incoming.h"
 #include "daemon/accept/rdma_listeners.h"
 #include "daemon/accept/tcp_listeners.h"
+#include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
 

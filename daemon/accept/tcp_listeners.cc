@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "shm/base/socket_address.h"
+#include "shm/base/sockets.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -126,7 +127,7 @@ void TcpListeners::accept_some(Socket& socket) {
     if (!connection.valid()) {
       const int error = errno;
       if (error == EAGAIN || error == EWOULDBLOCK) return;
-      if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) return rest(error);
+      if (shm::no_room_to_accept(error)) return rest(error);
       continue;  // that one connection's own trouble (accept(2): treat network errors like EAGAIN)
     }
     sockaddr_storage local{};

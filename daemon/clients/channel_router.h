@@ -22,6 +22,7 @@
 #include "daemon/prefork/connection_table.h"
 #include "daemon/prefork/worker_pool.h"
 #include "shm/base/log.h"
+#include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
 

@@ -14,6 +14,7 @@
 #include "daemon/control/pool_report.h"
 #include "daemon/control/scoreboards.h"
 #include "shm/base/log.h"
+#include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
 

@@ -11,6 +11,7 @@
 #include "daemon/ctl/commands.h"
 #include "daemon/os/unix_socket.h"
 #include "protocol/proxy/frames.h"
+#include "shm/base/sockets.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -76,7 +77,7 @@ shm::Result<> ControlSocket::watch() {
 void ControlSocket::accept() {
   for (size_t i = 0; i < kMaxPeers; ++i) {
     shm::UniqueFd fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!fd.valid() && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+    if (!fd.valid() && shm::no_room_to_accept(errno)) {
       watch_->stop();
       rest_.start(kRestMs);
     }

@@ -21,6 +21,7 @@
 #include "daemon/ctl/commands.h"
 #include "daemon/prefork/worker_pool.h"
 #include "daemon/upstream/smbd_requests.h"
+#include "shm/loop/loop.h"
 
 namespace smbdirect::daemon {
 

@@ -13,6 +13,7 @@
 
 #include "daemon/prefork/worker_slot.h"
 #include "daemon/prefork/worker_state.h"
+#include "shm/loop/loop.h"
 #include "shm/registry_layout.h"
 
 namespace smbdirect::daemon {

@@ -16,6 +16,7 @@
 #include "daemon/prefork/worker_pool.h"
 #include "daemon/upstream/smbd_connector.h"
 #include "shm/base/log.h"
+#include "shm/loop/loop.h"
 #include "shm/token_buckets.h"
 
 namespace smbdirect::daemon {

@@ -101,6 +101,7 @@ socklen_t length_of(const sockaddr_storage& address) {
 }
 
 std::string address_text(const sockaddr_storage& address) {
+  if (address.ss_family != AF_INET && address.ss_family != AF_INET6) return "?";
   const Host host = host_of(address);
   const std::string port = std::to_string(port_of(address));
   return is_ipv4(host) ? host_text(host) + ":" + port : "[" + host_text(host) + "]:" + port;

@@ -29,7 +29,7 @@ using Host = std::array<uint8_t, 16>;
 [[nodiscard]] uint16_t port_of(const sockaddr_storage& address);
 void set_port(sockaddr_storage& address, uint16_t port);
 [[nodiscard]] socklen_t length_of(const sockaddr_storage& address);
-/// "192.0.2.1:445", "[2001:db8::1]:445".
+/// "192.0.2.1:445", "[2001:db8::1]:445"; "?": no IP address.
 [[nodiscard]] std::string address_text(const sockaddr_storage& address);
 
 }  // namespace smbdirect::shm

@@ -8,6 +8,7 @@
 
 #include <uv.h>
 
+#include "shm/loop/loop.h"
 #include "tests/bench/link.h"
 #include "workers/memory/slab.h"
 #include "workers/transport/transport.h"

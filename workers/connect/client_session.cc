@@ -11,6 +11,7 @@
 
 #include "shm/base/log.h"
 #include "shm/base/socket_address.h"
+#include "shm/base/sockets.h"
 
 namespace smbdirect::workers::connect {
 
@@ -369,10 +370,7 @@ void ClientSession::finish() {
   deadline_.stop();
   patience_.stop();
   if (link_) link_->outbox.clear();
-  if (reset_client_ || over_) {
-    const ::linger reset{.l_onoff = 1, .l_linger = 0};
-    (void)::setsockopt(client_.fd(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-  }
+  if (reset_client_ || over_) shm::reset_on_close(client_.fd());
   events_.done(*this);
 }
 

@@ -19,6 +19,8 @@
 #include <uv.h>
 
 #include "shm/base/unique_fd.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 #include "workers/connect/dialer.h"
 #include "workers/connect/exposed_memory.h"
 #include "workers/connect/greeting.h"

@@ -6,6 +6,7 @@
 
 #include "shm/base/log.h"
 #include "shm/base/socket_address.h"
+#include "shm/base/sockets.h"
 
 namespace smbdirect::workers::connect {
 
@@ -70,7 +71,7 @@ void Listener::on_ready(int status) {
       continue;
     }
     const int error = errno;
-    if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) pause(error);
+    if (shm::no_room_to_accept(error)) pause(error);
     return;
   }
 }

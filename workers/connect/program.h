@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "shm/base/result.h"
+#include "shm/loop/loop.h"
 #include "workers/connect/client_session.h"
 #include "workers/connect/dialer.h"
 #include "workers/connect/listener.h"

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <utility>
 
+#include "shm/base/sockets.h"
+
 namespace smbdirect::workers {
 
 namespace proxy = protocol::proxy;
@@ -27,8 +29,7 @@ void PeerListener::accept(int status) {
   if (status < 0) return rest();
   for (size_t i = 0; i < kMaxPending; ++i) {
     shm::UniqueFd socket(::accept4(listening_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!socket.valid() && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
-      rest();
+    if (!socket.valid() && shm::no_room_to_accept(errno)) rest();
     if (!socket.valid()) return;
     if (pending_.size() >= kMaxPending) pending_.erase(pending_.begin());  // the oldest
     const uint64_t number = next_++;

@@ -7,6 +7,8 @@
 
 #include "shm/base/log.h"
 #include "shm/base/socket_address.h"
+#include "shm/base/sockets.h"
+#include "shm/loop/watched.h"
 #include "workers/session/size_advice.h"
 
 namespace smbdirect::workers {
@@ -46,11 +48,6 @@ uint64_t first_limit(const SessionResources& resources) {
       uint64_t{resources.config.receive_credit_initial} * resources.receive_slabs.slab_size() +
       resources.header_slabs.slab_size();
   return std::min(WorkerMemory::kBeforeSession + standing, connection_limit(resources));
-}
-
-void reset_on_close(int fd) {
-  const linger now{.l_onoff = 1, .l_linger = 0};
-  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
 uint16_t port_of(int fd, int (*ask)(int, sockaddr*, socklen_t*)) {
@@ -350,7 +347,7 @@ void Session::close_upstream(bool orderly) {
   if (connector_ || upstream_.valid()) resources_.channel_down(client_.offer);
   exchange_->detached();
   connector_.reset();
-  if (upstream_.valid() && !orderly) reset_on_close(upstream_.fd());
+  if (upstream_.valid() && !orderly) shm::reset_on_close(upstream_.fd());
   upstream_.reset();
 }
 

@@ -15,6 +15,8 @@
 
 #include "daemon/contract/contract.h"
 #include "shm/base/unique_fd.h"
+#include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 #include "shm/scoreboard.h"
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"

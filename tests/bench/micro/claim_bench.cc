@@ -12,6 +12,7 @@
 #include "daemon/clients/client_registry.h"
 #include "daemon/contract/contract.h"
 #include "daemon/prefork/connection_table.h"
+#include "shm/loop/borrowed_watch.h"
 
 namespace smbdirect::tests::bench {
 namespace {

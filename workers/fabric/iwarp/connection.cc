@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "shm/base/sockets.h"
+
 namespace smbdirect::workers::fabric::iwarp {
 namespace {
 
@@ -54,7 +56,7 @@ Connection::Connection(uv_loop_t& loop, shm::UniqueFd fd, const std::optional<so
 void Connection::Release::operator()(Connection* connection) const {
   connection->handler_ = nullptr;
   if (connection->phase_ != Phase::closed) {
-    reset_on_close(connection->socket_.fd());
+    shm::reset_on_close(connection->socket_.fd());
     connection->finish(CloseCause::local, "the endpoint was destroyed");
   }
   connection->sleep();
@@ -148,7 +150,7 @@ void Connection::disconnect() {
 
 void Connection::abort() {
   if (phase_ == Phase::closed) return;
-  reset_on_close(socket_.fd());
+  shm::reset_on_close(socket_.fd());
   finish(CloseCause::local, "aborted");
 }
 
@@ -167,7 +169,7 @@ void Connection::begin_fault() {
 void Connection::begin_terminate(Fault fault, CloseCause cause, std::string detail) {
   ending_ = Close{cause, std::move(detail)};
   if (fault.silent || broken_ != 0) {
-    reset_on_close(socket_.fd());
+    shm::reset_on_close(socket_.fd());
     finish_ending();
     return;
   }
@@ -219,13 +221,13 @@ void Connection::deadline_passed() {
       break;
     case Phase::handshake:
     case Phase::replying:
-      reset_on_close(socket_.fd());
+      shm::reset_on_close(socket_.fd());
       finish(CloseCause::setup_failed, "no complete MPA set-up in time");
       break;
     case Phase::draining:
     case Phase::terminating:
     case Phase::lingering:
-      reset_on_close(socket_.fd());
+      shm::reset_on_close(socket_.fd());
       finish_ending();
       break;
   }

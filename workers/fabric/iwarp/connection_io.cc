@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "shm/base/sockets.h"
 #include "workers/fabric/iwarp/connection.h"
 
 namespace smbdirect::workers::fabric::iwarp {
@@ -199,7 +200,7 @@ void Connection::service() {
       if (phase_ != Phase::terminating) {
         begin_fault();
       } else {
-        reset_on_close(socket_.fd());
+        shm::reset_on_close(socket_.fd());
         finish_ending();
       }
       break;

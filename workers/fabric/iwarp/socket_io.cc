@@ -2,19 +2,16 @@
 #include "workers/fabric/iwarp/socket_io.h"
 
 #include <algorithm>
-#include <arpa/inet.h>
 #include <cerrno>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 
+#include "shm/base/socket_address.h"
+
 namespace smbdirect::workers::fabric::iwarp {
 namespace {
-
-socklen_t address_size(const sockaddr_storage& address) {
-  return address.ss_family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
-}
 
 IoResult outcome(ssize_t n, bool receiving) {
   if (n > 0 || (n == 0 && !receiving)) return {IoResult::Kind::moved, static_cast<size_t>(n), 0};
@@ -72,11 +69,6 @@ size_t unacknowledged(int fd) {
   return ::ioctl(fd, SIOCOUTQ, &size) == 0 && size > 0 ? static_cast<size_t>(size) : 0;
 }
 
-void reset_on_close(int fd) {
-  const linger at_once{.l_onoff = 1, .l_linger = 0};
-  (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-}
-
 int pending_error(int fd) {
   int error = 0;
   socklen_t length = sizeof error;
@@ -89,36 +81,19 @@ shm::Result<shm::UniqueFd> open_socket(const sockaddr_storage& to,
     return shm::fail("connect: the address is neither IPv4 nor IPv6", EAFNOSUPPORT);
   }
   shm::UniqueFd fd(::socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
-  if (!fd.valid()) return shm::fail("socket for " + address_text(to), errno);
+  if (!fd.valid()) return shm::fail("socket for " + shm::address_text(to), errno);
   if (from) {
     // Chooses the port at connect(), when the peer is known: more connections fit one address.
     set_int(fd.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-    if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&*from), address_size(*from)) != 0) {
-      return shm::fail("bind " + address_text(*from), errno);
+    if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&*from), shm::length_of(*from)) != 0) {
+      return shm::fail("bind " + shm::address_text(*from), errno);
     }
   }
   return fd;
 }
 
 int begin_connect(int fd, const sockaddr_storage& to) {
-  return ::connect(fd, reinterpret_cast<const sockaddr*>(&to), address_size(to)) == 0 ? 0 : errno;
-}
-
-std::string address_text(const sockaddr_storage& address) {
-  char host[INET6_ADDRSTRLEN] = "?";
-  uint16_t port = 0;
-  if (address.ss_family == AF_INET6) {
-    const auto& in = reinterpret_cast<const sockaddr_in6&>(address);
-    ::inet_ntop(AF_INET6, &in.sin6_addr, host, sizeof host);
-    port = ntohs(in.sin6_port);
-    return "[" + std::string(host) + "]:" + std::to_string(port);
-  }
-  if (address.ss_family == AF_INET) {
-    const auto& in = reinterpret_cast<const sockaddr_in&>(address);
-    ::inet_ntop(AF_INET, &in.sin_addr, host, sizeof host);
-    port = ntohs(in.sin_port);
-  }
-  return std::string(host) + ":" + std::to_string(port);
+  return ::connect(fd, reinterpret_cast<const sockaddr*>(&to), shm::length_of(to)) == 0 ? 0 : errno;
 }
 
 std::string describe_socket(int fd, bool accepted, const sockaddr_storage* to) {
@@ -127,7 +102,7 @@ std::string describe_socket(int fd, bool accepted, const sockaddr_storage* to) {
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &length) != 0) local = {};
   length = sizeof peer;
   if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0 && to != nullptr) peer = *to;
-  return "iwarp " + address_text(local) + (accepted ? " <- " : " -> ") + address_text(peer);
+  return "iwarp " + shm::address_text(local) + (accepted ? " <- " : " -> ") + shm::address_text(peer);
 }
 
 }  // namespace smbdirect::workers::fabric::iwarp

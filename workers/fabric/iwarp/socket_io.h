@@ -35,8 +35,6 @@ void set_peer_timeout(int fd, uint32_t timeout_ms);
 uint32_t segment_size(int fd);
 /// Bytes that the socket has taken and the peer's TCP has not acknowledged.
 size_t unacknowledged(int fd);
-/// Makes close(2) reset the connection.
-void reset_on_close(int fd);
 /// The error a poll reported; 0 when there is none.
 int pending_error(int fd);
 
@@ -46,8 +44,6 @@ shm::Result<shm::UniqueFd> open_socket(const sockaddr_storage& to,
 /// Begins to connect: 0, EINPROGRESS, or why not.
 int begin_connect(int fd, const sockaddr_storage& to);
 
-/// "192.0.2.1:5445" or "[2001:db8::1]:5445".
-std::string address_text(const sockaddr_storage& address);
 /// "iwarp LOCAL <- PEER" for an accepted socket, "->" for one we connect. Before a socket has its
 /// addresses: the one it is to get, when known.
 std::string describe_socket(int fd, bool accepted, const sockaddr_storage* to);

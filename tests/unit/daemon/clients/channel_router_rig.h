@@ -18,6 +18,7 @@
 #include "daemon/os/unix_socket.h"
 #include "peer_support.h"
 #include "shm/base/socket_address.h"
+#include "shm/loop/loop.h"
 
 namespace smbdirect::daemon::test {
 

@@ -8,6 +8,7 @@
 
 #include "daemon/clients/client_registry.h"
 #include "shm/base/socket_address.h"
+#include "shm/loop/loop.h"
 
 namespace smbdirect::daemon::test {
 

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// What several parts ask of a stream socket. The descriptor stays the caller's; any process.
+#pragma once
+
+#include <cerrno>
+#include <sys/socket.h>
+
+namespace smbdirect::shm {
+
+/// The other side sees a reset, not an end of the bytes, when it is closed.
+inline void reset_on_close(int fd) {
+  const ::linger at_once{.l_onoff = 1, .l_linger = 0};
+  (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+/// accept(2) failed for want of descriptors or memory: it would again at once, so that whoever accepts rests.
+[[nodiscard]] inline bool no_room_to_accept(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+}  // namespace smbdirect::shm
