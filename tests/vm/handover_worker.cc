@@ -136,12 +136,13 @@ class Worker {
   }
 
   uv_loop_t& loop_;
-  shm::Watched<smbdirect::shm::UniqueFd> control_;  // outlives the connections, which tell of their ends
+  smbdirect::shm::Watched<smbdirect::shm::UniqueFd>
+      control_;  // outlives the connections, which tell of their ends
   workers::SlabPool receives_;
   workers::SlabPool headers_;
   std::unique_ptr<verbs::Fabric> fabric_;
   std::vector<std::unique_ptr<Connection>> connections_;
-  shm::Timer linger_;
+  smbdirect::shm::Timer linger_;
   std::array<std::byte, 64> scratch_{};
   bool over_ = false;
 };

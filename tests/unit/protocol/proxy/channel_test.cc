@@ -36,10 +36,10 @@ int opened_with(int area, const proxy::Facts& facts = some_facts()) {
 }
 
 /// A pipe whose reader sees when the last writer is closed.
-struct shm::Watched {
+struct Watched {
   UniqueFd reader;
   UniqueFd writer;
-  shm::Watched() {
+  Watched() {
     std::array<int, 2> ends{};
     REQUIRE(pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) == 0);
     reader = UniqueFd(ends[0]);
@@ -128,7 +128,7 @@ TEST_CASE("an area that could go away, or is not what was said, is refused") {
   CHECK(opened_with(make_area(kAreaBytes, F_SEAL_SHRINK).get()) == -EPROTO);
   CHECK(opened_with(make_area(kAreaBytes, F_SEAL_GROW).get()) == -EPROTO);
   CHECK(opened_with(make_area(kAreaBytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE).get()) == -EPROTO);
-  const shm::Watched pipe;
+  const Watched pipe;
   CHECK(opened_with(pipe.writer.get()) == -EPROTO);
   proxy::Facts facts = some_facts();
   facts.area_bytes = 0;
@@ -172,7 +172,7 @@ TEST_CASE("the descriptor is the one that came with the frame's first byte") {
           worker.say(head, area.get());
           worker.say(rest);
         }) == 0);
-  const shm::Watched extra;
+  const Watched extra;
   CHECK(opened_against([&](OtherSide& worker) {
           worker.say(facts, std::array{area.get(), extra.writer.get(), extra.writer.get()});
         }) == 0);
@@ -263,7 +263,7 @@ TEST_CASE("a channel that ends before it is there is no event and no harm") {
   SUBCASE("it is closed") { ours.reset(); }
   SUBCASE("its facts come without area") { OtherSide(std::move(ours)).say(facts_frame()); }
   SUBCASE("it is no socket") {
-    shm::Watched pipe;
+    Watched pipe;
     other_end = std::move(pipe.writer);
   }
   opened.worker.say(frame(FrameType::channel), other_end.get());
@@ -292,7 +292,7 @@ TEST_CASE("a channel that this process has no descriptor left for is no harm eit
 
 TEST_CASE("descriptors that no frame has are closed") {
   Opened opened;
-  shm::Watched pipe;
+  Watched pipe;
   auto [ours, other_end] = socket_pair();
   OtherSide(std::move(ours)).say(facts_frame(), opened.area.get());
   opened.worker.say(frame(FrameType::pdu, pattern(64, 1)), std::array{pipe.writer.get(), pipe.writer.get()});

@@ -25,19 +25,19 @@ namespace {
 
 constexpr unsigned kLimitSeconds = 60;
 
-class Loop {
+class TestLoop {
  public:
-  Loop() {
+  TestLoop() {
     ::alarm(kLimitSeconds);
     REQUIRE(uv_loop_init(&loop_) == 0);
   }
-  ~Loop() {
+  ~TestLoop() {
     for (int i = 0; i < 10; ++i) uv_run(&loop_, UV_RUN_NOWAIT);
     CHECK_MESSAGE(uv_loop_close(&loop_) == 0, "a handle was left on the loop");
     ::alarm(0);
   }
-  Loop(const Loop&) = delete;
-  Loop& operator=(const Loop&) = delete;
+  TestLoop(const TestLoop&) = delete;
+  TestLoop& operator=(const TestLoop&) = delete;
   uv_loop_t& get() { return loop_; }
   /// False when the condition does not hold after many turns.
   template <class Condition>
@@ -73,13 +73,13 @@ void work(uv_loop_t& loop, long microseconds) {
 }  // namespace
 
 TEST_CASE("a timer that is started for now in its own callback lets the loop poll") {
-  Loop loop;
+  TestLoop loop;
   auto [near, far] = ends();
   bool heard = false;
-  shm::Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
+  Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
   watched.want(UV_READABLE);
   say(far);
-  std::optional<shm::Timer> timer;
+  std::optional<Timer> timer;
   size_t runs = 0;
   timer.emplace(loop.get(), [&] {
     ++runs;
@@ -92,15 +92,15 @@ TEST_CASE("a timer that is started for now in its own callback lets the loop pol
 }
 
 TEST_CASE("timers that start each other for now let the loop poll, also when their work takes long") {
-  Loop loop;
+  TestLoop loop;
   auto [near, far] = ends();
   bool heard = false;
-  shm::Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
+  Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
   watched.want(UV_READABLE);
-  std::optional<shm::Timer> one;
-  std::optional<shm::Timer> other;
+  std::optional<Timer> one;
+  std::optional<Timer> other;
   size_t runs = 0;
-  const auto run = [&](std::optional<shm::Timer>& next) {
+  const auto run = [&](std::optional<Timer>& next) {
     if (++runs == 20) say(far);  // after this a turn or two must do
     work(loop.get(), 2500);      // longer than the shortest timer
     if (!heard) next->start(0);
@@ -115,16 +115,16 @@ TEST_CASE("timers that start each other for now let the loop poll, also when the
 }
 
 TEST_CASE("deferred work that triggers itself lets the loop poll and its timers run") {
-  Loop loop;
+  TestLoop loop;
   auto [near, far] = ends();
   bool heard = false;
   bool rang = false;
-  shm::Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
+  Watched watched(loop.get(), std::move(near), [&](int, int) { heard = true; });
   watched.want(UV_READABLE);
   say(far);
-  shm::Timer timer(loop.get(), [&] { rang = true; });
+  Timer timer(loop.get(), [&] { rang = true; });
   timer.start(1);
-  std::optional<shm::Deferred> deferred;
+  std::optional<Deferred> deferred;
   deferred.emplace(loop.get(), [&] {
     if (!heard || !rang) deferred->trigger();
   });
@@ -134,11 +134,11 @@ TEST_CASE("deferred work that triggers itself lets the loop poll and its timers 
 }
 
 TEST_CASE("timers that are due in one round run in the order of their times") {
-  Loop loop;
+  TestLoop loop;
   std::vector<int> order;
-  std::vector<std::unique_ptr<shm::Timer>> timers;
+  std::vector<std::unique_ptr<Timer>> timers;
   for (int i = 0; i < 5; ++i) {
-    timers.push_back(std::make_unique<shm::Timer>(loop.get(), [&order, i] { order.push_back(i); }));
+    timers.push_back(std::make_unique<Timer>(loop.get(), [&order, i] { order.push_back(i); }));
     timers.back()->start(static_cast<uint64_t>(1 + i / 2));
   }
   ::usleep(20'000);
@@ -147,11 +147,11 @@ TEST_CASE("timers that are due in one round run in the order of their times") {
 }
 
 TEST_CASE("a timer is stopped, started anew and destroyed in callbacks, also when it is due") {
-  Loop loop;
+  TestLoop loop;
   int calls = 0;
-  std::optional<shm::Timer> victim;
+  std::optional<Timer> victim;
   // Both are due in one round; the first to run stops the other.
-  std::optional<shm::Timer> stopper;
+  std::optional<Timer> stopper;
   victim.emplace(loop.get(), [&] {
     ++calls;
     stopper->stop();
@@ -176,12 +176,12 @@ TEST_CASE("a timer is stopped, started anew and destroyed in callbacks, also whe
 }
 
 TEST_CASE("a descriptor with the number of one that was closed is watched as any other") {
-  Loop loop;
+  TestLoop loop;
   const auto check = [&](auto close) {
     auto [near, far] = ends();
     const int number = near.get();
     int first = 0;
-    shm::Watched watched(loop.get(), std::move(near), [&](int, int) { ++first; });
+    Watched watched(loop.get(), std::move(near), [&](int, int) { ++first; });
     watched.want(UV_READABLE);
     uv_run(&loop.get(), UV_RUN_NOWAIT);  // now epoll has it
     watched.want(0);
@@ -193,7 +193,7 @@ TEST_CASE("a descriptor with the number of one that was closed is watched as any
       next = UniqueFd(number);
     }
     int second = 0;
-    shm::Watched reused(loop.get(), std::move(next), [&](int, int) {
+    Watched reused(loop.get(), std::move(next), [&](int, int) {
       char byte;
       second += ::read(number, &byte, 1) == 1 ? 1 : 0;
     });
@@ -210,18 +210,18 @@ TEST_CASE("a descriptor with the number of one that was closed is watched as any
 }
 
 TEST_CASE("a watch that is given another descriptor in its callback ends the first") {
-  Loop loop;
+  TestLoop loop;
   auto [near, far] = ends();
   auto [next, other] = ends();
   int calls = 0;
-  shm::Watched<UniqueFd> watched;
+  Watched<UniqueFd> watched;
   const auto again = [&](int, int) {
     ++calls;
     watched.want(0);
   };
-  watched = shm::Watched(loop.get(), std::move(near), [&](int, int) {
+  watched = Watched(loop.get(), std::move(near), [&](int, int) {
     ++calls;
-    watched = shm::Watched(loop.get(), std::move(next), again);
+    watched = Watched(loop.get(), std::move(next), again);
     watched.want(UV_READABLE);
   });
   watched.want(UV_READABLE);
@@ -234,14 +234,14 @@ TEST_CASE("a watch that is given another descriptor in its callback ends the fir
 }
 
 TEST_CASE("what cannot be watched is told from the loop, once for each time it is wanted") {
-  Loop loop;
+  TestLoop loop;
   // epoll takes no plain files.
   UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
   REQUIRE(file.valid());
   int told = 0;
   int status = 0;
   {
-    shm::Watched watched(loop.get(), std::move(file), [&](int events, int error) {
+    Watched watched(loop.get(), std::move(file), [&](int events, int error) {
       CHECK(events == 0);
       status = error;
       ++told;

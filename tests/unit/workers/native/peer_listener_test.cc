@@ -234,7 +234,7 @@ TEST_CASE("while the worker has no descriptor left the listener rests, and whoev
   const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
   REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
   bool over = false;
-  shm::Timer end(rig.loop, [&] { over = true; });
+  smbdirect::shm::Timer end(rig.loop, [&] { over = true; });
   end.start(100);
   int turns = 0;
   for (; !over; ++turns) uv_run(&rig.loop, UV_RUN_ONCE);
