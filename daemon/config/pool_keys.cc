@@ -162,7 +162,7 @@ const std::array kKeys{
     integer("/smbdirect/send_credit_timeout_ms", 100, kHour, IN_POOL(worker.send_credit_timeout_ms),
             "How long a client may grant no credit while data waits for it and no byte moves (MS-SMBD's Send "
             "Credit "
-            "Grant shm::Timer, which is 5000 there: a client that is suspended for a moment would be ended "
+            "Grant Timer, which is 5000 there: a client that is suspended for a moment would be ended "
             "by it)."),
 
     object("/iwarp", "iWARP (RFC 5040 to 5044, RFC 6581)."),

@@ -256,7 +256,7 @@ TEST_CASE("Send Credit Grant Timer: a grant in time stops it; a later wait count
 }
 
 TEST_CASE(
-    "Send Credit Grant shm::Timer: the last credit, when there is nothing to grant with it, is waited on "
+    "Send Credit Grant Timer: the last credit, when there is nothing to grant with it, is waited on "
     "like "
     "none") {
   Engine engine = established_server(five_seconds());
