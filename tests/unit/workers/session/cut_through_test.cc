@@ -122,7 +122,8 @@ TEST_CASE("before smbd has let the client in, a request has no more than a small
     CHECK(rig.broken == "a request of 1048577 bytes before a session was set up");
   }
   SUBCASE("a channel READ") {
-    rig.from_client(smb2_test::read_request({.message_id = 2}, {.length = 10, .channel = 1, .memory = {{1, 2, 10}}}));
+    rig.from_client(
+        smb2_test::read_request({.message_id = 2}, {.length = 10, .channel = 1, .memory = {{1, 2, 10}}}));
     rig.settle();
     CHECK(rig.broken == "an RDMA channel READ or WRITE before a session was set up");
   }

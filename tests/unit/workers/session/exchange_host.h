@@ -214,12 +214,15 @@ class ExchangeHost : protected Transport::Owner, protected SessionEvents {
   }
   /// True: some went.
   bool flush() {
-    if (!upstream.valid() || !broken.empty()) return false;
-    const uint64_t before = exchange->outbox().bytes();
-    REQUIRE(exchange->outbox().flush(upstream.get()));
-    const bool moved = exchange->outbox().bytes() < before;
-    if (moved && std::exchange(blocked_, false)) exchange->resume();
-    blocked_ = !exchange->outbox().empty();
+    bool moved = false;
+    while (upstream.valid() && broken.empty() && !exchange->outbox().empty()) {
+      const uint64_t before = exchange->outbox().bytes();
+      const auto flushed = exchange->outbox().flush(upstream.get());
+      REQUIRE(flushed);
+      moved = moved || exchange->outbox().bytes() < before;
+      if (*flushed == Outbox::Flush::blocked) break;
+      if (exchange->stalled()) exchange->resume();
+    }
     return moved;
   }
 
@@ -241,7 +244,6 @@ class ExchangeHost : protected Transport::Owner, protected SessionEvents {
   fake::FakeEndpoint* server_end_ = nullptr;
   fake::FakeEndpoint* client_end_ = nullptr;
   bool progress_ = false;  // since it was last read
-  bool blocked_ = false;   // the upstream has not taken all
   std::vector<std::unique_ptr<Bytes>> sent_;
 };
 

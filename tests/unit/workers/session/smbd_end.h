@@ -64,6 +64,7 @@ class SmbdEnd {
   }
   /// Bytes of a request that is not here whole, its length among them.
   [[nodiscard]] std::span<const std::byte> part() const { return got_; }
+  [[nodiscard]] bool all_said() const { return said_ == to_say_.size(); }
   /// The MessageIds of what was heard.
   [[nodiscard]] std::vector<uint64_t> ids() const {
     std::vector<uint64_t> all;
@@ -71,8 +72,8 @@ class SmbdEnd {
     return all;
   }
 
-  std::vector<Bytes> heard;      // whole requests
-  size_t at_a_time = SIZE_MAX;   // bytes said in one turn
+  std::vector<Bytes> heard;     // whole requests
+  size_t at_a_time = SIZE_MAX;  // bytes said in one turn
   bool reads = true;
 
  private:

@@ -23,11 +23,11 @@ class SmbdExchangeRig final : public ExchangeHost {
     begin(std::make_unique<SmbdExchange>(context()));
   }
   ~SmbdExchangeRig() { end(); }
-  /// Few receives, and so many bytes for replies and what waits, as Session would have it.
-  static Setup limited_to(uint64_t bytes) {
+  /// So many bytes for replies and what waits, as Session would have it: beside the receives.
+  static Setup limited_to(uint64_t bytes, uint16_t receives = 32) {
     Setup setup;
-    setup.limits.receive_credit_initial = setup.limits.receive_credit_max = 32;
-    setup.admission = bytes + 32 * 8192;
+    setup.limits.receive_credit_max = receives;
+    setup.admission = bytes + uint64_t{receives} * 8192;
     setup.payload = Admission::hard_limit(bytes);
     return setup;
   }
@@ -50,7 +50,8 @@ class SmbdExchangeRig final : public ExchangeHost {
     settle();
     from_client(smb2_test::plain(smb2_test::kSessionSetup, {.message_id = 1}, 24));
     settle();
-    Bytes success = smb2_test::plain(smb2_test::kSessionSetup, {.message_id = 1, .flags = smb2_test::kResponse}, 8);
+    Bytes success =
+        smb2_test::plain(smb2_test::kSessionSetup, {.message_id = 1, .flags = smb2_test::kResponse}, 8);
     smb2_test::put(success, 64, 9, 2);
     smbd.answer(success);
     settle();
@@ -61,8 +62,6 @@ class SmbdExchangeRig final : public ExchangeHost {
     client_side = {};
     copied_before_ = server->own_counters().copied_bytes;
   }
-  /// Lets what the session does by itself happen once; of what others do, nothing.
-  void look_again() { exchange->resume(); }
   /// Bytes copied since open().
   [[nodiscard]] uint64_t copied() const { return server->counters().copied_bytes - copied_before_; }
   /// The request has a buffer of its own, as the fabric would deliver it: `bytes` of a message of `total`.
