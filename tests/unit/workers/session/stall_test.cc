@@ -216,13 +216,18 @@ TEST_CASE("requests gathered for an smbd that reads nothing take no more than th
   rig.open();
   rig.smbd.reads = false;
   Messages requests;
-  // The first is more than the socket takes.
   uint64_t id = 2;
-  size_t size = 900'000;
-  SUBCASE("small ones") { size = 100; }
-  SUBCASE("large ones") {}
+  size_t size = 100;
+  int count = 100;
+  SUBCASE("small ones") {}
+  SUBCASE("large ones") { size = 900'000; }
+  SUBCASE("one that is larger than that") {
+    size = 5'000'000;
+    count = 2;
+  }
+  // More than the socket takes.
   requests.push_back(smb2_test::write_request({.message_id = id++}, {.data = pattern(250'000, 1)}));
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < count; ++i) {
     const Bytes write = smb2_test::write_request({.message_id = id}, {.data = pattern(size, 2)});
     requests.push_back(smb2_test::chain({write, echo(id + 1)}));
     id += 2;
@@ -233,4 +238,21 @@ TEST_CASE("requests gathered for an smbd that reads nothing take no more than th
   rig.smbd.reads = true;
   rig.settle();
   CHECK(rig.smbd.heard == requests);
+}
+
+TEST_CASE("a connection whose smbd has not taken all that was sent is not served beyond its limit") {
+  SmbdExchangeRig rig(SmbdExchangeRig::limited_to(1'024 * kKiB));
+  rig.open();
+  rig.smbd.reads = false;
+  const Bytes write = smb2_test::write_request({.message_id = 2}, {.data = pattern(250'000, 1)});
+  rig.from_client(write);
+  rig.settle();
+  REQUIRE_FALSE(rig.exchange->outbox().empty());
+  rig.from_client(read_of(3, 8'192 * kKiB));
+  rig.settle();
+  CHECK(rig.exchange->stalled());
+  CHECK(rig.admission().reserved() < kKiB);
+  rig.smbd.reads = true;
+  rig.settle();
+  CHECK(rig.smbd.heard == Messages{write, read_of(3, 8'192 * kKiB)});
 }
