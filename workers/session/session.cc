@@ -302,19 +302,21 @@ std::string Session::stream() const {
   return std::string(exchange_->names().server) + "'s " + exchange_->names().stream;
 }
 
+/// What smbd has taken all of may be what a request waits for, and brings no event.
 void Session::flush_upstream() {
-  if (!upstream_.valid() || write_blocked_ || exchange_->outbox().empty()) return;
-  const auto flushed = exchange_->outbox().flush(upstream_.fd());
-  if (!flushed) {
-    // What the server said before it closed is the better reason ("refused: hosts allow").
-    read_upstream();
-    on_broken(stream() + ": " + flushed.error().text());
-    return;
-  }
-  if (*flushed == Outbox::Flush::blocked) {
-    write_blocked_ = true;
-    watch_upstream();
-    want_upstream();
+  while (upstream_.valid() && !write_blocked_ && !exchange_->outbox().empty()) {
+    const auto flushed = exchange_->outbox().flush(upstream_.fd());
+    if (!flushed) {
+      // What the server said before it closed is the better reason ("refused: hosts allow").
+      read_upstream();
+      return on_broken(stream() + ": " + flushed.error().text());
+    }
+    if (*flushed == Outbox::Flush::blocked) {
+      write_blocked_ = true;
+      watch_upstream();
+      return want_upstream();
+    }
+    if (exchange_->stalled()) exchange_->resume();
   }
 }
 

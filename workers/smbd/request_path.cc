@@ -28,7 +28,7 @@ void RequestPath::resume() {
   if (mode_ != Mode::stream) queue_.advance();
   if (!stalled_since_) return;
   const uint64_t now = context_.transport.now();
-  if (promises_only() && now - std::max(*stalled_since_, context_.answered_ms) >= kPatienceMs) {
+  if (holds_nothing() && now - std::max(*stalled_since_, context_.answered_ms) >= kPatienceMs) {
     context_.admission.forget();
   }
   if (!go_on()) return;
@@ -58,10 +58,11 @@ void RequestPath::on_read_done() {
 bool RequestPath::unfinished() const { return mode_ == Mode::stream || queue_.mid_pdu() || !outbox_.empty(); }
 
 /// Nothing is held for this connection but what every connection has: it waits for answers that may be long
-/// in coming.
-bool RequestPath::promises_only() const {
-  return context_.transport.idle() && outbox_.empty() && queue_.empty();
-}
+/// in coming, or for nothing.
+bool RequestPath::holds_nothing() const { return context_.transport.idle() && sends_nothing(); }
+
+/// The same, of what the client sends.
+bool RequestPath::sends_nothing() const { return outbox_.empty() && queue_.empty(); }
 
 void RequestPath::stall(uint64_t wanted) {
   if (stalled_since_) return;
@@ -191,7 +192,7 @@ bool RequestPath::allowed_before_session(const smb2::RequestInfo& info) {
 }
 
 bool RequestPath::admit(uint64_t reply_bytes) {
-  const Room room = context_.admission.room(reply_bytes, context_.transport.idle());
+  const Room room = context_.admission.room(reply_bytes, holds_nothing());
   context_.memory.note(room);
   if (room == Room::yes) return true;
   stall(reply_bytes);
@@ -199,7 +200,7 @@ bool RequestPath::admit(uint64_t reply_bytes) {
 }
 
 bool RequestPath::begin_gather() {
-  const bool only = queue_.empty();
+  const bool only = sends_nothing();
   SlabRef into = total_ <= context_.slabs.slab_size()
                      ? context_.memory.slab(only)
                      : context_.memory.block(static_cast<uint32_t>(total_), only);

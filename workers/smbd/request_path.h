@@ -54,7 +54,8 @@ class RequestPath {
   void finish_gather();
   [[nodiscard]] bool push_gathered();
   [[nodiscard]] bool go_on();
-  [[nodiscard]] bool promises_only() const;
+  [[nodiscard]] bool holds_nothing() const;
+  [[nodiscard]] bool sends_nothing() const;
   bool allowed_before_session(const smb2::RequestInfo& info);
   void broken(smb2::Violation violation);
   void broken(std::string why);

@@ -41,11 +41,14 @@ void RequestQueue::fetch() {
 /// Asks for up to a slab of the current fetch. False when memory must be awaited.
 bool RequestQueue::fetch_chunk(Waiting& waiting) {
   const smb2::Fetch& fetch = waiting.entry->request.fetches[waiting.fetch];
-  // One chunk may always be under way, or a connection could starve on other connections' memory.
-  const bool only = chunks_.empty();
-  SlabRef slab = context_.memory.slab(only);
+  // One chunk may always be under way, or a connection could starve on other connections' memory. What smbd
+  // has not taken is one too: or the connection of an smbd that reads nothing would have one after the other.
+  const bool sending = !outbox_.empty();
+  const bool none = chunks_.empty();
+  SlabRef slab = context_.memory.slab(none && !sending);
   if (!slab) {
-    starved_ = only;
+    starved_ = none;
+    if (sending) context_.memory.note(Room::own);  // smbd makes some
     return false;
   }
   const auto want =

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+// What the session itself adds to its exchange: how many receives its client may have, and that nothing waits
+// for what brings no event.
+#include <doctest/doctest.h>
+
+#include "session_rig.h"
+#include "shm/base/socket_address.h"
+
+using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
+using namespace smbdirect::workers::session_test;
+using smb2_test::pattern;
+
+namespace {
+
+constexpr uint64_t kMiB = 1u << 20;
+
+smbdirect::daemon::WorkerConfig few_receives() {
+  smbdirect::daemon::WorkerConfig config;
+  config.receive_credit_initial = 8;
+  config.receive_credit_max = 64;
+  config.buffered_bytes_per_connection = kMiB;
+  config.buffered_bytes_per_worker = 64 * kMiB;
+  return config;
+}
+
+/// What makes a client's receives more.
+void much_traffic(SessionRig& rig, uint64_t from) {
+  for (uint64_t i = 0; i < 200; ++i)
+    rig.from_client(smb2_test::plain(smb2_test::kEcho, {.message_id = from + i}));
+  rig.settle();
+  for (int i = 0; i < 1'000 && !rig.client->idle(); ++i) rig.wait(5);
+  REQUIRE(rig.client->idle());
+  rig.wait(5);
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a client has the receives it began with, more with a session, and no more of a worker short of memory") {
+  SessionRig rig(few_receives());
+  rig.connect();
+  much_traffic(rig, 1'000);
+  CHECK(rig.session->engine().credits().receive_target == 8);
+  rig.set_up();
+  much_traffic(rig, 2'000);
+  CHECK(rig.session->engine().credits().receive_target == 64);
+  // Others take more than a quarter.
+  const auto other = rig.memory->client(*smbdirect::shm::address_from_text("192.0.2.9", 1));
+  other->held.force(17 * kMiB);
+  much_traffic(rig, 3'000);
+  CHECK(rig.session->engine().credits().receive_target == 8);
+  CHECK(rig.session->engine().credits().posted <= 9);
+  other->held.refund(17 * kMiB);
+  much_traffic(rig, 4'000);
+  CHECK(rig.session->engine().credits().receive_target == 64);
+  CHECK_FALSE(rig.ended);
+}
+
+TEST_CASE("a channel WRITE of more bytes than its connection may hold goes on whenever smbd has taken some") {
+  SessionRig rig(few_receives());
+  rig.connect();
+  rig.set_up();
+  Bytes memory = pattern(8 * kMiB, 1);
+  const auto at = rig.client->expose(memory, fabric::Access::remote_read);
+  REQUIRE(at);
+  rig.smbd.reads = false;
+  rig.from_client(smb2_test::write_request(
+      {.message_id = 2}, {.length = 8 * kMiB, .channel = 1, .memory = {{at->offset, at->token, 8 * kMiB}}}));
+  rig.settle();
+  const uint64_t limit = Admission::hard_limit(kMiB + 64 * 8192);
+  CHECK(rig.memory->held().used() <= limit + ExchangeHost::kSlab);
+  rig.smbd.reads = true;
+  rig.settle();  // no timer has a part in it
+  CHECK(rig.smbd.heard == Messages{smb2_test::write_request({.message_id = 2}, {.data = memory})});
+}
+
+TEST_CASE("what smbd said and is in hand goes on from the loop, though nothing comes any more") {
+  SessionRig rig(few_receives());
+  rig.connect();
+  rig.set_up();
+  rig.from_client(smb2_test::plain(smb2_test::kEcho, {.message_id = 2}));
+  rig.settle();
+  const Bytes answer = smb2_test::plain(smb2_test::kEcho, {.message_id = 2, .flags = smb2_test::kResponse});
+  Bytes said;
+  for (int i = 0; i < 1'000; ++i) said = smb2_test::operator+(std::move(said), smb2_test::hex("85000000"));
+  rig.smbd.say(said);
+  rig.smbd.answer(answer);
+  const size_t before = rig.client_side.complete;
+  rig.settle();
+  CHECK(rig.client_side.complete == before + 1);
+  CHECK(rig.client_side.messages.back() == answer);
+}
+
+TEST_CASE("an smbd that closes between answers ends the session, after all that it has said") {
+  SessionRig rig(few_receives());
+  rig.connect();
+  rig.set_up();
+  const size_t before = rig.client_side.complete;
+  rig.from_client(smb2_test::read_request({.message_id = 2}, {.length = 500'000}));
+  rig.settle();
+  const Bytes answer = smb2_test::read_response({.message_id = 2}, pattern(500'000, 2));
+  SUBCASE("whole") {
+    rig.smbd.answer(answer);
+    rig.smbd.close();
+    rig.settle();
+    CHECK(rig.client_side.complete == before + 1);
+    CHECK(rig.client_side.messages.back() == answer);
+    CHECK(rig.ended == "smbd closed the connection");
+  }
+  SUBCASE("in the middle of one") {
+    const Bytes stream = framed(answer);
+    rig.smbd.say(std::span(stream).first(300'000));
+    rig.smbd.close();
+    rig.settle();
+    CHECK(rig.client_side.complete == before);
+    CHECK(rig.ended == "smbd's connection was closed in the middle of a message");
+  }
+}

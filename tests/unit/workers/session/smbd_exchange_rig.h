@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// An exchange with smbd in use: a client over a fabric in memory, the exchange on its transport, and smbd at
+// the other end of a socket. Owned by the test.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <utility>
+
+#include "exchange_host.h"
+#include "smbd_end.h"
+#include "tests/unit/unix_sockets.h"
+#include "workers/smbd/smbd_exchange.h"
+
+namespace smbdirect::workers::session_test {
+
+class SmbdExchangeRig final : public ExchangeHost {
+ public:
+  /// A stall ends when it has lasted for some time: settle() waits for no more than the transports' short
+  /// pauses.
+  explicit SmbdExchangeRig(Setup setup = {}) : ExchangeHost(patient(setup)) {
+    begin(std::make_unique<SmbdExchange>(context(), none_));
+  }
+  ~SmbdExchangeRig() { end(); }
+  /// So many bytes for replies and what waits, as Session would have it: beside the receives.
+  static Setup limited_to(uint64_t bytes, uint16_t receives = 32) {
+    Setup setup;
+    setup.limits.receive_credit_max = receives;
+    setup.admission = bytes + uint64_t{receives} * 8192;
+    setup.payload = Admission::hard_limit(bytes);
+    return setup;
+  }
+
+  /// NEGOTIATE, and smbd takes the connection; nothing is answered yet.
+  void connect() {
+    from_client(smb2_test::negotiate_request({0x0302}));
+    settle();
+    REQUIRE(negotiate == smb2_test::negotiate_request({0x0302}));
+    shm::UniqueFd theirs;
+    std::tie(upstream, theirs) = test::socket_pair();
+    smbd = SmbdEnd(std::move(theirs));
+    settle();
+    REQUIRE(smbd.heard == Messages{negotiate});
+  }
+  /// ... and a session, all as it should be.
+  void open() {
+    connect();
+    smbd.answer(smb2_test::negotiate_response(0x0302));
+    settle();
+    from_client(smb2_test::plain(smb2_test::kSessionSetup, {.message_id = 1}, 24));
+    settle();
+    Bytes success =
+        smb2_test::plain(smb2_test::kSessionSetup, {.message_id = 1, .flags = smb2_test::kResponse}, 8);
+    smb2_test::put(success, 64, 9, 2);
+    smbd.answer(success);
+    settle();
+    REQUIRE(client_side.messages.size() == 2);
+    REQUIRE(context().set_up);
+    REQUIRE(agreed == 1);
+    smbd.heard.clear();
+    client_side = {};
+    copied_before_ = server->own_counters().copied_bytes;
+  }
+  /// Bytes copied since open().
+  [[nodiscard]] uint64_t copied() const { return server->counters().copied_bytes - copied_before_; }
+  /// The request has a buffer of its own, as the fabric would deliver it: `bytes` of a message of `total`.
+  void fragment(std::span<const std::byte> bytes, uint64_t total, bool first, bool last) {
+    SlabRef buffer = own_receives_.acquire_forced(payload);
+    std::ranges::copy(bytes, buffer.bytes().begin());
+    exchange->on_fragment({.data = buffer.bytes().first(bytes.size()),
+                           .buffer = &buffer,
+                           .total = total,
+                           .first = first,
+                           .last = last});
+  }
+
+  SmbdEnd smbd;
+  Bytes negotiate;
+  size_t agreed = 0;
+
+ private:
+  static Setup patient(Setup setup) {
+    setup.soon_ms = 10;
+    return setup;
+  }
+  bool move_far_end() override { return smbd.move(); }
+
+  void on_negotiate(const smb2::NegotiateRequest&, std::span<const std::byte> pdu) override {
+    negotiate.assign(pdu.begin(), pdu.end());
+  }
+  void on_agreed(const smb2::NegotiateResponse&) override { ++agreed; }
+  void on_attached(uint32_t) override { FAIL("nobody is attached to smbd"); }
+  void on_session_set_up() override { context().set_up = true; }
+  void on_queued() override { FAIL("smbd is told nothing but the client's requests"); }
+
+  const OpenUpstream none_;  // smbd's end of the socket is there without it
+  Arena own_arena_;
+  SlabPool own_receives_{own_arena_, 8192};
+  uint64_t copied_before_ = 0;
+};
+
+}  // namespace smbdirect::workers::session_test
