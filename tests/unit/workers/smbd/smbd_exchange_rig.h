@@ -8,9 +8,9 @@
 #include <tuple>
 #include <utility>
 
-#include "exchange_host.h"
-#include "smbd_end.h"
 #include "tests/unit/unix_sockets.h"
+#include "tests/unit/workers/session/exchange_host.h"
+#include "tests/unit/workers/session/smbd_end.h"
 #include "workers/smbd/smbd_exchange.h"
 
 namespace smbdirect::workers::session_test {
