@@ -36,13 +36,15 @@ TEST_CASE(
   const Bytes data = pattern(530'900, 1);  // less than was asked for
   // Sometimes smbd leaves room before the data.
   Bytes answer = smb2_test::read_response({.message_id = 2}, {});
+  size_t behind = 0;
   SUBCASE("right behind the header") {}
   SUBCASE("with a gap") {
     answer.resize(88);
     answer[66] = std::byte{88};
   }
+  SUBCASE("with more behind it") { behind = 9; }
   smb2_test::put(answer, 68, data.size(), 4);
-  rig.smbd.answer(answer + data);
+  rig.smbd.answer(answer + data + pattern(behind, 2));
   rig.settle();
   REQUIRE(rig.broken.empty());
   const Bytes written = small + large + last;
