@@ -38,19 +38,4 @@ Result<RegistryReader> RegistryReader::open(int fd) {
   return RegistryReader(std::move(*map), {header.entry_count, header.hash_key});
 }
 
-std::vector<Entry> RegistryReader::find_by_address(const Host& address) const {
-  std::vector<Entry> found;
-  for_each([&](const Entry& entry) {
-    if (std::ranges::find(entry.addresses, address) != entry.addresses.end()) found.push_back(entry);
-  });
-  return found;
-}
-
-std::optional<uint32_t> RegistryReader::worker_generation(uint32_t slot) const {
-  if (slot >= kWorkerSlots) return std::nullopt;
-  const uint64_t word = load_word(map_.words()[offsetof(RegistryHeader, workers) / 8 + slot]);
-  if (word >> 32 != 1) return std::nullopt;
-  return uint32_t(word);
-}
-
 }  // namespace smbdirect::shm

@@ -22,11 +22,6 @@ class RegistryReader {
   [[nodiscard]] std::optional<Entry> find(const Guid& guid) const {
     return find_entry(MappedWords(map_.words()), geometry_, guid);
   }
-  /// The entries that list this client address. Looks at the whole table; the supervisor has an index.
-  [[nodiscard]] std::vector<Entry> find_by_address(const Host& address) const;
-  /// The generation of the worker in a slot, or nothing: no worker.
-  [[nodiscard]] std::optional<uint32_t> worker_generation(uint32_t slot) const;
-
   /// Visits every entry, in no order and not at one moment.
   template <class Visitor>
   void for_each(Visitor&& visit) const {

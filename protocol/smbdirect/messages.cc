@@ -70,15 +70,6 @@ std::expected<DataTransfer, Fault> parse_data_transfer(std::span<const std::byte
   return parsed;
 }
 
-std::expected<BufferDescriptorV1, Fault> parse_buffer_descriptor(std::span<const std::byte> bytes) {
-  if (bytes.size() < BufferDescriptorV1::kSize) return std::unexpected(Fault::message_too_short);
-  return BufferDescriptorV1{
-      .offset = load<uint64_t>(bytes, 0),
-      .token = load<uint32_t>(bytes, 8),
-      .length = load<uint32_t>(bytes, 12),
-  };
-}
-
 std::array<std::byte, NegotiateRequest::kSize> encode(const NegotiateRequest& message) {
   std::array<std::byte, NegotiateRequest::kSize> bytes{};  // Reserved at 4 stays 0
   store(bytes, 0, message.min_version);
@@ -113,14 +104,6 @@ std::array<std::byte, DataTransfer::kDataOffset> encode(const DataTransfer& mess
   store(bytes, 8, message.remaining_data_length);
   store(bytes, 12, message.data_offset);
   store(bytes, 16, message.data_length);
-  return bytes;
-}
-
-std::array<std::byte, BufferDescriptorV1::kSize> encode(const BufferDescriptorV1& descriptor) {
-  std::array<std::byte, BufferDescriptorV1::kSize> bytes{};
-  store(bytes, 0, descriptor.offset);
-  store(bytes, 8, descriptor.token);
-  store(bytes, 12, descriptor.length);
   return bytes;
 }
 

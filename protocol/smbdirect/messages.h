@@ -54,14 +54,6 @@ struct DataTransfer {
   uint32_t data_length{};
 };
 
-/// MS-SMBD 2.2.3.1, a piece of the peer's registered memory.
-struct BufferDescriptorV1 {
-  static constexpr size_t kSize = 16;
-  uint64_t offset{};
-  uint32_t token{};
-  uint32_t length{};
-};
-
 /// Bytes after the structure are ignored (a request may come in a 512-byte message).
 /// Error: message_too_short.
 [[nodiscard]] std::expected<NegotiateRequest, Fault> parse_negotiate_request(
@@ -73,14 +65,10 @@ struct BufferDescriptorV1 {
 /// data may begin anywhere (also below 24).
 /// Errors: message_too_short, credits_requested_zero, data_offset_misaligned, data_beyond_message.
 [[nodiscard]] std::expected<DataTransfer, Fault> parse_data_transfer(std::span<const std::byte> message);
-/// The first 16 bytes. Error: message_too_short.
-[[nodiscard]] std::expected<BufferDescriptorV1, Fault> parse_buffer_descriptor(
-    std::span<const std::byte> bytes);
 
 [[nodiscard]] std::array<std::byte, NegotiateRequest::kSize> encode(const NegotiateRequest& message);
 [[nodiscard]] std::array<std::byte, NegotiateResponse::kSize> encode(const NegotiateResponse& message);
 /// Header and the four bytes of padding before kDataOffset; a message without data is its first 20 bytes.
 [[nodiscard]] std::array<std::byte, DataTransfer::kDataOffset> encode(const DataTransfer& message);
-[[nodiscard]] std::array<std::byte, BufferDescriptorV1::kSize> encode(const BufferDescriptorV1& descriptor);
 
 }  // namespace smbdirect::protocol::smb_direct
