@@ -103,6 +103,8 @@ class Worker {
     }
     while (!delayed_.empty() && delayed_.begin()->first <= now_ms()) {
       say({.type = MessageType::take, .offer = delayed_.begin()->second});
+      std::fprintf(stderr, "fake worker %s: took %llu\n", slot_.c_str(),
+                   static_cast<unsigned long long>(delayed_.begin()->second));
       delayed_.erase(delayed_.begin());
     }
     return polls[0].revents == 0 || hear();

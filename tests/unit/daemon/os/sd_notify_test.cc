@@ -4,6 +4,9 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <filesystem>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -33,6 +36,11 @@ struct Receiver {
   }
 };
 
+size_t descriptors() {
+  const auto list = std::filesystem::directory_iterator("/proc/self/fd");
+  return size_t(std::distance(begin(list), end(list)));
+}
+
 }  // namespace
 
 TEST_CASE("systemd hears of readiness, status and the end") {
@@ -48,13 +56,24 @@ TEST_CASE("systemd hears of readiness, status and the end") {
   CHECK(systemd.next() == "STOPPING=1\nSTATUS=bye");
 }
 
-TEST_CASE("without a usable address nobody is told") {
-  for (const char* address : {static_cast<const char*>(nullptr), "", "/", "@", "relative", "vsock:2:1"}) {
+TEST_CASE("without a usable address nobody is told: there is no socket to tell by") {
+  const std::string too_long = "/" + std::string(200, 'x');
+  for (const char* address :
+       {static_cast<const char*>(nullptr), "", "/", "@", "relative", "vsock:2:1", too_long.c_str()}) {
+    CAPTURE(address);
+    const size_t before = descriptors();
     SdNotify notify(address);
     notify.ready("x");
+    CHECK(descriptors() == before);
   }
-  SdNotify too_long(("/" + std::string(200, 'x')).c_str());
-  too_long.ready("x");
-  SdNotify gone("/nonexistent/notify");
-  gone.ready("x");
+}
+
+TEST_CASE("one who listens no more is not waited for, and his successor hears what comes then") {
+  std::optional<Receiver> systemd(std::in_place);
+  SdNotify notify(systemd->name.c_str());
+  systemd.reset();
+  notify.ready("lost");
+  systemd.emplace();
+  notify.stopping("heard");
+  CHECK(systemd->next() == "STOPPING=1\nSTATUS=heard");
 }
