@@ -117,6 +117,7 @@ std::expected<ResponsePlan, Violation> ServerTranslator::response(std::span<cons
   const auto header = parse_header(prefix);
   if (!header) return std::unexpected(header.error());
   if (!header->response()) return std::unexpected(Violation::wrong_direction);
+  plan.command = header->command;
   if (!valid_next_command(header->next_command, total)) return std::unexpected(Violation::bad_next_command);
   if (header->next_command != 0) {
     plan.kind = ResponsePlan::Kind::gather;

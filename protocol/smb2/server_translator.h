@@ -81,7 +81,8 @@ struct ResponsePlan {
   std::optional<uint32_t> invalidate;  // token for SEND with Invalidate
   /// Reserved bytes that come back: of what is finished, and all but kReplyToken of what waits from now on.
   uint64_t released{};
-  bool session_set_up = false;  // the client has a session on this connection now, new or bound
+  bool session_set_up = false;     // the client has a session on this connection now, new or bound
+  std::optional<Command> command;  // of the (first) response; nothing: it is opaque
 };
 
 /// A compound response rewritten: place everything, then send the pieces.

@@ -88,7 +88,7 @@ std::expected<Delivery, Fault> Engine::receive_response(std::span<const std::byt
   credits_.start_sending(response->credits_granted);
   idle_timer_.heard(now);
   phase_ = Phase::established;
-  return Delivery{.kind = Delivery::Kind::negotiated};
+  return Delivery{.kind = Delivery::Kind::negotiated, .credits_granted = response->credits_granted};
 }
 
 // MS-SMBD 3.1.5.8
@@ -108,7 +108,7 @@ std::expected<Delivery, Fault> Engine::receive_data(std::span<const std::byte> m
   // Answered without the flag: two sides that put it on their answers would never stop.
   if ((header->flags & DataTransfer::kResponseRequested) != 0) response_requested_ = true;
   const std::optional<Reassembly::Place>& fragment = *place;
-  if (!fragment) return Delivery{};
+  if (!fragment) return Delivery{.credits_granted = header->credits_granted};
   if (fragment->last) reply_expected_ = role_ == Role::passive;
   return Delivery{
       .kind = Delivery::Kind::fragment,
@@ -116,6 +116,7 @@ std::expected<Delivery, Fault> Engine::receive_data(std::span<const std::byte> m
       .total = fragment->total,
       .first = fragment->first,
       .last = fragment->last,
+      .credits_granted = header->credits_granted,
   };
 }
 
@@ -172,7 +173,9 @@ std::optional<Outgoing> Engine::next_negotiate(Millis now) {
   grants_.granted_at_negotiation();
   idle_timer_.heard(now);
   phase_ = Phase::established;
-  return outgoing(encode(make_response(agreed_, limits_, granted)));
+  Outgoing response = outgoing(encode(make_response(agreed_, limits_, granted)));
+  response.credits_granted = granted;
+  return response;
 }
 
 Outgoing Engine::refuse(uint32_t status) {
@@ -220,6 +223,7 @@ Outgoing Engine::take(uint32_t payload, bool fragment, Millis now) {
   if (!fragment) message.header_size = DataTransfer::kHeaderSize;
   message.payload = payload;
   message.completes = fragment && left_ == 0;
+  message.credits_granted = grant;
   if (message.completes) reply_expected_ = false;
 
   credits_.sent(grant);

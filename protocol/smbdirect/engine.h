@@ -45,6 +45,7 @@ struct Delivery {
   uint64_t total = 0;                 // fragment: length of the whole upper-layer message
   bool first = false;                 // fragment: begins an upper-layer message
   bool last = false;                  // fragment: completes it
+  uint16_t credits_granted = 0;       // to us, by this message
 };
 
 /// A message to post: header bytes, then `payload` bytes of the upper-layer message in progress.
@@ -52,8 +53,9 @@ struct Outgoing {
   std::array<std::byte, 32> header{};
   uint8_t header_size = 0;
   uint32_t payload = 0;
-  bool completes = false;   // the last fragment of the upper-layer message
-  bool disconnect = false;  // passive, refusing: disconnect after this one has been sent
+  bool completes = false;        // the last fragment of the upper-layer message
+  bool disconnect = false;       // passive, refusing: disconnect after this one has been sent
+  uint16_t credits_granted = 0;  // to the peer, by this message
 };
 
 /// For logs, statistics and the event ring.

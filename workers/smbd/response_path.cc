@@ -83,7 +83,6 @@ bool ResponsePath::begin_pdu() {
 bool ResponsePath::plan_pdu() {
   std::array<std::byte, smb2::kPrefixBytes> scratch{};
   const auto prefix = reader_.peek(std::min<uint64_t>(total_, smb2::kPrefixBytes), scratch);
-  const bool opaque = prefix[0] != std::byte{0xFE};
   const auto plan = context_.translator.response(prefix, total_);
   if (!plan) return broken(plan.error());
   plan_ = *plan;
@@ -93,8 +92,7 @@ bool ResponsePath::plan_pdu() {
     context_.events.on_agreed(*context_.translator.negotiated());
   }
   ++context_.transport.own_counters().smb_responses;
-  context_.transport.record(EventKind::response, opaque ? 0xFFFF : std::to_integer<uint64_t>(prefix[12]),
-                            total_);
+  context_.transport.record(EventKind::response, plan_.command ? uint64_t(*plan_.command) : 0xFFFF, total_);
   promised_ = plan_.released;
   switch (plan_.kind) {
     case smb2::ResponsePlan::Kind::pass: {

@@ -17,14 +17,6 @@ constexpr uint64_t kMoreThanATrickle = 64 * 1024;
 constexpr uint64_t kMessageBytes = 128;
 constexpr uint64_t kPieceBytes = 96;
 
-// The grant a message carries, for statistics (MS-SMBD 2.2.2, 2.2.3).
-uint16_t credits_granted(std::span<const std::byte> header, bool negotiate) {
-  const size_t at = negotiate ? 10 : 2;
-  if (header.size() < at + 2) return 0;
-  return static_cast<uint16_t>(std::to_integer<unsigned>(header[at]) |
-                               std::to_integer<unsigned>(header[at + 1]) << 8U);
-}
-
 bool is_timeout(smb_direct::Fault fault) {
   return fault == smb_direct::Fault::negotiate_timeout || fault == smb_direct::Fault::send_credit_timeout ||
          fault == smb_direct::Fault::keepalive_timeout;
@@ -241,8 +233,7 @@ void Transport::post_send(const smb_direct::Outgoing& out, OutMessage* message) 
   }
   sends_in_flight_.push(references);
   ++sends_posted_;
-  const bool negotiate = out.header_size == kHeaderBytes;
-  counters_.credits_granted += credits_granted(std::span(out.header).first(out.header_size), negotiate);
+  counters_.credits_granted += out.credits_granted;
   ++(out.payload > 0 ? counters_.fragments_sent : counters_.empties_sent);
   counters_.bytes_inline_sent += out.payload;
   record(EventKind::sent, out.payload, engine_.credits().send);
@@ -335,14 +326,12 @@ void Transport::received(const fabric::Completion& completion) {
   established_ = true;  // a first message may overtake the event that says so
   if (completion.invalidated) owner_.on_invalidated(completion.invalidated_token);
   const auto message = std::span<const std::byte>(buffer.bytes()).first(completion.bytes);
-  const bool negotiating = engine_.phase() == smb_direct::Phase::negotiating;
   const auto delivery = engine_.receive(message, uv_now(&loop_));
   if (!delivery) {
     fault(delivery.error());
     return;
   }
-  counters_.credits_received +=
-      negotiating && config_.role == smb_direct::Role::passive ? 0 : credits_granted(message, negotiating);
+  counters_.credits_received += delivery->credits_granted;
   record(EventKind::received, message.size(), engine_.credits().send);
   switch (delivery->kind) {
     case smb_direct::Delivery::Kind::nothing:

@@ -15,16 +15,17 @@ class Pair {
   struct End {
     Engine engine;
     std::deque<Bytes> inbox;
-    std::deque<uint64_t> queue;  // upper-layer messages to send
-    uint64_t left = 0;           // bytes of the one in progress; all at hand
-    uint64_t data = 0;           // messages sent, with data and without
+    std::deque<uint16_t> grants;  // what each message in the inbox grants, as its sender says
+    std::deque<uint64_t> queue;   // upper-layer messages to send
+    uint64_t left = 0;            // bytes of the one in progress; all at hand
+    uint64_t data = 0;            // messages sent, with data and without
     uint64_t empty = 0;
     uint64_t completed = 0;  // upper-layer messages received
   };
 
   Pair(const Limits& client_limits, const Limits& server_limits)
-      : client{Engine(Role::active, client_limits, 0), {}, {}},
-        server{Engine(Role::passive, server_limits, 0), {}, {}} {
+      : client{Engine(Role::active, client_limits, 0), {}, {}, {}},
+        server{Engine(Role::passive, server_limits, 0), {}, {}, {}} {
     post(server.engine);
     settle();
     REQUIRE(client.engine.phase() == Phase::established);
@@ -65,6 +66,8 @@ class Pair {
       from.inbox.pop_front();
       const auto delivery = from.engine.receive(message, now);
       if (!delivery) FAIL(fault_name(delivery.error()));
+      REQUIRE(delivery->credits_granted == from.grants.front());
+      from.grants.pop_front();
       if (delivery->last) ++from.completed;
       post(from.engine);
       drain(from, to);
@@ -89,6 +92,7 @@ class Pair {
       Bytes bytes(header_of(*message).begin(), header_of(*message).end());
       bytes.resize(bytes.size() + message->payload);
       to.inbox.push_back(std::move(bytes));
+      to.grants.push_back(message->credits_granted);
       sent = true;
     }
   }
