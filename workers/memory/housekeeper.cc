@@ -25,18 +25,33 @@ Housekeeper::Housekeeper(uv_loop_t& loop, std::vector<SlabPool*> pools, std::fun
     : pools_(std::move(pools)),
       connections_(std::move(connections)),
       trim_some_(std::move(trim_some)),
-      timer_(loop, [this] { turn(); }) {
+      timer_(loop, [this] { on_timer(); }) {
   timer_.start(kTurnMs);
 }
 
-void Housekeeper::turn() {
+void Housekeeper::on_timer() {
+  const bool due = until_turn_ms_ == 0;
+  const bool more = due ? turn() : trim_pools(false);
+  if (due) until_turn_ms_ = kTurnMs;
+  const uint64_t wait_ms = more ? std::min(kPartMs, until_turn_ms_) : until_turn_ms_;
+  until_turn_ms_ -= wait_ms;
+  timer_.start(wait_ms);
+}
+
+bool Housekeeper::trim_pools(bool new_round) {
+  bool more = false;
+  for (SlabPool* pool : pools_) more = pool->trim(new_round) || more;
+  return more;
+}
+
+bool Housekeeper::turn() {
   const size_t connections = connections_();
   const size_t part = turns_++ % kRound;
   trim_some_(connections * (part + 1) / kRound - connections * part / kRound);
   const bool new_round = part + 1 == kRound;
-  for (SlabPool* pool : pools_) pool->trim(new_round);
+  const bool more = trim_pools(new_round);
   if (new_round) trim_heap();
-  timer_.start(kTurnMs);
+  return more;
 }
 
 /// glibc gives back by itself only what is free at the heap's end. Its count of free bytes says nothing of

@@ -24,6 +24,8 @@ void configure_heap();
 class Housekeeper {
  public:
   static constexpr uint64_t kTurnMs = 500;
+  /// Between the parts of what a turn has to give back: none of them takes long.
+  static constexpr uint64_t kPartMs = 50;
   /// Turns in which each connection has its turn once. What is given back was not needed all through a round:
   /// bursts that come more often keep their memory.
   static constexpr size_t kRound = 8;
@@ -33,14 +35,18 @@ class Housekeeper {
               std::function<void(size_t share)> trim_some);
 
  private:
-  void turn();
+  void on_timer();
+  /// True: the pools have more to give back.
+  bool turn();
+  [[nodiscard]] bool trim_pools(bool new_round);
   void trim_heap();
 
   std::vector<SlabPool*> pools_;
   std::function<size_t()> connections_;
   std::function<void(size_t share)> trim_some_;
   size_t turns_ = 0;
-  size_t heap_holes_ = 0;  // free bytes in the heap after the last time it was trimmed, or less
+  uint64_t until_turn_ms_ = 0;  // from when the timer fires on
+  size_t heap_holes_ = 0;       // free bytes in the heap after the last time it was trimmed, or less
   shm::Timer timer_;
 };
 

@@ -223,7 +223,7 @@ size_t SlabPool::give_up(SlabChunk& chunk) {
   return given;
 }
 
-void SlabPool::trim(bool new_round) {
+bool SlabPool::trim(bool new_round) {
   const size_t warm = kWarmBytes / slab_size_;
   surplus_ = std::min(surplus_, idle_ > warm ? idle_ - warm : 0);
   if (new_round) {
@@ -239,6 +239,7 @@ void SlabPool::trim(bool new_round) {
   idle_low_ = std::min(idle_low_, idle_);
   surplus_ -= std::min(surplus_, given);
   while (!chunks_.empty() && chunks_.back() == nullptr) chunks_.pop_back();
+  return given > 0 && surplus_ > 0;
 }
 
 namespace {

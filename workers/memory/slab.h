@@ -117,8 +117,9 @@ class SlabPool {
   [[nodiscard]] size_t chunks() const;
   /// To be called now and then: of the memory that was free all through the last round, what is over
   /// kWarmBytes goes back to the system, a share with each call. Chunks that are wholly free are unmapped
-  /// (and their registrations given up); of the others, free pages go unless a device has them.
-  void trim(bool new_round = true);
+  /// (and their registrations given up); of the others, free pages go unless a device has them. True: there
+  /// is more to give back, by further calls with new_round false.
+  bool trim(bool new_round = true);
 
  private:
   friend class SlabRef;
