@@ -130,7 +130,7 @@ class SessionRig {
   };
 
   bool turn() {
-    bool moved = server_end_->step();
+    bool moved = session && server_end_->step();
     moved = (client && client_end_->step()) || moved;
     moved = smbd.move() || moved;
     uv_run(&loop_, UV_RUN_NOWAIT);
