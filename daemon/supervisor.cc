@@ -154,40 +154,36 @@ void Supervisor::serve() {
   }
 }
 
-void Supervisor::worker_said(size_t slot, Received said) {
-  const Message& message = said.message;
-  switch (message.type) {
-    case MessageType::want_smbd:
-      return smbd_requests_.wanted(slot, message.offer);
-    case MessageType::claim:
-      return clients_.claimed(workers_.ref(slot), message.offer, message.guid);
-    case MessageType::channel_up:
-      peers_.channel_up(slot, message.offer);
-      return clients_.channel_up(workers_.ref(slot), message.offer, message.process);
-    case MessageType::channel_down:
-      return clients_.channel_down(workers_.ref(slot), message.offer);
-    case MessageType::want_process:
-      return peers_.wanted(slot, message.offer, message.guid);
-    case MessageType::pass:
-      return peers_.passed(slot, message.offer, std::move(said.descriptor));
-    case MessageType::not_passed:
-      return peers_.not_passed(slot, message.sequence);
-    case MessageType::session_up:
-      smbd_requests_.session_up(slot, message.offer);
-      break;
-    case MessageType::scoreboard:
-      return control_.scoreboard(slot, std::move(said.descriptor));
-    case MessageType::reported:
-      return control_.reported(slot, message.sequence);
-    case MessageType::closed:
-      smbd_requests_.forget(slot, message.offer);
-      peers_.forget(slot, message.offer);
-      clients_.channel_down(workers_.ref(slot), message.offer);
-      break;
-    default:
-      break;
-  }
-  dispatcher_.worker_said(slot, message);
+/// Whom each message is for.
+void Supervisor::worker_said(size_t slot, Received<FromWorker> said) {
+  const shm::WorkerRef worker = workers_.ref(slot);
+  hear(
+      said.message, [](const message::Ready&) {},  // its WorkerSlot has heard these two
+      [](const message::Pong&) {},
+      [&](const message::Scoreboard&) { control_.scoreboard(slot, std::move(said.descriptor)); },
+      [&](const message::Reported& m) { control_.reported(slot, m.sequence); },
+      [&](const message::Take& m) { dispatcher_.taken(slot, m.offer); },
+      [&](const message::Refuse& m) { dispatcher_.refused(slot, m.offer); },
+      [&](const message::SessionUp& m) {
+        smbd_requests_.session_up(slot, m.offer);
+        dispatcher_.session_up(slot, m.offer);
+      },
+      [&](const message::Closed& m) {
+        smbd_requests_.forget(slot, m.offer);
+        peers_.forget(slot, m.offer);
+        clients_.channel_down(worker, m.offer);
+        dispatcher_.closed(slot, m.offer);
+      },
+      [&](const message::WantSmbd& m) { smbd_requests_.wanted(slot, m.offer); },
+      [&](const message::Claim& m) { clients_.claimed(worker, m.offer, m.guid); },
+      [&](const message::ChannelUp& m) {
+        peers_.channel_up(slot, m.offer);
+        clients_.channel_up(worker, m.offer, m.process);
+      },
+      [&](const message::ChannelDown& m) { clients_.channel_down(worker, m.offer); },
+      [&](const message::WantProcess& m) { peers_.wanted(slot, m.offer, m.guid); },
+      [&](const message::Pass& m) { peers_.passed(slot, m.offer, std::move(said.descriptor)); },
+      [&](const message::NotPassed& m) { peers_.not_passed(slot, m.sequence); });
 }
 
 void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {

@@ -43,7 +43,7 @@ class Supervisor final : public WorkerSlot::Observer {
 
   Supervisor(PoolConfig config, Options options, shm::RegistryWriter registry);
   void worker_ready(size_t slot) override;
-  void worker_said(size_t slot, Received said) override;
+  void worker_said(size_t slot, Received<FromWorker> said) override;
   void worker_answers(size_t slot) override;
   void worker_gone(size_t slot, const Obituary& obituary) override;
 

@@ -17,7 +17,7 @@ namespace smbdirect::workers {
 
 namespace log = shm::log;
 using daemon::ExitCode;
-using daemon::MessageType;
+namespace message = daemon::message;
 
 namespace {
 
@@ -33,6 +33,10 @@ constexpr uint32_t kAnswerGraceMs = 3'000;  // the supervisor always answers in 
 /// A cause without what varies from one connection to the next.
 std::string host_of(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
 
+std::unexpected<shm::Error> no_smbd(int error) {
+  return shm::fail("the supervisor's connection to smbd", error);
+}
+
 }  // namespace
 
 Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
@@ -41,7 +45,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
       control_(loop, std::move(control), [this](int events, int status) { on_control(events, status); }),
       generation_(generation),
       config_(config),
-      to_supervisor_(control_.fd(),
+      to_supervisor_(control_.fd(), generation,
                      [this](bool waits) { control_.want(UV_READABLE | (waits ? UV_WRITABLE : 0)); }),
       slabs_(arena_, kSlabBytes),
       receive_slabs_(arena_, std::max(kSmallestReceive, config.max_receive_size)),
@@ -49,7 +53,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
       memory_(loop, config.buffered_bytes_per_worker, config.ipv6_prefix_length),
       areas_(config.channel_area_bytes_per_worker),
       supervisor_connector_(
-          loop, [this](uint64_t offer) { send({.type = MessageType::want_smbd, .offer = offer}); },
+          loop, [this](uint64_t offer) { to_supervisor_.send(message::WantSmbd{{offer}}); },
           config.upstream_connect_timeout_ms + kAnswerGraceMs),
       connect_([this](const UpstreamRequest& request) { return connect_upstream(request); }),
       resources_{loop_,
@@ -60,13 +64,13 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
                  memory_,
                  [this](SessionContext& context) { return make_exchange(context); },
                  [this](uint64_t number, const smb2::Guid& guid) {
-                   send({.type = MessageType::claim, .offer = number, .guid = guid});
+                   to_supervisor_.send(message::Claim{{number}, {guid}});
                  },
                  [this](uint64_t number, uint32_t process) {
-                   send({.type = MessageType::channel_up, .offer = number, .process = process});
+                   to_supervisor_.send(message::ChannelUp{{number}, {process}});
                  },
-                 [this](uint64_t number) { send({.type = MessageType::channel_down, .offer = number}); },
-                 [this](uint64_t number) { send({.type = MessageType::session_up, .offer = number}); },
+                 [this](uint64_t number) { to_supervisor_.send(message::ChannelDown{{number}}); },
+                 [this](uint64_t number) { to_supervisor_.send(message::SessionUp{{number}}); },
                  [this](const std::string& text) {
                    if (advice_lines_.pass(text, uv_now(&loop_)))
                      log::write(log::Level::warning, "%s", text.c_str());
@@ -80,7 +84,8 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
           [this](size_t share) { trim_some(share); }) {
   if (config_.upstream == daemon::WorkerConfig::Upstream::channel) {
     channels_.emplace(
-        loop_, [this](const daemon::Message& message, int descriptor) { send(message, descriptor); },
+        loop_,
+        [this](const daemon::FromWorker& said, int descriptor) { to_supervisor_.send(said, descriptor); },
         config_.handshake_timeout_ms);
   }
   control_.want(UV_READABLE);
@@ -100,7 +105,7 @@ void Worker::show_board(uint32_t slot) {
     return;
   }
   scoreboard_.emplace(loop_, std::move(*writer), [this](ScoreboardPublisher::View& view) { look(view); });
-  send({.type = MessageType::scoreboard}, scoreboard_->fd());
+  to_supervisor_.send(message::Scoreboard{}, scoreboard_->fd());
 }
 
 void Worker::look(ScoreboardPublisher::View& view) const {
@@ -114,7 +119,7 @@ void Worker::look(ScoreboardPublisher::View& view) const {
   view.summary.counters = all.values();
 }
 
-void Worker::report(const daemon::Received& asked) {
+void Worker::report(uint64_t sequence, const shm::UniqueFd& into) {
   std::string text = R"({"connections":[)";
   for (const auto& [offer, session] : sessions_) {
     if (text.back() != '[') text += ',';
@@ -123,14 +128,14 @@ void Worker::report(const daemon::Received& asked) {
   }
   text += "]}";
   // Short or failed: the supervisor finds no JSON there, and says so.
-  if (!asked.descriptor.valid() || ::write(asked.descriptor.get(), text.data(), text.size()) < 0) {
+  if (!into.valid() || ::write(into.get(), text.data(), text.size()) < 0) {
     log::write(log::Level::warning, "report: %s", std::strerror(errno));
   }
-  send({.type = MessageType::reported, .sequence = asked.message.sequence});
+  to_supervisor_.send(message::Reported{{sequence}});
 }
 
 void Worker::announce_ready() {
-  send({.type = MessageType::ready});
+  to_supervisor_.send(message::Ready{});
   log::write(log::Level::info, "ready (pid %d, generation %u)", static_cast<int>(::getpid()), generation_);
 }
 
@@ -139,15 +144,10 @@ ExitCode Worker::run() {
   return exit_code_;
 }
 
-void Worker::send(daemon::Message message, int descriptor) {
-  message.generation = generation_;
-  to_supervisor_.send(message, descriptor);
-}
-
 void Worker::on_control(int events, int status) {
   if ((events & UV_WRITABLE) != 0) to_supervisor_.send_queued();
   while (true) {
-    auto received = daemon::receive_message(control_.fd());
+    auto received = daemon::receive_message<daemon::FromSupervisor>(control_.fd());
     if (received && !*received && status < 0) received = shm::fail("watching it", -status);
     if (!received) {
       const int error = received.error().system_errno;
@@ -170,48 +170,48 @@ void Worker::on_control(int events, int status) {
   }
 }
 
-void Worker::on_message(daemon::Received received) {
-  const daemon::Message& message = received.message;
-  if (message.generation != generation_) return;
-  switch (message.type) {
-    case MessageType::offer:
-      return on_offer(message);
-    case MessageType::grant:
-      return on_grant(std::move(received));
-    case MessageType::smbd:
-    case MessageType::no_smbd:
-      return on_smbd(std::move(received));
-    case MessageType::registry:
-    case MessageType::peer_listener:
-    case MessageType::claimed:
-    case MessageType::pass_to:
-      return on_channel(std::move(received));
-    case MessageType::end:
-      return on_end(message);
-    case MessageType::ping:
-      return send({.type = MessageType::pong, .sequence = message.sequence});
-    case MessageType::drain:
-      return begin_stop(false, message.deadline_ms);
-    case MessageType::stop:
-      return begin_stop(true, message.deadline_ms);
-    case MessageType::dump:
-      return dump();
-    case MessageType::report:
-      return report(received);
-    default:
-      log::write(log::Level::error, "control message of type %u is not for a worker",
-                 static_cast<unsigned>(message.type));
-  }
+void Worker::on_message(daemon::Received<daemon::FromSupervisor> received) {
+  if (received.generation != generation_) return;
+  shm::UniqueFd& descriptor = received.descriptor;
+  daemon::hear(
+      received.message, [&](const message::Offer& m) { on_offer(m); },
+      [&](const message::Grant& m) { on_grant(m.offer, std::move(descriptor)); },
+      [&](const message::End& m) { on_end(m); },
+      [&](const message::Ping& m) { to_supervisor_.send(message::Pong{{m.sequence}}); },
+      [&](const message::Drain& m) { begin_stop(false, m.deadline_ms); },
+      [&](const message::Stop& m) { begin_stop(true, m.deadline_ms); }, [&](const message::Dump&) { dump(); },
+      [&](const message::Report& m) { report(m.sequence, descriptor); },
+      [&](const message::Smbd& m) {
+        // A descriptor that found no room in our table is no answer either.
+        if (!descriptor.valid()) return on_smbd(m.offer, no_smbd(EMFILE));
+        on_smbd(m.offer, std::move(descriptor));
+      },
+      [&](const message::NoSmbd& m) { on_smbd(m.offer, no_smbd(static_cast<int>(m.error))); },
+      // Only a pool with native peers has these.
+      [&](const message::Registry&) {
+        if (channels_) channels_->map_registry(descriptor);
+      },
+      [&](const message::PeerListener&) {
+        if (channels_) channels_->listen_for_peers(std::move(descriptor));
+      },
+      [&](const message::Claimed& m) {
+        if (channels_) channels_->claimed(m.offer, m.outcome);
+      },
+      [&](const message::PassTo& m) {
+        if (channels_) channels_->pass_to(m.sequence, m.process, std::move(descriptor));
+      });
 }
 
-void Worker::on_offer(const daemon::Message& message) {
-  bool take = !draining_ && sessions_.size() < config_.connections && !sessions_.contains(message.offer);
-  if (take && message.fabric == daemon::Fabric::verbs) take = take_request(message);
-  send({.type = take ? MessageType::take : MessageType::refuse, .offer = message.offer});
-  if (take && message.fabric == daemon::Fabric::verbs) accept_request(message);
+void Worker::on_offer(const message::Offer& offer) {
+  const bool verbs = offer.fabric == daemon::Fabric::verbs;
+  bool take = !draining_ && sessions_.size() < config_.connections && !sessions_.contains(offer.offer);
+  if (take && verbs) take = take_request(offer);
+  if (!take) return to_supervisor_.send(message::Refuse{{offer.offer}});
+  to_supervisor_.send(message::Take{{offer.offer}});
+  if (verbs) accept_request(offer);
 }
 
-fabric::verbs::Request Worker::request_of(const daemon::Message& offer) {
+fabric::verbs::Request Worker::request_of(const message::Offer& offer) {
   fabric::verbs::Request request{.id = offer.cm.id, .handover_fd = daemon::kHandoverFd, .parameters = {}};
   request.parameters.responder_resources = offer.cm.responder_resources;
   request.parameters.initiator_depth = offer.cm.initiator_depth;
@@ -228,7 +228,7 @@ shm::Result<> Worker::open_verbs() {
   return {};
 }
 
-bool Worker::take_request(const daemon::Message& offer) {
+bool Worker::take_request(const message::Offer& offer) {
   if (verbs_ == nullptr) return false;
   const auto taken = verbs_->take(request_of(offer));
   if (!taken) {
@@ -238,7 +238,7 @@ bool Worker::take_request(const daemon::Message& offer) {
   return taken.has_value();
 }
 
-void Worker::accept_request(const daemon::Message& offer) {
+void Worker::accept_request(const message::Offer& offer) {
   const fabric::verbs::Options options{
       .max_outbound_reads = static_cast<uint8_t>(config_.verbs_max_outbound_reads),
       .max_receive_work = uint32_t{config_.receive_credit_max} + 1,
@@ -250,15 +250,13 @@ void Worker::accept_request(const daemon::Message& offer) {
   });
 }
 
-void Worker::on_grant(daemon::Received received) {
-  const uint64_t offer = received.message.offer;
-  if (!received.descriptor.valid() || sessions_.contains(offer)) {
-    return send({.type = MessageType::closed, .offer = offer});
-  }
+void Worker::on_grant(uint64_t offer, shm::UniqueFd connection) {
   sockaddr_storage peer{};
   socklen_t length = sizeof peer;
-  if (::getpeername(received.descriptor.get(), reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
-    return send({.type = MessageType::closed, .offer = offer});  // gone already
+  // It found no room in our table, is one that we have, or is gone already.
+  if (!connection.valid() || sessions_.contains(offer) ||
+      ::getpeername(connection.get(), reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
+    return to_supervisor_.send(message::Closed{{offer}});
   }
   const fabric::iwarp::Options options{
       .want_crc = config_.iwarp_crc,
@@ -268,9 +266,9 @@ void Worker::on_grant(daemon::Received received) {
       .peer_timeout_ms = config_.idle_timeout_ms + config_.keepalive_timeout_ms};
   sockaddr_storage server{};
   length = sizeof server;
-  (void)::getsockname(received.descriptor.get(), reinterpret_cast<sockaddr*>(&server), &length);
+  (void)::getsockname(connection.get(), reinterpret_cast<sockaddr*>(&server), &length);
   begin_session(offer, peer, server, [&](fabric::Handler& handler) {
-    return fabric::iwarp::accept(loop_, std::move(received.descriptor), options, handler);
+    return fabric::iwarp::accept(loop_, std::move(connection), options, handler);
   });
 }
 
@@ -286,30 +284,9 @@ std::unique_ptr<Upstream> Worker::connect_upstream(const UpstreamRequest& reques
                                      config_.upstream_connect_timeout_ms);
 }
 
-void Worker::on_smbd(daemon::Received received) {
-  const daemon::Message& message = received.message;
-  if (channels_) return channels_->refused(message.offer, static_cast<int>(message.error));
-  if (received.descriptor.valid())
-    return supervisor_connector_.answered(message.offer, std::move(received.descriptor));
-  // A descriptor that found no room in our table is no answer either.
-  const int error = message.type == MessageType::no_smbd ? static_cast<int>(message.error) : EMFILE;
-  supervisor_connector_.answered(message.offer, shm::fail("the supervisor's connection to smbd", error));
-}
-
-/// Only a pool with native peers has these.
-void Worker::on_channel(daemon::Received received) {
-  const daemon::Message& message = received.message;
-  if (!channels_) return;
-  switch (message.type) {
-    case MessageType::registry:
-      return channels_->map_registry(received.descriptor);
-    case MessageType::peer_listener:
-      return channels_->listen_for_peers(std::move(received.descriptor));
-    case MessageType::claimed:
-      return channels_->claimed(message.offer, daemon::ClaimOutcome(message.error));
-    default:
-      return channels_->pass_to(message.sequence, message.process, std::move(received.descriptor));
-  }
+void Worker::on_smbd(uint64_t offer, shm::Result<shm::UniqueFd> stream) {
+  if (channels_) return channels_->refused(offer, stream ? 0 : stream.error().system_errno);
+  supervisor_connector_.answered(offer, std::move(stream));
 }
 
 void Worker::begin_session(uint64_t offer, const sockaddr_storage& client, const sockaddr_storage& server,
@@ -328,15 +305,15 @@ void Worker::on_session_ended(uint64_t offer, const std::string& why, bool clean
   report_end(*at->second, why, clean);
   dead_.push_back(std::move(at->second));
   sessions_.erase(at);
-  send({.type = MessageType::closed, .offer = offer});
+  to_supervisor_.send(message::Closed{{offer}});
   destroy_soon_.trigger();
 }
 
-void Worker::on_end(const daemon::Message& message) {
-  const auto at = sessions_.find(message.offer);
+void Worker::on_end(const message::End& end) {
+  const auto at = sessions_.find(end.offer);
   // A word that crossed ours: it has a session, or has ended.
   if (at == sessions_.end() || at->second->has_session()) return;
-  at->second->end(std::string(daemon::end_reason_text(daemon::EndReason(message.error))));
+  at->second->end(std::string(daemon::end_reason_text(end.reason)));
 }
 
 void Worker::report_end(const Session& session, const std::string& why, bool clean) {

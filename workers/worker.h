@@ -44,17 +44,16 @@ class Worker {
 
  private:
   void on_control(int events, int status);
-  void on_message(daemon::Received received);
-  void on_offer(const daemon::Message& message);
-  void on_grant(daemon::Received received);
-  void on_end(const daemon::Message& message);
-  void on_smbd(daemon::Received received);
-  void on_channel(daemon::Received received);
+  void on_message(daemon::Received<daemon::FromSupervisor> received);
+  void on_offer(const daemon::message::Offer& offer);
+  void on_grant(uint64_t offer, shm::UniqueFd connection);
+  void on_end(const daemon::message::End& end);
+  void on_smbd(uint64_t offer, shm::Result<shm::UniqueFd> stream);
   [[nodiscard]] std::unique_ptr<Exchange> make_exchange(SessionContext& context);
   [[nodiscard]] std::unique_ptr<Upstream> connect_upstream(const UpstreamRequest& request);
-  [[nodiscard]] static fabric::verbs::Request request_of(const daemon::Message& offer);
-  [[nodiscard]] bool take_request(const daemon::Message& offer);
-  void accept_request(const daemon::Message& offer);
+  [[nodiscard]] static fabric::verbs::Request request_of(const daemon::message::Offer& offer);
+  [[nodiscard]] bool take_request(const daemon::message::Offer& offer);
+  void accept_request(const daemon::message::Offer& offer);
   void begin_session(uint64_t offer, const sockaddr_storage& client, const sockaddr_storage& server,
                      const Transport::MakeEndpoint& make_endpoint);
   void on_session_ended(uint64_t offer, const std::string& why, bool clean);
@@ -65,8 +64,7 @@ class Worker {
   void finish_if_empty();
   void dump();
   void look(ScoreboardPublisher::View& view) const;
-  void report(const daemon::Received& asked);
-  void send(daemon::Message message, int descriptor = -1);
+  void report(uint64_t sequence, const shm::UniqueFd& into);
 
   uv_loop_t& loop_;
   shm::Watched<shm::UniqueFd> control_;  // outlives whoever has something to say

@@ -101,8 +101,7 @@ void Dispatcher::make_room(uint64_t number) {
     handed_over(*offer, *slot);
   }
   places_.ending(number);
-  const auto sent = workers_[*slot].send(
-      {.type = MessageType::end, .offer = number, .error = uint32_t(EndReason::place_needed)});
+  const auto sent = workers_[*slot].send(message::End{{number}, {EndReason::place_needed}});
   if (!sent) log::write(log::Level::debug, "worker %zu: %s", *slot, sent.error().text().c_str());
 }
 
@@ -119,9 +118,9 @@ void Dispatcher::dispatch(Offer& offer) {
     const auto slot = table_.choose(client, config_.affinity, eligible, known);
     if (!slot) break;
     Offers::assign(offer, *slot, loop_.now());
-    Message message{.type = MessageType::offer, .offer = number, .peer = offer.peer, .local = offer.local};
-    auto offered = offer.incoming->prepare(workers_[*slot].handover(), message);
-    if (offered) offered = workers_[*slot].send(message);
+    message::Offer said{{number}, {.peer = offer.peer, .local = offer.local}};
+    auto offered = offer.incoming->prepare(workers_[*slot].handover(), said);
+    if (offered) offered = workers_[*slot].send(said);
     if (offered) {
       table_.add(number, *slot, offer.peer, offer.local);
       return count_affinity(known, *slot);
@@ -157,7 +156,7 @@ void Dispatcher::retry(uint64_t number) {
 void Dispatcher::hand_over(Offer& offer) {
   const size_t slot = *offer.slot;
   if (const auto descriptor = offer.incoming->grant()) {
-    const auto sent = workers_[slot].send({.type = MessageType::grant, .offer = offer.number}, *descriptor);
+    const auto sent = workers_[slot].send(message::Grant{{offer.number}, {}}, *descriptor);
     if (!sent) {
       grant_log_.write(log::Level::warning, std::to_string(slot), loop_.now(),
                        "worker %zu: %s; the connection is offered to another", slot,
@@ -177,30 +176,25 @@ void Dispatcher::handed_over(const Offer& offer, size_t slot) {
   offers_.drop(offer.number);
 }
 
-void Dispatcher::worker_said(size_t slot, const Message& message) {
-  Offer* offer = offers_.find(message.offer, slot);
-  switch (message.type) {
-    case MessageType::take:
-      if (offer != nullptr) hand_over(*offer);
-      break;
-    case MessageType::refuse:
-      if (offer != nullptr) retry(message.offer);
-      break;
-    case MessageType::closed:
-      // Only of a granted connection; an offer ends by TAKE or REFUSE.
-      if (offer == nullptr && table_.remove(message.offer, slot)) places_.remove(message.offer);
-      break;
-    case MessageType::session_up: {
-      const ConnectionTable::Addresses* addresses = table_.addresses(message.offer, slot);
-      if (offer == nullptr && addresses != nullptr && places_.session_up(message.offer)) {
-        rate_.give_back(config_.client_of(addresses->peer));
-      }
-      break;
-    }
-    default:
-      break;
-  }
+void Dispatcher::taken(size_t slot, uint64_t number) {
+  if (Offer* offer = offers_.find(number, slot)) hand_over(*offer);
   settle();
+}
+
+void Dispatcher::refused(size_t slot, uint64_t number) {
+  if (offers_.find(number, slot) != nullptr) retry(number);
+  settle();
+}
+
+void Dispatcher::session_up(size_t slot, uint64_t number) {
+  const ConnectionTable::Addresses* addresses = table_.addresses(number, slot);
+  if (offers_.find(number, slot) != nullptr || addresses == nullptr) return;
+  if (places_.session_up(number)) rate_.give_back(config_.client_of(addresses->peer));
+}
+
+/// Only of a granted connection; an offer ends by TAKE or REFUSE.
+void Dispatcher::closed(size_t slot, uint64_t number) {
+  if (offers_.find(number, slot) == nullptr && table_.remove(number, slot)) places_.remove(number);
 }
 
 void Dispatcher::worker_ready() {

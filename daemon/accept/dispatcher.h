@@ -36,8 +36,11 @@ class Dispatcher {
 
   void accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                 const sockaddr_storage& local);
-  /// TAKE, REFUSE, CLOSED, SESSION_UP.
-  void worker_said(size_t slot, const Message& message);
+  // TAKE, REFUSE, SESSION_UP, CLOSED.
+  void taken(size_t slot, uint64_t number);
+  void refused(size_t slot, uint64_t number);
+  void session_up(size_t slot, uint64_t number);
+  void closed(size_t slot, uint64_t number);
   void worker_ready();
   /// Offers it held go elsewhere. Returns how many granted connections went with it.
   size_t worker_gone(size_t slot);

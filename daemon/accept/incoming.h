@@ -8,7 +8,7 @@
 #include <optional>
 #include <utility>
 
-#include "daemon/contract/contract.h"
+#include "daemon/contract/messages.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
 
@@ -32,7 +32,7 @@ class Incoming {
 
   /// Before the OFFER: makes it takeable for a worker, and says so in the message. handover: the worker's,
   /// null in a pool without verbs; open until the offer was taken back.
-  [[nodiscard]] virtual shm::Result<> prepare(RdmaCm* handover, Message& offer) = 0;
+  [[nodiscard]] virtual shm::Result<> prepare(RdmaCm* handover, message::Offer& offer) = 0;
   /// What a TAKE is answered with: the descriptor of its GRANT, or nothing.
   [[nodiscard]] virtual std::optional<int> grant() const { return std::nullopt; }
   /// It is the worker's now.
@@ -45,7 +45,7 @@ class IncomingSocket final : public Incoming {
  public:
   explicit IncomingSocket(shm::UniqueFd connection) : connection_(std::move(connection)) {}
 
-  [[nodiscard]] shm::Result<> prepare(RdmaCm* /*handover*/, Message& offer) override {
+  [[nodiscard]] shm::Result<> prepare(RdmaCm* /*handover*/, message::Offer& offer) override {
     offer.fabric = Fabric::iwarp;
     return {};
   }

@@ -30,7 +30,7 @@ IncomingRdma::~IncomingRdma() {
   }
 }
 
-shm::Result<> IncomingRdma::prepare(RdmaCm* handover, Message& offer) {
+shm::Result<> IncomingRdma::prepare(RdmaCm* handover, message::Offer& offer) {
   if (handover == nullptr) return shm::fail("the worker has no hand-over file", ENODEV);
   if (const auto moved = handover->migrate(request_.id, listeners_.fd()); !moved) return moved;
   handover_ = handover;

@@ -15,7 +15,7 @@ class IncomingRdma final : public Incoming {
   IncomingRdma(RdmaCm& listeners, const CmEvent& request);
   ~IncomingRdma() override;
 
-  [[nodiscard]] shm::Result<> prepare(RdmaCm* handover, Message& offer) override;
+  [[nodiscard]] shm::Result<> prepare(RdmaCm* handover, message::Offer& offer) override;
   void handed_over() override { where_ = TakenBack::workers; }  // it took the request before it said so
   [[nodiscard]] TakenBack take_back() override;
 

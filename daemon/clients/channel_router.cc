@@ -48,7 +48,7 @@ std::string ChannelRouter::listener_path(size_t slot) const {
   return config_.run_directory + "/channel-" + std::to_string(slot);
 }
 
-void ChannelRouter::tell(size_t slot, const Message& message, int descriptor) {
+void ChannelRouter::tell(size_t slot, const FromSupervisor& message, int descriptor) {
   const auto sent = workers_[slot].send(message, descriptor);
   if (sent) return;
   log_.write(log::Level::warning, "worker " + std::to_string(slot), loop_.now(), "worker %zu: %s", slot,
@@ -96,19 +96,19 @@ void ChannelRouter::failed(uint64_t number, int error) {
 
 void ChannelRouter::worker_ready(size_t slot) {
   if (clients_ == nullptr) return;
-  tell(slot, {.type = MessageType::registry}, clients_->registry_fd());
+  tell(slot, message::Registry{}, clients_->registry_fd());
   const auto listener = listen_in_place(listener_path(slot), kListenBacklog);
   if (!listener) {
     log_.write(log::Level::error, "listener " + std::to_string(slot), loop_.now(),
                "worker %zu can be reached by no server process: %s", slot, listener.error().text().c_str());
     return;
   }
-  tell(slot, {.type = MessageType::peer_listener}, listener->get());
+  tell(slot, message::PeerListener{}, listener->get());
 }
 
 void ChannelRouter::answer(size_t slot, uint64_t offer, ClaimOutcome outcome) {
   if (outcome == ClaimOutcome::owner) passes_.try_emplace({slot, offer});
-  tell(slot, {.type = MessageType::claimed, .offer = offer, .error = uint32_t(outcome)});
+  tell(slot, message::Claimed{{offer}, {outcome}});
 }
 
 void ChannelRouter::wanted(size_t slot, uint64_t offer, const shm::Guid& cookie) {
@@ -145,8 +145,7 @@ void ChannelRouter::refuse(const Key& key, const std::string& why, int error) {
   const std::string client = addresses == nullptr ? "?" : shm::host_text(shm::host_of(addresses->peer));
   log_.write(log::Level::warning, client + std::to_string(error), loop_.now(), "no server process for %s: %s",
              client.c_str(), why.c_str());
-  tell(slot,
-       {.type = MessageType::no_smbd, .offer = offer, .error = uint32_t(error == 0 ? ECONNREFUSED : error)});
+  tell(slot, message::NoSmbd{{offer}, {uint32_t(error == 0 ? ECONNREFUSED : error)}});
 }
 
 // --- channels on their way ---
@@ -185,9 +184,7 @@ void ChannelRouter::pass_on(const Key& key) {
     pass.sequence = next_++;
     ++channels_passed_;
     pass.deadline->start(kPassMs);
-    return tell(pass.with,
-                {.type = MessageType::pass_to, .sequence = pass.sequence, .process = pass.process.pid},
-                pass.socket.get());
+    return tell(pass.with, message::PassTo{{pass.sequence}, {pass.process.pid}, {}}, pass.socket.get());
   }
   give_up(key);
 }

@@ -83,7 +83,7 @@ class ChannelRouter {
   void settle(const Key& key) { passes_.erase(key); }
   void failed(uint64_t number, int error);
   void refuse(const Key& key, const std::string& why, int error);
-  void tell(size_t slot, const Message& message, int descriptor = -1);
+  void tell(size_t slot, const FromSupervisor& message, int descriptor = -1);
 
   shm::Loop& loop_;
   const PoolConfig& config_;

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/contract/contract.h"
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
+#include <string>
+#include <sys/socket.h>
 #include <sys/uio.h>
+#include <utility>
+#include <vector>
 
 #include "daemon/contract/message_codec.h"
 
@@ -29,21 +35,16 @@ std::vector<shm::UniqueFd> take_descriptors(msghdr& header) {
   return descriptors;
 }
 
-}  // namespace
-
-std::string_view end_reason_text(EndReason reason) {
-  switch (reason) {
-    case EndReason::place_needed:
-      return "no session yet, and another client needs its place (/limits/connections_without_session)";
-  }
-  return "the supervisor asked for its end";
+template <class Said>
+bool carries_descriptor(const Said& message) {
+  return std::visit([](const auto& one) { return one.kCarriesDescriptor; }, message);
 }
 
-shm::Result<> send_message(int control_fd, const Message& message, int descriptor) {
-  const std::string what = "send '" + std::string(message_name(message.type)) + "' on the control socket";
-  const MessageFields* fields = message_fields(message.type);
-  if (fields == nullptr || fields->descriptor != (descriptor >= 0)) return shm::fail(what, EINVAL);
-  MessageBytes bytes = encode_message(message);
+template <class Said>
+shm::Result<> send(int control_fd, uint32_t generation, const Said& message, int descriptor) {
+  const std::string what = "send '" + std::string(message_name(message)) + "' on the control socket";
+  if (carries_descriptor(message) != (descriptor >= 0)) return shm::fail(what, EINVAL);
+  MessageBytes bytes = encode_message(generation, message);
   iovec data{bytes.data(), bytes.size()};
   msghdr header{};
   header.msg_iov = &data;
@@ -66,7 +67,26 @@ shm::Result<> send_message(int control_fd, const Message& message, int descripto
   return {};  // a datagram is sent whole or not at all
 }
 
-shm::Result<std::optional<Received>> receive_message(int control_fd) {
+}  // namespace
+
+std::string_view end_reason_text(EndReason reason) {
+  switch (reason) {
+    case EndReason::place_needed:
+      return "no session yet, and another client needs its place (/limits/connections_without_session)";
+  }
+  return "the supervisor asked for its end";
+}
+
+shm::Result<> send_message(int control_fd, uint32_t generation, const FromWorker& message, int descriptor) {
+  return send(control_fd, generation, message, descriptor);
+}
+shm::Result<> send_message(int control_fd, uint32_t generation, const FromSupervisor& message,
+                           int descriptor) {
+  return send(control_fd, generation, message, descriptor);
+}
+
+template <class Said>
+shm::Result<std::optional<Received<Said>>> receive_message(int control_fd) {
   std::array<std::byte, kMessageSize + 1> bytes;  // one more, to see a longer datagram
   iovec data{bytes.data(), bytes.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kDescriptorRoom)> control{};
@@ -84,20 +104,23 @@ shm::Result<std::optional<Received>> receive_message(int control_fd) {
   std::vector<shm::UniqueFd> descriptors = take_descriptors(header);
   if (got == 0) return shm::fail("control socket closed by the other side", ECONNRESET);
   if ((header.msg_flags & MSG_TRUNC) != 0) return shm::fail("control message: too long", EPROTO);
-  auto message = decode_message(std::span(bytes).first(size_t(got)));
-  if (!message) return std::unexpected(message.error());
-  const size_t expected = message_fields(message->type)->descriptor ? 1 : 0;
+  auto decoded = decode_message<Said>(std::span(bytes).first(size_t(got)));
+  if (!decoded) return std::unexpected(decoded.error());
+  const size_t expected = carries_descriptor(decoded->message) ? 1 : 0;
   // The kernel drops a descriptor that finds no room in our table: no fault of the sender's.
   const bool lost = (header.msg_flags & MSG_CTRUNC) != 0 && descriptors.empty() && expected == 1;
   if (descriptors.size() != expected && !lost) {
-    return shm::fail("control message: '" + std::string(message_name(message->type)) + "' with " +
+    return shm::fail("control message: '" + std::string(message_name(decoded->message)) + "' with " +
                          std::to_string(descriptors.size()) + " descriptors instead of " +
                          std::to_string(expected),
                      EPROTO);
   }
-  Received received{*message, {}};
+  Received<Said> received{decoded->generation, std::move(decoded->message), {}};
   if (!descriptors.empty()) received.descriptor = std::move(descriptors.front());
   return received;
 }
+
+template shm::Result<std::optional<Received<FromWorker>>> receive_message(int control_fd);
+template shm::Result<std::optional<Received<FromSupervisor>>> receive_message(int control_fd);
 
 }  // namespace smbdirect::daemon

@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <netinet/in.h>
+#include <string>
+#include <utility>
 
 namespace smbdirect::daemon {
 namespace {
@@ -12,52 +15,22 @@ namespace {
 constexpr uint32_t kMagic = 0x31434453;  // "SDC1" on the wire
 constexpr uint16_t kVersion = 4;
 
-constexpr size_t kPeerAt = 40;
-constexpr size_t kLocalAt = 64;
-constexpr size_t kFabricAt = 32;
-constexpr size_t kPrivateDataAt = 88;
+constexpr size_t kTypeAt = 6;
+constexpr size_t kGenerationAt = 8;
+constexpr uint16_t kSupervisors = 64;  // its messages' numbers, from here on
 
-using Type = MessageType;
-constexpr std::array kTable{
-    MessageFields{.type = Type::ready, .name = "ready"},
-    MessageFields{.type = Type::take, .name = "take", .offer = true},
-    MessageFields{.type = Type::refuse, .name = "refuse", .offer = true},
-    MessageFields{.type = Type::closed, .name = "closed", .offer = true},
-    MessageFields{.type = Type::pong, .name = "pong", .sequence = true},
-    MessageFields{.type = Type::want_smbd, .name = "want_smbd", .offer = true},
-    MessageFields{.type = Type::claim, .name = "claim", .offer = true, .guid = true},
-    MessageFields{.type = Type::channel_up, .name = "channel_up", .offer = true, .process = true},
-    MessageFields{.type = Type::scoreboard, .name = "scoreboard", .descriptor = true},
-    MessageFields{.type = Type::reported, .name = "reported", .sequence = true},
-    MessageFields{.type = Type::want_process, .name = "want_process", .offer = true, .guid = true},
-    MessageFields{.type = Type::pass, .name = "pass", .offer = true, .descriptor = true},
-    MessageFields{.type = Type::not_passed, .name = "not_passed", .sequence = true},
-    MessageFields{.type = Type::channel_down, .name = "channel_down", .offer = true},
-    MessageFields{.type = Type::session_up, .name = "session_up", .offer = true},
-    MessageFields{.type = Type::offer, .name = "offer", .offer = true, .addresses = true},
-    MessageFields{.type = Type::grant, .name = "grant", .offer = true, .descriptor = true},
-    MessageFields{.type = Type::ping, .name = "ping", .sequence = true},
-    MessageFields{.type = Type::drain, .name = "drain", .deadline = true},
-    MessageFields{.type = Type::stop, .name = "stop", .deadline = true},
-    MessageFields{.type = Type::dump, .name = "dump"},
-    MessageFields{.type = Type::smbd, .name = "smbd", .offer = true, .descriptor = true},
-    MessageFields{.type = Type::no_smbd, .name = "no_smbd", .offer = true, .error = true},
-    MessageFields{.type = Type::report, .name = "report", .sequence = true, .descriptor = true},
-    MessageFields{.type = Type::registry, .name = "registry", .descriptor = true},
-    MessageFields{.type = Type::peer_listener, .name = "peer_listener", .descriptor = true},
-    MessageFields{.type = Type::claimed,
-                  .name = "claimed",
-                  .offer = true,
-                  .error = true,
-                  .largest_error = uint32_t(ClaimOutcome::owner)},
-    MessageFields{
-        .type = Type::pass_to, .name = "pass_to", .sequence = true, .process = true, .descriptor = true},
-    MessageFields{.type = Type::end,
-                  .name = "end",
-                  .offer = true,
-                  .error = true,
-                  .largest_error = uint32_t(EndReason::place_needed)},
-};
+/// Ascending: none stands for two.
+template <class... Rows>
+consteval bool numbered(uint16_t first, uint16_t end, std::variant<Rows...>* /*list*/) {
+  const std::array numbers{Rows::kType...};
+  return std::ranges::adjacent_find(numbers, std::ranges::greater_equal{}) == numbers.end() &&
+         numbers.front() >= first && numbers.back() < end;
+}
+static_assert(numbered(1, kSupervisors, static_cast<FromWorker*>(nullptr)));
+static_assert(numbered(kSupervisors, UINT16_MAX, static_cast<FromSupervisor*>(nullptr)));
+
+template <class Said>
+constexpr const char* kSpeaker = std::is_same_v<Said, FromWorker> ? "a worker" : "the supervisor";
 
 template <class T>
 void put(MessageBytes& bytes, size_t at, T value) {
@@ -108,67 +81,101 @@ bool take_address(std::span<const std::byte> bytes, size_t at, sockaddr_storage&
   return family == 0 || family == 4 || family == 6;
 }
 
-void put_request(MessageBytes& bytes, const CmRequest& request) {
-  put<uint8_t>(bytes, 33, request.responder_resources);
-  put<uint8_t>(bytes, 34, request.initiator_depth);
-  put<uint8_t>(bytes, 35, request.private_data_length);
-  put<uint32_t>(bytes, 36, request.id);
-  std::ranges::copy(request.private_data, &bytes[kPrivateDataAt]);
-}
+/// Lays fields out (Row::lay).
+struct Writer {
+  MessageBytes& bytes;
 
-CmRequest take_request(std::span<const std::byte> bytes) {
-  CmRequest request;
-  request.responder_resources = take<uint8_t>(bytes, 33);
-  request.initiator_depth = take<uint8_t>(bytes, 34);
-  request.private_data_length = take<uint8_t>(bytes, 35);
-  request.id = take<uint32_t>(bytes, 36);
-  std::ranges::copy(bytes.subspan(kPrivateDataAt, CmRequest::kPrivateBytes), request.private_data.begin());
-  return request;
-}
+  template <class T>
+  void number(size_t at, T value) {
+    put<T>(bytes, at, value);
+  }
+  template <class E>
+  void choice(size_t at, const char* /*what*/, E value, E /*largest*/) {
+    put<std::underlying_type_t<E>>(bytes, at, std::to_underlying(value));
+  }
+  void octets(size_t at, std::span<const std::byte> value) { std::ranges::copy(value, &bytes[at]); }
+  void address(size_t at, const sockaddr_storage& value) { put_address(bytes, at, value); }
+};
+
+/// Picks fields up from where they are laid.
+struct Reader {
+  std::span<const std::byte> bytes;
+  std::string wrong{};  // what the first one is that means nothing
+
+  template <class T>
+  void number(size_t at, T& value) {
+    value = take<T>(bytes, at);
+  }
+  template <class E>
+  void choice(size_t at, const char* what, E& value, E largest) {
+    const auto number = take<std::underlying_type_t<E>>(bytes, at);
+    if (number <= std::to_underlying(largest)) {
+      value = E(number);
+    } else if (wrong.empty()) {
+      wrong = std::string(what) + " " + std::to_string(number) + ", which means nothing there";
+    }
+  }
+  void octets(size_t at, std::span<std::byte> value) {
+    std::ranges::copy(bytes.subspan(at, value.size()), value.begin());
+  }
+  void address(size_t at, sockaddr_storage& value) {
+    if (!take_address(bytes, at, value) && wrong.empty()) wrong = "an unknown address family";
+  }
+};
 
 std::unexpected<shm::Error> refuse(std::string what) {
   return shm::fail("control message: " + std::move(what), EPROTO);
 }
 
-}  // namespace
-
-std::span<const MessageFields> message_table() { return kTable; }
-
-const MessageFields* message_fields(MessageType type) {
-  const auto* found =
-      std::find_if(kTable.begin(), kTable.end(), [&](const auto& r) { return r.type == type; });
-  return found == kTable.end() ? nullptr : found;
-}
-
-std::string_view message_name(MessageType type) {
-  const MessageFields* fields = message_fields(type);
-  return fields == nullptr ? std::string_view{} : fields->name;
-}
-
-MessageBytes encode_message(const Message& message) {
+template <class Said>
+MessageBytes encode(uint32_t generation, const Said& said) {
   MessageBytes bytes{};
   put<uint32_t>(bytes, 0, kMagic);
   put<uint16_t>(bytes, 4, kVersion);
-  put<uint16_t>(bytes, 6, uint16_t(message.type));
-  put<uint32_t>(bytes, 8, message.generation);
-  const MessageFields* fields = message_fields(message.type);
-  if (fields == nullptr) return bytes;
-  if (fields->deadline) put<uint32_t>(bytes, 12, message.deadline_ms);
-  if (fields->error) put<uint32_t>(bytes, 12, message.error);
-  if (fields->process) put<uint32_t>(bytes, 12, message.process);
-  if (fields->offer) put<uint64_t>(bytes, 16, message.offer);
-  if (fields->sequence) put<uint64_t>(bytes, 24, message.sequence);
-  if (fields->guid) std::ranges::copy(message.guid, &bytes[kPeerAt]);
-  if (fields->addresses) {
-    put<uint8_t>(bytes, kFabricAt, uint8_t(message.fabric));
-    put_address(bytes, kPeerAt, message.peer);
-    put_address(bytes, kLocalAt, message.local);
-    if (message.fabric == Fabric::verbs) put_request(bytes, message.cm);
-  }
+  put<uint32_t>(bytes, kGenerationAt, generation);
+  std::visit(
+      [&]<class Row>(const Row& row) {
+        put<uint16_t>(bytes, kTypeAt, Row::kType);
+        Writer writer{bytes};
+        Row::lay(row, writer);
+      },
+      said);
   return bytes;
 }
 
-shm::Result<Message> decode_message(std::span<const std::byte> bytes) {
+/// Calls of_row with a row of the list that has this number; false: none has.
+template <class... Rows>
+bool find_row(uint16_t type, std::variant<Rows...>* /*list*/, auto&& of_row) {
+  return ((Rows::kType == type && (of_row(Rows{}), true)) || ...);
+}
+
+template <class Said>
+shm::Result<Said> read_row(uint16_t type, std::span<const std::byte> bytes) {
+  using Other = std::conditional_t<std::is_same_v<Said, FromWorker>, FromSupervisor, FromWorker>;
+  shm::Result<Said> read = refuse("unknown type " + std::to_string(type));
+  find_row(type, static_cast<Other*>(nullptr), [&]<class Row>(const Row& /*row*/) {
+    read = refuse("'" + std::string(Row::kName) + "', which only " + kSpeaker<Other> + " says");
+  });
+  find_row(type, static_cast<Said*>(nullptr), [&]<class Row>(Row row) {
+    Reader reader{bytes};
+    Row::lay(row, reader);
+    read = reader.wrong.empty() ? shm::Result<Said>(row)
+                                : refuse("'" + std::string(Row::kName) + "' with " + reader.wrong);
+  });
+  return read;
+}
+
+}  // namespace
+
+MessageBytes encode_message(uint32_t generation, const FromWorker& message) {
+  return encode(generation, message);
+}
+MessageBytes encode_message(uint32_t generation, const FromSupervisor& message) {
+  return encode(generation, message);
+}
+
+template <class Said>
+shm::Result<Decoded<Said>> decode_message(std::span<const std::byte> bytes) {
   if (bytes.size() != kMessageSize) {
     return refuse(std::to_string(bytes.size()) + " bytes instead of " + std::to_string(kMessageSize));
   }
@@ -177,35 +184,17 @@ shm::Result<Message> decode_message(std::span<const std::byte> bytes) {
     return refuse("version " + std::to_string(version) + " instead of " + std::to_string(kVersion) +
                   ": supervisor and worker are of different releases");
   }
-  Message message;
-  message.type = MessageType(take<uint16_t>(bytes, 6));
-  const MessageFields* fields = message_fields(message.type);
-  if (fields == nullptr) return refuse("unknown type " + std::to_string(uint16_t(message.type)));
-  message.generation = take<uint32_t>(bytes, 8);
-  if (fields->deadline) message.deadline_ms = take<uint32_t>(bytes, 12);
-  if (fields->error) message.error = take<uint32_t>(bytes, 12);
-  if (message.error > fields->largest_error) {
-    return refuse("'" + std::string(fields->name) + "' with " + std::to_string(message.error) +
-                  ", which means nothing there");
+  auto message = read_row<Said>(take<uint16_t>(bytes, kTypeAt), bytes);
+  if (!message) return std::unexpected(message.error());
+  const auto generation = take<uint32_t>(bytes, kGenerationAt);
+  // What is not the message's must be zero: there is one encoding of a message, this one.
+  if (!std::ranges::equal(encode_message(generation, *message), bytes)) {
+    return refuse("'" + std::string(message_name(*message)) + "' with fields that do not belong to it");
   }
-  if (fields->process) message.process = take<uint32_t>(bytes, 12);
-  if (fields->offer) message.offer = take<uint64_t>(bytes, 16);
-  if (fields->sequence) message.sequence = take<uint64_t>(bytes, 24);
-  if (fields->guid) std::ranges::copy(bytes.subspan(kPeerAt, message.guid.size()), message.guid.begin());
-  if (fields->addresses) {
-    const auto fabric = take<uint8_t>(bytes, kFabricAt);
-    if (fabric > uint8_t(Fabric::verbs)) return refuse("unknown fabric " + std::to_string(fabric));
-    message.fabric = Fabric(fabric);
-    if (!take_address(bytes, kPeerAt, message.peer) || !take_address(bytes, kLocalAt, message.local)) {
-      return refuse("unknown address family");
-    }
-    if (message.fabric == Fabric::verbs) message.cm = take_request(bytes);
-  }
-  // What the type does not carry must be zero: there is one encoding of a message, this one.
-  if (!std::ranges::equal(encode_message(message), bytes)) {
-    return refuse("'" + std::string(fields->name) + "' with fields that do not belong to it");
-  }
-  return message;
+  return Decoded<Said>{generation, *message};
 }
+
+template shm::Result<Decoded<FromWorker>> decode_message(std::span<const std::byte> bytes);
+template shm::Result<Decoded<FromSupervisor>> decode_message(std::span<const std::byte> bytes);
 
 }  // namespace smbdirect::daemon

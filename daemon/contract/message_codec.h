@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The bytes of one control message (contract.h), apart from sockets so that they can be tested and
+// The bytes of one control message (messages.h), apart from sockets so that they can be tested and
 // fuzzed. Pure; either side of the control socket may use it. A datagram that is not exactly one
 // well-formed message is an error, and the side that read it ends the conversation: both programs are
 // built together, so anything else means a foreign or damaged sender.
 //
-// Little-endian, fixed size, fields not named for the type are zero:
-//     0 u32 magic "SDC1"   4 u16 version   6 u16 type        8 u32 generation   12 u32 deadline_ms, error or
-//     process
+// Little-endian, fixed size, fields that are not the message's are zero:
+//     0 u32 magic "SDC1"   4 u16 version   6 u16 type        8 u32 generation   12 u32 deadline_ms, error,
+//     outcome, reason or process
 //    16 u64 offer         24 u64 sequence  32 u8 fabric
 //    40 peer address      64 local address, each: u16 family (0, 4, 6), u16 port, u32 scope, 16 address
 //   or, where there is a guid: 40 ClientGuid (16 bytes)
@@ -19,9 +19,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string_view>
 
-#include "daemon/contract/contract.h"
+#include "daemon/contract/messages.h"
 #include "shm/base/result.h"
 
 namespace smbdirect::daemon {
@@ -29,24 +28,17 @@ namespace smbdirect::daemon {
 inline constexpr size_t kMessageSize = 96;
 using MessageBytes = std::array<std::byte, kMessageSize>;
 
-/// "offer", "take", ...; empty for a number that is no type.
-[[nodiscard]] std::string_view message_name(MessageType type);
+[[nodiscard]] MessageBytes encode_message(uint32_t generation, const FromWorker& message);
+[[nodiscard]] MessageBytes encode_message(uint32_t generation, const FromSupervisor& message);
 
-/// Which fields travel with a type; the one table behind encode, decode and their tests.
-struct MessageFields {
-  MessageType type{};
-  std::string_view name;
-  bool offer{}, sequence{}, deadline{}, error{}, process{}, guid{}, addresses{}, descriptor{};
-  uint32_t largest_error = UINT32_MAX;  // where it is one of an enumeration
+template <class Said>
+struct Decoded {
+  uint32_t generation = 0;
+  Said message;
 };
-[[nodiscard]] std::span<const MessageFields> message_table();
-/// Nothing for a number that is no type.
-[[nodiscard]] const MessageFields* message_fields(MessageType type);
-
-/// Fields that do not travel with the type are written as zero, whatever they hold.
-[[nodiscard]] MessageBytes encode_message(const Message& message);
-
-/// The error is EPROTO and says what was wrong.
-[[nodiscard]] shm::Result<Message> decode_message(std::span<const std::byte> bytes);
+/// Said: what the reader hears, FromWorker or FromSupervisor; the other side's messages are refused here. The
+/// error is EPROTO and says what was wrong.
+template <class Said>
+[[nodiscard]] shm::Result<Decoded<Said>> decode_message(std::span<const std::byte> bytes);
 
 }  // namespace smbdirect::daemon

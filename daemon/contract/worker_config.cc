@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // WorkerConfig's way through the sealed memfd: every member by name, none optional, nothing else. Both
 // programs are built together, so a difference is a foreign file, never a version to be lenient with.
+#include "daemon/contract/worker_config.h"
+
 #include <algorithm>
 #include <array>
 #include <concepts>
@@ -8,8 +10,6 @@
 #include <type_traits>
 
 #include <nlohmann/json.hpp>
-
-#include "daemon/contract/contract.h"
 
 namespace smbdirect::daemon {
 namespace {

@@ -61,8 +61,7 @@ void Control::ask_workers(const ControlSocket::Answer& answer) {
       continue;
     shm::UniqueFd report_fd(memfd_create("smbdirect-report", MFD_CLOEXEC));
     if (!report_fd.valid()) continue;
-    const auto sent =
-        workers_[slot].send({.type = MessageType::report, .sequence = sequence}, report_fd.get());
+    const auto sent = workers_[slot].send(message::Report{{sequence}, {}}, report_fd.get());
     if (sent) round.asked[slot] = std::move(report_fd);
   }
   round.deadline = std::make_unique<shm::Timer>(loop_, [this, sequence] { finish(sequence); });

@@ -12,7 +12,6 @@
 #include <sys/wait.h>
 #include <utility>
 
-#include "daemon/contract/message_codec.h"
 #include "daemon/prefork/worker_spawn.h"
 #include "shm/base/log.h"
 #include "shm/memfd.h"
@@ -140,7 +139,7 @@ void WorkerSlot::stop(uint32_t deadline_ms) {
     return;
   }
   state_ = WorkerState::stopping;
-  if (const auto sent = send({.type = MessageType::stop, .deadline_ms = deadline_ms}); !sent) {
+  if (const auto sent = send(message::Stop{{deadline_ms}}); !sent) {
     return kill("could not be told to stop");
   }
   kill_timer_.start(deadline_ms + kKillGraceMs);
@@ -153,7 +152,7 @@ void WorkerSlot::drain(uint32_t deadline_ms) {
     return;
   }
   state_ = WorkerState::draining;
-  if (const auto sent = send({.type = MessageType::drain, .deadline_ms = deadline_ms}); !sent) {
+  if (const auto sent = send(message::Drain{{deadline_ms}}); !sent) {
     return kill("could not be told to drain");
   }
   if (deadline_ms > 0) kill_timer_.start(deadline_ms + kKillGraceMs);
@@ -161,14 +160,13 @@ void WorkerSlot::drain(uint32_t deadline_ms) {
 
 void WorkerSlot::dump() {
   if (!has_process()) return;
-  if (const auto sent = send({.type = MessageType::dump}); !sent) {
+  if (const auto sent = send(message::Dump{}); !sent) {
     log::write(log::Level::warning, "worker %zu: %s", slot_, sent.error().text().c_str());
   }
 }
 
-shm::Result<> WorkerSlot::send(Message message, int descriptor) {
-  message.generation = generation_;
-  auto sent = send_message(control_.get(), message, descriptor);
+shm::Result<> WorkerSlot::send(const FromSupervisor& message, int descriptor) {
+  auto sent = send_message(control_.get(), generation_, message, descriptor);
   if (!sent) mark_unresponsive();
   return sent;
 }
@@ -189,7 +187,7 @@ bool WorkerSlot::soon_ready() const {
 void WorkerSlot::read_control() {
   // Of a process that has ended, everything: there is no later wake.
   for (int i = 0; (i < kMessagesPerWake || pid_ < 0) && control_watch_; ++i) {
-    auto received = receive_message(control_.get());
+    auto received = receive_message<FromWorker>(control_.get());
     if (!received) {
       control_watch_->stop();
       responsive_ = false;
@@ -198,17 +196,15 @@ void WorkerSlot::read_control() {
       kill_timer_.start(kEndAfterEofMs);
       return;
     }
-    std::optional<Received>& message = *received;
-    if (!message) return;
-    handle(std::move(*message));
+    if (!*received) return;
+    handle(std::move(**received));
   }
 }
 
-void WorkerSlot::handle(Received received) {
-  const Message& message = received.message;
-  if (message.generation != generation_) {
+void WorkerSlot::handle(Received<FromWorker> received) {
+  if (received.generation != generation_) {
     log::write(log::Level::debug, "worker %zu: message of generation %" PRIu32 " ignored", slot_,
-               message.generation);
+               received.generation);
     return;
   }
   // Closing what a worker passed never waits for what the worker has left in it.
@@ -216,50 +212,19 @@ void WorkerSlot::handle(Received received) {
     const linger none{.l_onoff = 0, .l_linger = 0};
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);  // no socket: nothing to wait for
   }
-  switch (message.type) {
-    case MessageType::ready:
-      if (state_ == WorkerState::starting && pid_ > 0) became_ready();
-      return;
-    case MessageType::pong:
-      if (message.sequence != ping_ || ping_ == pong_) return;
-      pong_ = message.sequence;
-      if (!std::exchange(responsive_, true) && state_ == WorkerState::ready) observer_.worker_answers(slot_);
-      return;
-    case MessageType::take:
-    case MessageType::refuse:
-    case MessageType::closed:
-    case MessageType::want_smbd:
-    case MessageType::claim:
-    case MessageType::channel_up:
-    case MessageType::scoreboard:
-    case MessageType::reported:
-    case MessageType::want_process:
-    case MessageType::pass:
-    case MessageType::not_passed:
-    case MessageType::channel_down:
-    case MessageType::session_up:
-      return observer_.worker_said(slot_, std::move(received));
-    case MessageType::offer:
-    case MessageType::grant:
-    case MessageType::ping:
-    case MessageType::drain:
-    case MessageType::stop:
-    case MessageType::dump:
-    case MessageType::smbd:
-    case MessageType::no_smbd:
-    case MessageType::report:
-    case MessageType::registry:
-    case MessageType::peer_listener:
-    case MessageType::claimed:
-    case MessageType::pass_to:
-    case MessageType::end:
-      break;
-  }
-  kill("broke the contract: it sent '" + std::string(message_name(message.type)) +
-       "', a supervisor's message");
+  if (std::holds_alternative<message::Ready>(received.message)) return became_ready();
+  if (const auto* pong = std::get_if<message::Pong>(&received.message)) return answered(pong->sequence);
+  observer_.worker_said(slot_, std::move(received));
+}
+
+void WorkerSlot::answered(uint64_t ping) {
+  if (ping != ping_ || ping_ == pong_) return;
+  pong_ = ping;
+  if (!std::exchange(responsive_, true) && state_ == WorkerState::ready) observer_.worker_answers(slot_);
 }
 
 void WorkerSlot::became_ready() {
+  if (state_ != WorkerState::starting || pid_ <= 0) return;
   state_ = WorkerState::ready;
   ready_ms_ = loop_.now();
   responsive_ = true;
@@ -282,7 +247,7 @@ void WorkerSlot::check_liveness() {
     ++ping_;
     ping_sent_ms_ = now;
     // A socket too full for a ping is a worker that does not read: the same as no answer.
-    if (!send({.type = MessageType::ping, .sequence = ping_})) responsive_ = false;
+    if (!send(message::Ping{{ping_}})) responsive_ = false;
   } else {
     responsive_ = false;
     const uint64_t silent = now - ping_sent_ms_;

@@ -41,7 +41,7 @@ class WorkerSlot {
    public:
     virtual void worker_ready(size_t slot) = 0;
     /// What is not about the process itself.
-    virtual void worker_said(size_t slot, Received said) = 0;
+    virtual void worker_said(size_t slot, Received<FromWorker> said) = 0;
     /// It was silent, and answers again.
     virtual void worker_answers(size_t /*slot*/) {}
     virtual void worker_gone(size_t slot, const Obituary& obituary) = 0;
@@ -61,7 +61,7 @@ class WorkerSlot {
   void drain(uint32_t deadline_ms);
   void dump();
   /// An error means that the worker cannot be reached now; it counts as unresponsive from here on.
-  [[nodiscard]] shm::Result<> send(Message message, int descriptor = -1);
+  [[nodiscard]] shm::Result<> send(const FromSupervisor& message, int descriptor = -1);
   /// No offers until it answers a ping again.
   void mark_unresponsive();
   /// Looks whether the process has ended. Called for every SIGCHLD.
@@ -81,8 +81,9 @@ class WorkerSlot {
  private:
   [[nodiscard]] shm::Result<> launch();
   void read_control();
-  void handle(Received received);
+  void handle(Received<FromWorker> received);
   void became_ready();
+  void answered(uint64_t ping);
   void check_liveness();
   void kill(const std::string& reason);
   void ended(int wait_status);

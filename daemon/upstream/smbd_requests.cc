@@ -66,7 +66,7 @@ void SmbdRequests::answer(const Key& key, shm::Result<shm::UniqueFd> stream) {
   const auto [slot, offer] = key;
   if (!stream) return refuse(key, stream.error().text(), stream.error().system_errno);
   ++opened_;
-  const auto sent = workers_[slot].send({.type = MessageType::smbd, .offer = offer}, stream->get());
+  const auto sent = workers_[slot].send(message::Smbd{{offer}, {}}, stream->get());
   if (!sent) not_told(slot, sent.error());
 }
 
@@ -83,8 +83,8 @@ void SmbdRequests::refuse(const Key& key, const std::string& why, int error) {
   const std::string client = addresses == nullptr ? "?" : shm::host_text(shm::host_of(addresses->peer));
   log_.write(log::Level::warning, client + std::to_string(error), loop_.now(),
              "no connection to smbd for %s: %s", client.c_str(), why.c_str());
-  const auto sent = workers_[slot].send(
-      {.type = MessageType::no_smbd, .offer = offer, .error = uint32_t(error == 0 ? ECONNREFUSED : error)});
+  const auto sent =
+      workers_[slot].send(message::NoSmbd{{offer}, {uint32_t(error == 0 ? ECONNREFUSED : error)}});
   if (!sent) not_told(slot, sent.error());
 }
 

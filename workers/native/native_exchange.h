@@ -12,7 +12,7 @@
 #include <memory>
 #include <vector>
 
-#include "daemon/contract/contract.h"
+#include "daemon/contract/worker_config.h"
 #include "protocol/proxy/frames.h"
 #include "workers/native/peers.h"
 #include "workers/session/context.h"

@@ -10,7 +10,7 @@ namespace smbdirect::workers {
 namespace {
 
 using daemon::ClaimOutcome;
-using daemon::MessageType;
+namespace message = daemon::message;
 namespace proxy = protocol::proxy;
 
 std::optional<proxy::Cookie> make_cookie() {
@@ -74,7 +74,7 @@ void PeerFinder::Attempt::act() {
     case ClaimOutcome::owner:
       if (auto theirs = introduce_to_pair(Way::supervisor)) {
         expected_ = finder_.owner(request_.client.client_guid);
-        finder_.send_({.type = MessageType::pass, .offer = request_.client.offer}, theirs->get());
+        finder_.send_(message::Pass{{request_.client.offer}, {}}, theirs->get());
       }
       return;
   }
@@ -85,8 +85,7 @@ void PeerFinder::Attempt::ask_for_process() {
   if (!cookie) return fail_soon({"a cookie", errno});
   finder_.by_cookie_.erase(std::exchange(cookie_, *cookie));
   finder_.by_cookie_[cookie_] = this;
-  finder_.send_({.type = MessageType::want_process, .offer = request_.client.offer, .guid = as_guid(cookie_)},
-                -1);
+  finder_.send_(message::WantProcess{{request_.client.offer}, {as_guid(cookie_)}}, -1);
 }
 
 void PeerFinder::Attempt::introduce(Way way, shm::UniqueFd socket) {

@@ -12,7 +12,7 @@
 namespace smbdirect::workers {
 namespace {
 
-using daemon::MessageType;
+namespace message = daemon::message;
 namespace proxy = protocol::proxy;
 
 }  // namespace
@@ -58,7 +58,7 @@ void PeerFinder::refused(uint64_t offer, int error) {
 
 void PeerFinder::pass_to(uint64_t sequence, uint32_t process, shm::UniqueFd socket) {
   if (socket.valid() && pass(process, std::move(socket))) return;
-  send_({.type = MessageType::not_passed, .sequence = sequence}, -1);
+  send_(message::NotPassed{{sequence}}, -1);
 }
 
 std::unique_ptr<Upstream> PeerFinder::request(PeerRequest request) {

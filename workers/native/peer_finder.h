@@ -16,7 +16,7 @@
 
 #include <uv.h>
 
-#include "daemon/contract/contract.h"
+#include "daemon/contract/messages.h"
 #include "protocol/proxy/frames.h"
 #include "shm/registry_reader.h"
 #include "workers/native/peer_listener.h"
@@ -30,7 +30,7 @@ class PeerFinder final : public Peers {
   /// How long a process that serves the client already has to take another channel of it.
   static constexpr uint64_t kPassMs = 1'000;
 
-  using Send = std::function<void(const daemon::Message& message, int descriptor)>;
+  using Send = std::function<void(const daemon::FromWorker& message, int descriptor)>;
   /// deadline_ms: from the client's first message until a process has attached itself.
   PeerFinder(uv_loop_t& loop, Send send, uint32_t deadline_ms);
   ~PeerFinder();

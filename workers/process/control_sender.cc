@@ -7,23 +7,20 @@
 #include "shm/base/log.h"
 
 namespace smbdirect::workers {
-namespace {
 
 /// False: the socket is full. A message that cannot be sent at all is told; the end of the socket says the
 /// rest.
-bool try_send(int control_fd, const daemon::Message& message, int descriptor) {
-  const auto sent = daemon::send_message(control_fd, message, descriptor);
+bool ControlSender::try_send(const daemon::FromWorker& message, int descriptor) const {
+  const auto sent = daemon::send_message(control_fd_, generation_, message, descriptor);
   if (sent) return true;
   if (sent.error().system_errno == EAGAIN) return false;
   shm::log::write(shm::log::Level::warning, "cannot tell the supervisor: %s", sent.error().text().c_str());
   return true;
 }
 
-}  // namespace
-
-void ControlSender::send(const daemon::Message& message, int descriptor) {
+void ControlSender::send(const daemon::FromWorker& message, int descriptor) {
   if (closed_) return;
-  if (queued_.empty() && try_send(control_fd_, message, descriptor)) return;
+  if (queued_.empty() && try_send(message, descriptor)) return;
   queued_.push_back({message, shm::UniqueFd(descriptor < 0 ? -1 : ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0))});
   if (queued_.size() == 1) backlog_(true);
 }
@@ -31,7 +28,7 @@ void ControlSender::send(const daemon::Message& message, int descriptor) {
 void ControlSender::send_queued() {
   if (queued_.empty()) return;
   while (!queued_.empty()) {
-    if (!try_send(control_fd_, queued_.front().message, queued_.front().descriptor.get())) return;
+    if (!try_send(queued_.front().message, queued_.front().descriptor.get())) return;
     queued_.pop_front();
   }
   backlog_(false);

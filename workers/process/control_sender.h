@@ -4,6 +4,7 @@
 // ended. Owned by the worker, one thread. When the supervisor dies nothing is kept.
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 
@@ -15,11 +16,11 @@ namespace smbdirect::workers {
 class ControlSender {
  public:
   /// control_fd is borrowed. backlog: whether send_queued() is to be called once the socket is writable.
-  ControlSender(int control_fd, std::function<void(bool waits)> backlog)
-      : control_fd_(control_fd), backlog_(std::move(backlog)) {}
+  ControlSender(int control_fd, uint32_t generation, std::function<void(bool waits)> backlog)
+      : control_fd_(control_fd), generation_(generation), backlog_(std::move(backlog)) {}
 
   /// descriptor is borrowed: a copy of it waits with the message.
-  void send(const daemon::Message& message, int descriptor = -1);
+  void send(const daemon::FromWorker& message, int descriptor = -1);
   void send_queued();
   /// The supervisor is gone: nothing is sent any more.
   void close();
@@ -28,11 +29,14 @@ class ControlSender {
 
  private:
   struct Queued {
-    daemon::Message message;
+    daemon::FromWorker message;
     shm::UniqueFd descriptor;
   };
 
+  [[nodiscard]] bool try_send(const daemon::FromWorker& message, int descriptor) const;
+
   int control_fd_;
+  uint32_t generation_;
   std::function<void(bool waits)> backlog_;
   std::deque<Queued> queued_;
   bool closed_ = false;

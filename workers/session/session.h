@@ -13,7 +13,7 @@
 #include <optional>
 #include <string>
 
-#include "daemon/contract/contract.h"
+#include "daemon/contract/worker_config.h"
 #include "shm/base/unique_fd.h"
 #include "shm/loop/loop.h"
 #include "shm/loop/watched.h"

@@ -17,7 +17,7 @@
 namespace smbdirect::tests::bench {
 namespace {
 
-using daemon::MessageType;
+namespace message = daemon::message;
 
 constexpr uint64_t kConnection = 1;
 constexpr shm::WorkerRef kWorker{0, 1};
@@ -29,8 +29,7 @@ class Supervisor {
     table_.add(kConnection, 0, *shm::address_from_text("192.0.2.7", 40'000), {});
     clients_->worker_ready(kWorker);
     clients_->answer_with([this](size_t, uint64_t offer, daemon::ClaimOutcome outcome) {
-      (void)daemon::send_message(control_.get(),
-                                 {.type = MessageType::claimed, .offer = offer, .error = uint32_t(outcome)});
+      (void)daemon::send_message(control_.get(), kWorker.generation, message::Claimed{{offer}, {outcome}});
     });
     watch_.start();
   }
@@ -39,17 +38,16 @@ class Supervisor {
  private:
   void read() {
     while (true) {
-      const auto received = daemon::receive_message(control_.get());
+      const auto received = daemon::receive_message<daemon::FromWorker>(control_.get());
       if (!received) {
         watch_.stop();
         return loop_.stop();
       }
       if (!*received) return;
-      const daemon::Message& message = (*received)->message;
-      if (message.type == MessageType::claim) {
-        clients_->claimed(kWorker, message.offer, message.guid);
+      if (const auto* claim = std::get_if<message::Claim>(&(*received)->message)) {
+        clients_->claimed(kWorker, claim->offer, claim->guid);
       } else {
-        clients_->channel_down(kWorker, message.offer);
+        clients_->channel_down(kWorker, kConnection);
       }
     }
   }
@@ -74,16 +72,16 @@ void claim_round_trip(benchmark::State& state) {
   for (auto _ : state) {
     ++number;
     for (size_t i = 0; i < 8; ++i) guid[i] = std::byte(number >> 8 * i);
-    (void)daemon::send_message(control.get(),
-                               {.type = MessageType::claim, .offer = kConnection, .guid = guid});
+    (void)daemon::send_message(control.get(), kWorker.generation, message::Claim{{kConnection}, {guid}});
     pollfd readable{.fd = control.get(), .events = POLLIN, .revents = 0};
     (void)poll(&readable, 1, -1);
-    const auto answer = daemon::receive_message(control.get());
-    if (!answer || !*answer || (*answer)->message.error != uint32_t(daemon::ClaimOutcome::granted)) {
+    const auto answer = daemon::receive_message<daemon::FromSupervisor>(control.get());
+    const auto* claimed = answer && *answer ? std::get_if<message::Claimed>(&(*answer)->message) : nullptr;
+    if (claimed == nullptr || claimed->outcome != daemon::ClaimOutcome::granted) {
       state.SkipWithError("not granted");
       break;
     }
-    (void)daemon::send_message(control.get(), {.type = MessageType::channel_down, .offer = kConnection});
+    (void)daemon::send_message(control.get(), kWorker.generation, message::ChannelDown{{kConnection}});
   }
   state.SetItemsProcessed(state.iterations());
   control.reset();

@@ -64,11 +64,11 @@ class Worker {
     const auto text = shm::read_sealed_text(kConfigFd, 1 << 20);
     if (!text || !WorkerConfig::from_json(*text)) return 2;
     if (mode_ == "never") wait_forever();
-    say({.type = MessageType::ready});
+    say(message::Ready{});
     if (mode_ == "crash") std::abort();
     if (mode_ == "deaf") wait_forever();
     if (mode_ == "garbage" && send(kControlFd, "rubbish", 7, MSG_NOSIGNAL) != 7) return 1;
-    if (mode_ == "foreign") say({.type = MessageType::offer, .offer = 1});
+    if (mode_ == "foreign" && !send_message(kControlFd, generation(), message::Offer{{1}, {}})) return 1;
     while (!done()) {
       if (!step()) return 1;
     }
@@ -79,9 +79,9 @@ class Worker {
   [[noreturn]] static void wait_forever() {
     for (;;) pause();
   }
-  void say(Message message) {
-    message.generation = uint32_t(std::stoul(generation_));
-    if (const auto sent = send_message(kControlFd, message); !sent && !alone_) std::abort();
+  [[nodiscard]] uint32_t generation() const { return uint32_t(std::stoul(generation_)); }
+  void say(const FromWorker& said) const {
+    if (const auto sent = send_message(kControlFd, generation(), said); !sent && !alone_) std::abort();
   }
   [[nodiscard]] bool done() const { return stopped_ || ((draining_ || alone_) && connections_.empty()); }
 
@@ -102,7 +102,7 @@ class Worker {
       if (polls[i].revents != 0) echo(numbers[i - 1]);
     }
     while (!delayed_.empty() && delayed_.begin()->first <= now_ms()) {
-      say({.type = MessageType::take, .offer = delayed_.begin()->second});
+      say(message::Take{{delayed_.begin()->second}});
       std::fprintf(stderr, "fake worker %s: took %llu\n", slot_.c_str(),
                    static_cast<unsigned long long>(delayed_.begin()->second));
       delayed_.erase(delayed_.begin());
@@ -115,54 +115,50 @@ class Worker {
     const ssize_t got = recv(connections_[number].get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return;
     if (std::string_view(bytes.data(), got > 0 ? size_t(got) : 0).starts_with("login")) {
-      say({.type = MessageType::session_up, .offer = number});
+      say(message::SessionUp{{number}});
     }
     if (got > 0 && send(connections_[number].get(), bytes.data(), size_t(got), MSG_NOSIGNAL) == got) return;
     connections_.erase(number);
-    say({.type = MessageType::closed, .offer = number});
+    say(message::Closed{{number}});
   }
 
   bool hear() {
-    auto received = receive_message(kControlFd);
+    auto received = receive_message<FromSupervisor>(kControlFd);
     if (!received) {
       alone_ = true;  // the supervisor is gone
       return received.error().system_errno == ECONNRESET;
     }
     if (!*received) return true;
-    const Message& message = (*received)->message;
-    if (message.generation != uint32_t(std::stoul(generation_))) return false;
-    switch (message.type) {
-      case MessageType::offer:
-        return offered(message.offer);
-      case MessageType::grant:
-        granted(message.offer, std::move((*received)->descriptor));
-        return true;
-      case MessageType::end:
-        if (connections_.erase(message.offer) > 0) say({.type = MessageType::closed, .offer = message.offer});
-        return true;
-      case MessageType::ping:
-        if (mode_ != "dumb") say({.type = MessageType::pong, .sequence = message.sequence});
-        return true;
-      case MessageType::drain:
-        draining_ = true;
-        return true;
-      case MessageType::stop:
-        stopped_ = mode_ != "stubborn";
-        return true;
-      case MessageType::dump:
-        std::fprintf(stderr, "fake worker %s: dump with %zu connections\n", slot_.c_str(),
-                     connections_.size());
-        return true;
-      default:
-        return false;
-    }
+    if ((*received)->generation != generation()) return false;
+    return smbdirect::daemon::hear(
+        (*received)->message, [&](const message::Offer& m) { return offered(m.offer); },
+        [&](const message::Grant& m) { return granted(m.offer, std::move((*received)->descriptor)); },
+        [&](const message::End& m) {
+          if (connections_.erase(m.offer) > 0) say(message::Closed{{m.offer}});
+          return true;
+        },
+        [&](const message::Ping& m) {
+          if (mode_ != "dumb") say(message::Pong{{m.sequence}});
+          return true;
+        },
+        [&](const message::Drain&) { return draining_ = true; },
+        [&](const message::Stop&) {
+          stopped_ = mode_ != "stubborn";
+          return true;
+        },
+        [&](const message::Dump&) {
+          std::fprintf(stderr, "fake worker %s: dump with %zu connections\n", slot_.c_str(),
+                       connections_.size());
+          return true;
+        },
+        [](const auto&) { return false; });
   }
 
   bool offered(uint64_t number) {
     if (mode_ == "die") _exit(1);
     if (mode_ == "silent") return true;
     if (mode_ == "refuse" || draining_) {
-      say({.type = MessageType::refuse, .offer = number});
+      say(message::Refuse{{number}});
       return true;
     }
     if (mode_ == "slow" || mode_ == "late") {
@@ -170,24 +166,24 @@ class Worker {
       return true;
     }
     if (mode_ == "stale") {
-      Message stale{.type = MessageType::take, .generation = 4'000'000, .offer = number};
-      if (!send_message(kControlFd, stale)) return false;
+      if (!send_message(kControlFd, 4'000'000, message::Take{{number}})) return false;
       for (const uint64_t other : {number, number + 1, number + 1000}) {
-        say({.type = MessageType::closed, .offer = other});
+        say(message::Closed{{other}});
       }
     }
-    say({.type = MessageType::take, .offer = number});
+    say(message::Take{{number}});
     return true;
   }
 
-  void granted(uint64_t number, shm::UniqueFd fd) {
+  bool granted(uint64_t number, shm::UniqueFd fd) {
     const std::string line =
         "slot=" + slot_ + " pid=" + std::to_string(getpid()) + " generation=" + generation_ + "\n";
     if (send(fd.get(), line.data(), line.size(), MSG_NOSIGNAL) == ssize_t(line.size())) {
       connections_.emplace(number, std::move(fd));
     } else {
-      say({.type = MessageType::closed, .offer = number});
+      say(message::Closed{{number}});
     }
+    return true;
   }
 
   std::string slot_;

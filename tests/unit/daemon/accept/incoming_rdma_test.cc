@@ -46,7 +46,7 @@ TEST_CASE("an offered request is on the worker's hand-over file, and the message
   Rig rig;
   const auto request = rig.request(8);
   CHECK_FALSE(request->grant());
-  Message message{.type = MessageType::offer};
+  message::Offer message;
   REQUIRE(request->prepare(&rig.handover, message));
   CHECK(rig.on(rig.handover));
   CHECK(message.fabric == Fabric::verbs);
@@ -60,7 +60,7 @@ TEST_CASE("an offered request is on the worker's hand-over file, and the message
 TEST_CASE("private data that is not SMB Direct's keeps its length and no more than fits") {
   Rig rig;
   const auto request = rig.request(196);
-  Message message;
+  message::Offer message;
   REQUIRE(request->prepare(&rig.handover, message));
   CHECK(message.cm.private_data_length == 196);
   CHECK(message.cm.private_data[7] == std::byte{7});
@@ -71,17 +71,17 @@ TEST_CASE("a request that nobody takes is rejected, wherever it is") {
   auto request = rig.request();
   SUBCASE("never offered") {}
   SUBCASE("offered and not taken back") {
-    Message message;
+    message::Offer message;
     REQUIRE(request->prepare(&rig.handover, message));
   }
   SUBCASE("offered and taken back") {
-    Message message;
+    message::Offer message;
     REQUIRE(request->prepare(&rig.handover, message));
     CHECK(request->take_back() == TakenBack::ours);
     CHECK(rig.on(rig.listeners));
   }
   SUBCASE("to a pool without verbs") {
-    Message message;
+    message::Offer message;
     CHECK_FALSE(request->prepare(nullptr, message));
   }
   request.reset();
@@ -91,7 +91,7 @@ TEST_CASE("a request that nobody takes is rejected, wherever it is") {
 TEST_CASE("what the worker has taken is its own, whether it said so or not") {
   Rig rig;
   auto request = rig.request();
-  Message message;
+  message::Offer message;
   REQUIRE(request->prepare(&rig.handover, message));
   REQUIRE(rig.worker.migrate(rig.id, rig.handover.fd()));
   SUBCASE("it said TAKE") { request->handed_over(); }
@@ -105,7 +105,7 @@ TEST_CASE("what the worker has taken is its own, whether it said so or not") {
 TEST_CASE("taken back, it goes to another worker, and the first cannot take it any more") {
   Rig rig;
   auto request = rig.request();
-  Message message;
+  message::Offer message;
   REQUIRE(request->prepare(&rig.handover, message));
   REQUIRE(request->take_back() == TakenBack::ours);
   CHECK(rig.worker.migrate(rig.id, rig.handover.fd()).error().system_errno == EINVAL);
@@ -116,7 +116,7 @@ TEST_CASE("taken back, it goes to another worker, and the first cannot take it a
 TEST_CASE("a request whose device is gone ends, and its id with it") {
   Rig rig;
   auto request = rig.request();
-  Message message;
+  message::Offer message;
   REQUIRE(request->prepare(&rig.handover, message));
   rig.kernel.fail_command[RDMA_USER_CM_CMD_MIGRATE_ID] = ENXIO;
   CHECK(request->take_back() == TakenBack::gone);

@@ -55,31 +55,31 @@ TEST_CASE("a channel goes to the first worker that has the process, and then it 
 TEST_CASE("a worker that cannot pass it gives way to the next, and the last to a process that is started") {
   Passing router;
   router.pass();
-  const uint64_t first = router.asked(0).message.sequence;
+  const uint64_t first = router.asked(0).sequence;
   router.router.not_passed(1, first);      // it was not asked
   router.router.not_passed(0, first + 7);  // this was not asked
   CHECK(router.silent());
   router.router.not_passed(0, first);
   const auto second = router.asked(1);
   CHECK(inode(second.descriptor) == router.channel);
-  CHECK(second.message.sequence != first);
+  CHECK(second.sequence != first);
   router.router.not_passed(0, first);  // a late word
   CHECK(router.silent());
-  router.router.not_passed(1, second.message.sequence);
+  router.router.not_passed(1, second.sequence);
   // The third has no process now: nobody waits for its silence.
   const uint64_t began = router.loop.now();
   until(router.loop, [&] {
     if (auto received = router.told(0)) {
-      CHECK(received->message.type == MessageType::claimed);
-      CHECK(received->message.offer == 9);
-      CHECK(received->message.error == uint32_t(ClaimOutcome::granted));
+      const auto& claimed = std::get<message::Claimed>(received->message);
+      CHECK(claimed.offer == 9);
+      CHECK(claimed.outcome == ClaimOutcome::granted);
       return true;
     }
     return false;
   });
   CHECK(router.loop.now() - began < ChannelRouter::kPassMs / 2);
   CHECK(router.silent());
-  router.router.not_passed(1, second.message.sequence);
+  router.router.not_passed(1, second.sequence);
   CHECK(router.silent());
 }
 
@@ -89,11 +89,11 @@ TEST_CASE("a process that does not take the channel in time gets another one, th
   (void)router.asked(0);
   const uint64_t began = router.loop.now();
   const auto again = [&] {
-    std::optional<Received> next;
+    std::optional<Received<FromSupervisor>> next;
     until(router.loop, [&] { return (next = router.told(0)).has_value(); });
-    CHECK(next->message.type == MessageType::claimed);
-    CHECK(next->message.offer == 9);
-    return ClaimOutcome(next->message.error);
+    const auto& claimed = std::get<message::Claimed>(next->message);
+    CHECK(claimed.offer == 9);
+    return claimed.outcome;
   };
   CHECK(again() == ClaimOutcome::owner);
   CHECK(router.loop.now() - began >= ChannelRouter::kPassMs - 50);
@@ -124,10 +124,9 @@ TEST_CASE("a worker that dies while it is asked is not waited for") {
   const uint64_t began = router.loop.now();
   router.router.forget_worker(0);
   CHECK(router.dropped());
-  std::optional<Received> next;
+  std::optional<Received<FromSupervisor>> next;
   until(router.loop, [&] { return (next = router.told(1)).has_value(); });
-  CHECK(next->message.type == MessageType::claimed);
-  CHECK(next->message.error == uint32_t(ClaimOutcome::owner));
+  CHECK(std::get<message::Claimed>(next->message).outcome == ClaimOutcome::owner);
   CHECK(router.loop.now() - began < ChannelRouter::kPassMs / 2);
   CHECK(ended(ours));
 }

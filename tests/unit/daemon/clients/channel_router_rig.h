@@ -120,39 +120,44 @@ struct RouterRig : WorkerSlot::Observer {
   }
 
   /// The next that the worker has been told.
-  std::optional<Received> told(size_t slot) {
-    auto received = receive_message(controls.at(slot).get());
+  std::optional<Received<FromSupervisor>> told(size_t slot) {
+    auto received = receive_message<FromSupervisor>(controls.at(slot).get());
     REQUIRE(received);
     return std::move(*received);
   }
-  Received tell(size_t slot, MessageType type) {
+  template <class Row>
+  struct Told : Row {
+    shm::UniqueFd descriptor;
+  };
+  template <class Row>
+  Told<Row> tell(size_t slot) {
     auto received = told(slot);
     REQUIRE(received);
-    CHECK(received->message.type == type);
-    CHECK(received->message.generation == workers[slot].generation());
-    return std::move(*received);
+    CHECK(message_name(received->message) == Row::kName);
+    CHECK(received->generation == workers[slot].generation());
+    return {std::get<Row>(received->message), std::move(received->descriptor)};
   }
   void answered(size_t slot, uint64_t offer, ClaimOutcome outcome) {
-    const auto received = tell(slot, MessageType::claimed);
-    CHECK(received.message.offer == offer);
-    CHECK(received.message.error == uint32_t(outcome));
+    const auto said = tell<message::Claimed>(slot);
+    CHECK(said.offer == offer);
+    CHECK(said.outcome == outcome);
   }
   void refused(size_t slot, uint64_t offer, int error) {
-    const auto received = tell(slot, MessageType::no_smbd);
-    CHECK(received.message.offer == offer);
-    CHECK(received.message.error == uint32_t(error));
+    const auto said = tell<message::NoSmbd>(slot);
+    CHECK(said.offer == offer);
+    CHECK(said.error == uint32_t(error));
   }
   [[nodiscard]] bool silent() { return !told(0) && !told(1); }
   /// The channel that this worker is to pass on.
-  Received asked(size_t slot) {
-    auto received = tell(slot, MessageType::pass_to);
-    CHECK(received.message.process == uint32_t(getpid()));
-    CHECK(received.descriptor.valid());
-    return received;
+  Told<message::PassTo> asked(size_t slot) {
+    auto said = tell<message::PassTo>(slot);
+    CHECK(said.process == uint32_t(getpid()));
+    CHECK(said.descriptor.valid());
+    return said;
   }
 
   void worker_ready(size_t) override {}
-  void worker_said(size_t, Received) override {}
+  void worker_said(size_t, Received<FromWorker>) override {}
   void worker_gone(size_t, const Obituary&) override {}
 };
 

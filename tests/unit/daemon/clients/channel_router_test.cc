@@ -123,11 +123,11 @@ TEST_CASE("a worker gets the registry, and a socket of its own for server proces
   RouterRig router;
   router.serve(1, 0, guid(1));
   router.router.worker_ready(0);
-  const auto registry = router.tell(0, MessageType::registry);
+  const auto registry = router.tell<message::Registry>(0);
   const auto reader = shm::RegistryReader::open(registry.descriptor.get());
   REQUIRE(reader);
   CHECK(reader->find(guid(1))->peer.pid == uint32_t(getpid()));
-  const auto listener = router.tell(0, MessageType::peer_listener);
+  const auto listener = router.tell<message::PeerListener>(0);
   const std::string path = router.directory.path + "/channel-0";
   struct stat status{};
   REQUIRE(stat(path.c_str(), &status) == 0);
@@ -145,6 +145,6 @@ TEST_CASE("a worker gets the registry, and a socket of its own for server proces
   while (router.told(0)) {
   }
   router.router.worker_ready(0);
-  (void)router.tell(0, MessageType::registry);
+  (void)router.tell<message::Registry>(0);
   CHECK(router.silent());
 }

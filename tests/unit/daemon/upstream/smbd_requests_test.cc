@@ -48,7 +48,7 @@ struct Rig final : WorkerSlot::Observer {
     table.add(number, slot, *shm::address_from_text(peer, 40'000), *shm::address_from_text(local, 5445));
   }
   void worker_ready(size_t) override {}
-  void worker_said(size_t, Received) override {}
+  void worker_said(size_t, Received<FromWorker>) override {}
   void worker_gone(size_t, const Obituary&) override {}
 };
 

@@ -25,7 +25,7 @@
 namespace smbdirect::workers::channel_test {
 
 using daemon::ClaimOutcome;
-using daemon::MessageType;
+namespace message = daemon::message;
 
 inline constexpr size_t kSmallArea = 4096;
 /// What a connection has its process told first.
@@ -71,7 +71,7 @@ struct FinderRig {
     REQUIRE(::mkdtemp(directory.data()) != nullptr);
     finder = std::make_unique<PeerFinder>(
         loop,
-        [this](const daemon::Message& message, int descriptor) {
+        [this](const daemon::FromWorker& message, int descriptor) {
           sent.push_back(
               {message, shm::UniqueFd(descriptor < 0 ? -1 : ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0))});
         },
@@ -158,23 +158,24 @@ struct FinderRig {
     });
     return std::move(*heard);
   }
-  /// The last message to the supervisor, which is of this type and about this offer.
-  daemon::Message last(MessageType type, uint64_t offer) {
+  /// The last message to the supervisor, which is this one.
+  template <class Row>
+  Row last() {
     REQUIRE_FALSE(sent.empty());
-    CHECK(sent.back().message.type == type);
-    CHECK(sent.back().message.offer == offer);
-    return sent.back().message;
+    CHECK(daemon::message_name(sent.back().message) == Row::kName);
+    return std::get<Row>(sent.back().message);
   }
   /// The cookie of the process that was asked for last.
   proxy::Cookie wanted(uint64_t offer) {
-    const daemon::Message message = last(MessageType::want_process, offer);
+    const auto asked = last<message::WantProcess>();
+    CHECK(asked.offer == offer);
     proxy::Cookie cookie{};
-    std::memcpy(cookie.data(), message.guid.data(), cookie.size());
+    std::memcpy(cookie.data(), asked.guid.data(), cookie.size());
     return cookie;
   }
   /// The channel that was passed last.
   PeerEnd passed(uint64_t offer) {
-    (void)last(MessageType::pass, offer);
+    CHECK(last<message::Pass>().offer == offer);
     REQUIRE(sent.back().descriptor.valid());
     return PeerEnd(std::move(sent.back().descriptor));
   }
@@ -187,7 +188,7 @@ struct FinderRig {
 
   static constexpr shm::WorkerRef kWorker{.slot = 3, .generation = 7};
   struct Sent {
-    daemon::Message message;
+    daemon::FromWorker message;
     shm::UniqueFd descriptor;
   };
   uv_loop_t loop{};

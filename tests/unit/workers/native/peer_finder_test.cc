@@ -231,9 +231,7 @@ TEST_CASE("another worker's channel goes to the process it is for, or back") {
   CHECK(theirs.pending() == attached().size());
 
   const auto not_passed = [&](uint64_t sequence) {
-    REQUIRE_FALSE(rig.sent.empty());
-    CHECK(rig.sent.back().message.type == MessageType::not_passed);
-    CHECK(rig.sent.back().message.sequence == sequence);
+    CHECK(rig.last<message::NotPassed>().sequence == sequence);
   };
   auto [second, end] = pair_of_sockets();
   rig.finder->pass_to(42, kProcess + 1, std::move(second));

@@ -14,10 +14,12 @@
 #include "tests/unit/unix_sockets.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
-using smbdirect::daemon::MessageType;
+using smbdirect::daemon::FromWorker;
+namespace message = smbdirect::daemon::message;
 
 namespace {
 
+constexpr uint32_t kGeneration = 3;
 constexpr uint64_t kMany = 20'000;  // more than a control socket holds
 
 struct Line {
@@ -27,13 +29,14 @@ struct Line {
 
   Line() {
     std::tie(worker, supervisor) = smbdirect::test::socket_pair(SOCK_SEQPACKET | SOCK_NONBLOCK);
-    sender = std::make_unique<ControlSender>(worker.get(), [this](bool waits) { backlog.push_back(waits); });
+    sender = std::make_unique<ControlSender>(worker.get(), kGeneration,
+                                             [this](bool waits) { backlog.push_back(waits); });
   }
   /// Everything the supervisor can read now.
-  std::vector<smbdirect::daemon::Received> read() {
-    std::vector<smbdirect::daemon::Received> all;
+  std::vector<smbdirect::daemon::Received<FromWorker>> read() {
+    std::vector<smbdirect::daemon::Received<FromWorker>> all;
     while (true) {
-      auto received = smbdirect::daemon::receive_message(supervisor.get());
+      auto received = smbdirect::daemon::receive_message<FromWorker>(supervisor.get());
       REQUIRE(received);
       if (!*received) return all;
       all.push_back(std::move(**received));
@@ -45,11 +48,12 @@ struct Line {
 
 TEST_CASE("where there is room, a word is sent at once") {
   Line line;
-  line.sender->send({.type = MessageType::closed, .generation = 3, .offer = 9});
+  line.sender->send(message::Closed{{9}});
   CHECK(line.sender->queued() == 0);
   const auto said = line.read();
   REQUIRE(said.size() == 1);
-  CHECK(said[0].message.offer == 9);
+  CHECK(said[0].generation == kGeneration);
+  CHECK(std::get<message::Closed>(said[0].message).offer == 9);
   CHECK(line.backlog.empty());
 }
 
@@ -61,12 +65,12 @@ TEST_CASE("what a busy supervisor has no room for comes later, in order, descrip
   smbdirect::shm::UniqueFd out(ends[1]);
   const ino_t passed = smbdirect::test::inode(out.get());
   for (uint64_t offer = 1; offer <= kMany; ++offer) {
-    line.sender->send({.type = MessageType::closed, .offer = offer});
+    line.sender->send(message::Closed{{offer}});
   }
   REQUIRE(line.sender->queued() > 0);
-  line.sender->send({.type = MessageType::pass, .offer = kMany + 1}, out.get());
+  line.sender->send(message::Pass{{kMany + 1}, {}}, out.get());
   out.reset();  // a copy waits
-  line.sender->send({.type = MessageType::closed, .offer = kMany + 2});
+  line.sender->send(message::Closed{{kMany + 2}});
   CHECK(line.backlog == std::vector<bool>{true});
   line.sender->send_queued();  // no room yet
   CHECK(line.backlog == std::vector<bool>{true});
@@ -75,7 +79,8 @@ TEST_CASE("what a busy supervisor has no room for comes later, in order, descrip
     const auto said = line.read();
     REQUIRE_FALSE(said.empty());
     for (const auto& received : said) {
-      CHECK(received.message.offer == next);
+      const auto* closed = std::get_if<message::Closed>(&received.message);
+      CHECK((closed != nullptr ? closed->offer : std::get<message::Pass>(received.message).offer) == next);
       CHECK(received.descriptor.valid() == (next == kMany + 1));
       if (received.descriptor.valid()) CHECK(smbdirect::test::inode(received.descriptor.get()) == passed);
       ++next;
@@ -89,13 +94,13 @@ TEST_CASE("what a busy supervisor has no room for comes later, in order, descrip
 TEST_CASE("a supervisor that is gone is told nothing, and nothing is kept for it") {
   Line line;
   for (uint64_t offer = 1; offer <= kMany; ++offer) {
-    line.sender->send({.type = MessageType::closed, .offer = offer});
+    line.sender->send(message::Closed{{offer}});
   }
   REQUIRE(line.sender->queued() > 0);
   line.sender->close();
   CHECK(line.sender->queued() == 0);
   const size_t before = line.read().size();
   CHECK(before > 0);
-  line.sender->send({.type = MessageType::closed, .offer = 7});
+  line.sender->send(message::Closed{{7}});
   CHECK(line.read().empty());
 }
