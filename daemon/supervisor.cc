@@ -240,9 +240,13 @@ void Supervisor::drain() {
 }
 
 void Supervisor::dump() {
-  log::write(log::Level::notice, "pool: %s %s %s", dispatcher_.totals().c_str(),
-             smbd_requests_.totals().c_str(),
-             (clients_.totals() + (native() ? " " + peers_.totals() : "")).c_str());
+  std::string pool;
+  const auto tell = [&](const shm::Totals& totals) { pool += " " + shm::totals_text(totals); };
+  tell(dispatcher_.totals());
+  tell(smbd_requests_.totals());
+  tell(clients_.totals());
+  if (native()) tell(peers_.totals());
+  log::write(log::Level::notice, "pool:%s", pool.c_str());
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     const WorkerSlot& worker = workers_[slot];
     log::write(log::Level::notice, "worker %zu: state=%s pid=%d generation=%" PRIu32 " connections=%zu", slot,

@@ -274,17 +274,17 @@ void Dispatcher::settle() {
   deadline_timer_.start(*next > now ? *next - now : 0);
 }
 
-std::string Dispatcher::totals() const {
-  std::string text = "connections=" + std::to_string(table_.total()) +
-                     " pending=" + std::to_string(offers_.size()) + " accepted=" + std::to_string(accepted_) +
-                     " granted=" + std::to_string(granted_);
-  for (size_t i = 0; i < refused_.size(); ++i) {
-    text += " " + std::string(kRefusalNames[i]) + "=" + std::to_string(refused_[i]);
-  }
-  return text + " affinity_hits=" + std::to_string(affinity_hits_) +
-         " affinity_misses=" + std::to_string(affinity_misses_) +
-         " without_session=" + std::to_string(places_.without_session()) +
-         " made_room=" + std::to_string(made_room_);
+shm::Totals Dispatcher::totals() const {
+  shm::Totals totals{{"connections", table_.total()},
+                     {"pending", offers_.size()},
+                     {"accepted", accepted_},
+                     {"granted", granted_}};
+  for (size_t i = 0; i < refused_.size(); ++i) totals.push_back({kRefusalNames[i], refused_[i]});
+  totals.push_back({"affinity_hits", affinity_hits_});
+  totals.push_back({"affinity_misses", affinity_misses_});
+  totals.push_back({"without_session", places_.without_session()});
+  totals.push_back({"made_room", made_room_});
+  return totals;
 }
 
 }  // namespace smbdirect::daemon

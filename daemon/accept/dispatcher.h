@@ -20,6 +20,7 @@
 #include "shm/base/log.h"
 #include "shm/loop/loop.h"
 #include "shm/token_buckets.h"
+#include "shm/totals.h"
 
 namespace smbdirect::daemon {
 
@@ -51,8 +52,8 @@ class Dispatcher {
   [[nodiscard]] size_t connections() const { return table_.total(); }
   [[nodiscard]] const Places& places() const { return places_; }
   [[nodiscard]] size_t connections_of(size_t slot) const { return table_.of_slot(slot); }
-  /// "accepted=12 granted=11 refused_access=1 ...": counts since the start, and what is pending.
-  [[nodiscard]] std::string totals() const;
+  /// Counts since the start, and what is pending.
+  [[nodiscard]] shm::Totals totals() const;
 
  private:
   void dispatch(Offer& offer);

@@ -236,9 +236,8 @@ void ChannelRouter::close() {
   main_.reset();
 }
 
-std::string ChannelRouter::totals() const {
-  return "processes_asked=" + std::to_string(processes_asked_) +
-         " channels_passed=" + std::to_string(channels_passed_);
+shm::Totals ChannelRouter::totals() const {
+  return {{"processes_asked", processes_asked_}, {"channels_passed", channels_passed_}};
 }
 
 }  // namespace smbdirect::daemon

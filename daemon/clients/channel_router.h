@@ -23,6 +23,7 @@
 #include "daemon/prefork/worker_pool.h"
 #include "shm/base/log.h"
 #include "shm/loop/loop.h"
+#include "shm/totals.h"
 
 namespace smbdirect::daemon {
 
@@ -59,8 +60,7 @@ class ChannelRouter {
   [[nodiscard]] const char* objection_to(pid_t process) const;
   /// Of the main process; 0: none is registered.
   [[nodiscard]] pid_t main_pid() const { return main_ ? main_->pid() : 0; }
-  /// "processes_asked=3 channels_passed=2".
-  [[nodiscard]] std::string totals() const;
+  [[nodiscard]] shm::Totals totals() const;
 
  private:
   using Key = std::pair<size_t, uint64_t>;  // slot, offer

@@ -258,8 +258,8 @@ std::vector<shm::Entry> ClientRegistry::list() const {
   return entries;
 }
 
-std::string ClientRegistry::totals() const {
-  return "clients=" + std::to_string(writer_.size()) + " addresses_learned=" + std::to_string(learned_);
+shm::Totals ClientRegistry::totals() const {
+  return {{"clients", writer_.size()}, {"addresses_learned", learned_}};
 }
 
 }  // namespace smbdirect::daemon

@@ -28,6 +28,7 @@
 #include "shm/loop/borrowed_watch.h"
 #include "shm/loop/loop.h"
 #include "shm/registry_writer.h"
+#include "shm/totals.h"
 
 namespace smbdirect::daemon {
 
@@ -72,7 +73,7 @@ class ClientRegistry {
   /// Every client, in the order of their GUIDs.
   [[nodiscard]] std::vector<shm::Entry> list() const;
   /// "clients=3 addresses_learned=1".
-  [[nodiscard]] std::string totals() const;
+  [[nodiscard]] shm::Totals totals() const;
 
  private:
   struct Connection {

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <sstream>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -18,13 +17,8 @@ namespace {
 
 using json = nlohmann::ordered_json;  // members stay in the order they are told in
 
-/// "accepted=12 granted=11" as members.
-void add_totals(json& object, const std::string& text) {
-  std::istringstream in(text);
-  for (std::string word; in >> word;) {
-    const size_t equal = word.find('=');
-    if (equal != std::string::npos) object[word.substr(0, equal)] = std::stoull(word.substr(equal + 1));
-  }
+void add_totals(json& object, const shm::Totals& totals) {
+  for (const shm::Total& total : totals) object[std::string(total.name)] = total.count;
 }
 
 void add_bytes(json& object, const std::array<uint64_t, shm::kTransfers.size()>& bytes) {

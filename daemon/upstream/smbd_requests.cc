@@ -114,9 +114,8 @@ void SmbdRequests::close() {
   connector_.reset();
 }
 
-std::string SmbdRequests::totals() const {
-  return "smbd_asked=" + std::to_string(asked_) + " smbd_opened=" + std::to_string(opened_) +
-         " smbd_failed=" + std::to_string(failed_);
+shm::Totals SmbdRequests::totals() const {
+  return {{"smbd_asked", asked_}, {"smbd_opened", opened_}, {"smbd_failed", failed_}};
 }
 
 }  // namespace smbdirect::daemon

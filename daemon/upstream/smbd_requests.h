@@ -18,6 +18,7 @@
 #include "shm/base/log.h"
 #include "shm/loop/loop.h"
 #include "shm/token_buckets.h"
+#include "shm/totals.h"
 
 namespace smbdirect::daemon {
 
@@ -36,8 +37,7 @@ class SmbdRequests {
   void forget_worker(size_t slot);
   void close();
 
-  /// "smbd_asked=3 smbd_opened=2 smbd_failed=1".
-  [[nodiscard]] std::string totals() const;
+  [[nodiscard]] shm::Totals totals() const;
 
  private:
   using Key = std::pair<size_t, uint64_t>;  // slot, offer

@@ -33,11 +33,11 @@ TEST_CASE("an address first seen elsewhere is the client's from then on") {
   pool.serve(1, 0, "192.0.2.7", guid(1));
   CHECK(pool.clients->workers_at(Pool::host("198.51.100.7")) == 0);
   pool.serve(2, 1, "198.51.100.7", guid(1));  // a miss: nobody knew
-  CHECK(pool.clients->totals() == "clients=1 addresses_learned=1");
+  CHECK(shm::totals_text(pool.clients->totals()) == "clients=1 addresses_learned=1");
   pool.close(2, 1);
   CHECK(pool.clients->workers_at(Pool::host("198.51.100.7")) == 1);  // slot 0 has what is left of it
   pool.serve(3, 0, "198.51.100.7", guid(1));
-  CHECK(pool.clients->totals() == "clients=1 addresses_learned=1");
+  CHECK(shm::totals_text(pool.clients->totals()) == "clients=1 addresses_learned=1");
 }
 
 TEST_CASE("a claim that came to nothing frees the GUID") {

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+// What somebody has counted since its start, or has now, by name: told as a line of the log and as JSON from the
+// same rows. Values of whoever asked for them; any process.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace smbdirect::shm {
+
+struct Total {
+  std::string_view name;  // constant
+  uint64_t count = 0;
+};
+using Totals = std::vector<Total>;
+
+/// "accepted=12 granted=11".
+[[nodiscard]] inline std::string totals_text(const Totals& totals) {
+  std::string text;
+  for (const Total& total : totals) {
+    if (!text.empty()) text += ' ';
+    text.append(total.name).append("=").append(std::to_string(total.count));
+  }
+  return text;
+}
+
+}  // namespace smbdirect::shm
