@@ -30,14 +30,11 @@ class TransparentDoor final : public SmbdConnector {
 };
 
 shm::Result<std::unique_ptr<SmbdConnector>> open_transparent(shm::Loop& loop, const PoolConfig& config) {
-  const TransparentConfig& wanted = config.transparent;
-  auto routes = TransparentRoutes::set_up({.mark = wanted.mark,
-                                           .table = wanted.table,
-                                           .priority = wanted.priority,
-                                           .lock_directory = config.run_directory});
+  auto routes =
+      TransparentRoutes::set_up({.routing = config.transparent, .lock_directory = config.run_directory});
   if (!routes) return std::unexpected(routes.error());
   TransparentConnector::Options options;
-  options.mark = wanted.mark;
+  options.mark = config.transparent.mark;
   options.deadline_ms = config.worker.upstream_connect_timeout_ms;
   options.no_ipv6 = (*routes)->no_ipv6();
   return std::make_unique<TransparentDoor>(loop, std::move(*routes), options);

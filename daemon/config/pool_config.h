@@ -40,7 +40,7 @@ struct RestartConfig {
 struct TransparentConfig {
   uint32_t mark = 0x534d42;  // "SMB"
   uint32_t table = 5342;
-  uint32_t priority = 100;
+  uint32_t priority = 100;  // of the rule; before whatever else an administrator has
 };
 
 /// How mode "handoff" starts smbd (handoff_connector.h).

@@ -7,7 +7,9 @@
 #include <array>
 #include <concepts>
 #include <limits>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -16,43 +18,69 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+template <class T>
+struct Member {
+  const char* name;
+  T WorkerConfig::* at;
+};
+#define MEMBER(name) \
+  Member { #name, &WorkerConfig::name }
+constexpr std::tuple kMembers{
+    MEMBER(log_level),
+    MEMBER(user),
+    MEMBER(upstream),
+    MEMBER(upstream_address),
+    MEMBER(upstream_port),
+    MEMBER(upstream_connect_timeout_ms),
+    MEMBER(channel_area_bytes),
+    MEMBER(channel_area_bytes_per_worker),
+    MEMBER(channel_operations),
+    MEMBER(receive_credit_initial),
+    MEMBER(receive_credit_max),
+    MEMBER(send_credit_target),
+    MEMBER(max_send_size),
+    MEMBER(max_receive_size),
+    MEMBER(max_fragmented_size),
+    MEMBER(max_read_write_size),
+    MEMBER(negotiate_timeout_ms),
+    MEMBER(idle_timeout_ms),
+    MEMBER(keepalive_timeout_ms),
+    MEMBER(send_credit_timeout_ms),
+    MEMBER(iwarp_crc),
+    MEMBER(iwarp_max_inbound_reads),
+    MEMBER(iwarp_max_outbound_reads),
+    MEMBER(verbs),
+    MEMBER(verbs_max_outbound_reads),
+    MEMBER(verbs_busy_poll_us),
+    MEMBER(verbs_device_idle_ms),
+    MEMBER(connections),
+    MEMBER(ipv6_prefix_length),
+    MEMBER(handshake_timeout_ms),
+    MEMBER(progress_timeout_ms),
+    MEMBER(upstream_progress_timeout_ms),
+    MEMBER(session_timeout_ms),
+    MEMBER(buffered_bytes_per_connection),
+    MEMBER(buffered_bytes_per_worker),
+};
+#undef MEMBER
+constexpr size_t kMemberCount = std::tuple_size_v<decltype(kMembers)>;
+
+// One that is forgotten above would keep its default, and nobody would be told.
+struct Anything {
+  template <class T>
+  operator T() const;  // NOLINT: to whatever a member is
+};
+template <size_t... kAt>
+consteval bool has_members(std::index_sequence<kAt...> /*all*/) {
+  return requires { WorkerConfig{(void(kAt), Anything{})...}; };
+}
+static_assert(has_members(std::make_index_sequence<kMemberCount>()) &&
+                  !has_members(std::make_index_sequence<kMemberCount + 1>()),
+              "a member of WorkerConfig is missing in kMembers");
+
 template <class Config, class Visit>
 void visit_members(Config& config, Visit&& visit) {
-  visit("log_level", config.log_level);
-  visit("user", config.user);
-  visit("upstream", config.upstream);
-  visit("upstream_address", config.upstream_address);
-  visit("upstream_port", config.upstream_port);
-  visit("upstream_connect_timeout_ms", config.upstream_connect_timeout_ms);
-  visit("channel_area_bytes", config.channel_area_bytes);
-  visit("channel_area_bytes_per_worker", config.channel_area_bytes_per_worker);
-  visit("channel_operations", config.channel_operations);
-  visit("receive_credit_initial", config.receive_credit_initial);
-  visit("receive_credit_max", config.receive_credit_max);
-  visit("send_credit_target", config.send_credit_target);
-  visit("max_send_size", config.max_send_size);
-  visit("max_receive_size", config.max_receive_size);
-  visit("max_fragmented_size", config.max_fragmented_size);
-  visit("max_read_write_size", config.max_read_write_size);
-  visit("negotiate_timeout_ms", config.negotiate_timeout_ms);
-  visit("idle_timeout_ms", config.idle_timeout_ms);
-  visit("keepalive_timeout_ms", config.keepalive_timeout_ms);
-  visit("send_credit_timeout_ms", config.send_credit_timeout_ms);
-  visit("iwarp_crc", config.iwarp_crc);
-  visit("iwarp_max_inbound_reads", config.iwarp_max_inbound_reads);
-  visit("iwarp_max_outbound_reads", config.iwarp_max_outbound_reads);
-  visit("verbs", config.verbs);
-  visit("verbs_max_outbound_reads", config.verbs_max_outbound_reads);
-  visit("verbs_busy_poll_us", config.verbs_busy_poll_us);
-  visit("verbs_device_idle_ms", config.verbs_device_idle_ms);
-  visit("connections", config.connections);
-  visit("ipv6_prefix_length", config.ipv6_prefix_length);
-  visit("handshake_timeout_ms", config.handshake_timeout_ms);
-  visit("progress_timeout_ms", config.progress_timeout_ms);
-  visit("upstream_progress_timeout_ms", config.upstream_progress_timeout_ms);
-  visit("session_timeout_ms", config.session_timeout_ms);
-  visit("buffered_bytes_per_connection", config.buffered_bytes_per_connection);
-  visit("buffered_bytes_per_worker", config.buffered_bytes_per_worker);
+  std::apply([&](const auto&... member) { (visit(member.name, config.*member.at), ...); }, kMembers);
 }
 
 bool read(const Json& value, std::string& out) {
@@ -106,15 +134,13 @@ shm::Result<WorkerConfig> WorkerConfig::from_json(const std::string& text) {
   if (!json.is_object()) return shm::fail("worker configuration: not a JSON object");
   WorkerConfig config;
   std::string wrong;
-  size_t members = 0;
   visit_members(config, [&](const char* name, auto& value) {
-    ++members;
     const auto found = json.find(name);
     if (wrong.empty() && (found == json.end() || !read(*found, value))) {
       wrong = std::string(name) + (found == json.end() ? " is missing" : " has the wrong type or range");
     }
   });
-  if (wrong.empty() && json.size() != members) wrong = "unknown members";
+  if (wrong.empty() && json.size() != kMemberCount) wrong = "unknown members";
   if (!wrong.empty()) {
     return shm::fail("worker configuration: " + wrong +
                      " (supervisor and worker are of different releases?)");

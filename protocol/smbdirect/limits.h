@@ -46,6 +46,8 @@ struct Limits {
   // 5 s; a suspended client, or a link that stands for a while, comes back after longer than that, and over
   // TCP nobody would have ended its connection.
   Millis send_credit_timeout = 60'000;
+
+  [[nodiscard]] bool operator==(const Limits&) const = default;
 };
 
 /// The same limits with the protocol's floors applied.

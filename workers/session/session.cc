@@ -9,25 +9,12 @@
 #include "shm/base/socket_address.h"
 #include "shm/base/sockets.h"
 #include "shm/loop/watched.h"
+#include "workers/session/configured_limits.h"
 #include "workers/session/size_advice.h"
 
 namespace smbdirect::workers {
 
 namespace {
-
-smb_direct::Limits limits_of(const daemon::WorkerConfig& config) {
-  return {.receive_credit_initial = config.receive_credit_initial,
-          .receive_credit_max = config.receive_credit_max,
-          .send_credit_target = config.send_credit_target,
-          .max_send_size = config.max_send_size,
-          .max_receive_size = config.max_receive_size,
-          .max_fragmented_size = config.max_fragmented_size,
-          .max_read_write_size = config.max_read_write_size,
-          .negotiate_timeout = config.negotiate_timeout_ms,
-          .idle_timeout = config.idle_timeout_ms,
-          .keepalive_timeout = config.keepalive_timeout_ms,
-          .send_credit_timeout = config.send_credit_timeout_ms};
-}
 
 SizeLimits sizes_of(const daemon::WorkerConfig& config) {
   return {.max_fragmented_size = config.max_fragmented_size,

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/config/pool_config.h"
 #include "daemon/upstream/handoff/listening_smbd.h"
 #include "daemon/upstream/handoff/netns_thread.h"
 #include "daemon/upstream/handoff/samba_settings.h"
@@ -28,11 +29,11 @@ namespace smbdirect::daemon {
 class HandoffConnector final : public SmbdConnector {
  public:
   struct Options {
-    Samba samba;
-    std::string smbd = "/usr/sbin/smbd";
-    std::string pid_directory;                           // of the listening smbd; empty: ask Samba
-    std::string run_directory = "/run/smbdirectd/smbd";  // made where it is missing
-    size_t max_spawned = 1'024;
+    Samba samba{.testparm = HandoffConfig{}.testparm, .smb_conf = {}};
+    std::string smbd = HandoffConfig{}.smbd;
+    std::string pid_directory;  // of the listening smbd; empty: ask Samba
+    std::string run_directory;  // made where it is missing
+    size_t max_spawned = HandoffConfig{}.processes;
     uint32_t deadline_ms = 3'000;    // of a burst the last one waits for the others' fork and exec
     uint32_t stop_grace_ms = 2'000;  // between SIGTERM and SIGKILL
   };

@@ -20,7 +20,7 @@ inline constexpr const char* kNoDurableHandles = "--option=durable handles=no";
 [[nodiscard]] std::vector<std::string> sections_with_durable_handles(std::string_view testparm_output);
 
 struct Samba {
-  std::string testparm = "/usr/bin/testparm";
+  std::string testparm;
   std::string smb_conf;  // empty: Samba's own default
 
   /// Of the smbd that smb.conf describes.

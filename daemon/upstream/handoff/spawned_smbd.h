@@ -23,7 +23,7 @@
 namespace smbdirect::daemon {
 
 struct SmbdCommand {
-  std::string program = "/usr/sbin/smbd";
+  std::string program;
   std::string smb_conf;  // empty: Samba's own default
   std::string
       pid_directory;  // of ours alone: at its end smbd removes the pid file it finds there, whosever it is

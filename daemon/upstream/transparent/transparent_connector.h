@@ -22,7 +22,7 @@ namespace smbdirect::daemon {
 class TransparentConnector final : public SmbdConnector {
  public:
   struct Options {
-    uint32_t mark = 0x534d42;  // as TransparentRoutes has it
+    uint32_t mark = 0;  // TransparentConfig::mark
     PortRange ports;
     uint32_t port_tries = 64;
     uint32_t deadline_ms = 1'000;

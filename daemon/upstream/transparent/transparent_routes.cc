@@ -136,10 +136,12 @@ shm::Result<> TransparentRoutes::prepare() {
   for (const int family : {AF_INET, AF_INET6}) {
     if (family == AF_INET6 && !no_ipv6_.empty()) continue;
     if (auto routed = check_route(family); !routed) return routed;
-    if (auto probed = probe_transparent(family, options_.mark); !probed) return probed;
+    if (auto probed = probe_transparent(family, options_.routing.mark); !probed) return probed;
   }
   log::write(log::Level::info, "mode \"transparent\" is ready: %s, %s%s",
-             mark_rule(AF_INET, options_.mark, options_.table, options_.priority).text().c_str(),
+             mark_rule(AF_INET, options_.routing.mark, options_.routing.table, options_.routing.priority)
+                 .text()
+                 .c_str(),
              no_ipv6_.empty() ? "also for IPv6" : "not for IPv6: ", no_ipv6_.c_str());
   return {};
 }
@@ -153,9 +155,9 @@ shm::Result<RoutingState> TransparentRoutes::look(int family) {
   rtmsg route_header{};
   route_header.rtm_family = uint8_t(family);
   NetlinkRequest request(RTM_GETROUTE, NLM_F_DUMP, route_header);
-  request.put(RTA_TABLE, options_.table);
-  auto route_messages = netlink_.ask(
-      request, "read routing table " + std::to_string(options_.table) + " (" + family_name(family) + ")");
+  request.put(RTA_TABLE, options_.routing.table);
+  auto route_messages = netlink_.ask(request, "read routing table " + std::to_string(options_.routing.table) +
+                                                  " (" + family_name(family) + ")");
   // ENOENT: no such table yet.
   if (!route_messages && route_messages.error().system_errno != ENOENT) {
     return std::unexpected(route_messages.error());
@@ -170,8 +172,9 @@ shm::Result<RoutingState> TransparentRoutes::look(int family) {
       if (auto route = Route::parse(message)) routes.push_back(*route);
     }
   }
-  return compare_routing(mark_rule(family, options_.mark, options_.table, options_.priority),
-                         everything_local(family, options_.table, loopback_, 0), rules, routes);
+  return compare_routing(
+      mark_rule(family, options_.routing.mark, options_.routing.table, options_.routing.priority),
+      everything_local(family, options_.routing.table, loopback_, 0), rules, routes);
 }
 
 shm::Result<> TransparentRoutes::change(NetlinkRequest request, const std::string& what) {
@@ -194,7 +197,7 @@ shm::Result<> TransparentRoutes::prepare_family(int family) {
     for (const Route& route : state->our_routes) was_off = was_off || route.metric == kSysctlWasOff;
     metric = was_off ? kSysctlWasOff : kSysctlWasOn;
   }
-  const Route route = everything_local(family, options_.table, loopback_, metric);
+  const Route route = everything_local(family, options_.routing.table, loopback_, metric);
   bool there = state->route_by_administrator;
   for (const Route& ours : state->our_routes) there = there || ours.metric == metric;
   if (!there) {
@@ -218,7 +221,8 @@ shm::Result<> TransparentRoutes::prepare_family(int family) {
                family_name(family).c_str());
   }
   if (state->rule_by_administrator || !state->our_rules.empty()) return {};
-  const RoutingRule rule = mark_rule(family, options_.mark, options_.table, options_.priority);
+  const RoutingRule rule =
+      mark_rule(family, options_.routing.mark, options_.routing.table, options_.routing.priority);
   return change(rule.request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL), "add the rule \"" + rule.text() + "\"");
 }
 
@@ -245,7 +249,7 @@ shm::Result<> TransparentRoutes::check_route(int family) {
   header.rtm_dst_len = family == AF_INET6 ? 128 : 32;
   NetlinkRequest request(RTM_GETROUTE, 0, header);
   request.put_bytes(RTA_DST, family == AF_INET6 ? bytes : bytes.subspan(12));
-  request.put(RTA_MARK, options_.mark);
+  request.put(RTA_MARK, options_.routing.mark);
   const std::string what = "look up the route to " + shm::host_text(host) + " for our mark";
   const auto answer = netlink_.ask(request, what);
   if (!answer) return std::unexpected(answer.error());

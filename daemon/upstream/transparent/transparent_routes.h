@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 
+#include "daemon/config/pool_config.h"
 #include "daemon/os/netlink.h"
 #include "daemon/upstream/policy_routing.h"
 #include "daemon/upstream/transparent/user_count_lock.h"
@@ -26,10 +27,8 @@ namespace smbdirect::daemon {
 class TransparentRoutes {
  public:
   struct Options {
-    uint32_t mark = 0x534d42;  // "SMB"
-    uint32_t table = 5342;
-    uint32_t priority = 100;  // of the rule; before whatever else an administrator has
-    std::string lock_directory = "/run/smbdirectd";
+    TransparentConfig routing;
+    std::string lock_directory;
   };
 
   /// Everything in force and tried with a connection over loopback, or an error that names the missing step

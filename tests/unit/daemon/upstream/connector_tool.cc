@@ -93,10 +93,10 @@ int serve(int fd, shm::Loop& loop, SmbdConnector& listener, const std::string& g
 }
 
 int run_transparent(int fd, std::map<std::string, std::string>& options) {
-  TransparentRoutes::Options routes;
+  TransparentRoutes::Options routes{.routing = {}, .lock_directory = PoolConfig{}.run_directory};
   TransparentConnector::Options connector;
-  if (options.contains("mark")) routes.mark = uint32_t(std::stoul(options["mark"], nullptr, 0));
-  if (options.contains("table")) routes.table = uint32_t(std::stoul(options["table"]));
+  if (options.contains("mark")) routes.routing.mark = uint32_t(std::stoul(options["mark"], nullptr, 0));
+  if (options.contains("table")) routes.routing.table = uint32_t(std::stoul(options["table"]));
   if (options.contains("lock")) routes.lock_directory = options["lock"];
   if (options.contains("deadline")) connector.deadline_ms = uint32_t(std::stoul(options["deadline"]));
   if (options.contains("tries")) connector.port_tries = uint32_t(std::stoul(options["tries"]));
@@ -110,7 +110,7 @@ int run_transparent(int fd, std::map<std::string, std::string>& options) {
     say(fd, "error " + set_up.error().text());
     return 1;
   }
-  connector.mark = routes.mark;
+  connector.mark = routes.routing.mark;
   connector.no_ipv6 = (*set_up)->no_ipv6();
   shm::Loop loop;
   TransparentConnector listener(loop, connector);
