@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // RDMA-channel READ and WRITE turned into what stock smbd understands, and its answers turned back
-// (facts 4.3; MS-SMB2 3.3.5.12/13). Owned by one server session, one thread; pure: it edits bytes it is
-// given and keeps a table of requests in flight, by MessageId. Steady state allocates nothing: the table
-// and the caller's piece lists keep their capacity.
+// (docs/internals.md: the way of a READ; MS-SMB2 3.3.5.12/13). Owned by one server session, one thread; pure:
+// it edits bytes it is given and keeps a table of requests in flight, by MessageId. Steady state allocates
+// nothing: the table and the caller's piece lists keep their capacity.
 //
 // A channel request smbd must refuse (MS-SMB2's INVALID_PARAMETER rules, or no session yet) is rewritten so
 // that smbd itself answers an error: MessageIds and credits stay smbd's business.

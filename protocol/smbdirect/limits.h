@@ -29,7 +29,7 @@ enum class Role : uint8_t {
   active,   // the client: connected, sends the negotiate request
 };
 
-/// Our own limits, before negotiation (MS-SMBD 3.1.1.1 names; defaults argued in docs). The engine raises
+/// Our own limits, before negotiation (MS-SMBD 3.1.1.1 names; defaults: docs/internals.md). The engine raises
 /// values below the protocol's floors to them.
 struct Limits {
   uint16_t receive_credit_initial = 32;  // receives posted and granted at first

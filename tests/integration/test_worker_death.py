@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """kill -9 of a worker in the middle of six clients' transfers costs its own clients their connections, and
-nobody else anything (design: the failure table)."""
+nobody else anything (docs/internals.md: when one dies)."""
 
 import os
 import re

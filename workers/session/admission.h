@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Admission of requests by what their replies may cost (design: memory is decided at the request, because
-// smbd's socket must always be drained). One per session, within the worker's memory; one thread.
+// Admission of requests by what their replies may cost (docs/internals.md: memory is decided at the request,
+// because smbd's socket must always be drained). One per session, within the worker's memory; one thread.
 //
 // What counts is what replies may still bring and what is held already: a reply that has come in leaves the
 // promises but stays in memory until the client takes it. Memory itself has a higher limit (hard_limit), so
