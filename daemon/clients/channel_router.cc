@@ -100,7 +100,8 @@ void ChannelRouter::worker_ready(size_t slot) {
   const auto listener = listen_in_place(listener_path(slot), kListenBacklog);
   if (!listener) {
     log_.write(log::Level::error, "listener " + std::to_string(slot), loop_.now(),
-               "worker %zu can be reached by no server process: %s", slot, listener.error().text().c_str());
+               "no server process can reach worker %zu, whose clients are turned away: %s", slot,
+               listener.error().text().c_str());
     return;
   }
   tell(slot, message::PeerListener{}, listener->get());
@@ -189,7 +190,7 @@ void ChannelRouter::pass_on(const Key& key) {
   give_up(key);
 }
 
-/// It was given to the process, who has not attached himself: that channel is over, for it may be read yet,
+/// It was given to the process, which has not attached itself: that channel is over, for it may be read yet,
 /// and another is to be tried.
 void ChannelRouter::not_taken(const Key& key) {
   Pass& pass = passes_.at(key);

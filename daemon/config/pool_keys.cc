@@ -48,15 +48,13 @@ const std::array kKeys{
             "How many worker processes are started before the first connection."),
     other("/user", KeyType::text, IN_POOL(worker.user),
           "The user that workers become when the daemon is started as root; empty: they stay what they are."),
-    other(
-        "/run_directory", KeyType::text, IN_POOL(run_directory),
-        "Where the daemon keeps what lasts while it runs, and where smbdirectctl finds it; made where it is "
-        "missing. It must be root's or the daemon's own user's, and writable by nobody else. Daemons beside "
-        "each other may share it, but smbdirectctl reaches only the first then."),
+    other("/run_directory", KeyType::text, IN_POOL(run_directory),
+          "Where the daemon keeps what lasts while it runs, and where smbdirectctl finds it; made where it "
+          "is missing. It must be root's or the daemon's own user's, and writable by nobody else. Daemons "
+          "beside each other may share it, but smbdirectctl reaches only the first then."),
     choice("/affinity", kAffinities, IN_POOL(affinity),
            "Where a connection goes: \"client\" is the worker that already serves its client address, else "
-           "the one "
-           "with the fewest connections; \"spread\" is always the one with the fewest."),
+           "the one with the fewest connections; \"spread\" is always the one with the fewest."),
 
     Key{.pointer = "/listeners",
         .type = KeyType::objects,
@@ -66,10 +64,9 @@ const std::array kKeys{
         "/listeners/*/address", KeyType::address, IN_LISTENER(address),
         "The local address. \"0.0.0.0\" is every IPv4 address, \"::\" every IPv6 address (and no IPv4 one).",
         true),
-    integer(
-        "/listeners/*/port", 0, 65535, IN_LISTENER(port),
-        "The port. SMB Direct's are 5445 over iWARP and 445 over RoCE and InfiniBand; where \"fabric\" is "
-        "\"verbs\" and no port is given, it is 445. 0 lets the system choose; the log says which."),
+    integer("/listeners/*/port", 0, 65535, IN_LISTENER(port),
+            "The port. SMB Direct's are 5445 over iWARP and 445 over RoCE and InfiniBand; where \"fabric\" "
+            "is \"verbs\" and no port is given, it is 445. 0 lets the system choose; the log says which."),
     choice("/listeners/*/fabric", kFabrics, IN_LISTENER(fabric),
            "How RDMA is spoken: \"iwarp\" is iWARP in user space over ordinary TCP, \"verbs\" an RDMA device "
            "(RoCE, InfiniBand, iWARP) through rdma-core. The address must then be one of an RDMA device."),
@@ -77,16 +74,13 @@ const std::array kKeys{
     object("/upstream", "The smbd that connections are carried to.", true),
     choice("/upstream/mode", kModes, IN_POOL(upstream_mode),
            "How smbd is reached. \"transparent\": a connection to the listening smbd on this host that "
-           "carries the "
-           "client's own address, so that \"hosts allow\", logs and smbstatus are right; needs "
-           "CAP_NET_ADMIN, and "
-           "adds a rule, a table and a sysctl to the host's routing. \"handoff\": the same through an \"smbd "
-           "-i\" "
-           "for each connection, with no change to the routing, but without durable handles; needs root. "
-           "\"connect\": an ordinary TCP connection, also to another host; smbd sees the worker's address, "
-           "and the "
-           "lists below stand in for \"hosts allow\". \"channel\": no smbd, but a server that speaks to the "
-           "workers itself (smbdirect_peer(3)), and whose main process registers at the control socket."),
+           "carries the client's own address, so that \"hosts allow\", logs and smbstatus are right; needs "
+           "CAP_NET_ADMIN, and adds a rule, a table and a sysctl to the host's routing. \"handoff\": the "
+           "same through an \"smbd -i\" for each connection, with no change to the routing, but without "
+           "durable handles; needs root. \"connect\": an ordinary TCP connection, also to another host; smbd "
+           "sees the worker's address, and the lists below stand in for \"hosts allow\". \"channel\": no "
+           "smbd, but a server that speaks to the workers itself (smbdirect_peer(3)), and whose main process "
+           "registers at the control socket."),
     other("/upstream/address", KeyType::address, IN_POOL(worker.upstream_address),
           "smbd's address. Required with \"connect\"; else it is the address that the client connected to."),
     integer("/upstream/port", 1, 65535, IN_POOL(worker.upstream_port), "smbd's port."),
@@ -94,8 +88,7 @@ const std::array kKeys{
             "How long smbd may take to accept before the client is turned away."),
     other("/upstream/allow", KeyType::networks, IN_POOL(access.allow),
           "Networks whose clients are let in. Empty: everyone, for smbd decides; with \"connect\" loopback "
-          "only, "
-          "and required when a listener is not on loopback."),
+          "only, and required when a listener is not on loopback."),
     other("/upstream/deny", KeyType::networks, IN_POOL(access.deny),
           "Networks whose clients are turned away even if \"allow\" names them."),
 
@@ -118,11 +111,10 @@ const std::array kKeys{
           "Where the listening smbd has its pid file; empty: Samba is asked."),
     integer("/upstream/handoff/processes", 1, 65536, IN_POOL(handoff.processes),
             "Most \"smbd -i\" at one time."),
-    integer(
-        "/upstream/handoff/rate_per_client", 0, 65536, IN_POOL(handoff.rate_per_client),
-        "How many \"smbd -i\" one client may cause per second, over time; as many may start at once as "
-        "/limits/connections_per_client, or those of ten seconds. Those that come to a session do not count. "
-        "0: no limit."),
+    integer("/upstream/handoff/rate_per_client", 0, 65536, IN_POOL(handoff.rate_per_client),
+            "How many \"smbd -i\" one client may cause per second, over time; as many may start at once as "
+            "/limits/connections_per_client, or those of ten seconds. Those that come to a session do not "
+            "count. 0: no limit."),
 
     object("/upstream/channel", "The channels of mode \"channel\" between workers and a server's processes."),
     integer(
@@ -155,21 +147,19 @@ const std::array kKeys{
             "How long the SMB Direct negotiate request may take."),
     integer("/smbdirect/idle_timeout_ms", 100, 24 * kHour, IN_POOL(worker.idle_timeout_ms),
             "After how long a silence the client is asked whether it lives."),
-    integer(
-        "/smbdirect/keepalive_timeout_ms", 100, kHour, IN_POOL(worker.keepalive_timeout_ms),
-        "How long the answer to that may take. Over iWARP, TCP gives up a client that acknowledges nothing "
-        "for both times together."),
+    integer("/smbdirect/keepalive_timeout_ms", 100, kHour, IN_POOL(worker.keepalive_timeout_ms),
+            "How long the answer to that may take. Over iWARP, TCP gives up a client that acknowledges "
+            "nothing for both times together."),
     integer("/smbdirect/send_credit_timeout_ms", 100, kHour, IN_POOL(worker.send_credit_timeout_ms),
             "How long a client may grant no credit while data waits for it and no byte moves (MS-SMBD's Send "
-            "Credit "
-            "Grant Timer, which is 5000 there: a client that is suspended for a moment would be ended "
+            "Credit Grant Timer, which is 5000 there: a client that is suspended for a moment would be ended "
             "by it)."),
 
     object("/iwarp", "iWARP (RFC 5040 to 5044, RFC 6581)."),
     other("/iwarp/crc", KeyType::boolean, IN_POOL(worker.iwarp_crc),
           "Ask for CRC32C in every FPDU. It is used when either side asks. False for signed or sealed "
-          "sessions from "
-          "Linux's siw, which mends a CRC wrongly that TCP delivers in two pieces, and ends the connection."),
+          "sessions from Linux's siw, which mends a CRC wrongly that TCP delivers in two pieces, and ends "
+          "the connection."),
     integer("/iwarp/max_inbound_reads", 1, 16383, IN_POOL(worker.iwarp_max_inbound_reads),
             "RDMA Reads of the client served at once (IRD)."),
     integer("/iwarp/max_outbound_reads", 1, 16383, IN_POOL(worker.iwarp_max_outbound_reads),
@@ -178,45 +168,38 @@ const std::array kKeys{
     object("/verbs", "RDMA devices (listeners whose fabric is \"verbs\")."),
     integer("/verbs/max_outbound_reads", 1, 255, IN_POOL(worker.verbs_max_outbound_reads),
             "RDMA Reads to the client outstanding at once, if the device and the client allow as many."),
-    integer(
-        "/verbs/busy_poll_us", 0, 10'000, IN_POOL(worker.verbs_busy_poll_us),
-        "How long a worker looks for further completions, in microseconds, before it sleeps. More is less "
-        "latency for more CPU."),
-    integer(
-        "/verbs/device_idle_ms", 0, kHour, IN_POOL(worker.verbs_device_idle_ms),
-        "After how long without connections a worker closes a device. Some devices cannot be removed while "
-        "they are open."),
+    integer("/verbs/busy_poll_us", 0, 10'000, IN_POOL(worker.verbs_busy_poll_us),
+            "How long a worker looks for further completions, in microseconds, before it sleeps. More is "
+            "less latency for more CPU."),
+    integer("/verbs/device_idle_ms", 0, kHour, IN_POOL(worker.verbs_device_idle_ms),
+            "After how long without connections a worker closes a device. Some devices cannot be removed "
+            "while they are open."),
 
     object("/limits", "Limits on clients."),
     integer("/limits/connections", 1, 65536, IN_POOL(worker.connections), "Connections of the whole pool."),
     integer("/limits/connections_per_client", 1, 65536, IN_POOL(connections_per_client),
             "Connections of one client: of an IPv4 address, or of an IPv6 network (ipv6_prefix_length)."),
-    integer(
-        "/limits/connections_without_session", 0, 65536, IN_POOL(connections_without_session),
-        "Connections of the whole pool whose clients the server has not let in yet (no SMB2 session); 0: "
-        "half "
-        "of connections, or 32 where that is more. Where all of these places are taken the oldest connection "
-        "goes of the client that holds most of them, and the new one gets its place; among clients of whom "
-        "none has many more than another only once it is a second old."),
+    integer("/limits/connections_without_session", 0, 65536, IN_POOL(connections_without_session),
+            "Connections of the whole pool whose clients the server has not let in yet (no SMB2 session); 0: "
+            "half of connections, or 32 where that is more. Where all of these places are taken the oldest "
+            "connection goes of the client that holds most of them, and the new one gets its place; among "
+            "clients of whom none has many more than another only once it is a second old."),
     integer("/limits/connection_rate_per_client", 0, 65536, IN_POOL(connection_rate_per_client),
             "New connections that one client may begin per second, over time; as many may come at once as "
             "connections_per_client, or those of ten seconds. Connections that come to a session do not "
-            "count. 0: "
-            "no limit."),
-    integer(
-        "/limits/ipv6_prefix_length", 1, 128, IN_POOL(worker.ipv6_prefix_length),
-        "How many bits of an IPv6 address tell clients apart, for the limits per client and for affinity: "
-        "whoever has an address has a whole network of them, mostly a /64. 128 where clients that share a "
-        "network are to be told apart, and none of them is hostile."),
+            "count. 0: no limit."),
+    integer("/limits/ipv6_prefix_length", 1, 128, IN_POOL(worker.ipv6_prefix_length),
+            "How many bits of an IPv6 address tell clients apart, for the limits per client and for "
+            "affinity: whoever has an address has a whole network of them, mostly a /64. 128 where clients "
+            "that share a network are to be told apart, and none of them is hostile."),
     integer("/limits/handshake_timeout_ms", 100, kHour, IN_POOL(worker.handshake_timeout_ms),
             "How long each step of a connection's beginning may take: the fabric's set-up, then the client's "
             "first SMB2 message, then, in the upstream mode \"channel\", finding the server process of that "
             "client. 3000 leave time for a new process where those that serve the client do not answer."),
-    integer(
-        "/limits/progress_timeout_ms", 100, 24 * kHour, IN_POOL(worker.progress_timeout_ms),
-        "How long a client may do nothing of what it owes: send the data of an RDMA Read, take what it is "
-        "sent, "
-        "complete a message that it has begun. A slow client is not ended: any byte begins the time again."),
+    integer("/limits/progress_timeout_ms", 100, 24 * kHour, IN_POOL(worker.progress_timeout_ms),
+            "How long a client may do nothing of what it owes: send the data of an RDMA Read, take what it "
+            "is sent, complete a message that it has begun. A slow client is not ended: any byte begins the "
+            "time again."),
     integer("/limits/upstream_progress_timeout_ms", 1000, 24 * kHour,
             IN_POOL(worker.upstream_progress_timeout_ms),
             "How long smbd may read nothing of what a client has sent it. Any byte begins the time again."),
@@ -229,15 +212,13 @@ const std::array kKeys{
     integer("/limits/buffered_bytes_per_worker", 1 << 20, uint64_t{1} << 44,
             IN_POOL(worker.buffered_bytes_per_worker),
             "Bytes held by one worker for all its connections. The connections of one client address (IPv6: "
-            "of one "
-            "/64) may have a quarter of what is free; where others wait for memory, the connection ends that "
-            "has longest moved nothing of what it holds."),
+            "of one /64) may have a quarter of what is free; where others wait for memory, the connection "
+            "ends that has longest moved nothing of what it holds."),
 
     object("/restart", "What happens when a worker ends or falls silent."),
-    integer(
-        "/restart/backoff_increment_s", 0, 86400, IN_POOL(restart.backoff_increment_s),
-        "The first restart is at once; each further one waits this much longer (smb.conf's \"prefork backoff "
-        "increment\")."),
+    integer("/restart/backoff_increment_s", 0, 86400, IN_POOL(restart.backoff_increment_s),
+            "The first restart is at once; each further one waits this much longer (smb.conf's \"prefork "
+            "backoff increment\")."),
     integer("/restart/maximum_backoff_s", 0, 86400, IN_POOL(restart.maximum_backoff_s),
             "The longest wait before a restart (smb.conf's \"prefork maximum backoff\")."),
     integer("/restart/healthy_s", 0, 86400, IN_POOL(restart.healthy_s),

@@ -94,7 +94,9 @@ void Control::finish(uint64_t sequence) {
     const json report = read_event_report(report_fd.get());
     if (report.is_discarded()) {
       log_.write(log::Level::warning, "report " + std::to_string(slot), loop_.now(),
-                 "worker %zu: what it wrote of its connections' events is no report", slot);
+                 "the report of worker %zu on its connections' events cannot be read; smbdirectctl shows its "
+                 "connections without events",
+                 slot);
     }
     add_events(out["connections"], slot, report);
   }

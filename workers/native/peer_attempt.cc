@@ -113,7 +113,7 @@ void PeerFinder::Attempt::forget_channel() {
 }
 
 void PeerFinder::Attempt::on_introduced(shm::Result<Introduction::Attached> attached) {
-  // Who else has the socket, on its way to the process, is not whom the client is meant for.
+  // Another process that has the socket, on its way to this one, is not the one that is meant.
   const bool stranger = attached && way_ != Way::door && expected_ != 0 && attached->process != expected_;
   if (attached && !stranger) {
     process_ = attached->process;

@@ -9,11 +9,10 @@
 //
 // What the seam leaves open, here:
 //  - A SEND or an RDMA WRITE completes when the peer's device has acknowledged it.
-//  - READs beyond min(device, peer, Options) wait inside; SENDs and WRITEs posted after one do not wait for
-//  it.
-//  - ring() posts all that was queued as one chain per queue (one doorbell); only the last of a chain and
-//  some
-//    in between are signalled.
+//  - READs beyond min(device, peer, Options) wait inside; SENDs and WRITEs posted after one do not wait.
+//  - ring() posts all that was queued as one chain for each queue (one doorbell); only the last of a chain
+//  and
+//    some in between are signalled.
 //  - A bad rkey in a descriptor ends this connection only (peer_terminate).
 #pragma once
 
