@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What somebody has counted since its start, or has now, by name: told as a line of the log and as JSON from the
-// same rows. Values of whoever asked for them; any process.
+// What somebody has counted since its start, or has now, by name: told as a line of the log and as JSON from
+// the same rows. Values of whoever asked for them; any process.
 #pragma once
 
 #include <cstdint>
