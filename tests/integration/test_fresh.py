@@ -88,6 +88,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, {str(LIB / "fresh")!r})
 import room
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 script = "mount -t tmpfs mine /mnt; setsid sleep 300 & trap '' TERM INT HUP; echo up; wait"
 room.confined(["/bin/bash", "-c", script])
 """
