@@ -28,7 +28,7 @@ class Greeting {
 
   /// The first message as it came, its length word included.
   [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
-  void clear() { bytes_ = {}; }
+  void clear() { bytes_ = std::vector<std::byte>(); }
 
  private:
   [[nodiscard]] shm::Result<size_t> needed();

@@ -13,7 +13,9 @@ void Places::arrived(PlaceHolder& holder, const shm::Host& host) {
 
 void Places::greeted(PlaceHolder& holder) {
   const auto entry = std::ranges::find(entries_, &holder, &Entry::holder);
-  if (entry != entries_.end() && entry->state == State::silent) entry->state = State::waiting;
+  if (entry == entries_.end() || entry->state != State::silent) return;
+  entry->state = State::waiting;
+  entries_.splice(entries_.end(), entries_, entry);  // who was silent for long has not waited for long
 }
 
 void Places::remove(const PlaceHolder& holder) {
@@ -46,6 +48,7 @@ std::optional<uint64_t> Places::serve(uint64_t now) {
     ++placed_;
     entry->state = State::placed;
     entry->since = now;
+    entries_.splice(entries_.end(), entries_, entry);
     entry->holder->enter();
   }
 }
@@ -70,7 +73,7 @@ bool Places::place_for(const Entry& newcomer, uint64_t now, uint64_t& again) {
   if (placed_ < kMost) return true;
   size_t most = 0;
   for (const auto& [host, count] : hosts_) most = std::max(most, count.placed);
-  const bool fewer = hosts_.at(newcomer.host).placed + 1 < most;
+  const bool fewer = hosts_.at(newcomer.host).placed + kFew < most;
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
     if (entry->state != State::placed || hosts_.at(entry->host).placed != most) continue;
     const uint64_t quiet = entry->since + kQuietMs;
@@ -81,7 +84,8 @@ bool Places::place_for(const Entry& newcomer, uint64_t now, uint64_t& again) {
       goes.leave("the server has not let it in, and another client needs its place");
       return true;
     }
-    again = std::min(again, quiet > now ? quiet : now + kLookMs);  // it may wait for nothing by then
+    // It may wait for nothing by then.
+    again = std::min(again, quiet > now ? quiet : std::min(until, now + kLookMs));
   }
   return false;
 }

@@ -38,8 +38,10 @@ class Places {
  public:
   /// At once, beside those whom the server has let in; smbdirectd grants a client 64 connections.
   static constexpr size_t kMost = 16;
+  /// Whose address has so many more places than the newcomer's goes at once; a few more are no crowd.
+  static constexpr size_t kFew = 4;
   static constexpr uint64_t kQuietMs = 1'000;  // then one may have to go that waits for nothing
-  static constexpr uint64_t kLongMs = 5'000;   // and then anybody
+  static constexpr uint64_t kLongMs = 3'000;   // and then anybody: before those who wait give up
   static constexpr uint64_t kLookMs = 100;     // whether they still wait for something
 
   /// A client has connected.
@@ -73,7 +75,7 @@ class Places {
   [[nodiscard]] bool place_for(const Entry& newcomer, uint64_t now, uint64_t& again);
   void drop(Entries::iterator entry);
 
-  Entries entries_;  // in the order they came
+  Entries entries_;  // each since it has been silent, waiting or placed: the longest first
   std::map<shm::Host, Count> hosts_;
   size_t placed_ = 0;
 };

@@ -13,7 +13,8 @@ namespace smbdirect::workers::connect {
 namespace {
 
 constexpr uint64_t kProgressMs = 1000;
-constexpr uint64_t kStopMs = 3000;  // for sessions to end kindly
+constexpr unsigned kIpv6PrefixLength = 64;  // as smbdirectd's default: who has one such address has all
+constexpr uint64_t kStopMs = 3000;          // for sessions to end kindly
 
 SessionConfig session_config(const Options& options) {
   SessionConfig config;
@@ -80,7 +81,7 @@ void Program::accepted(shm::UniqueFd client, const sockaddr_storage& peer) {
                                  }};
   sessions_.push_back(std::make_unique<ClientSession>(loop_, pools_, dialer_, session_config_,
                                                       std::move(client), name, events));
-  places_.arrived(*sessions_.back(), shm::host_of(peer));
+  places_.arrived(*sessions_.back(), shm::network_of(shm::host_of(peer), kIpv6PrefixLength));
   sessions_.back()->start();
 }
 

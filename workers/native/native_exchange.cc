@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "protocol/smb2/session_reply.h"
 #include "shm/area.h"
@@ -67,7 +68,7 @@ void NativeExchange::gather_negotiate(const Fragment& fragment) {
   ++context_.transport.own_counters().smb_requests;
   context_.transport.record(EventKind::request, 0, fragment.total);
   context_.events.on_negotiate(*negotiate, negotiate_);
-  negotiate_ = {};
+  negotiate_ = std::vector<std::byte>();
 }
 
 /// The peer's process is told first who the client is, and given the area.

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <sys/random.h>
 #include <utility>
+#include <vector>
 
 namespace smbdirect::workers {
 namespace {
@@ -144,7 +145,7 @@ void PeerFinder::Attempt::fail_soon(shm::Error error) {
 void PeerFinder::Attempt::finish(shm::Result<shm::UniqueFd> result) {
   leave();
   request_.area.reset();  // the session has it mapped
-  request_.introduction = {};
+  request_.introduction = std::vector<std::byte>();
   const Done done = std::move(done_);  // the callback may destroy this object
   if (done) done(std::move(result));
 }

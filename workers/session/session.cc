@@ -237,6 +237,7 @@ void Session::on_agreed(const smb2::NegotiateResponse& agreed) {
 
 /// The stream is up, or has gone to another process of the server's.
 void Session::on_attached(uint32_t process) {
+  if (!upstream_.valid()) return;  // said while the stream was being closed
   resources_.channel_up(client_.offer, process);
   exchange_->attached(process);
 }
@@ -307,17 +308,17 @@ void Session::flush_upstream() {
   }
 }
 
-/// smbd has not taken all: its time begins again whenever it has taken something.
+/// smbd has not taken all. It is asked again only when there is room, so that it has taken something since
+/// the last time, if there was one: its time begins anew.
 void Session::watch_upstream() {
-  const uint64_t queued = exchange_->outbox().bytes();
-  if (blocked_bytes_ == 0 || queued < blocked_bytes_) blocked_since_ms_ = uv_now(&resources_.loop);
-  if (blocked_bytes_ == 0) upstream_timer_.start(resources_.config.upstream_progress_timeout_ms);
-  blocked_bytes_ = queued;
+  blocked_since_ms_ = uv_now(&resources_.loop);
+  if (std::exchange(upstream_watched_, true)) return;
+  upstream_timer_.start(resources_.config.upstream_progress_timeout_ms);
 }
 
 void Session::on_upstream_overdue() {
   if (!write_blocked_ || broken_ || over_) {
-    blocked_bytes_ = 0;
+    upstream_watched_ = false;
     return;
   }
   const uint64_t silent_ms = uv_now(&resources_.loop) - blocked_since_ms_;

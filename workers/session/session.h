@@ -147,7 +147,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   bool read_paused_ = false;    // at the hard cap
   bool write_blocked_ = false;
   uint64_t blocked_since_ms_ = 0;  // while write_blocked_: since when smbd has taken nothing
-  uint64_t blocked_bytes_ = 0;     // what was queued then
+  bool upstream_watched_ = false;  // upstream_timer_ runs
   bool upstream_ended_ = false;
 };
 

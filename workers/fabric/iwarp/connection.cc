@@ -64,17 +64,17 @@ void Connection::Release::operator()(Connection* connection) const {
   uv_close(reinterpret_cast<uv_handle_t*>(&connection->check_), on_handle_closed);
 }
 
-void Connection::on_handle_closed(uv_handle_t* handle) {
+void Connection::on_handle_closed(uv_handle_t* handle) noexcept {
   Connection& self = of(handle);
   if (--self.handles_ == 0) std::default_delete<Connection>()(&self);
 }
 
-void Connection::on_idle(uv_idle_t* handle) {
+void Connection::on_idle(uv_idle_t* handle) noexcept {
   of(handle).sleep();
   of(handle).service();
 }
 
-void Connection::on_check(uv_check_t* handle) {
+void Connection::on_check(uv_check_t* handle) noexcept {
   of(handle).sleep();
   of(handle).service();
 }

@@ -70,9 +70,9 @@ class Connection {
   Connection(uv_loop_t& loop, shm::UniqueFd fd, const std::optional<sockaddr_storage>& to,
              const Options& options, Handler& handler);
 
-  static void on_idle(uv_idle_t* handle);
-  static void on_check(uv_check_t* handle);
-  static void on_handle_closed(uv_handle_t* handle);
+  static void on_idle(uv_idle_t* handle) noexcept;
+  static void on_check(uv_check_t* handle) noexcept;
+  static void on_handle_closed(uv_handle_t* handle) noexcept;
 
   // Set-up (connection_setup.cc)
   [[nodiscard]] SetupOffer offer() const;

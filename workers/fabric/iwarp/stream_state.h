@@ -130,7 +130,7 @@ struct StreamState {
     reads_outstanding.trim();
     inbound_reads.trim();
     stags.trim();
-    if (done.empty() && std::exchange(done_peak, 0) * 4 <= done.capacity()) done = {};
+    if (done.empty() && std::exchange(done_peak, 0) * 4 <= done.capacity()) done = decltype(done)();
   }
 
   std::optional<Fault> fault;

@@ -81,7 +81,7 @@ Progress VerbsEndpoint::progress() const {
 void VerbsEndpoint::trim() {
   sends_.trim();
   receives_.trim();
-  if (done_.empty() && std::exchange(done_peak_, 0) * 4 <= done_.capacity()) done_ = {};
+  if (done_.empty() && std::exchange(done_peak_, 0) * 4 <= done_.capacity()) done_ = decltype(done_)();
 }
 
 void VerbsEndpoint::post_queued() {

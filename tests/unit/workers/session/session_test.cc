@@ -111,6 +111,27 @@ TEST_CASE("channel WRITEs go on while their connection's memory is full of what 
   CHECK(rig.client_side.messages.back() == unasked);
 }
 
+TEST_CASE("smbd's time begins anew with each burst that it does not take at once") {
+  SessionRig rig(few_receives());
+  rig.connect();
+  rig.set_up();
+  const auto burst = [&](uint64_t id, uint32_t length) {
+    rig.smbd.reads = false;
+    rig.from_client(smb2_test::write_request({.message_id = id}, {.data = pattern(length, 1)}));
+    rig.settle();
+    return ((MemoryHolder&)*rig.session).stuck_since();  // NOLINT: what WorkerMemory sees of it
+  };
+  const uint64_t first = burst(2, 700'000);
+  REQUIRE(first != UINT64_MAX);
+  rig.smbd.reads = true;
+  rig.settle();
+  rig.wait(40'000);
+  // More is left of it than was of the first.
+  const uint64_t second = burst(3, 1'000'000);
+  CHECK(second >= first + 40'000);
+  CHECK_FALSE(rig.ended);
+}
+
 TEST_CASE("what smbd said and is in hand goes on from the loop, though nothing comes any more") {
   SessionRig rig(few_receives());
   rig.connect();
