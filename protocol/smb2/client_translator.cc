@@ -161,7 +161,13 @@ std::expected<ClientTranslator::Response, Violation> ClientTranslator::response(
     if (!*facts) return response;
     // MS-SMB2 3.3.5.4: never twice, but after the answer to an SMB1 multi-protocol negotiate (3.3.5.3.1).
     if (dialect_ != 0) return std::unexpected(Violation::response_bad_dialect);
-    if ((*facts)->dialect != kDialectWildcard) dialect_ = (*facts)->dialect;
+    const uint16_t dialect = (*facts)->dialect;
+    if (dialect != kDialectWildcard) {
+      // What there is none of says nothing of what the server can do.
+      if (std::ranges::find(NegotiateRequest::kDialects, dialect) == NegotiateRequest::kDialects.end())
+        return std::unexpected(Violation::response_bad_dialect);
+      dialect_ = dialect;
+    }
     return response;
   }
   // A refused CANCEL is no answer to the request it names.

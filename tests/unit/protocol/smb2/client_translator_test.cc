@@ -359,6 +359,17 @@ TEST_CASE("answers to what was passed on pass") {
   CHECK_FALSE(client.answer(plain(18, {.message_id = ~uint64_t{0}, .flags = kResponse}, 24)).finished);
 }
 
+TEST_CASE("a dialect that there is none of is no dialect") {
+  for (const int dialect : {0x0000, 0x0201, 0x0303, 0x0310, 0x0312, 0xD0AF, 0xFFFF}) {
+    ClientTranslator client({.rdma_io = true});
+    const Bytes response = negotiate_response(static_cast<uint16_t>(dialect));
+    const auto answer = client.response(prefix_of(response), response.size());
+    REQUIRE_FALSE(answer);
+    CHECK(answer.error() == Violation::response_bad_dialect);
+    CHECK(client.dialect() == 0);
+  }
+}
+
 TEST_CASE("the dialect is learned once; SMB1's multi-protocol answer is not one yet") {
   ClientTranslator client({.rdma_io = true});
   for (const uint16_t dialect : {uint16_t{0x02FF}, uint16_t{0x0302}}) {
