@@ -85,7 +85,7 @@ ExitCode serve(uv_loop_t& loop, unsigned slot, unsigned generation, const Worker
       !confined) {
     return static_cast<ExitCode>(leave(ExitCode::environment, confined.error()));
   }
-  worker.show_board(slot);
+  worker.show_scoreboard(slot);
   worker.announce_ready();
   return worker.run();
 }

@@ -83,7 +83,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
           loop, {&slabs_, &receive_slabs_, &header_slabs_}, [this] { return sessions_.size(); },
           [this](size_t share) { trim_some(share); }) {
   if (config_.upstream == daemon::WorkerConfig::Upstream::channel) {
-    channels_.emplace(
+    peer_finder_.emplace(
         loop_,
         [this](const daemon::FromWorker& said, int descriptor) { to_supervisor_.send(said, descriptor); },
         config_.handshake_timeout_ms);
@@ -95,7 +95,7 @@ Worker::~Worker() {
   to_supervisor_.close();  // sessions that end now tell nobody
 }
 
-void Worker::show_board(uint32_t slot) {
+void Worker::show_scoreboard(uint32_t slot) {
   auto writer = shm::ScoreboardWriter::create(
       {.slot = slot, .generation = generation_, .pid = static_cast<uint32_t>(::getpid())});
   if (!writer) {
@@ -189,16 +189,16 @@ void Worker::on_message(daemon::Received<daemon::FromSupervisor> received) {
       [&](const message::NoSmbd& m) { on_smbd(m.offer, no_smbd(static_cast<int>(m.error))); },
       // Only a pool with native peers has these.
       [&](const message::Registry&) {
-        if (channels_) channels_->map_registry(descriptor);
+        if (peer_finder_) peer_finder_->map_registry(descriptor);
       },
       [&](const message::PeerListener&) {
-        if (channels_) channels_->listen_for_peers(std::move(descriptor));
+        if (peer_finder_) peer_finder_->listen_for_peers(std::move(descriptor));
       },
       [&](const message::Claimed& m) {
-        if (channels_) channels_->claimed(m.offer, m.outcome);
+        if (peer_finder_) peer_finder_->claimed(m.offer, m.outcome);
       },
       [&](const message::PassTo& m) {
-        if (channels_) channels_->pass_to(m.sequence, m.process, std::move(descriptor));
+        if (peer_finder_) peer_finder_->pass_to(m.sequence, m.process, std::move(descriptor));
       });
 }
 
@@ -273,7 +273,7 @@ void Worker::on_grant(uint64_t offer, shm::UniqueFd connection) {
 }
 
 std::unique_ptr<Exchange> Worker::make_exchange(SessionContext& context) {
-  if (channels_) return std::make_unique<NativeExchange>(context, config_, areas_, *channels_);
+  if (peer_finder_) return std::make_unique<NativeExchange>(context, config_, areas_, *peer_finder_);
   return std::make_unique<SmbdExchange>(context, connect_);
 }
 
@@ -285,7 +285,7 @@ std::unique_ptr<Upstream> Worker::connect_upstream(const UpstreamRequest& reques
 }
 
 void Worker::on_smbd(uint64_t offer, shm::Result<shm::UniqueFd> stream) {
-  if (channels_) return channels_->refused(offer, stream ? 0 : stream.error().system_errno);
+  if (peer_finder_) return peer_finder_->refused(offer, stream ? 0 : stream.error().system_errno);
   supervisor_connector_.answered(offer, std::move(stream));
 }
 

@@ -36,7 +36,7 @@ class Worker {
   /// Opens the RDMA connection manager; after the last change of credentials.
   [[nodiscard]] shm::Result<> open_verbs();
   /// Shows the supervisor what goes on (shm/scoreboard.h). Without room for that it serves all the same.
-  void show_board(uint32_t slot);
+  void show_scoreboard(uint32_t slot);
   /// Tells the supervisor that connections may come.
   void announce_ready();
   /// Runs until told to end; the exit code.
@@ -78,7 +78,7 @@ class Worker {
   WorkerMemory memory_;
   Budget areas_;
   SupervisorConnector supervisor_connector_;  // outlives the sessions' attempts, as what follows
-  std::optional<PeerFinder> channels_;
+  std::optional<PeerFinder> peer_finder_;
   OpenUpstream connect_;  // to an smbd
   SessionResources resources_;
   std::unique_ptr<fabric::verbs::Fabric> verbs_;           // outlives the sessions' endpoints

@@ -2,13 +2,16 @@
 """Clients of smbdirect-connect that do what is legal and rare: NetBIOS' packets, SMB1's way to begin, requests that
 wait for ever. Each beside the same client at smbd itself."""
 
+import resource
 import socket
 import struct
+import subprocess
 import time
 
 import pytest
 
 from lib import smb2
+from lib.daemon import program
 from lib.iwarp import Closed
 from lib.smbd import smbclient
 
@@ -129,3 +132,20 @@ def test_pipe_reads_that_wait(smbd, port):
         assert client.wait(message_id, 15).status != smb2.SUCCESS
     assert client.echo().status == smb2.SUCCESS
     client.close_transport()
+
+
+def test_without_room_for_its_loop_it_is_the_environment_that_is_wrong():
+    """Exit code 3, for whoever starts it again: what a runtime failure may mend by itself, this does not. How many
+    descriptors a loop takes is libuv's affair, and with fewer than it thinks possible it aborts."""
+    argv = [program("smbdirect-connect"), "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]
+    told = []
+    for count in range(12, 5, -1):
+        few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))  # noqa: B023, E731
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=few) as process:
+            if process.stdout.readline():  # it listens
+                process.terminate()
+                assert process.wait(30) == 0
+                continue
+            told.append((process.wait(30), process.stderr.read()))
+    assert any(code == 3 and "cannot start" in text for code, text in told), told
+    assert all(code == 3 for code, _ in told), told

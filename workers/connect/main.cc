@@ -79,7 +79,8 @@ int main(int argc, char** argv) {
   try {
     return static_cast<int>(run(argc, argv));
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "smbdirect-connect: %s\n", error.what());
-    return static_cast<int>(ExitCode::runtime);
+    // Thrown at the start only, by what cannot be made.
+    std::fprintf(stderr, "smbdirect-connect: cannot start: %s\n", error.what());
+    return static_cast<int>(ExitCode::environment);
   }
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "daemon/contract/worker_config.h"
 #include "shm/base/log.h"
 #include "shm/base/socket_address.h"
 #include "workers/connect/stats.h"
@@ -13,8 +14,7 @@ namespace smbdirect::workers::connect {
 namespace {
 
 constexpr uint64_t kProgressMs = 1000;
-constexpr unsigned kIpv6PrefixLength = 64;  // as smbdirectd's default: who has one such address has all
-constexpr uint64_t kStopMs = 3000;          // for sessions to end kindly
+constexpr uint64_t kStopMs = 3000;  // for sessions to end kindly
 
 SessionConfig session_config(const Options& options) {
   SessionConfig config;
@@ -81,7 +81,9 @@ void Program::accepted(shm::UniqueFd client, const sockaddr_storage& peer) {
                                  }};
   sessions_.push_back(std::make_unique<ClientSession>(loop_, pools_, dialer_, session_config_,
                                                       std::move(client), name, events));
-  places_.arrived(*sessions_.back(), shm::network_of(shm::host_of(peer), kIpv6PrefixLength));
+  // Who has one IPv6 address has a network of them: counted as smbdirectd does by default.
+  const unsigned prefix_length = daemon::WorkerConfig{}.ipv6_prefix_length;
+  places_.arrived(*sessions_.back(), shm::network_of(shm::host_of(peer), prefix_length));
   sessions_.back()->start();
 }
 
