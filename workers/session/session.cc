@@ -2,13 +2,10 @@
 #include "workers/session/session.h"
 
 #include <algorithm>
-#include <sys/socket.h>
 #include <utility>
 
 #include "shm/base/log.h"
 #include "shm/base/socket_address.h"
-#include "shm/base/sockets.h"
-#include "shm/loop/watched.h"
 #include "workers/session/configured_limits.h"
 #include "workers/session/size_advice.h"
 
@@ -37,13 +34,6 @@ uint64_t first_limit(const SessionResources& resources) {
   return std::min(WorkerMemory::kBeforeSession + standing, connection_limit(resources));
 }
 
-uint16_t port_of(int fd, int (*ask)(int, sockaddr*, socklen_t*)) {
-  sockaddr_storage address{};
-  socklen_t length = sizeof address;
-  if (ask(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return 0;
-  return shm::port_of(address);
-}
-
 constexpr uint16_t kSmb21 = 0x0210;
 
 }  // namespace
@@ -67,9 +57,8 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
                  *this),
       context_{transport_, translator_, admission_, resources.slabs, budget_, memory_, *this},
       exchange_(resources.make_exchange(context_)),
-      again_(resources.loop, [this] { on_upstream_ready(UV_READABLE, 0); }),
+      stream_(resources.loop, *exchange_, resources.config.upstream_progress_timeout_ms, *this),
       retry_timer_(resources.loop, [this] { on_retry(); }),
-      upstream_timer_(resources.loop, [this] { on_upstream_overdue(); }),
       negotiate_timer_(resources.loop,
                        [this] { on_broken("no SMB2 NEGOTIATE within the handshake deadline"); }),
       session_timer_(resources.loop, [this] { end("no SMB2 session within /limits/session_timeout_ms"); }),
@@ -80,7 +69,7 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
 
 Session::~Session() {
   resources_.memory.remove(*this);
-  close_upstream(false);
+  close_stream(false);
   transport_.drop();  // before the memory that it moves data from and to
 }
 
@@ -96,14 +85,13 @@ void Session::end(const std::string& why) {
   if (over_) return;
   over_ = true;
   stop_timers();
-  close_upstream(false);
+  close_stream(false);
   transport_.drop();
   ended_(broken_ ? *broken_ : why, false);
 }
 
 void Session::stop_timers() {
-  for (shm::Timer* timer : {&negotiate_timer_, &session_timer_, &retry_timer_, &upstream_timer_})
-    timer->stop();
+  for (shm::Timer* timer : {&negotiate_timer_, &session_timer_, &retry_timer_}) timer->stop();
 }
 
 // --- from the client ---
@@ -126,19 +114,15 @@ void Session::on_writes_done(uint64_t count) { exchange_->on_writes_done(count);
 void Session::on_progress() {
   limit_receives();
   exchange_->resume();
-  flush_upstream();
+  stream_.flush();
   exchange_->trim();
-  if (read_paused_ && upstream_.valid()) {
-    read_paused_ = false;
-    want_upstream();
-    read_upstream();  // what was read and has waited brings no event
-  }
+  stream_.resume_reading();
   await_memory();
 }
 
 /// Memory that other connections hold comes back without an event of ours: look again soon.
 void Session::await_memory() {
-  if (broken_ || over_ || !(exchange_->stalled() || read_paused_)) return;
+  if (broken_ || over_ || !(exchange_->stalled() || stream_.paused())) return;
   retry_timer_.start(kMemoryRetryMs);
   if (waits_for_others()) resources_.memory.somebody_waits();
 }
@@ -172,13 +156,11 @@ uint64_t Session::reclaimable() const {
   return (budget_.used() > standing ? budget_.used() - standing : 0) + admission_.reserved();
 }
 
-uint64_t Session::stuck_since() {
-  const uint64_t client = transport_.stuck_since();
-  return write_blocked_ ? std::min(client, blocked_since_ms_) : client;
-}
+uint64_t Session::stuck_since() { return std::min(transport_.stuck_since(), stream_.stuck_since()); }
 
 bool Session::waits_for_others() const {
-  return !over_ && !broken_ && (exchange_->stalled() || read_paused_) && memory_.short_of() == Room::others;
+  return !over_ && !broken_ && (exchange_->stalled() || stream_.paused()) &&
+         memory_.short_of() == Room::others;
 }
 
 void Session::let_through() {
@@ -187,7 +169,10 @@ void Session::let_through() {
   on_retry();
 }
 
+// --- the server ---
+
 void Session::on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) {
+  if (broken_ || over_) return;
   negotiate_timer_.stop();
   client_guid_ = negotiate.client_guid;
   // Before SMB 2.1 the field means nothing (MS-SMB2 2.2.3).
@@ -201,26 +186,35 @@ void Session::on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<co
   auto way = exchange_->open_upstream(std::move(request));
   if (!way) return on_broken(way.error().text());
   if (claims) resources_.claim(client_.offer, negotiate.client_guid);
-  connector_ = std::move(*way);
-  connector_->start([this](shm::Result<shm::UniqueFd> result) { on_upstream_connected(std::move(result)); });
+  stream_.open(std::move(*way));
 }
 
-// --- to and from smbd ---
-
-void Session::on_upstream_connected(shm::Result<shm::UniqueFd> result) {
-  if (over_ || broken_) return;
-  if (!result) {
-    return on_broken(result.error().text() + exchange_->names().unreachable);
-  }
-  upstream_ = shm::Watched(resources_.loop, std::move(*result),
-                           [this](int events, int status) { on_upstream_ready(events, status); });
-  upstream_local_port_ = port_of(upstream_.fd(), ::getsockname);
-  upstream_remote_port_ = port_of(upstream_.fd(), ::getpeername);
-  on_attached(connector_->process());
+void Session::on_stream_up(uint32_t process) {
+  on_attached(process);
   transport_.record(EventKind::upstream_connected, resources_.config.upstream_port, 1);
-  flush_upstream();
-  want_upstream();
+  stream_.flush();
   transport_.pump();
+}
+
+/// The stream is up, or has gone to another process of the server's.
+void Session::on_attached(uint32_t process) {
+  if (!stream_.up()) return;  // said while the stream was being closed
+  resources_.channel_up(client_.offer, process);
+  exchange_->attached(process);
+}
+
+void Session::on_stream_moved() {
+  if (broken_ || over_) return;
+  exchange_->resume();
+  stream_.flush();
+  await_memory();
+  transport_.pump();
+}
+
+void Session::on_stream_end() {
+  const bool unfinished = exchange_->unfinished();
+  transport_.record(EventKind::upstream_closed, 0, unfinished ? 1 : 0);
+  transport_.disconnect(std::string(exchange_->names().server) + " closed the " + exchange_->names().stream);
 }
 
 void Session::on_session_set_up() {
@@ -235,110 +229,11 @@ void Session::on_agreed(const smb2::NegotiateResponse& agreed) {
   if (advice) resources_.advise(*advice);
 }
 
-/// The stream is up, or has gone to another process of the server's.
-void Session::on_attached(uint32_t process) {
-  if (!upstream_.valid()) return;  // said while the stream was being closed
-  resources_.channel_up(client_.offer, process);
-  exchange_->attached(process);
-}
-
-void Session::want_upstream() {
-  upstream_.want((read_paused_ || upstream_ended_ ? 0 : UV_READABLE) | (write_blocked_ ? UV_WRITABLE : 0));
-}
-
-void Session::on_upstream_ready(int events, int status) {
-  if ((events & UV_WRITABLE) != 0) {
-    write_blocked_ = false;
-    flush_upstream();
-    want_upstream();
-  }
-  if (status < 0 || (events & UV_READABLE) != 0) read_upstream();
-  if (status < 0 && !broken_ && !upstream_ended_) {
-    on_broken(stream() + " cannot be watched: " + uv_strerror(status));
-  }
-  if (!broken_) exchange_->resume();
-  flush_upstream();
-  await_memory();
-  transport_.pump();
-}
-
-void Session::read_upstream() {
-  if (!upstream_.valid() || read_paused_ || upstream_ended_) return;
-  switch (exchange_->pump(upstream_.fd())) {
-    case Exchange::State::again:
-      return again_.trigger();
-    case Exchange::State::more:
-    case Exchange::State::drained:
-    case Exchange::State::broken:
-      return;
-    case Exchange::State::no_memory:
-      read_paused_ = true;  // until sends complete (on_progress)
-      want_upstream();
-      return;
-    case Exchange::State::end:
-      upstream_ended_ = true;
-      want_upstream();
-      transport_.record(EventKind::upstream_closed, 0, exchange_->unfinished() ? 1 : 0);
-      transport_.disconnect(std::string(exchange_->names().server) + " closed the " +
-                            exchange_->names().stream);
-      return;
-  }
-}
-
-/// How messages begin that are about it: "smbd's connection".
-std::string Session::stream() const {
-  return std::string(exchange_->names().server) + "'s " + exchange_->names().stream;
-}
-
-/// What smbd has taken all of may be what a request waits for, and brings no event.
-void Session::flush_upstream() {
-  while (upstream_.valid() && !write_blocked_ && !exchange_->outbox().empty()) {
-    const auto flushed = exchange_->outbox().flush(upstream_.fd());
-    if (!flushed) {
-      // What the server said before it closed is the better reason ("refused: hosts allow").
-      read_upstream();
-      return on_broken(stream() + ": " + flushed.error().text());
-    }
-    if (*flushed == Outbox::Flush::blocked) {
-      write_blocked_ = true;
-      watch_upstream();
-      return want_upstream();
-    }
-    if (exchange_->stalled()) exchange_->resume();
-  }
-}
-
-/// smbd has not taken all. It is asked again only when there is room, so that it has taken something since
-/// the last time, if there was one: its time begins anew.
-void Session::watch_upstream() {
-  blocked_since_ms_ = uv_now(&resources_.loop);
-  if (std::exchange(upstream_watched_, true)) return;
-  upstream_timer_.start(resources_.config.upstream_progress_timeout_ms);
-}
-
-void Session::on_upstream_overdue() {
-  if (!write_blocked_ || broken_ || over_) {
-    upstream_watched_ = false;
-    return;
-  }
-  const uint64_t silent_ms = uv_now(&resources_.loop) - blocked_since_ms_;
-  const uint64_t timeout_ms = resources_.config.upstream_progress_timeout_ms;
-  if (silent_ms < timeout_ms) return upstream_timer_.start(timeout_ms - silent_ms);
-  const Exchange::Names& names = exchange_->names();
-  on_broken(std::string(names.server) + " has read nothing from its " + names.stream + " for " +
-            std::to_string(silent_ms) +
-            " ms (/limits/upstream_progress_timeout_ms); is the process stopped, or its storage?");
-}
-
-/// Closes the server's side. A stream that ends in the middle of something, or unexpectedly, is reset: smbd
-/// must not take the end of the bytes for the end of a message, nor wait for a client that is gone.
-void Session::close_upstream(bool orderly) {
+void Session::close_stream(bool orderly) {
   // At once: a client that does not close its side keeps the connection for some seconds more.
-  if (connector_ || upstream_.valid()) resources_.channel_down(client_.offer);
+  if (stream_.connecting() || stream_.up()) resources_.channel_down(client_.offer);
   exchange_->detached();
-  connector_.reset();
-  if (upstream_.valid() && !orderly) shm::reset_on_close(upstream_.fd());
-  upstream_.reset();
+  stream_.close(orderly);
 }
 
 // --- what is shown of it ---
@@ -350,8 +245,8 @@ shm::ConnectionRow Session::row() const {
                          .phase = phase(),
                          .peer = shm::host_of(client_.address),
                          .peer_port = shm::port_of(client_.address),
-                         .upstream_local_port = upstream_local_port_,
-                         .upstream_remote_port = upstream_remote_port_,
+                         .upstream_local_port = stream_.local_port(),
+                         .upstream_remote_port = stream_.remote_port(),
                          .guid = client_guid_,
                          .since_ms = since_ms_,
                          .receive_credits = credits.granted,
@@ -367,9 +262,9 @@ shm::ConnectionRow Session::row() const {
 }
 
 shm::ConnectionPhase Session::phase() const {
-  if (over_ || broken_ || upstream_ended_) return shm::ConnectionPhase::closing;
-  if (upstream_.valid()) return shm::ConnectionPhase::serving;
-  return connector_ ? shm::ConnectionPhase::connecting : shm::ConnectionPhase::negotiating;
+  if (over_ || broken_ || stream_.ended()) return shm::ConnectionPhase::closing;
+  if (stream_.up()) return shm::ConnectionPhase::serving;
+  return stream_.connecting() ? shm::ConnectionPhase::connecting : shm::ConnectionPhase::negotiating;
 }
 
 // --- the end ---
@@ -379,7 +274,7 @@ void Session::on_broken(std::string why) {
   broken_ = std::move(why);
   stop_timers();
   // Deliver nothing more to smbd, and let the client see an orderly close after what it was already sent.
-  close_upstream(false);
+  close_stream(false);
   exchange_->outbox().clear();
   transport_.fail(*broken_);
 }
@@ -390,7 +285,7 @@ void Session::on_fault(const std::string& why) {
   const bool by_engine = engine.phase() == smb_direct::Phase::closed;
   if (by_engine && engine.fault() == smb_direct::Fault::exceeds_max_fragmented)
     *broken_ += oversize_advice(sizes_of(resources_.config));
-  close_upstream(false);
+  close_stream(false);
 }
 
 void Session::on_closed(const std::string& why, bool clean) {
@@ -398,7 +293,7 @@ void Session::on_closed(const std::string& why, bool clean) {
   over_ = true;
   stop_timers();
   const bool orderly = clean && !broken_ && !exchange_->unfinished();
-  close_upstream(orderly);
+  close_stream(orderly);
   ended_(broken_ ? *broken_ : why, orderly);
 }
 

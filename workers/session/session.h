@@ -3,9 +3,9 @@
 // is carried between them (exchange.h). Owned by the worker, on its loop; when the worker dies both ends
 // close.
 //
-// The upstream connection is opened when the client's first SMB2 message is a valid NEGOTIATE. However the
-// session ends, smbd never sees a PDU completed that the client did not complete: unless both directions
-// were idle, smbd's socket is reset.
+// The stream is opened when the client's first SMB2 message is a valid NEGOTIATE. However the session ends,
+// smbd never sees a PDU completed that the client did not complete: unless both directions were idle, smbd's
+// socket is reset.
 #pragma once
 
 #include <functional>
@@ -14,13 +14,11 @@
 #include <string>
 
 #include "daemon/contract/worker_config.h"
-#include "shm/base/unique_fd.h"
 #include "shm/loop/loop.h"
-#include "shm/loop/watched.h"
 #include "shm/scoreboard.h"
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"
-#include "workers/upstream/upstream.h"
+#include "workers/session/server_stream.h"
 
 namespace smbdirect::workers {
 
@@ -41,7 +39,10 @@ struct SessionResources {
   std::function<void(const std::string& text)> advise;  // what the administrator should know, once in a while
 };
 
-class Session final : private Transport::Owner, private SessionEvents, private MemoryHolder {
+class Session final : private Transport::Owner,
+                      private SessionEvents,
+                      private ServerStream::Owner,
+                      private MemoryHolder {
  public:
   /// Called once, from the loop, when everything is over; the owner may then destroy the session (later,
   /// not inside the call).
@@ -92,8 +93,13 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   void on_agreed(const smb2::NegotiateResponse& agreed) override;
   void on_attached(uint32_t process) override;
   void on_session_set_up() override;
-  void on_queued() override { flush_upstream(); }
+  void on_queued() override { stream_.flush(); }
+  /// Of the exchange's, and of the stream's.
   void on_broken(std::string why) override;
+
+  void on_stream_up(uint32_t process) override;
+  void on_stream_moved() override;
+  void on_stream_end() override;
 
   [[nodiscard]] uint64_t reclaimable() const override;
   [[nodiscard]] uint64_t stuck_since() override;
@@ -103,15 +109,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
 
   void allow_all();
   void limit_receives();
-  void watch_upstream();
-  void on_upstream_overdue();
-  void on_upstream_connected(shm::Result<shm::UniqueFd> result);
-  void on_upstream_ready(int events, int status);
-  void read_upstream();
-  void flush_upstream();
-  void close_upstream(bool orderly);
-  void want_upstream();
-  [[nodiscard]] std::string stream() const;
+  void close_stream(bool orderly);
   void await_memory();
   void stop_timers();
   [[nodiscard]] shm::ConnectionPhase phase() const;
@@ -128,9 +126,8 @@ class Session final : private Transport::Owner, private SessionEvents, private M
   Transport transport_;
   SessionContext context_;
   std::unique_ptr<Exchange> exchange_;
-  shm::Deferred again_;         // what smbd sent is in hand and not done with
+  ServerStream stream_;
   shm::Timer retry_timer_;      // memory was short
-  shm::Timer upstream_timer_;   // smbd does not read
   shm::Timer negotiate_timer_;  // SMB Direct is up: the client's NEGOTIATE must come
   shm::Timer session_timer_;    // the server must let the client in
   std::optional<std::string> broken_;
@@ -138,17 +135,7 @@ class Session final : private Transport::Owner, private SessionEvents, private M
 
   uint64_t since_ms_;
   smb2::Guid client_guid_{};
-  uint16_t upstream_local_port_ = 0;
-  uint16_t upstream_remote_port_ = 0;
-
-  std::unique_ptr<Upstream> connector_;
-  shm::Watched<shm::UniqueFd> upstream_;
   bool many_receives_ = false;  // the client may have more than it began with
-  bool read_paused_ = false;    // at the hard cap
-  bool write_blocked_ = false;
-  uint64_t blocked_since_ms_ = 0;  // while write_blocked_: since when smbd has taken nothing
-  bool upstream_watched_ = false;  // upstream_timer_ runs
-  bool upstream_ended_ = false;
 };
 
 }  // namespace smbdirect::workers

@@ -27,7 +27,9 @@ class SessionRig {
     resources_.emplace(SessionResources{
         loop_, config, slabs_, receives_, headers_, *memory,
         [this](SessionContext& context) { return std::make_unique<SmbdExchange>(context, connect_); },
-        [](uint64_t, const smb2::Guid&) {}, [](uint64_t, uint32_t) {}, [](uint64_t) {}, [](uint64_t) {},
+        [this](uint64_t, const smb2::Guid&) { told.emplace_back("claim"); },
+        [this](uint64_t, uint32_t process) { told.push_back("up " + std::to_string(process)); },
+        [this](uint64_t) { told.emplace_back("down"); }, [this](uint64_t) { told.emplace_back("session"); },
         [](const std::string&) {}});
     session = std::make_unique<Session>(*resources_, Session::Client{1, {}, {}, "test"},
                                         [this](const std::string& why, bool) { ended = why; });
@@ -114,6 +116,7 @@ class SessionRig {
   std::optional<Transport> client;
   SmbdEnd smbd;
   std::optional<std::string> ended;
+  std::vector<std::string> told;  // what the supervisor was
 
  private:
   struct Loop : uv_loop_t {

@@ -174,3 +174,28 @@ TEST_CASE("an smbd that closes between answers ends the session, after all that 
     CHECK(rig.ended == "smbd's connection was closed in the middle of a message");
   }
 }
+
+TEST_CASE("the supervisor is told of a stream when it is up, and once when it is not any more") {
+  SessionRig rig(few_receives());
+  rig.connect();
+  CHECK(rig.told == std::vector<std::string>{"claim", "up 0"});
+  rig.set_up();
+  rig.told.clear();
+  SUBCASE("smbd closes") { rig.smbd.close(); }
+  SUBCASE("smbd breaks a rule") { rig.smbd.say(smb2_test::hex("ff000000")); }
+  SUBCASE("the worker ends it") { rig.session->stop("stopped"); }
+  SUBCASE("at once") { rig.session->end("over"); }
+  rig.settle();
+  CHECK(rig.ended);
+  CHECK(rig.told == std::vector<std::string>{"down"});
+}
+
+TEST_CASE("a connection that ends while its stream is being connected is told of as down") {
+  SessionRig rig(few_receives());
+  rig.from_client(smb2_test::negotiate_request({0x0302}));
+  rig.settle();
+  CHECK(rig.told == std::vector<std::string>{"claim"});
+  rig.session->end("over");
+  CHECK(rig.told == std::vector<std::string>{"claim", "down"});
+  CHECK(rig.session->row().phase == smbdirect::shm::ConnectionPhase::closing);
+}
