@@ -15,7 +15,7 @@ namespace {
 constexpr std::array kOptions{
     OptionRow{'F', "foreground", "", "stay in the foreground (the only mode in this version)"},
     OptionRow{'s', "configfile", "FILE", "read this pool file"},
-    OptionRow{'\0', "check-config", "", "check the pool file, say every problem, and exit"},
+    OptionRow{'\0', "check-config", "", "check the pool file, print every problem, and exit"},
     OptionRow{'\0', "dump-config", "", "print the pool file with every default filled in, and exit"},
     OptionRow{'\0', "worker", "PATH", "start this worker program"},
     OptionRow{'\0', "ready-fd", "N", "write a newline to this descriptor when the listeners are open"},
@@ -93,7 +93,7 @@ std::string help_text() {
     text += left + std::string(row.help) + "\n";
   }
   text += "\nThe pool file is " + std::string(kDefaultConfigFile) +
-          " unless -s says otherwise: see smbdirectd-pool(5).\n";
+          " unless -s names another: see smbdirectd-pool(5).\n";
   return text;
 }
 

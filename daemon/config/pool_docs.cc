@@ -80,7 +80,7 @@ std::string roff(std::string_view text) {
 std::string pool_schema() {
   Json schema = {{"$schema", "http://json-schema.org/draft-07/schema#"},
                  {"title", "smbdirectd pool file"},
-                 {"description", "The shape of a pool file without its comments; see smbdirectd-pool(5)."}};
+                 {"description", "The structure of a pool file without comments; see smbdirectd-pool(5)."}};
   schema.update(object_schema(""));
   return schema.dump(2) + "\n";
 }

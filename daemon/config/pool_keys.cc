@@ -47,14 +47,15 @@ const std::array kKeys{
     integer("/workers", 1, 64, IN_POOL(workers),
             "How many worker processes are started before the first connection."),
     other("/user", KeyType::text, IN_POOL(worker.user),
-          "The user that workers become when the daemon is started as root; empty: they stay what they are."),
+          "The user that workers run as when the daemon is started as root; empty: the daemon's own user."),
     other("/run_directory", KeyType::text, IN_POOL(run_directory),
-          "Where the daemon keeps what lasts while it runs, and where smbdirectctl finds it; made where it "
-          "is missing. It must be root's or the daemon's own user's, and writable by nobody else. Daemons "
-          "beside each other may share it, but smbdirectctl reaches only the first then."),
+          "The directory for the control socket and other files that exist only while the daemon runs; "
+          "created if missing. It must belong to root or to the daemon's own user, and must not be writable "
+          "by others. Several daemons may share it, but then smbdirectctl reaches only the first."),
     choice("/affinity", kAffinities, IN_POOL(affinity),
-           "Where a connection goes: \"client\" is the worker that already serves its client address, else "
-           "the one with the fewest connections; \"spread\" is always the one with the fewest."),
+           "How a worker is chosen for a connection. \"client\": the worker that already serves the client's "
+           "address, otherwise the one with the fewest connections; \"spread\": always the one with the "
+           "fewest."),
 
     Key{.pointer = "/listeners",
         .type = KeyType::objects,
@@ -62,79 +63,82 @@ const std::array kKeys{
         .required = true},
     other(
         "/listeners/*/address", KeyType::address, IN_LISTENER(address),
-        "The local address. \"0.0.0.0\" is every IPv4 address, \"::\" every IPv6 address (and no IPv4 one).",
+        "The local address. \"0.0.0.0\" is every IPv4 address, \"::\" every IPv6 address (but no IPv4 one).",
         true),
     integer("/listeners/*/port", 0, 65535, IN_LISTENER(port),
-            "The port. SMB Direct's are 5445 over iWARP and 445 over RoCE and InfiniBand; where \"fabric\" "
-            "is \"verbs\" and no port is given, it is 445. 0 lets the system choose; the log says which."),
+            "The port. SMB Direct uses 5445 over iWARP and 445 over RoCE and InfiniBand; if \"fabric\" is "
+            "\"verbs\" and no port is given, it is 445. 0: the system chooses one, and the log names it."),
     choice("/listeners/*/fabric", kFabrics, IN_LISTENER(fabric),
-           "How RDMA is spoken: \"iwarp\" is iWARP in user space over ordinary TCP, \"verbs\" an RDMA device "
-           "(RoCE, InfiniBand, iWARP) through rdma-core. The address must then be one of an RDMA device."),
+           "How RDMA is done. \"iwarp\": iWARP in userspace over ordinary TCP; \"verbs\": an RDMA device "
+           "(RoCE, InfiniBand, iWARP) through rdma-core, to which the address must belong."),
 
     object("/upstream", "The smbd that connections are carried to.", true),
-    choice("/upstream/mode", kModes, IN_POOL(upstream_mode),
-           "How smbd is reached. \"transparent\": a connection to the listening smbd on this host that "
-           "carries the client's own address, so that \"hosts allow\", logs and smbstatus are right; needs "
-           "CAP_NET_ADMIN, and adds a rule, a table and a sysctl to the host's routing. \"handoff\": the "
-           "same through an \"smbd -i\" for each connection, with no change to the routing, but without "
-           "durable handles; needs root. \"connect\": an ordinary TCP connection, also to another host; smbd "
-           "sees the worker's address, and the lists below stand in for \"hosts allow\". \"channel\": no "
-           "smbd, but a server that speaks to the workers itself (smbdirect_peer(3)), and whose main process "
-           "registers at the control socket."),
+    choice(
+        "/upstream/mode", kModes, IN_POOL(upstream_mode),
+        "How smbd is reached. \"transparent\": a connection to the listening smbd on this host that "
+        "carries the client's own address, so that \"hosts allow\", logs and smbstatus are right; needs "
+        "CAP_NET_ADMIN, adds a rule and a table to the host's routing, and sets a sysctl. \"handoff\": the "
+        "same through an \"smbd -i\" for each connection, with no change to the routing, but without "
+        "durable handles; needs root. \"connect\": an ordinary TCP connection, also to another host; smbd "
+        "sees the worker's address, and the lists below replace \"hosts allow\". \"channel\": no "
+        "smbd, but a server that uses smbdirect_peer(3) and whose main process registers at the control "
+        "socket."),
     other("/upstream/address", KeyType::address, IN_POOL(worker.upstream_address),
-          "smbd's address. Required with \"connect\"; else it is the address that the client connected to."),
+          "smbd's address. Required with \"connect\"; otherwise the default is the address that the client "
+          "connected to."),
     integer("/upstream/port", 1, 65535, IN_POOL(worker.upstream_port), "smbd's port."),
     integer("/upstream/connect_timeout_ms", 10, 60'000, IN_POOL(worker.upstream_connect_timeout_ms),
-            "How long smbd may take to accept before the client is turned away."),
+            "How long smbd may take to accept a connection; after that the client is disconnected."),
     other("/upstream/allow", KeyType::networks, IN_POOL(access.allow),
-          "Networks whose clients are let in. Empty: everyone, for smbd decides; with \"connect\" loopback "
-          "only, and required when a listener is not on loopback."),
+          "Networks whose clients may connect. Empty: all clients, and smbd decides; with mode \"connect\": "
+          "loopback only, so the key is required there when a listener is not on loopback."),
     other("/upstream/deny", KeyType::networks, IN_POOL(access.deny),
-          "Networks whose clients are turned away even if \"allow\" names them."),
+          "Networks whose clients are refused, even if \"allow\" includes them."),
 
     object("/upstream/transparent",
-           "What mode \"transparent\" adds to the host's routing, and takes back at the end."),
+           "What mode \"transparent\" adds to the host's routing, and removes when the daemon ends."),
     integer("/upstream/transparent/mark", 1, kU32, IN_POOL(transparent.mark),
-            "The mark (SO_MARK) of our connections; nobody else may use it."),
+            "The mark (SO_MARK) of the daemon's connections to smbd; nothing else may use it."),
     integer("/upstream/transparent/table", 1, kU32, IN_POOL(transparent.table),
-            "The routing table that makes every address local for that mark; nobody else may use it."),
+            "The routing table that makes every address local for that mark; nothing else may use it."),
     integer("/upstream/transparent/priority", 1, 32765, IN_POOL(transparent.priority),
-            "Of the rule that leads to the table."),
+            "The priority of the routing rule that selects the table."),
 
     object("/upstream/handoff", "How mode \"handoff\" starts smbd."),
     other("/upstream/handoff/smbd", KeyType::text, IN_POOL(handoff.smbd), "The smbd program."),
     other("/upstream/handoff/testparm", KeyType::text, IN_POOL(handoff.testparm),
-          "The testparm program, which tells what smb.conf says."),
+          "The testparm program, by which the settings in smb.conf are read."),
     other("/upstream/handoff/configfile", KeyType::text, IN_POOL(handoff.configfile),
-          "The smb.conf of the listening smbd; empty: Samba's own."),
+          "The smb.conf of the listening smbd; empty: Samba's default."),
     other("/upstream/handoff/pid_directory", KeyType::text, IN_POOL(handoff.pid_directory),
-          "Where the listening smbd has its pid file; empty: Samba is asked."),
+          "The directory of the listening smbd's pid file; empty: testparm is asked for it."),
     integer("/upstream/handoff/processes", 1, 65536, IN_POOL(handoff.processes),
-            "Most \"smbd -i\" at one time."),
+            "The most \"smbd -i\" processes at one time."),
     integer("/upstream/handoff/rate_per_client", 0, 65536, IN_POOL(handoff.rate_per_client),
-            "How many \"smbd -i\" one client may cause per second, over time; as many may start at once as "
-            "/limits/connections_per_client, or those of ten seconds. Those that come to a session do not "
-            "count. 0: no limit."),
+            "How many \"smbd -i\" processes per second one client may cause on average; the most at once is "
+            "the larger of /limits/connections_per_client and ten seconds' worth. Connections that reach a "
+            "session do not count. 0: no limit."),
 
     object("/upstream/channel", "The channels of mode \"channel\" between workers and a server's processes."),
     integer(
         "/upstream/channel/area_bytes", 1 << 20, 1 << 30, IN_POOL(worker.channel_area_bytes),
-        "Size of the data area of each connection, memory shared with the server that RDMA goes to and from. "
-        "RDMA devices keep all of it in memory; with the iwarp fabric it takes what is used of it."),
+        "Size of the data area of each connection: memory shared with the server, which RDMA reads and "
+        "writes. RDMA devices lock all of it in memory; with the iwarp fabric only what is used of it takes "
+        "memory."),
     integer("/upstream/channel/area_bytes_per_worker", 1 << 20, 1ull << 50,
             IN_POOL(worker.channel_area_bytes_per_worker),
-            "Most bytes of data areas per worker; a connection beyond it is turned away."),
+            "The most bytes of data areas per worker; a connection beyond that is refused."),
     integer("/upstream/channel/operations", 1, 4096, IN_POOL(worker.channel_operations),
-            "RDMA operations that the server may have under way on one connection."),
+            "RDMA operations that the server may have in flight on one connection."),
 
     object("/smbdirect", "Limits of the SMB Direct protocol (MS-SMBD 3.1.1.1)."),
     integer("/smbdirect/receive_credit_initial", 1, 65535, IN_POOL(worker.receive_credit_initial),
-            "Receive credits granted at first."),
+            "Receive credits granted at the start of a connection."),
     integer("/smbdirect/receive_credit_max", 1, 65535, IN_POOL(worker.receive_credit_max),
-            "Most receive credits a connection is granted; they grow with use. Each costs max_receive_size "
-            "bytes."),
+            "The most receive credits that a connection is granted; they grow with use. Each costs "
+            "max_receive_size bytes."),
     integer("/smbdirect/send_credit_target", 1, 65535, IN_POOL(worker.send_credit_target),
-            "Credits asked of the client (CreditsRequested)."),
+            "Credits requested from the client (CreditsRequested)."),
     integer("/smbdirect/max_send_size", 128, 1 << 20, IN_POOL(worker.max_send_size),
             "Largest SMB Direct message sent, in bytes (PreferredSendSize)."),
     integer("/smbdirect/max_receive_size", 128, 1 << 20, IN_POOL(worker.max_receive_size),
@@ -146,99 +150,100 @@ const std::array kKeys{
     integer("/smbdirect/negotiate_timeout_ms", 100, kHour, IN_POOL(worker.negotiate_timeout_ms),
             "How long the SMB Direct negotiate request may take."),
     integer("/smbdirect/idle_timeout_ms", 100, 24 * kHour, IN_POOL(worker.idle_timeout_ms),
-            "After how long a silence the client is asked whether it lives."),
+            "After how long without a message from the client a keepalive is sent."),
     integer("/smbdirect/keepalive_timeout_ms", 100, kHour, IN_POOL(worker.keepalive_timeout_ms),
-            "How long the answer to that may take. Over iWARP, TCP gives up a client that acknowledges "
-            "nothing for both times together."),
+            "How long the client may take to answer a keepalive. Over iWARP, TCP ends a connection whose "
+            "client acknowledges nothing for the sum of both times."),
     integer("/smbdirect/send_credit_timeout_ms", 100, kHour, IN_POOL(worker.send_credit_timeout_ms),
             "How long a client may grant no credit while data waits for it and no byte moves (MS-SMBD's Send "
-            "Credit Grant Timer, which is 5000 there: a client that is suspended for a moment would be ended "
-            "by it)."),
+            "Credit Grant Timer; the 5000 ms of MS-SMBD would disconnect clients that are suspended for a "
+            "moment)."),
 
     object("/iwarp", "iWARP (RFC 5040 to 5044, RFC 6581)."),
     other("/iwarp/crc", KeyType::boolean, IN_POOL(worker.iwarp_crc),
-          "Ask for CRC32C in every FPDU. It is used when either side asks. False for signed or sealed "
-          "sessions from Linux's siw, which mends a CRC wrongly that TCP delivers in two pieces, and ends "
-          "the connection."),
+          "Ask for CRC32C in every FPDU. It is used when either side asks for it. Set it to false for signed "
+          "or sealed sessions from Linux's siw, which computes a CRC wrongly when TCP delivers it in two "
+          "pieces, and then ends the connection."),
     integer("/iwarp/max_inbound_reads", 1, 16383, IN_POOL(worker.iwarp_max_inbound_reads),
-            "RDMA Reads of the client served at once (IRD)."),
+            "The client's RDMA Reads that are served at once (IRD)."),
     integer("/iwarp/max_outbound_reads", 1, 16383, IN_POOL(worker.iwarp_max_outbound_reads),
             "RDMA Reads to the client outstanding at once (ORD)."),
 
     object("/verbs", "RDMA devices (listeners whose fabric is \"verbs\")."),
     integer("/verbs/max_outbound_reads", 1, 255, IN_POOL(worker.verbs_max_outbound_reads),
-            "RDMA Reads to the client outstanding at once, if the device and the client allow as many."),
+            "RDMA Reads to the client outstanding at once, if the device and the client allow that many."),
     integer("/verbs/busy_poll_us", 0, 10'000, IN_POOL(worker.verbs_busy_poll_us),
-            "How long a worker looks for further completions, in microseconds, before it sleeps. More is "
-            "less latency for more CPU."),
+            "How long a worker polls for further completions, in microseconds, before it sleeps. Higher "
+            "values reduce latency and cost CPU time."),
     integer("/verbs/device_idle_ms", 0, kHour, IN_POOL(worker.verbs_device_idle_ms),
-            "After how long without connections a worker closes a device. Some devices cannot be removed "
-            "while they are open."),
+            "A worker closes a device that has had no connections for this long. Some devices cannot be "
+            "removed while they are open."),
 
     object("/limits", "Limits on clients."),
     integer("/limits/connections", 1, 65536, IN_POOL(worker.connections), "Connections of the whole pool."),
     integer("/limits/connections_per_client", 1, 65536, IN_POOL(connections_per_client),
             "Connections of one client: of an IPv4 address, or of an IPv6 network (ipv6_prefix_length)."),
-    integer("/limits/connections_without_session", 0, 65536, IN_POOL(connections_without_session),
-            "Connections of the whole pool whose clients the server has not let in yet (no SMB2 session); 0: "
-            "half of connections, or 32 where that is more. Where all of these places are taken the oldest "
-            "connection goes of the client that holds most of them, and the new one gets its place; among "
-            "clients of whom none has many more than another only once it is a second old."),
+    integer(
+        "/limits/connections_without_session", 0, 65536, IN_POOL(connections_without_session),
+        "Connections of the whole pool that have no SMB2 session yet; 0: half of connections, but at "
+        "least 32. When all these places are taken, a new connection takes the place of the oldest one of "
+        "the client that holds the most; if no client holds many more than the others, only once that "
+        "one is a second old."),
     integer("/limits/connection_rate_per_client", 0, 65536, IN_POOL(connection_rate_per_client),
-            "New connections that one client may begin per second, over time; as many may come at once as "
-            "connections_per_client, or those of ten seconds. Connections that come to a session do not "
+            "How many connections per second one client may open on average; the most at once is the larger "
+            "of connections_per_client and ten seconds' worth. Connections that reach a session do not "
             "count. 0: no limit."),
     integer("/limits/ipv6_prefix_length", 1, 128, IN_POOL(worker.ipv6_prefix_length),
-            "How many bits of an IPv6 address tell clients apart, for the limits per client and for "
-            "affinity: whoever has an address has a whole network of them, mostly a /64. 128 where clients "
-            "that share a network are to be told apart, and none of them is hostile."),
+            "How many bits of an IPv6 address identify a client, for the limits per client and for "
+            "affinity: a host that has one address usually has a whole /64 of them. Use 128 to tell apart "
+            "clients that share a network, if none of them is hostile."),
     integer("/limits/handshake_timeout_ms", 100, kHour, IN_POOL(worker.handshake_timeout_ms),
-            "How long each step of a connection's beginning may take: the fabric's set-up, then the client's "
-            "first SMB2 message, then, in the upstream mode \"channel\", finding the server process of that "
-            "client. 3000 leave time for a new process where those that serve the client do not answer."),
-    integer("/limits/progress_timeout_ms", 100, 24 * kHour, IN_POOL(worker.progress_timeout_ms),
-            "How long a client may do nothing of what it owes: send the data of an RDMA Read, take what it "
-            "is sent, complete a message that it has begun. A slow client is not ended: any byte begins the "
-            "time again."),
+            "How long each step of setting up a connection may take: the set-up of the fabric, then the "
+            "client's first SMB2 message, then, in the upstream mode \"channel\", finding the server process "
+            "of that client. At least 3000 leaves time for a new process when those that serve the client do "
+            "not answer."),
+    integer(
+        "/limits/progress_timeout_ms", 100, 24 * kHour, IN_POOL(worker.progress_timeout_ms),
+        "How long a client may make no progress while it has to send the data of an RDMA Read, to receive "
+        "what is sent to it, or to complete a message that it has begun. Any byte is progress, so slow "
+        "clients are not disconnected."),
     integer("/limits/upstream_progress_timeout_ms", 1000, 24 * kHour,
             IN_POOL(worker.upstream_progress_timeout_ms),
-            "How long smbd may read nothing of what a client has sent it. Any byte begins the time again."),
+            "How long smbd may read nothing of what waits to be sent to it. Any byte restarts the time."),
     integer("/limits/session_timeout_ms", 100, kHour, IN_POOL(worker.session_timeout_ms),
-            "How long a client may take until the server has let it in (its first SMB2 session), from its "
-            "connecting on."),
+            "How long a client may take to set up its first SMB2 session, counted from its connecting."),
     integer("/limits/buffered_bytes_per_connection", 1 << 20, uint64_t{1} << 40,
             IN_POOL(worker.buffered_bytes_per_connection),
-            "Bytes held for one connection. Before the client has a session it is 1 MiB."),
+            "The most bytes buffered for one connection. Before the client has a session it is 1 MiB."),
     integer("/limits/buffered_bytes_per_worker", 1 << 20, uint64_t{1} << 44,
             IN_POOL(worker.buffered_bytes_per_worker),
-            "Bytes held by one worker for all its connections. The connections of one client address (IPv6: "
-            "of one /64) may have a quarter of what is free; where others wait for memory, the connection "
-            "ends that has longest moved nothing of what it holds."),
+            "The most bytes buffered by one worker for all its connections. The connections of one client "
+            "(/limits/ipv6_prefix_length) may have a quarter of what is free. When others wait for memory, "
+            "the connection whose buffered bytes have not moved for the longest time is ended."),
 
-    object("/restart", "What happens when a worker ends or falls silent."),
+    object("/restart", "What happens when a worker ends or does not answer."),
     integer("/restart/backoff_increment_s", 0, 86400, IN_POOL(restart.backoff_increment_s),
-            "The first restart is at once; each further one waits this much longer (smb.conf's \"prefork "
+            "The first restart is immediate; each further one waits this much longer (smb.conf's \"prefork "
             "backoff increment\")."),
     integer("/restart/maximum_backoff_s", 0, 86400, IN_POOL(restart.maximum_backoff_s),
             "The longest wait before a restart (smb.conf's \"prefork maximum backoff\")."),
     integer("/restart/healthy_s", 0, 86400, IN_POOL(restart.healthy_s),
-            "A worker that was ready for this long starts again without a wait."),
+            "A worker that was ready for this long is restarted without a wait."),
     integer("/restart/ready_timeout_ms", 100, kHour, IN_POOL(restart.ready_timeout_ms),
             "How long a worker may take to become ready."),
     integer("/restart/ping_interval_ms", 10, kHour, IN_POOL(restart.ping_interval_ms),
-            "How often workers are asked whether they live."),
+            "How often workers are pinged."),
     integer("/restart/ping_timeout_ms", 10, kHour, IN_POOL(restart.ping_timeout_ms),
-            "A worker that does not answer for this long is killed and restarted."),
+            "A worker that does not answer pings for this long is killed and restarted."),
 
     object("/shutdown", "How the daemon ends."),
     integer("/shutdown/stop_deadline_ms", 0, kHour, IN_POOL(stop_deadline_ms),
             "On SIGTERM: how long workers may take to close their connections."),
     integer("/shutdown/drain_deadline_ms", 0, kU32, IN_POOL(drain_deadline_ms),
-            "On SIGQUIT: how long workers wait for clients to leave; 0: as long as it takes."),
+            "On SIGQUIT: how long workers wait for clients to leave; 0: without limit."),
 
     object("/log", "The log, on standard error."),
-    choice("/log/level", kLevels, IN_POOL(worker.log_level),
-           "The least important messages that are written."),
+    choice("/log/level", kLevels, IN_POOL(worker.log_level), "The least severe messages that are written."),
 };
 #undef IN_POOL
 #undef IN_LISTENER
