@@ -12,10 +12,6 @@ namespace {
 
 constexpr uint32_t kHeaderBytes = 32;
 constexpr uint64_t kMoreThanATrickle = 64 * 1024;
-// What a message and a piece of one take in the queues at most, doubling and their traces until they are sent
-// included.
-constexpr uint64_t kMessageBytes = 128;
-constexpr uint64_t kPieceBytes = 96;
 
 bool is_timeout(smb_direct::Fault fault) {
   return fault == smb_direct::Fault::negotiate_timeout || fault == smb_direct::Fault::send_credit_timeout ||
@@ -32,11 +28,11 @@ Transport::Transport(uv_loop_t& loop, const Config& config, Owner& owner)
       timer_(loop, [this] { on_timer(); }),
       watch_(config.progress_timeout_ms),
       stuck_(ProgressWatch::kNever, kMoreThanATrickle),
-      charge_(config.budget),
       // Two at least: the engine keeps one beyond the target for the last credit (MS-SMBD 3.1.5.9).
       receive_quota_(
           uint64_t{std::max<uint16_t>(2, config.limits.receive_credit_max)} * config.receive_pool.slab_size(),
           &config.budget),
+      messages_(config.budget),
       rdma_(config.budget) {}
 
 Transport::~Transport() {
@@ -59,23 +55,13 @@ bool Transport::start(const MakeEndpoint& make_endpoint) {
 bool Transport::begin_message(uint64_t total, std::span<const uint32_t> invalidate) {
   if (total == 0 || total > engine_.agreed().max_fragmented_send_size) return false;
   if (invalidate.size() > total) return false;
-  for (const uint32_t token : invalidate) {
-    tokens_.push(token);
-    record(EventKind::invalidate, token, messages_.size());
-  }
-  charge_.add(kMessageBytes + sizeof(uint32_t) * invalidate.size());
-  messages_.push({.total = total,
-                  .unposted = total,
-                  .barrier = rdma_.writes_requested(),
-                  .tokens = static_cast<uint32_t>(invalidate.size())});
+  for (const uint32_t token : invalidate) record(EventKind::invalidate, token, messages_.size());
+  messages_.begin(total, rdma_.writes_requested(), invalidate);
   return true;
 }
 
 void Transport::append(SlabRef owner, std::span<const std::byte> bytes) {
-  if (bytes.empty()) return;
-  charge_.add(kPieceBytes);
-  pieces_bytes_ += bytes.size();
-  pieces_.push({std::move(owner), bytes});
+  messages_.append(std::move(owner), bytes);
 }
 
 bool Transport::idle() const { return messages_.empty() && rdma_.all_posted(); }
@@ -160,22 +146,8 @@ void Transport::post_messages() {
   }
 }
 
-/// The most payload the next fragment may have: what fits the gather list, and little enough that every
-/// token to invalidate gets a fragment of its own.
-uint32_t Transport::fragment_cap(const OutMessage* message) {
-  if (message == nullptr) return UINT32_MAX;
-  const uint32_t most_pieces = std::min(kMaxSge, endpoint_->attributes().max_send_sge) - 1;
-  uint64_t cap = UINT32_MAX;
-  if (pieces_.size() > most_pieces) {
-    cap = 0;
-    for (uint32_t i = 0; i < most_pieces; ++i) cap += pieces_.at(i).bytes.size();
-  }
-  if (message->tokens > 1) cap = std::min(cap, message->unposted / message->tokens);
-  return static_cast<uint32_t>(std::clamp<uint64_t>(cap, 1, UINT32_MAX));
-}
-
 bool Transport::post_fragment() {
-  OutMessage* message = messages_.empty() ? nullptr : &messages_.front();
+  MessageQueue::Message* message = messages_.front();
   if (message != nullptr && !message->begun) {
     if (rdma_.writes_posted() < message->barrier) {
       message = nullptr;  // its RDMA WRITEs come first; credits may still be granted
@@ -186,64 +158,35 @@ bool Transport::post_fragment() {
       message->begun = true;
     }
   }
-  const uint64_t ready = message == nullptr ? 0 : std::min(message->unposted, pieces_bytes_);
-  const auto out = engine_.next(ready, uv_now(&loop_), fragment_cap(message));
+  const uint32_t most_pieces = std::min(kMaxSge, endpoint_->attributes().max_send_sge) - 1;  // and a header
+  const auto out = message == nullptr
+                       ? engine_.next(0, uv_now(&loop_), UINT32_MAX)
+                       : engine_.next(messages_.ready(), uv_now(&loop_), messages_.fragment_cap(most_pieces));
   if (!out) return false;
-  post_send(*out, message);
+  post_send(*out);
   return !closing_;
 }
 
-void Transport::post_send(const smb_direct::Outgoing& out, OutMessage* message) {
+void Transport::post_send(const smb_direct::Outgoing& out) {
   const uint64_t slots = headers_.bytes().size() / kHeaderBytes;
   const auto header = headers_.bytes().subspan((sends_posted_ % slots) * kHeaderBytes, out.header_size);
   std::memcpy(header.data(), out.header.data(), out.header_size);
 
   std::array<fabric::Sge, kMaxSge> sges;
   sges[0] = {header.data(), out.header_size, headers_.key()};
-  uint32_t count = 1;
-  uint32_t references = 0;
-  for (uint32_t left = out.payload; left > 0;) {
-    Piece& piece = pieces_.front();
-    const auto take = static_cast<uint32_t>(std::min<uint64_t>(left, piece.bytes.size()));
-    sges[count++] = {const_cast<std::byte*>(piece.bytes.data()), take, piece.owner ? piece.owner.key() : 0};
-    left -= take;
-    ++references;
-    if (take == piece.bytes.size()) {
-      charge_.sub(kPieceBytes);
-      send_references_.push(pieces_.pop().owner);
-    } else {
-      send_references_.push(piece.owner ? piece.owner.share() : SlabRef{});
-      piece.bytes = piece.bytes.subspan(take);
-    }
-  }
-  pieces_bytes_ -= out.payload;
-
-  uint32_t token = 0;
-  const bool invalidate = message != nullptr && message->tokens > 0 && out.payload > 0;
-  if (invalidate) {
-    token = tokens_.pop();
-    charge_.sub(sizeof(uint32_t));
-    --message->tokens;
-    ++counters_.invalidates;
-  }
-  const auto posted = endpoint_->post_send(0, std::span(sges).first(count), invalidate ? &token : nullptr);
+  const auto payload = messages_.take(out.payload, std::span(sges).subspan(1));
+  if (payload.token) ++counters_.invalidates;
+  const auto posted = endpoint_->post_send(0, std::span(sges).first(1 + payload.pieces),
+                                           payload.token ? &*payload.token : nullptr);
   if (!posted) {
     abort("the fabric refused a SEND");  // send_room() said there was room
     return;
   }
-  sends_in_flight_.push(references);
   ++sends_posted_;
   counters_.credits_granted += out.credits_granted;
   ++(out.payload > 0 ? counters_.fragments_sent : counters_.empties_sent);
   counters_.bytes_inline_sent += out.payload;
   record(EventKind::sent, out.payload, engine_.credits().send);
-  if (message != nullptr) {
-    message->unposted -= out.payload;
-    if (out.completes) {
-      (void)messages_.pop();
-      charge_.sub(kMessageBytes);
-    }
-  }
   if (out.disconnect) {
     endpoint_->ring();
     begin_closing("negotiation refused", true);
@@ -254,10 +197,6 @@ void Transport::post_send(const smb_direct::Outgoing& out, OutMessage* message) 
 void Transport::trim() {
   receives_.trim();
   messages_.trim();
-  pieces_.trim();
-  tokens_.trim();
-  sends_in_flight_.trim();
-  send_references_.trim();
   rdma_.trim();
   if (endpoint_ == nullptr || closing_) return;
   endpoint_->trim();
@@ -279,11 +218,6 @@ void Transport::trim() {
 
 // --- completions ---
 
-void Transport::send_done() {
-  for (uint32_t n = sends_in_flight_.pop(); n > 0; --n) (void)send_references_.pop();
-  ++sends_done_;
-}
-
 void Transport::on_established() {
   established_ = true;
   ++counters_.connections;
@@ -296,7 +230,8 @@ void Transport::on_completions(std::span<const fabric::Completion> done) {
   for (const fabric::Completion& completion : done) {
     switch (completion.op) {
       case fabric::Op::send:
-        send_done();
+        messages_.sent();
+        ++sends_done_;
         break;
       case fabric::Op::rdma_write: {
         const uint32_t count = rdma_.write_done();

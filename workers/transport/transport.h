@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One SMB Direct connection in use: the protocol engine, an RDMA endpoint, the receive buffers and the
-// send queue tied together. Both roles: a worker's sessions, smbdirect-connect and the benchmark build on
-// it. Owned by its session, on the loop's thread; dies with the process.
+// queues of what goes out tied together. Both roles: a worker's sessions, smbdirect-connect and the benchmark
+// build on it. Owned by its session, on the loop's thread; dies with the process.
 //
 // Output order: RDMA WRITEs requested before a message was begun are posted before that message's first
 // fragment; messages keep their order; WRITEs never wait for credits. RDMA READs start at once.
@@ -26,6 +26,7 @@
 #include "workers/memory/slab.h"
 #include "workers/stats/counters.h"
 #include "workers/stats/event_ring.h"
+#include "workers/transport/message_queue.h"
 #include "workers/transport/progress_watch.h"
 #include "workers/transport/rdma_queues.h"
 
@@ -145,18 +146,6 @@ class Transport final : private fabric::Handler {
   [[nodiscard]] const fabric::Endpoint* endpoint() const { return endpoint_.get(); }
 
  private:
-  // A message in the queue: how much of it is still to be begun, appended or posted.
-  struct OutMessage {
-    uint64_t total{};
-    uint64_t unposted{};  // bytes not yet taken into fragments
-    uint64_t barrier{};   // RDMA WRITEs (by number) that must be posted first
-    uint32_t tokens{};    // tokens still to invalidate (in tokens_)
-    bool begun{};         // engine_.begin() was called
-  };
-  struct Piece {
-    SlabRef owner;
-    std::span<const std::byte> bytes;
-  };
   void on_established() override;
   void on_completions(std::span<const fabric::Completion> done) override;
   void on_closed(const fabric::Close& why) override;
@@ -165,13 +154,11 @@ class Transport final : private fabric::Handler {
   void post_receives();
   void post_messages();
   bool post_fragment();
-  void send_done();
   void fault(smb_direct::Fault fault);
   void begin_closing(std::string why, bool clean);
   void refused(fabric::PostError error);
   void close_endpoint(bool orderly);
-  uint32_t fragment_cap(const OutMessage* message);
-  void post_send(const smb_direct::Outgoing& out, OutMessage* message);
+  void post_send(const smb_direct::Outgoing& out);
   [[nodiscard]] bool can_send() const;
   [[nodiscard]] bool owed() const;
   void look_at_progress();
@@ -196,20 +183,14 @@ class Transport final : private fabric::Handler {
   uint64_t trimmed_at_ = 0;    // ...at the last trim()
   bool buffers_clean_ = true;  // their pages were given back, and nothing was received or sent since
 
-  Charge charge_;         // for messages_ and pieces_
   Budget receive_quota_;  // bounds receives posted + retained by the owner
   SlabRef headers_;       // one 32-byte header per SEND in flight, used in turn
   uint64_t sends_posted_ = 0;
   uint64_t sends_done_ = 0;
 
   Ring<SlabRef> receives_;  // posted, in order
-  Ring<OutMessage> messages_;
-  Ring<Piece> pieces_;
-  uint64_t pieces_bytes_ = 0;  // of the message in front: appended, not yet posted
-  Ring<uint32_t> tokens_;
+  MessageQueue messages_;
   RdmaQueues rdma_;
-  Ring<uint32_t> sends_in_flight_;  // how many of send_references_ each keeps until its completion
-  Ring<SlabRef> send_references_;
 
   bool established_ = false;
   bool closing_ = false;  // no more work; waiting for the fabric's on_closed()
