@@ -57,7 +57,7 @@ Problems check_user(const PoolConfig& config) {
   problem.pointer = "/user";
   problem.text =
       "is \"" + config.worker.user +
-      "\", whom this system does not know; allowed: an existing user (\"getent passwd\" lists them)";
+      "\", which this system does not know; allowed: an existing user (\"getent passwd\" lists them)";
   return {problem};
 }
 

@@ -27,7 +27,7 @@ constexpr std::array<std::string_view, 4> kPhaseNames{"starting", "serving", "dr
 shm::Result<std::unique_ptr<Supervisor>> Supervisor::create(PoolConfig config, Options options) {
   auto registry = ClientRegistry::make_registry(config.worker.connections);
   if (!registry)
-    return shm::fail("the registry of clients: " + registry.error().what, registry.error().system_errno);
+    return shm::fail("make the registry of clients: " + registry.error().what, registry.error().system_errno);
   return std::unique_ptr<Supervisor>(
       new Supervisor(std::move(config), std::move(options), std::move(*registry)));
 }
@@ -58,7 +58,7 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
       start_timer_(loop_, [this] {
         stop(ExitCode::environment, "no worker was ready within " +
                                         std::to_string(config_.restart.ready_timeout_ms) +
-                                        " ms, /restart/ready_timeout_ms; the lines above say why");
+                                        " ms (/restart/ready_timeout_ms); the lines above say why");
       }) {
   const auto on = [this](int signal, std::function<void()> action) {
     signals_.emplace_back(loop_, signal, std::move(action));
@@ -119,10 +119,10 @@ ExitCode Supervisor::open_control() {
   const auto opened = control_.open(config_.run_directory, std::move(keep));
   if (opened) return ExitCode::ok;
   if (native()) {
-    log::write(log::Level::error, "no server can register itself: %s", opened.error().text().c_str());
+    log::write(log::Level::error, "servers cannot register: %s", opened.error().text().c_str());
     return ExitCode::environment;
   }
-  log::write(log::Level::warning, "smbdirectctl cannot be answered: %s", opened.error().text().c_str());
+  log::write(log::Level::warning, "smbdirectctl will not work: %s", opened.error().text().c_str());
   return ExitCode::ok;
 }
 
@@ -194,15 +194,15 @@ void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
   const size_t lost = dispatcher_.worker_gone(slot);
   std::string next;
   if (workers_[slot].state() == WorkerState::failed) {
-    next = "; its configuration is wrong, it is not started again";
+    next = "; it rejected its configuration and is not started again";
   } else if (obituary.restart_in_ms && phase_ <= Phase::serving) {
     next = *obituary.restart_in_ms == 0
-               ? "; it starts again at once"
-               : "; it starts again in " + std::to_string(*obituary.restart_in_ms / 1000) + " s";
+               ? "; it is started again at once"
+               : "; it is started again in " + std::to_string(*obituary.restart_in_ms / 1000) + " s";
   }
   const bool orderly = obituary.asked && obituary.wait_status == 0;
   log::write(orderly ? log::Level::info : log::Level::warning,
-             "worker %zu (pid %d) %s, %zu connections lost%s", slot, int(obituary.pid),
+             "worker %zu (pid %d) %s; %zu connections lost%s", slot, int(obituary.pid),
              obituary.text().c_str(), lost, next.c_str());
   show_status();
   if (phase_ >= Phase::draining) return finish_if_empty();
@@ -228,7 +228,7 @@ void Supervisor::stop(ExitCode code, const std::string& why) {
 
 void Supervisor::drain() {
   if (phase_ >= Phase::draining) return;
-  log::write(log::Level::notice, "draining: SIGQUIT (%zu connections); SIGTERM ends them",
+  log::write(log::Level::notice, "draining: SIGQUIT (%zu connections); SIGTERM closes them at once",
              dispatcher_.connections());
   phase_ = Phase::draining;
   options_.notify.stopping("draining");

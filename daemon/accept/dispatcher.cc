@@ -50,20 +50,22 @@ void Dispatcher::accepted(std::unique_ptr<Incoming> incoming, const sockaddr_sto
   }
   const size_t of_client = places_.of_client(client);
   if (of_client >= config_.connections_per_client) {
-    return refuse(Refusal::client_limit, peer,
-                  "it has " + std::to_string(of_client) + " connections, /limits/connections_per_client");
+    return refuse(
+        Refusal::client_limit, peer,
+        "it has " + std::to_string(of_client) + " connections already (/limits/connections_per_client)");
   }
   if (!rate_.take(client, loop_.now())) {
     return refuse(Refusal::client_rate, peer,
-                  "too many of its connections have come to no session, /limits/connection_rate_per_client");
+                  "too many of its connections ended without a session (/limits/connection_rate_per_client)");
   }
   const Places::Room room = places_.room_for(client, loop_.now());
   if (room.none) {
     rate_.give_back(client);
     return refuse(Refusal::pool_limit, peer,
-                  "the pool has " + std::to_string(places_.total()) + " connections, /limits/connections; " +
+                  "the pool has " + std::to_string(places_.total()) +
+                      " connections (/limits/connections), of which " +
                       std::to_string(places_.without_session()) +
-                      " have no session, /limits/connections_without_session");
+                      " have no session (/limits/connections_without_session)");
   }
   if (room.goes) make_room(*room.goes);
   Offer& offer = offers_.add(std::move(incoming), peer, local);
@@ -88,10 +90,12 @@ void Dispatcher::make_room(uint64_t number) {
   const sockaddr_storage peer = offer != nullptr ? offer->peer
                                 : addresses      ? addresses->peer
                                                  : sockaddr_storage{};
-  room_log_.write(log::Level::warning, log_key({}, config_.client_of(peer)), loop_.now(),
-                  "a connection of %s makes room for another: %zu connections have no session, and it is the "
-                  "oldest of the client that has most of them, /limits/connections_without_session",
-                  shm::address_text(peer).c_str(), places_.without_session());
+  room_log_.write(
+      log::Level::warning, log_key({}, config_.client_of(peer)), loop_.now(),
+      "a connection of %s is closed to make room for another: %zu connections have no session, and "
+      "this is the oldest one of the client that has the most of them "
+      "(/limits/connections_without_session)",
+      shm::address_text(peer).c_str(), places_.without_session());
   if (offer != nullptr) {
     const TakenBack where = slot ? offer->incoming->take_back() : TakenBack::ours;
     if (where != TakenBack::workers) {
@@ -133,7 +137,7 @@ void Dispatcher::dispatch(Offer& offer) {
   if (soon) return Offers::wait(offer, loop_.now());
   const sockaddr_storage peer = offer.peer;
   turn_away(number);
-  refuse(Refusal::no_worker, peer, "no worker takes it");
+  refuse(Refusal::no_worker, peer, "no worker accepts it; earlier lines or smbdirectctl workers show why");
 }
 
 void Dispatcher::count_affinity(uint64_t known, size_t slot) {
@@ -243,7 +247,8 @@ void Dispatcher::deadlines() {
       continue;
     }
     slow_log_.write(log::Level::warning, std::to_string(*offer->slot), now,
-                    "worker %zu did not answer an offer within %" PRIu64 " ms; it goes to another",
+                    "worker %zu did not answer an offer within %" PRIu64
+                    " ms; the connection is offered to another",
                     *offer->slot, kOfferDeadlineMs);
     workers_[*offer->slot].mark_unresponsive();
     retry(number);

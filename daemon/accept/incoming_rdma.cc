@@ -25,13 +25,14 @@ IncomingRdma::~IncomingRdma() {
   // A client that has given up meanwhile cannot be told; the id goes in any case.
   [[maybe_unused]] const auto told = listeners_.reject(request_.id);
   if (const auto destroyed = listeners_.destroy(request_.id); !destroyed) {
-    shm::log::write(shm::log::Level::warning, "a connection request that nobody took: %s",
+    shm::log::write(shm::log::Level::warning, "cannot discard a connection request that no worker took: %s",
                     destroyed.error().text().c_str());
   }
 }
 
 shm::Result<> IncomingRdma::prepare(RdmaCm* handover, message::Offer& offer) {
-  if (handover == nullptr) return shm::fail("the worker has no hand-over file", ENODEV);
+  if (handover == nullptr)
+    return shm::fail("the worker has no RDMA connection manager file to hand the request to", ENODEV);
   if (const auto moved = handover->migrate(request_.id, listeners_.fd()); !moved) return moved;
   handover_ = handover;
   offer.fabric = Fabric::verbs;

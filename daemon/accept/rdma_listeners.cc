@@ -90,7 +90,7 @@ shm::Result<> RdmaListeners::make_or_wait(Listener& listener) {
   const auto made = make(listener);
   if (made) {
     if (std::exchange(listener.told, false)) {
-      log::write(log::Level::notice, "listening on %s: its RDMA device is there",
+      log::write(log::Level::notice, "listening on %s: an RDMA device has this address now",
                  name_of(listener.config).c_str());
     }
     return {};
@@ -101,7 +101,7 @@ shm::Result<> RdmaListeners::make_or_wait(Listener& listener) {
   if (!std::exchange(listener.told, true)) {
     log::write(
         log::Level::warning,
-        "%s: no RDMA device has this address now; its listener opens when one does (\"rdma link\" shows the "
+        "%s: no RDMA device has this address now; the listener opens when one does (\"rdma link\" shows the "
         "devices and their interfaces)",
         name_of(listener.config).c_str());
   }
@@ -184,7 +184,7 @@ void RdmaListeners::requested(const CmEvent& event) {
   auto request = std::make_unique<IncomingRdma>(*file_, event);
   const auto addresses = file_->query(event.id);
   if (!addresses) {
-    log::write(log::Level::debug, "a connection request that has ended already: %s",
+    log::write(log::Level::debug, "a connection request ended before it was read: %s",
                addresses.error().text().c_str());
     return;
   }
@@ -193,7 +193,7 @@ void RdmaListeners::requested(const CmEvent& event) {
   if (const shm::Host claimed = shm::host_of(addresses->peer); gids && is_false_claim(claimed, *gids)) {
     claim_log_.write(
         log::Level::warning, shm::host_text(gids->path), loop_.now(),
-        "a connection request that names the client %s comes from GID %s, which is another's: turned away",
+        "a connection request claims the address %s but comes from GID %s, another address: turned away",
         shm::host_text(claimed).c_str(), shm::host_text(gids->path).c_str());
     return;
   }

@@ -28,7 +28,7 @@ std::string advice(int error, uint16_t port) {
       return "; another program has that port (\"ss -ltnp sport = :" + std::to_string(port) +
              "\" shows which)";
     case EACCES:
-      return "; a port below 1024 needs CAP_NET_BIND_SERVICE: start as root or by the systemd unit";
+      return "; a port below 1024 needs CAP_NET_BIND_SERVICE: start as root or with the systemd unit";
     case EADDRNOTAVAIL:
       return "; no interface of this machine has that address (\"ip address\" shows them)";
     default:
@@ -143,7 +143,7 @@ void TcpListeners::rest(int error) {
   rest_timer_.start(kRestMs);
   if (const auto held_back = rest_log_.pass("accept", loop_.now())) {
     log::write(log::Level::error,
-               "accept: %s; clients wait, next try in %" PRIu64
+               "accept: %s; new clients have to wait, next try in %" PRIu64
                " ms (raise LimitNOFILE of the unit, or lower "
                "/limits/connections; %" PRIu64 " such lines held back)",
                std::strerror(error), kRestMs, *held_back);

@@ -60,36 +60,35 @@ void ChannelRouter::tell(size_t slot, const FromSupervisor& message, int descrip
 void ChannelRouter::registered(shm::UniqueFd socket) {
   if (main_) {
     log_.write(log::Level::warning, "another", loop_.now(),
-               "process %d wants to be the server's main process, and %d is already",
+               "process %d cannot register as the server's main process: process %d is registered already",
                int(ServerRegistration::pid_of(socket)), int(main_->pid()));
     return ServerRegistration::refuse(socket, EBUSY);
   }
   auto main = ServerRegistration::adopt(
       loop_, std::move(socket), [this](uint64_t number, int error) { failed(number, error); },
       [this](const std::string& why) {
-        log_.write(
-            log::Level::warning, "gone", loop_.now(),
-            "the server's main process %d is not registered any more: %s; clients that no process serves "
-            "are turned away until one registers",
-            int(main_->pid()), why.c_str());
+        log_.write(log::Level::warning, "gone", loop_.now(),
+                   "the server's main process %d is no longer registered: %s; clients that no process serves "
+                   "are turned away until a main process registers",
+                   int(main_->pid()), why.c_str());
         main_.reset();
       });
   if (!main) {
-    log_.write(log::Level::warning, "registering", loop_.now(), "registering a main process: %s",
+    log_.write(log::Level::warning, "registering", loop_.now(), "a main process cannot register: %s",
                main.error().text().c_str());
     return;
   }
   main_ = std::move(*main);
-  log_.write(log::Level::notice, "registered", loop_.now(), "process %d is the server's main process",
-             int(main_->pid()));
+  log_.write(log::Level::notice, "registered", loop_.now(),
+             "process %d has registered as the server's main process", int(main_->pid()));
 }
 
 void ChannelRouter::failed(uint64_t number, int error) {
   const auto found = std::ranges::find_if(asked_, [&](const auto& entry) { return entry.second == number; });
   if (found == asked_.end()) return;
   found->second = 0;  // said once
-  refuse(found->first,
-         std::string("the server's main process has no process for it: ") + std::strerror(error), error);
+  refuse(found->first, std::string("the server's main process could not start one: ") + std::strerror(error),
+         error);
 }
 
 // --- workers ---
@@ -100,7 +99,7 @@ void ChannelRouter::worker_ready(size_t slot) {
   const auto listener = listen_in_place(listener_path(slot), kListenBacklog);
   if (!listener) {
     log_.write(log::Level::error, "listener " + std::to_string(slot), loop_.now(),
-               "no server process can reach worker %zu, whose clients are turned away: %s", slot,
+               "worker %zu cannot listen for server processes, so its clients are turned away: %s", slot,
                listener.error().text().c_str());
     return;
   }
@@ -116,11 +115,12 @@ void ChannelRouter::wanted(size_t slot, uint64_t offer, const shm::Guid& cookie)
   const Key key{slot, offer};
   const ConnectionTable::Addresses* addresses = table_.addresses(offer, slot);
   if (clients_ == nullptr || addresses == nullptr || asked_.contains(key)) {
-    return refuse(key, "there is nothing to start for it", EPERM);
+    return refuse(key, "its worker asked for a connection that is not its own, or asked twice", EPERM);
   }
   if (!main_) {
     return refuse(key,
-                  "no main process of the server is registered; is it running, with this control socket?",
+                  "no main process of a server is registered; is the server running, and does it use this "
+                  "daemon's control socket?",
                   ENOTCONN);
   }
   proxy::Start start{

@@ -171,7 +171,7 @@ void ClientRegistry::channel_up(const shm::WorkerRef& worker, uint64_t connectio
 void ClientRegistry::not_believed(const Key& key, Connection& connection, uint32_t process,
                                   const std::string& why) {
   log_.write(shm::log::Level::warning, "worker " + std::to_string(key.first), loop_.now(),
-             "worker %u says that process %u serves a client, which does not count: %s", key.first, process,
+             "worker %u reports that process %u serves a client, which is ignored: %s", key.first, process,
              why.c_str());
   if (connection.peer.known() || connection.up) take_down(key, connection);
   if (std::exchange(connection.starter, false)) writer_.claim_failed(connection.guid, current(key));

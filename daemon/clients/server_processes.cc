@@ -53,7 +53,7 @@ shm::Result<std::optional<ProcessFacts>> look_at_process(pid_t pid) {
 }
 
 const char* ServerProcesses::objection_to(pid_t pid) const {
-  if (is_ours(pid)) return "it is one of the daemon's own";
+  if (is_ours(pid)) return "it is a process of smbdirectd itself";
   if (main == 0) return "no main process of the server is registered";
   const auto facts_of = [this](pid_t one) -> std::optional<ProcessFacts> {
     const auto facts = look ? look(one) : look_at_process(one);
@@ -67,14 +67,14 @@ const char* ServerProcesses::objection_to(pid_t pid) const {
   pid_t one = pid;
   for (int i = 0; i < kMostGenerations && one != main && above && above->parent > 1; ++i) {
     one = above->parent;
-    if (is_ours(one)) return "it descends from the daemon, not from the server's main process";
+    if (is_ours(one)) return "it is a descendant of smbdirectd, not of the server's main process";
     above = facts_of(one);
   }
   if (one == main) return nullptr;
   // One whose parent has ended, or that was handed the channel.
   const auto of_main = facts_of(main);
   if (of_main && of_main->start_time != 0 && facts->user == of_main->user) return nullptr;
-  return "it neither descends from the server's main process nor runs as its user";
+  return "it is not a descendant of the server's main process and does not run as its user";
 }
 
 }  // namespace smbdirect::daemon

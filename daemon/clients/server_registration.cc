@@ -23,7 +23,8 @@ shm::Result<> say(int fd, const proxy::FrameHeader& header, std::span<const std:
   frame.insert(frame.end(), body.begin(), body.end());
   const ssize_t sent = send(fd, frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   if (sent == ssize_t(frame.size())) return {};
-  return shm::fail("the server's main process does not listen", sent < 0 ? errno : EAGAIN);
+  return shm::fail("the server's main process does not read from its control socket",
+                   sent < 0 ? errno : EAGAIN);
 }
 
 }  // namespace

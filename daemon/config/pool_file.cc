@@ -74,7 +74,7 @@ class Validator {
       const bool present =
           std::ranges::any_of(node.members, [&](const auto& m) { return m.name == key.name(); });
       if (!present)
-        report(pointer_to(pointer, key.name()), node.line, "is missing; wanted: " + allowed_text(key));
+        report(pointer_to(pointer, key.name()), node.line, "is missing; required: " + allowed_text(key));
     }
   }
 
@@ -238,12 +238,12 @@ void check_together(const PoolConfig& config, const Node& root, Problems& proble
           config.restart.ping_timeout_ms);
 
   if (config.upstream_mode == UpstreamMode::connect && config.worker.upstream_address.empty()) {
-    report("/upstream/address", "is missing; wanted with mode \"connect\": a numeric IPv4 or IPv6 address");
+    report("/upstream/address", "is missing; required with mode \"connect\": a numeric IPv4 or IPv6 address");
   }
   if (config.upstream_mode == UpstreamMode::channel && config.run_directory.size() > kLongestRunDirectory) {
     report("/run_directory",
            "is " + std::to_string(config.run_directory.size()) +
-               " characters long; with mode \"channel\" sockets lie there, whose paths have room for " +
+               " characters long; allowed with mode \"channel\", whose sockets are there: at most " +
                std::to_string(kLongestRunDirectory));
   }
   for (size_t i = 0; i < config.listeners.size(); ++i) {
@@ -265,9 +265,8 @@ void check_together(const PoolConfig& config, const Node& root, Problems& proble
       report(pointer + "/address",
              "is \"" + config.listeners[i].address +
                  "\", which is not a loopback address, while /upstream/allow is empty or missing: with mode "
-                 "\"connect\" smbd cannot tell clients apart by address, so its \"hosts allow\" does not "
-                 "protect "
-                 "it; add the networks of your clients, such as \"upstream\": { \"allow\": "
+                 "\"connect\" smbd does not see the clients' addresses, so its \"hosts allow\" does not "
+                 "protect it; add the networks of your clients, such as \"upstream\": { \"allow\": "
                  "[\"192.0.2.0/24\"] }");
     }
   }

@@ -72,9 +72,10 @@ shm::Result<> send(int control_fd, uint32_t generation, const Said& message, int
 std::string_view end_reason_text(EndReason reason) {
   switch (reason) {
     case EndReason::place_needed:
-      return "no session yet, and another client needs its place (/limits/connections_without_session)";
+      return "it has no session yet, and another client needs its place "
+             "(/limits/connections_without_session)";
   }
-  return "the supervisor asked for its end";
+  return "the supervisor asked the worker to end it";
 }
 
 shm::Result<> send_message(int control_fd, uint32_t generation, const FromWorker& message, int descriptor) {

@@ -112,7 +112,7 @@ struct Reader {
     if (number <= std::to_underlying(largest)) {
       value = E(number);
     } else if (wrong.empty()) {
-      wrong = std::string(what) + " " + std::to_string(number) + ", which means nothing there";
+      wrong = std::string(what) + " " + std::to_string(number) + ", which is not a valid value";
     }
   }
   void octets(size_t at, std::span<std::byte> value) {
@@ -154,7 +154,7 @@ shm::Result<Said> read_row(uint16_t type, std::span<const std::byte> bytes) {
   using Other = std::conditional_t<std::is_same_v<Said, FromWorker>, FromSupervisor, FromWorker>;
   shm::Result<Said> read = refuse("unknown type " + std::to_string(type));
   find_row(type, static_cast<Other*>(nullptr), [&]<class Row>(const Row& /*row*/) {
-    read = refuse("'" + std::string(Row::kName) + "', which only " + kSpeaker<Other> + " says");
+    read = refuse("'" + std::string(Row::kName) + "', which only " + kSpeaker<Other> + " sends");
   });
   find_row(type, static_cast<Said*>(nullptr), [&]<class Row>(Row row) {
     Reader reader{bytes};

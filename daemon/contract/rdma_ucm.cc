@@ -97,7 +97,7 @@ const char* open_advice(int error) {
 const char* command_advice(int error) {
   // The kernel compares credentials at every write.
   return error == EACCES
-             ? " (the process's credentials changed since it opened the file, or it needs privileges)"
+             ? " (the process's credentials have changed since it opened the file, or it lacks a privilege)"
              : "";
 }
 

@@ -94,7 +94,7 @@ void Control::finish(uint64_t sequence) {
     const json report = read_event_report(report_fd.get());
     if (report.is_discarded()) {
       log_.write(log::Level::warning, "report " + std::to_string(slot), loop_.now(),
-                 "the report of worker %zu on its connections' events cannot be read; smbdirectctl shows its "
+                 "worker %zu: the report of its connections' events cannot be parsed; smbdirectctl shows its "
                  "connections without events",
                  slot);
     }

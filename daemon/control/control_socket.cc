@@ -16,8 +16,8 @@
 namespace smbdirect::daemon {
 namespace {
 
-constexpr std::string_view kTooLong = R"({"error":"the request is longer than a request may be"})";
-constexpr std::string_view kNotYou = R"({"error":"only root and the daemon's own user may ask"})";
+constexpr std::string_view kTooLong = R"({"error":"the request is too long"})";
+constexpr std::string_view kNotYou = R"({"error":"only root and the daemon's own user may use this socket"})";
 
 /// Whether it is the socket of a daemon that is gone. A plain file refuses a connection as such a socket
 /// does.
@@ -42,7 +42,7 @@ shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(shm::Loop& loop,
     if (errno != EADDRINUSE) return shm::fail("control socket '" + path + "'", errno);
     if (!is_stale(*address)) {
       return shm::fail("control socket '" + path +
-                           "': another daemon answers there, or it is no socket; give each daemon its own "
+                           "': another daemon uses it, or the file is not a socket; give each daemon its own "
                            "/run_directory",
                        EADDRINUSE);
     }

@@ -57,7 +57,7 @@ shm::Result<std::string> ask_daemon(const std::string& socket, const CtlRequest&
     answer.append(bytes, size_t(got));
   }
   if (!answer.ends_with('\n'))
-    return shm::fail("'" + socket + "': the daemon ended in the middle of its answer");
+    return shm::fail("'" + socket + "': the answer is incomplete; the daemon ended or closed the connection");
   answer.pop_back();
   return answer;
 }

@@ -61,18 +61,18 @@ std::expected<CtlRequest, std::string> parse_request(std::string_view line) {
   for (const auto& [key, value] : json.items()) {
     if (key == "command" && value.is_string()) {
       const auto found = std::ranges::find(kTable, value.get<std::string>(), &CtlRow::name);
-      if (found == kTable.end()) return std::unexpected("there is no such command; there are: " + names());
+      if (found == kTable.end()) return std::unexpected("unknown command; allowed: " + names());
       request.command = found->command;
       named = true;
     } else if (key == "events" && value.is_boolean()) {
       request.events = value.get<bool>();
     } else {
-      return std::unexpected("a member of the request is not known here, or is of another type");
+      return std::unexpected("a member of the request is unknown or has the wrong type");
     }
   }
-  if (!named) return std::unexpected("the request has no \"command\"; there are: " + names());
+  if (!named) return std::unexpected("the request has no \"command\"; allowed: " + names());
   if (request.events && request.command != CtlCommand::connections) {
-    return std::unexpected("\"events\" belongs to the command \"connections\"");
+    return std::unexpected("\"events\" is allowed only with the command \"connections\"");
   }
   return request;
 }

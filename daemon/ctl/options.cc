@@ -43,7 +43,7 @@ std::expected<CtlOptions, std::string> parse_ctl_options(int argc, char* const* 
   if (command == ctl_table().end()) return std::unexpected("unknown command " + std::string(word) + kHint);
   if (optind < argc) return std::unexpected("unexpected argument " + std::string(argv[optind]) + kHint);
   if (events && command->command != CtlCommand::connections) {
-    return std::unexpected(std::string("--events belongs to the command connections") + kHint);
+    return std::unexpected(std::string("--events is allowed only with the command connections") + kHint);
   }
   options.request = {.command = command->command, .events = events};
   return options;
@@ -62,8 +62,8 @@ std::string ctl_help_text() {
          "                     (default " +
          CtlOptions{}.socket +
          ")\n"
-         "      --json         the answer as JSON, with more than the table shows\n"
-         "      --events       with connections: the recent events of each\n"
+         "      --json         print the answer as JSON, with more than the table shows\n"
+         "      --events       with connections: print the recent events of each\n"
          "  -V, --version      print the version and exit\n"
          "  -h, --help         print this text and exit\n";
 }

@@ -87,7 +87,7 @@ std::expected<std::string, std::string> render(const CtlRequest& request, std::s
   const json& told = parsed[member];
   if (row.columns.empty() && told.is_object()) return names_and_values(told);
   if (!told.is_array() || !std::ranges::all_of(told, [](const json& item) { return item.is_object(); })) {
-    return std::unexpected("the daemon's answer has another shape than this program knows");
+    return std::unexpected("the daemon's answer has an unknown structure; is the daemon of another release?");
   }
   return lines(told, row.columns);
 }

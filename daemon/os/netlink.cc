@@ -91,7 +91,7 @@ shm::Result<std::vector<NetlinkMessage>> Netlink::ask(NetlinkRequest request, co
     }
     if (!answer.interrupted) return std::move(answer.messages);
   }
-  return shm::fail(what + ": it changed each time it was read", EINTR);
+  return shm::fail(what + ": the table changed each time it was read", EINTR);
 }
 
 shm::Result<> Netlink::receive(Answer& answer, const std::string& what) {

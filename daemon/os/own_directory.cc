@@ -16,8 +16,8 @@ namespace fs = std::filesystem;
 std::unexpected<shm::Error> not_ours(const fs::path& path, const std::string& why) {
   return shm::fail(
       "directory '" + path.string() + "' " + why +
-          ": others could put sockets of their own there; give smbdirectd a /run_directory that root or "
-          "its own user owns, and nobody else may write",
+          ": others could put sockets of their own there; set /run_directory to a directory that belongs to "
+          "root or to smbdirectd's user, and that nobody else may write to",
       EPERM);
 }
 
@@ -49,11 +49,11 @@ shm::Result<> check_parents(const fs::path& path) {
     if (lstat(above.empty() ? "." : above.c_str(), &status) != 0)
       return shm::fail("directory '" + above.string() + "'", errno);
     if (S_ISLNK(status.st_mode) && !trusted(status.st_uid)) {
-      return not_ours(path, "is reached by '" + above.string() + "', a symbolic link of user " +
+      return not_ours(path, "is reached through '" + above.string() + "', a symbolic link of user " +
                                 std::to_string(status.st_uid));
     }
     if (S_ISDIR(status.st_mode) && (status.st_mode & S_IWOTH) != 0 && (status.st_mode & S_ISVTX) == 0) {
-      return not_ours(path, "lies in '" + above.string() + "', which everybody may write (mode " +
+      return not_ours(path, "lies in '" + above.string() + "', to which everybody may write (mode " +
                                 mode_text(status.st_mode) + ")");
     }
     if (above.empty() || above == above.parent_path()) return {};
@@ -73,7 +73,7 @@ shm::Result<> own_directory(const std::string& named) {
   if (!trusted(status.st_uid)) return not_ours(path, "belongs to user " + std::to_string(status.st_uid));
   const bool group = (status.st_mode & S_IWGRP) != 0 && status.st_gid != 0;
   if (group || (status.st_mode & S_IWOTH) != 0) {
-    return not_ours(path, "may be written by others (mode " + mode_text(status.st_mode) + ", group " +
+    return not_ours(path, "is writable by others (mode " + mode_text(status.st_mode) + ", group " +
                               std::to_string(status.st_gid) + ")");
   }
   if (auto checked = check_parents(path); !checked) return checked;

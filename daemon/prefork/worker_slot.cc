@@ -79,7 +79,7 @@ WorkerSlot::WorkerSlot(shm::Loop& loop, size_t slot, const PoolConfig& config, s
                      read_control();
                      if (state_ == WorkerState::starting) {
                        kill("was not ready within " + std::to_string(config_.restart.ready_timeout_ms) +
-                            " ms, /restart/ready_timeout_ms");
+                            " ms (/restart/ready_timeout_ms)");
                      }
                    }),
       ping_timer_(loop, [this] { check_liveness(); }),
@@ -192,7 +192,7 @@ void WorkerSlot::read_control() {
       control_watch_->stop();
       responsive_ = false;
       if (received.error().system_errno != ECONNRESET)
-        return kill("broke the contract: " + received.error().text());
+        return kill("sent an invalid message: " + received.error().text());
       kill_timer_.start(kEndAfterEofMs);
       return;
     }
@@ -253,7 +253,7 @@ void WorkerSlot::check_liveness() {
     const uint64_t silent = now - ping_sent_ms_;
     const uint64_t timeout = config_.restart.ping_timeout_ms;
     if (silent >= timeout) {
-      return kill("did not answer for " + std::to_string(silent) + " ms, /restart/ping_timeout_ms is " +
+      return kill("did not answer for " + std::to_string(silent) + " ms; /restart/ping_timeout_ms is " +
                   std::to_string(timeout));
     }
     next = std::min(next, timeout - silent);

@@ -181,17 +181,18 @@ RoutingState compare_routing(const RoutingRule& wanted_rule, const Route& wanted
     } else if (same_rule(rule, wanted_rule)) {
       state.rule_by_administrator = true;
     } else if (rule.action == FR_ACT_TO_TBL && rule.table == wanted_rule.table) {
-      conflict("the rule \"" + rule.text() + "\" uses our routing table");
+      conflict("the rule \"" + rule.text() + "\" uses the table of /upstream/transparent/table");
     } else if (rule.mark == wanted_rule.mark && rule.mask == kWholeMark && !rule.inverted) {
-      conflict("the rule \"" + rule.text() + "\" uses our mark");
+      conflict("the rule \"" + rule.text() + "\" uses the mark of /upstream/transparent/mark");
     } else if (rule.priority <= wanted_rule.priority && takes(rule, wanted_rule.mark)) {
-      conflict("the rule \"" + rule.text() + "\" comes first and takes packets with our mark");
+      conflict("the rule \"" + rule.text() +
+               "\" comes first and matches packets with the mark of /upstream/transparent/mark");
     }
   }
   for (const Route& route : routes) {
     if (route.family != wanted_route.family || route.table != wanted_route.table) continue;
     if (!same_route(route, wanted_route)) {
-      conflict("the route \"" + route.text() + "\" is in our routing table");
+      conflict("the route \"" + route.text() + "\" is in the table of /upstream/transparent/table");
     } else if (route.protocol == kOurProtocol) {
       state.our_routes.push_back(route);
     } else {

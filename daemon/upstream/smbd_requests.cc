@@ -39,12 +39,12 @@ void SmbdRequests::wanted(size_t slot, uint64_t offer) {
   const ConnectionTable::Addresses* addresses = table_.addresses(offer, slot);
   // A worker's word is not trusted: for its own connections, and once for each.
   if (connector_ == nullptr || addresses == nullptr || asked_for_.contains(key)) {
-    return refuse(key, "there is nothing to open for it", EPERM);
+    return refuse(key, "its worker asked for a connection that is not its own, or asked twice", EPERM);
   }
   asked_for_[key] = 0;  // once, whatever comes of it
   if (!rate_.take(config_.client_of(addresses->peer), loop_.now())) {
     return refuse(key,
-                  "too many of its connections have come to no session, /upstream/handoff/rate_per_client",
+                  "too many of its connections ended without a session (/upstream/handoff/rate_per_client)",
                   EAGAIN);
   }
   ++asked_;

@@ -333,7 +333,7 @@ def test_one_main_process_at_a_time_and_only_in_this_mode(world, make_daemon, sm
     elsewhere = make_daemon(smbd.port)
     stranger = frames.connected(elsewhere.directory / "run" / "control")
     stranger.raw(b'{"command":"register"}\n')
-    assert b"there is no such command" in stranger.sock.recv(1000)
+    assert b"unknown command" in stranger.sock.recv(1000)
     stranger.close()
     world.works()
 
@@ -481,6 +481,6 @@ def test_channels_that_nobody_takes_cost_a_bounded_number_of_descriptors(world):
 
 
 def test_a_second_daemon_in_the_same_place_leaves_the_first_alone(world, make_daemon, smbd):
-    with pytest.raises(AssertionError, match="another daemon answers there"):
+    with pytest.raises(AssertionError, match="another daemon uses it"):
         make_daemon(smbd.port, pool={**world.daemon.pool, "listeners": [{"address": "127.0.0.1", "port": free_port()}]})
     world.works()

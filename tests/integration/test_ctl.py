@@ -112,7 +112,7 @@ def test_strangers_are_not_answered(spread):
     argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     argv += [program("smbdirectctl"), "--socket", control, "status"]
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=20)
-    assert done.returncode == 1 and "only root and the daemon's own user may ask" in done.stderr, done
+    assert done.returncode == 1 and "only root and the daemon's own user may use this socket" in done.stderr, done
 
 
 def test_bad_requests_are_told_and_the_daemon_serves_on(spread):
@@ -132,9 +132,9 @@ def test_bad_requests_are_told_and_the_daemon_serves_on(spread):
                 return ""
 
     assert "not a JSON object" in ask(b"status\n")
-    assert "no such command; there are: status, workers, connections, clients" in ask(b'{"command": "reboot"}\n')
+    assert "unknown command; allowed: status, workers, connections, clients" in ask(b'{"command": "reboot"}\n')
     assert "has no" in ask(b"{}\n")
-    assert "of another type" in ask(b'{"command": 3}\n')
+    assert "has the wrong type" in ask(b'{"command": 3}\n')
     assert "belongs to" in ask(b'{"command": "status", "events": true}\n')
     assert "longer than" in ask(b"x" * 20_000 + b"\n")
     assert ask(b'{"command"', shut=True) == ""
@@ -152,8 +152,8 @@ def test_a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not(make_daemon,
     first = make_daemon(smbd.port)
     control = first.directory / "run" / "control"
     second = make_daemon(smbd.port, pool={"run_directory": str(first.directory / "run")})
-    second.wait_for_log("smbdirectctl cannot be answered", 5)
-    assert "another daemon answers there" in second.log and "/run_directory" in second.log
+    second.wait_for_log("smbdirectctl will not work", 5)
+    assert "another daemon uses it" in second.log and "/run_directory" in second.log
     assert first.ctl("status")["pid"] == first.pid
     second.stop()
     assert first.ctl("status")["pid"] == first.pid
@@ -173,7 +173,7 @@ def test_without_a_daemon_it_says_what_to_do(tmp_path):
     assert done.returncode == 1 and "is smbdirectd running, with this /run_directory?" in done.stderr
     with open("/dev/full", "w") as full:
         assert subprocess.run([argv[0], "--help"], stdout=full, stderr=subprocess.PIPE, timeout=20).returncode == 1
-    for wrong, told in ((["fly"], "unknown command fly"), ([], "no command"), (["status", "--events"], "belongs to")):
+    for wrong, told in ((["fly"], "unknown command fly"), ([], "no command"), (["status", "--events"], "is allowed only with")):
         done = subprocess.run([argv[0], *wrong], capture_output=True, text=True, timeout=20)
         assert done.returncode == 2 and told in done.stderr, done
 

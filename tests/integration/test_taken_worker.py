@@ -59,7 +59,7 @@ def test_a_worker_that_names_itself_is_passed_no_client(scratch):
         for s in to_slot(daemon, 1):
             stack.callback(s.close)
         wait_until((directory / "named").exists, 5, "the lie to be told")
-        daemon.wait_for_log(re.compile(r"worker 1 says that process \d+ serves a client, which does not count"), 5)
+        daemon.wait_for_log(re.compile(r"worker 1 reports that process \d+ serves a client, which is ignored"), 5)
         assert all(c["smbd"] == [] for c in daemon.ctl("clients"))
         for attempt in range(4):  # until it is at the honest worker
             before = len([r for r in daemon.ctl("connections") if r["worker"] == 0])

@@ -141,7 +141,7 @@ def test_a_conflict_in_ipv6_takes_the_ipv4_part_back(space, connector):
 def test_a_rule_that_takes_everything_first_is_found(space, connector):
     space.run("ip", "rule", "add", "lookup", "77", "pref", "9")
     space.run("ip", "route", "add", "default", "dev", "lo", "table", "77")
-    with pytest.raises(Failed, match="another routing rule comes before ours"):
+    with pytest.raises(Failed, match="another routing rule comes first"):
         connector()
     assert our_rules(space) == []
 
@@ -203,7 +203,7 @@ def test_answers_that_are_routed_away_are_found(space, connector):
 
 def test_packets_dropped_on_lo_are_found(space, connector):
     space.run("tc", "qdisc", "add", "dev", "lo", "root", "pfifo", "limit", "0")  # as a firewall may do
-    with pytest.raises(Failed, match="did not arrive: Connection timed out; a firewall"):
+    with pytest.raises(Failed, match="did not arrive: Connection timed out; perhaps a firewall"):
         connector()
     assert our_rules(space) == [] and space.sysctl("net.ipv4.tcp_fwmark_accept") == "0"
 
@@ -293,7 +293,7 @@ def test_a_taken_port_is_passed_over(space, connector, listener):
     tool = connector(ports="2000-2003")
     streams = [tool.open("10.9.9.77", "127.0.0.1", server_port=port) for _ in range(4)]
     assert sorted(s.getsockname()[1] for s in streams) == [2000, 2001, 2002, 2003]
-    with pytest.raises(Failed, match="no free port"):
+    with pytest.raises(Failed, match="no free source port"):
         tool.open("10.9.9.77", "127.0.0.1", server_port=port)
     # Another client has ports of its own.
     streams.append(tool.open("10.9.9.78", "127.0.0.1", server_port=port))
@@ -314,7 +314,7 @@ def test_the_port_of_a_real_connection_of_the_client_is_not_taken(space, connect
             tool = connector(ports="2000-2002")
             ports = sorted(tool.open(client_ip, server_ip, server_port=port).getsockname()[1] for _ in range(2))
             assert ports == [2000, 2002]
-            with pytest.raises(Failed, match="no free port"):
+            with pytest.raises(Failed, match="no free source port"):
                 tool.open(client_ip, server_ip, server_port=port)
             accepted, _ = listener.accept()
             accepted.sendall(b"still there")

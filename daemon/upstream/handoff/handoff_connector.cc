@@ -44,7 +44,7 @@ shm::Result<> make_directories(const std::string& path) {
 
 std::unexpected<shm::Error> unusable(const std::string& why) {
   return shm::fail("upstream mode \"handoff\" cannot be used: " + why +
-                   ". Mode \"connect\" does without it, \"transparent\" without an smbd of our own");
+                   ". Modes \"transparent\" and \"connect\" do not start smbd");
 }
 
 bool is_link_local(const shm::Host& host) { return host[0] == 0xfe && (host[1] & 0xc0) == 0x80; }
@@ -85,9 +85,9 @@ HandoffConnector::HandoffConnector(shm::Loop& loop, Options options)
 shm::Result<std::unique_ptr<HandoffConnector>> HandoffConnector::set_up(shm::Loop& loop, Options options) {
   if (!may_be_smbd()) {
     return unusable(
-        "it starts smbd, which must be root with its usual capabilities, and this process is not or "
-        "its unit takes them away (CapabilityBoundingSet; smbd would also see files as ProtectHome "
-        "and ProtectSystem show them)");
+        "it starts smbd, which must run as root with its usual capabilities; this process does not, or its "
+        "unit removes them (CapabilityBoundingSet; ProtectHome and ProtectSystem would also hide files "
+        "from smbd)");
   }
   if (access(options.smbd.c_str(), X_OK) != 0) {
     return unusable("'" + options.smbd + "' cannot be executed: " + std::strerror(errno));
@@ -98,7 +98,8 @@ shm::Result<std::unique_ptr<HandoffConnector>> HandoffConnector::set_up(shm::Loo
     options.pid_directory = std::move(*directory);
   }
   if (options.pid_directory == options.run_directory) {
-    return unusable("the directory " + options.run_directory + " is the listening smbd's own");
+    return unusable("the directory " + options.run_directory +
+                    " is also the listening smbd's pid directory; choose another /run_directory");
   }
   if (auto checked = options.samba.check_durable_handles(); !checked) return std::unexpected(checked.error());
   if (auto made = make_directories(options.run_directory); !made) return unusable(made.error().text());
@@ -149,21 +150,21 @@ shm::Result<> HandoffConnector::check(const Pending& pending) {
   const std::string what = pending.what() + ": ";
   const bool v6 = pending.client.ss_family == AF_INET6;
   if (v6 != (pending.server.ss_family == AF_INET6)) {
-    return shm::fail(what +
-                     "the server's address is of the other kind: " + shm::address_text(pending.server));
+    return shm::fail(what + "client and server need addresses of one family, and the server's is " +
+                     shm::address_text(pending.server) + " (/upstream/address)");
   }
   if (v6 && !thread_->no_ipv6().empty()) return shm::fail(what + thread_->no_ipv6());
   if (v6 && (is_link_local(shm::host_of(pending.client)) || is_link_local(shm::host_of(pending.server)))) {
     return shm::fail(what +
-                     "a link-local address means nothing beyond its link; the client must use a global IPv6 "
+                     "a link-local address is valid on its own link only; let the client use a global IPv6 "
                      "address or IPv4");
   }
   if (shm::port_of(pending.server) == kNetbiosPort)
-    return shm::fail(what + "on port 139 smbd speaks NetBIOS");
+    return shm::fail(what + "smbd expects NetBIOS on port 139; set /upstream/port to another port");
   if (spawned_.size() + pending_.size() >= options_.max_spawned) {
     return shm::fail(what + std::to_string(options_.max_spawned) +
-                     " are at work or starting already, the most "
-                     "that are allowed");
+                     " smbd processes run or start already, the most that /upstream/handoff/processes "
+                     "allows");
   }
   if (const auto running = main_.find(); !running) return shm::fail(what + running.error().text());
   return {};

@@ -16,7 +16,7 @@ ListeningSmbd::ListeningSmbd(shm::Loop& loop, const std::string& pid_directory, 
 shm::Result<pid_t> ListeningSmbd::holder() const {
   const shm::UniqueFd file(open(pid_file_.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.valid() && errno == ENOENT) {
-    return shm::fail("smbd does not run (there is no " + pid_file_ +
+    return shm::fail("smbd is not running (there is no " + pid_file_ +
                      "); start it, for example \"systemctl start smbd\"");
   }
   if (!file.valid()) return shm::fail("find smbd: open " + pid_file_, errno);
@@ -25,11 +25,12 @@ shm::Result<pid_t> ListeningSmbd::holder() const {
   lock.l_whence = SEEK_SET;
   if (fcntl(file.get(), F_GETLK, &lock) != 0) return shm::fail("find smbd: lock of " + pid_file_, errno);
   if (lock.l_type == F_UNLCK) {
-    return shm::fail("smbd does not run (nobody holds " + pid_file_ +
+    return shm::fail("smbd is not running (no process has locked " + pid_file_ +
                      "); start it, for example \"systemctl start smbd\"");
   }
   // The kernel has no number for a process of another PID namespace.
-  if (lock.l_pid <= 0) return shm::fail("find smbd: the holder of " + pid_file_ + " is in another container");
+  if (lock.l_pid <= 0)
+    return shm::fail("find smbd: the process that has locked " + pid_file_ + " is in another container");
   return lock.l_pid;
 }
 

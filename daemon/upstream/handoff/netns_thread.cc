@@ -54,7 +54,7 @@ shm::Result<> enter_name_space(std::string& no_ipv6) {
   if (auto raised = raise_loopback(*netlink, loopback); !raised) return raised;
   if (auto routed = all_local(*netlink, AF_INET, loopback); !routed) return routed;
   if (const auto routed = all_local(*netlink, AF_INET6, loopback); !routed) {
-    no_ipv6 = "there is no IPv6 here (" + routed.error().text() + ")";
+    no_ipv6 = "this system has no IPv6 (" + routed.error().text() + ")";
   }
   return {};
 }

@@ -32,7 +32,8 @@ shm::Result<std::string> ask(const Samba& samba, std::vector<std::string> argume
   auto output = run_program(samba.testparm, arguments, kDeadlineMs);
   if (!output) {
     auto error = output.error();
-    if (error.system_errno == ENOENT) error.what += " (it comes with Samba; where is it?)";
+    if (error.system_errno == ENOENT)
+      error.what += " (testparm belongs to Samba; set /upstream/handoff/testparm to its path)";
     return std::unexpected(std::move(error));
   }
   if (!WIFEXITED(output->wait_status) || WEXITSTATUS(output->wait_status) != 0) {
@@ -66,7 +67,9 @@ shm::Result<std::string> Samba::pid_directory() const {
   if (!output) return output;
   std::string directory(trimmed(*output));
   if (!directory.starts_with('/')) {
-    return shm::fail("'" + testparm + "' tells no pid directory but \"" + directory + "\"");
+    return shm::fail("'" + testparm + "' names \"" + directory +
+                     "\" as pid directory, which is not an absolute path; set "
+                     "/upstream/handoff/pid_directory");
   }
   return directory;
 }
@@ -78,9 +81,9 @@ shm::Result<> Samba::check_durable_handles() const {
   for (const std::string& section : sections_with_durable_handles(*output)) names += " [" + section + "]";
   if (names.empty()) return {};
   return shm::fail(
-      "mode \"handoff\" cannot be used: \"durable handles\" stays on in" + names +
-      " of smb.conf, and an smbd that serves one connection panics when a client leaves one; set it "
-      "to \"no\" there, or use mode \"transparent\" or \"connect\"");
+      "mode \"handoff\" cannot be used: \"durable handles\" is on in" + names +
+      " of smb.conf, and an smbd that serves a single connection panics when a client leaves a durable "
+      "handle behind; set it to \"no\" there, or use mode \"transparent\" or \"connect\"");
 }
 
 }  // namespace smbdirect::daemon

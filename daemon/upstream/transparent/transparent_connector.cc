@@ -39,10 +39,11 @@ std::string advice(int error) {
     case ECONNREFUSED:
       return "; no smbd of this host listens there";
     case ETIMEDOUT:
-      return "; smbd does not accept in time, or its answers do not come back to this host (has the routing "
-             "rule of mode \"transparent\" been removed?)";
+      return "; smbd does not accept in time, or its packets do not reach the daemon (has the routing rule "
+             "of "
+             "mode \"transparent\" been removed?)";
     case EPERM:
-      return "; it needs CAP_NET_ADMIN";
+      return "; mode \"transparent\" needs CAP_NET_ADMIN";
     case ENETUNREACH:
     case EHOSTUNREACH:
     case EINVAL:
@@ -73,17 +74,16 @@ TransparentConnector::TransparentConnector(shm::Loop& loop, Options options)
   if (lookup) {
     lookup_.emplace(std::move(*lookup));
   } else {
-    log::write(
-        log::Level::warning,
-        "mode \"transparent\": %s; when smbd does not run, clients are told after %u ms and not at once",
-        lookup.error().text().c_str(), options_.deadline_ms);
+    log::write(log::Level::warning,
+               "mode \"transparent\": %s; when smbd is not running, clients are refused only after %u ms",
+               lookup.error().text().c_str(), options_.deadline_ms);
   }
 }
 
 TransparentConnector::~TransparentConnector() = default;
 
 std::string TransparentConnector::what(const Attempt& attempt) const {
-  return "connect to smbd at " + shm::address_text(attempt.server) + " in the name of " +
+  return "connect to smbd at " + shm::address_text(attempt.server) + " from the client's address " +
          shm::host_text(shm::host_of(attempt.client));
 }
 
@@ -100,7 +100,7 @@ uint64_t TransparentConnector::open(const sockaddr_storage& client, const sockad
   attempt->done = std::move(done);
   auto begun = attempts_.size() >= options_.max_pending
                    ? shm::fail(what(*attempt) + ": " + std::to_string(attempts_.size()) +
-                               " such connections are under way already")
+                               " such connections are being made already")
                    : begin(*attempt);
   Attempt& kept = *(attempts_[number] = std::move(attempt));
   if (begun) {
@@ -124,8 +124,7 @@ shm::Result<> TransparentConnector::check_families(const Attempt& attempt) const
     const char* kind = v6 ? "IPv6" : "IPv4";
     return shm::fail(
         what(attempt) + ": the client's address is " + kind + " and smbd's is not; give an " + kind +
-        " address of this host as /upstream/address, or listen for RDMA on addresses of the other "
-        "kind only");
+        " address of this host as /upstream/address, or have only listeners of the family of smbd's address");
   }
   if (v6 && !options_.no_ipv6.empty()) {
     return shm::fail(what(attempt) + ": " + options_.no_ipv6 +
@@ -135,8 +134,8 @@ shm::Result<> TransparentConnector::check_families(const Attempt& attempt) const
   if (v6 && is_link_local(shm::host_of(attempt.client))) {
     return shm::fail(
         what(attempt) +
-        ": a link-local address means nothing beyond its link; the client must use its global IPv6 "
-        "address or IPv4, or use mode \"connect\"");
+        ": a link-local address is valid on its own link only; let the client use a global IPv6 address "
+        "or IPv4, or set /upstream/mode to \"connect\"");
   }
   return {};
 }
@@ -172,9 +171,9 @@ shm::Result<> TransparentConnector::try_ports(Attempt& attempt) {
     attempt.fd = std::move(*socket);
     return {};
   }
-  return shm::fail(what(attempt) + ": no free port was found in " + std::to_string(options_.port_tries) +
-                   " tries from " + std::to_string(options_.ports.first) + " to " +
-                   std::to_string(options_.ports.last));
+  return shm::fail(what(attempt) + ": no free source port was found in " +
+                   std::to_string(options_.port_tries) + " tries between " +
+                   std::to_string(options_.ports.first) + " and " + std::to_string(options_.ports.last));
 }
 
 void TransparentConnector::writable(uint64_t number) {

@@ -28,7 +28,7 @@ shm::Result<> probe_transparent(int family, uint32_t mark) {
   sockaddr_storage client = probe_address(family);
   socklen_t length = shm::length_of(server);
   const std::string what =
-      "test connection over loopback in the name of " + shm::host_text(shm::host_of(client));
+      "test connection over loopback from the address " + shm::host_text(shm::host_of(client));
 
   const shm::UniqueFd listener(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.valid() || bind(listener.get(), plain(server), length) != 0 ||
@@ -46,14 +46,14 @@ shm::Result<> probe_transparent(int family, uint32_t mark) {
   do {
     ready = poll(&arrival, 1, kPatienceMs);
   } while (ready < 0 && errno == EINTR);
-  if (ready <= 0) return shm::fail(what + " did not arrive", ready < 0 ? errno : ETIMEDOUT);
+  if (ready <= 0) return shm::fail(what + ": it did not arrive", ready < 0 ? errno : ETIMEDOUT);
   sockaddr_storage seen{};
   length = sizeof seen;
   const shm::UniqueFd accepted(accept4(listener.get(), plain(seen), &length, SOCK_CLOEXEC));
   if (!accepted.valid()) return shm::fail(what + ": accept", errno);
   if (shm::host_of(seen) != shm::host_of(client)) {
-    return shm::fail(what + " arrived as one of " + shm::host_text(shm::host_of(seen)) +
-                     ": something translates addresses on loopback");
+    return shm::fail(what + ": it arrived from " + shm::host_text(shm::host_of(seen)) +
+                     ", so something translates addresses on lo (\"nft list ruleset\" shows the rules)");
   }
   return {};
 }

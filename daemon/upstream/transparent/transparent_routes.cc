@@ -42,11 +42,11 @@ std::unexpected<shm::Error> missing(const shm::Error& error) {
       break;
     case EROFS:
       text +=
-          "; /proc/sys is read-only here (ProtectKernelTunables of the unit, or a container): set it "
-          "outside, for example by /etc/sysctl.d, and it is left alone";
+          "; /proc/sys is read-only here (ProtectKernelTunables of the unit, or a container): set it to 1 "
+          "outside, for example in /etc/sysctl.d, and the daemon does not change it";
       break;
     case ETIMEDOUT:
-      text += "; a firewall that drops connections over lo would do that (\"nft list ruleset\" shows it)";
+      text += "; perhaps a firewall drops connections over lo (\"nft list ruleset\" shows its rules)";
       break;
     case ENETDOWN:
     case ENODEV:
@@ -55,7 +55,7 @@ std::unexpected<shm::Error> missing(const shm::Error& error) {
     default:
       break;
   }
-  return shm::fail(text + ". Modes \"connect\" and \"handoff\" do without it");
+  return shm::fail(text + ". Modes \"connect\" and \"handoff\" do not need it");
 }
 
 shm::Result<std::string> read_small_file(const char* path) {
@@ -119,7 +119,7 @@ shm::Result<std::unique_ptr<TransparentRoutes>> TransparentRoutes::set_up(const 
 
 TransparentRoutes::~TransparentRoutes() {
   if (const auto locked = lock_.lock(); !locked) {
-    log::write(log::Level::error, "the routing rules of mode \"transparent\" are left in place: %s",
+    log::write(log::Level::error, "the routing rules of mode \"transparent\" are not removed: %s",
                locked.error().text().c_str());
     return;
   }
@@ -187,7 +187,8 @@ shm::Result<> TransparentRoutes::prepare_family(int family) {
   if (!state) return std::unexpected(state.error());
   if (!state->conflict.empty()) {
     return shm::fail(state->conflict +
-                     ", as something else set it up; remove that, or choose another mark or table");
+                     ", and is not smbdirectd's; remove it, or choose another mark or table "
+                     "(/upstream/transparent)");
   }
   uint32_t metric = kMetric6;
   if (family == AF_INET) {
@@ -217,7 +218,7 @@ shm::Result<> TransparentRoutes::prepare_family(int family) {
   }
   if (!state->our_rules.empty() || !state->our_routes.empty()) {
     log::write(log::Level::notice,
-               "took over the %s rule and route of mode \"transparent\" that a former smbdirectd left",
+               "took over the %s rule and route of mode \"transparent\" that an earlier smbdirectd left",
                family_name(family).c_str());
   }
   if (state->rule_by_administrator || !state->our_rules.empty()) return {};
@@ -250,7 +251,8 @@ shm::Result<> TransparentRoutes::check_route(int family) {
   NetlinkRequest request(RTM_GETROUTE, 0, header);
   request.put_bytes(RTA_DST, family == AF_INET6 ? bytes : bytes.subspan(12));
   request.put(RTA_MARK, options_.routing.mark);
-  const std::string what = "look up the route to " + shm::host_text(host) + " for our mark";
+  const std::string what =
+      "look up the route to " + shm::host_text(host) + " for the mark of /upstream/transparent/mark";
   const auto answer = netlink_.ask(request, what);
   if (!answer) return std::unexpected(answer.error());
   for (const auto& message : *answer) {
@@ -258,7 +260,7 @@ shm::Result<> TransparentRoutes::check_route(int family) {
     if (route && route->type == RTN_LOCAL) return {};
     if (route) {
       return shm::fail(what + ": the kernel answers \"" + route->text() +
-                       "\" and not our own route: another routing rule comes before ours (\"ip" +
+                       "\" instead of smbdirectd's route: another routing rule comes first (\"ip" +
                        (family == AF_INET6 ? " -6" : "") + " rule\" shows them)");
     }
   }

@@ -45,8 +45,8 @@ shm::Result<> UserCountLock::lock() {
     if (errno != EAGAIN && errno != EACCES) return shm::fail("lock " + path_, errno);
     usleep(kTryMicroseconds);
   }
-  return shm::fail("lock " + path_ + ": another smbdirectd holds it and does not go on (\"fuser " + path_ +
-                   "\" shows which)");
+  return shm::fail("lock " + path_ + ": another smbdirectd holds the lock and does not release it (\"fuser " +
+                   path_ + "\" shows its process)");
 }
 
 void UserCountLock::unlock() {

@@ -96,7 +96,7 @@ TEST_CASE("what can be known to be wrong is known before a worker starts") {
       R"({ "user": "no-such-user", "listeners": [ { "address": "127.0.0.1" } ], "upstream": { "mode": "connect", "address": "::1" } })");
   const auto user = run_daemon({"-s", stranger.path, "--check-config"});
   CHECK(user.status == 2);
-  CHECK(has(user.output, "/user is \"no-such-user\", whom this system does not know"));
+  CHECK(has(user.output, "/user is \"no-such-user\", which this system does not know"));
 }
 
 TEST_CASE("a program that is no executable is told with its reason, and the pool gives up in time") {

@@ -67,7 +67,7 @@ TEST_CASE("nobody takes it: closed, with one line per client and interval") {
     Client client(pool.port());
     CHECK_FALSE(client.greeting());
   }
-  CHECK(pool.count_log("is turned away: no worker takes it") == 1);
+  CHECK(pool.count_log("is turned away: no worker accepts it") == 1);
   pool.signal(SIGUSR1);
   pool.wait_log("refused_no_worker=5");
 }
@@ -102,11 +102,11 @@ TEST_CASE("limits, of the pool and of a client") {
     CHECK(clients.back().greeting());
   }
   CHECK_FALSE(Client(pool.port(), "127.0.0.2").greeting());
-  pool.wait_log("it has 2 connections, /limits/connections_per_client");
+  pool.wait_log("it has 2 connections already (/limits/connections_per_client)");
   clients.emplace_back(pool.port(), "127.0.0.4");
   CHECK(clients.back().greeting());
   CHECK_FALSE(Client(pool.port(), "127.0.0.5").greeting());
-  pool.wait_log("the pool has 5 connections, /limits/connections");
+  pool.wait_log("the pool has 5 connections (/limits/connections)");
   clients[0].close();
   CHECK(eventually([&] { return Client(pool.port(), "127.0.0.2").greeting().has_value(); }));
 }
@@ -130,7 +130,7 @@ TEST_CASE("whoever takes the places without a session loses his oldest to a clie
   CHECK(flood[1].closed_within(2'000));
   for (const size_t who : {0, 2, 12}) CHECK(flood[who].echoes());
   pool.wait_log("127.0.0.2");
-  CHECK(pool.count_log("makes room for another: 12 connections have no session") == 1);
+  CHECK(pool.count_log("is closed to make room for another: 12 connections have no session") == 1);
   CHECK(other.echoes());
   pool.signal(SIGUSR1);
   pool.wait_log("pool: connections=13 pending=0");
@@ -207,7 +207,7 @@ TEST_CASE("out of descriptors: clients wait, and all are served") {
   std::vector<Client> clients;
   for (int i = 0; i < 70; ++i) clients.emplace_back(pool.port());
   for (Client& client : clients) CHECK(client.greeting());
-  CHECK(pool.count_log("accept: Too many open files; clients wait") == 1);
+  CHECK(pool.count_log("accept: Too many open files; new clients have to wait") == 1);
 }
 
 TEST_CASE("a worker without descriptors loses the new connection, not those it has") {

@@ -97,7 +97,7 @@ TEST_CASE("a killed worker costs its own connections only, and comes back at onc
   ::kill(clients[0].worker(), SIGKILL);
   pool.wait_log("is ready after", 4);
   pool.wait_log("was killed by signal 9");
-  pool.wait_log("2 connections lost; it starts again at once");
+  pool.wait_log("2 connections lost; it is started again at once");
   for (size_t i = 0; i < clients.size(); ++i) {
     if (slots[i] == victim) {
       CHECK(clients[i].closed_within(5000));
@@ -115,8 +115,8 @@ TEST_CASE("the second restart waits, by Samba's backoff") {
                     .more = R"(, "restart": {"backoff_increment_s": 3600, "maximum_backoff_s": 3600})"});
   pool.wait_log("worker 1 (pid");
   pool.wait_log("ended with exit status 1", 2);
-  pool.wait_log("it starts again at once");
-  pool.wait_log("it starts again in 3600 s");
+  pool.wait_log("it is started again at once");
+  pool.wait_log("it is started again in 3600 s");
   Client client(pool.port());
   CHECK(client.slot() == 0);
   pool.signal(SIGUSR1);
@@ -126,13 +126,13 @@ TEST_CASE("the second restart waits, by Samba's backoff") {
 TEST_CASE("an end that nobody asked for is followed by a start, whatever the exit status") {
   PoolProcess pool({.mode = "g1=exit0"});
   pool.wait_log("ended with exit status 0");
-  pool.wait_log("it starts again at once");
+  pool.wait_log("it is started again at once");
   pool.wait_log("is ready after", 2);
 }
 
 TEST_CASE("exit status 2 is not started again; when all ended so, neither does the pool") {
   PoolProcess some({.mode = "s1=exit2"});
-  some.wait_log("its configuration is wrong, it is not started again");
+  some.wait_log("it rejected its configuration and is not started again");
   Client client(some.port());
   CHECK(client.slot() == 0);
   some.signal(SIGUSR1);
@@ -190,7 +190,7 @@ TEST_CASE("a worker that answers pings is left alone") {
 TEST_CASE("whoever breaks the contract is killed and started again") {
   for (const char* mode : {"g1=garbage", "g1=foreign"}) {
     PoolProcess pool({.mode = mode});
-    pool.wait_log("broke the contract");
+    pool.wait_log("sent an invalid message");
     pool.wait_log("is ready after", 3);
     Client client(pool.port());
     CHECK(client.greeting());

@@ -48,9 +48,11 @@ TEST_CASE("the main process and what it has started are the server's, whoever th
 
 TEST_CASE("our own processes are not, nor anybody else's") {
   System system;
-  for (const pid_t pid : {10, 11, 12}) CHECK(system.says(pid) == "it is one of the daemon's own");
-  CHECK(system.says(30) == "it neither descends from the server's main process nor runs as its user");
-  CHECK(system.says(31) == "it neither descends from the server's main process nor runs as its user");
+  for (const pid_t pid : {10, 11, 12}) CHECK(system.says(pid) == "it is a process of smbdirectd itself");
+  CHECK(system.says(30) ==
+        "it is not a descendant of the server's main process and does not run as its user");
+  CHECK(system.says(31) ==
+        "it is not a descendant of the server's main process and does not run as its user");
   CHECK(system.says(99) == "there is no such process");
   system.server.main = 0;
   CHECK(system.says(21) == "no main process of the server is registered");
@@ -60,8 +62,8 @@ TEST_CASE("a daemon that the main process has started is no server's process for
   System system;
   system.processes.at(10).parent = 20;
   system.processes[13] = {.start_time = 9, .parent = 11, .user = kServer};
-  for (const pid_t pid : {10, 11}) CHECK(system.says(pid) == "it is one of the daemon's own");
-  CHECK(system.says(13) == "it descends from the daemon, not from the server's main process");
+  for (const pid_t pid : {10, 11}) CHECK(system.says(pid) == "it is a process of smbdirectd itself");
+  CHECK(system.says(13) == "it is a descendant of smbdirectd, not of the server's main process");
   CHECK(system.says(21).empty());
 }
 
@@ -75,7 +77,7 @@ TEST_CASE("a process whose parent has ended, or that a channel was handed over t
       kServer;  // where workers run as the server's user they are ours all the same
   CHECK_FALSE(system.says(11).empty());
   system.processes[14] = {.start_time = 9, .parent = 11, .user = kServer};
-  CHECK(system.says(14) == "it descends from the daemon, not from the server's main process");
+  CHECK(system.says(14) == "it is a descendant of smbdirectd, not of the server's main process");
 }
 
 TEST_CASE("a process that is hidden from us is not one of ours; parents that go round end the search") {

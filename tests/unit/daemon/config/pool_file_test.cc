@@ -182,10 +182,10 @@ TEST_CASE("wrong files: where and what, one problem each") {
        "/listeners/1/address", 5, "is a duplicate key; the first is on line 4"},
       // Missing keys.
       {std::string("{") + kUpstream + "}", "/listeners", 1,
-       "is missing; wanted: an array of at least one object"},
-      {std::string("{\n") + kListeners + "}", "/upstream", 1, "is missing; wanted: an object"},
+       "is missing; required: an array of at least one object"},
+      {std::string("{\n") + kListeners + "}", "/upstream", 1, "is missing; required: an object"},
       {std::string("{") + kListeners + ",\n\"upstream\": {\"mode\": \"connect\"}}", "/upstream/address", 2,
-       "is missing; wanted with mode \"connect\": a numeric"},
+       "is missing; required with mode \"connect\": a numeric"},
       {listeners("{\"address\": \"::1\"},\n{\"port\": 1}"), "/listeners/1/address", 4, "is missing"},
       // Wrong kinds and ranges.
       {around("\"workers\": 0"), "/workers", 2, "is 0; allowed: an integer from 1 to 64"},
@@ -233,7 +233,7 @@ TEST_CASE("wrong files: where and what, one problem each") {
        "is \"tcp\"; allowed: \"iwarp\" or \"verbs\""},
       {std::string("{") + kListeners + ", \"upstream\": {\"mode\": \"channel\"},\n\"run_directory\": \"/" +
            std::string(96, 'd') + "\"}",
-       "/run_directory", 2, "is 97 characters long; with mode \"channel\""},
+       "/run_directory", 2, "is 97 characters long; allowed with mode \"channel\""},
       {upstream("\"channel\": {\"area_bytes\": 1048575}"), "/upstream/channel/area_bytes", 3,
        "is 1048575; allowed: an integer from 1048576"},
       {upstream("\"mode\": \"magic\""), "/upstream/mode", 3,

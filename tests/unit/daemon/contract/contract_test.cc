@@ -194,8 +194,8 @@ TEST_CASE("every message arrives as it was sent, with the descriptor that belong
 }
 
 TEST_CASE("what is the other side's to say is refused") {
-  check_refused<FromWorker, FromSupervisor>("a worker says");
-  check_refused<FromSupervisor, FromWorker>("the supervisor says");
+  check_refused<FromWorker, FromSupervisor>("a worker sends");
+  check_refused<FromSupervisor, FromWorker>("the supervisor sends");
 }
 
 TEST_CASE("an outcome or a reason that is none of those there are is refused") {
@@ -205,7 +205,7 @@ TEST_CASE("an outcome or a reason that is none of those there are is refused") {
     bytes[12] = std::byte(unsigned(bytes[12]) + 1);
     const auto decoded = decode_message<FromSupervisor>(bytes);
     REQUIRE_FALSE(decoded);
-    CHECK(decoded.error().what.find("means nothing there") != std::string::npos);
+    CHECK(decoded.error().what.find("is not a valid value") != std::string::npos);
   };
   refused(full<message::Claimed>());
   refused(full<message::End>());
@@ -256,7 +256,7 @@ TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor b
       {"type high", changed(7, 1), "unknown type"},
       {"deadline in offer", changed(12, 1), "do not belong"},
       {"sequence in offer", changed(31, 1), "do not belong"},
-      {"fabric", changed(32, 2), "fabric 2, which means nothing there"},
+      {"fabric", changed(32, 2), "fabric 2, which is not a valid value"},
       {"request in an iwarp offer", changed(39, 1), "do not belong"},
       {"private data in an iwarp offer", changed(95, 1), "do not belong"},
       {"family", changed(40, 5), "unknown address family"},

@@ -128,7 +128,7 @@ TEST_CASE("who says too much is told so, who leaves without a question is not as
   CHECK(server.told(longest) == "you said " + std::string(kMaxRequestBytes - 1, 'x') + "\n");
   const auto too_long = connected(directory.control());
   say(too_long, std::string(kMaxRequestBytes, 'x') + "\n");
-  CHECK(server.told(too_long) == "{\"error\":\"the request is longer than a request may be\"}\n");
+  CHECK(server.told(too_long) == "{\"error\":\"the request is too long\"}\n");
   const auto gone = connected(directory.control());
   say(gone, "half a");
   REQUIRE(shutdown(gone.get(), SHUT_WR) == 0);
@@ -218,7 +218,7 @@ TEST_CASE("a dead daemon's socket is replaced; a living one's, and what is none,
     REQUIRE(first.socket);
     const Server second(directory.control());
     REQUIRE_FALSE(second.socket);
-    CHECK(second.socket.error().text().contains("another daemon answers there"));
+    CHECK(second.socket.error().text().contains("another daemon uses it"));
     const auto peer = connected(directory.control());
     say(peer, "still you?\n");
     CHECK(first.told(peer) == "you said still you?\n");

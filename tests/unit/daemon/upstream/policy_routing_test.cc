@@ -97,17 +97,19 @@ TEST_CASE("foreign uses of our mark and table are named") {
   SUBCASE("our mark, another table") {
     rule.table = 77;
     CHECK(compare({rule}).conflict ==
-          "the rule \"fwmark 0x534d42 lookup 77 (IPv4, priority 100)\" uses our mark");
+          "the rule \"fwmark 0x534d42 lookup 77 (IPv4, priority 100)\" uses the mark of "
+          "/upstream/transparent/mark");
   }
   SUBCASE("our mark, for some packets only") {
     rule.narrowed = true;
     rule.table = 77;
-    CHECK(compare({rule}).conflict.contains("uses our mark"));
+    CHECK(compare({rule}).conflict.contains("uses the mark of /upstream/transparent/mark"));
   }
   SUBCASE("another mark, our table") {
     rule.mark = 7;
     CHECK(compare({rule}).conflict ==
-          "the rule \"fwmark 0x7 lookup 5342 (IPv4, priority 100)\" uses our routing table");
+          "the rule \"fwmark 0x7 lookup 5342 (IPv4, priority 100)\" uses the table of "
+          "/upstream/transparent/table");
   }
   SUBCASE("some bits of our mark, and comes first") {
     rule.mark = 2;
@@ -128,7 +130,8 @@ TEST_CASE("foreign uses of our mark and table are named") {
     route.type = RTN_UNICAST;
     route.interface = 2;
     route.protocol = RTPROT_BOOT;
-    CHECK(compare({}, {route}).conflict == "the route \"default table 5342 (IPv4)\" is in our routing table");
+    CHECK(compare({}, {route}).conflict ==
+          "the route \"default table 5342 (IPv4)\" is in the table of /upstream/transparent/table");
   }
 }
 

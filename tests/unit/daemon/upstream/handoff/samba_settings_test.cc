@@ -27,5 +27,5 @@ TEST_CASE("settings come from testparm, and its refusal is told") {
   samba.testparm = "/bin/false";
   CHECK(samba.check_durable_handles().error().text().contains("does not accept /etc/x.conf"));
   samba.testparm = "/nonexistent/testparm";
-  CHECK(samba.check_durable_handles().error().text().contains("it comes with Samba"));
+  CHECK(samba.check_durable_handles().error().text().contains("set /upstream/handoff/testparm"));
 }
