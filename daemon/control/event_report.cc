@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/control/event_report.h"
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <unistd.h>
 
