@@ -13,7 +13,7 @@ NOT_RUN = "tests in the guest kernel are off (--no-vm): SMB Direct was not tried
 
 
 KERNELS = ['6.1', '6.12', '7.x']  # scripts/vm --kernel
-GUEST_DIED = 125  # scripts/vm's
+GUEST_DIED, UNREACHABLE = 125, 3  # scripts/vm's
 ATTEMPTS = 3
 # Where the kernel's own SMB Direct client falls (seen with 6.1), with any server: the function it fell in, one that called it, and why.
 CLIENT_PANICS = [
@@ -33,6 +33,12 @@ def client_panic(console):
         if re.search(rf'RIP: 0010:{fell}\+', trace) and re.search(caller, trace):
             return f"the kernel's own client panicked ({called}, {fell}): {why}"
     return None
+
+
+def no_kernel(text):
+    """Why no program ran, from what scripts/vm said: its first line of a problem tells it."""
+    said = [line.partition('vm: ')[2] for line in text.splitlines() if line.startswith('vm: ')]
+    return f"{said[-1] if said else text}: SMB Direct was not tried with the kernel's own client"
 
 
 def programs():

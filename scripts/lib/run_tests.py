@@ -365,8 +365,14 @@ def guest_kernel(run, section, log):
         section.skips.append(('all', guest_tests.NOT_RUN))
         return
     for kernel in guest_tests.kernels(run.options.full):
-        run.command([ROOT / 'scripts/vm', *(['--kernel', kernel] if kernel else []), '--prepare'], log)
-        guest_programs(run, section, log, kernel)
+        prepare = [ROOT / 'scripts/vm', *(['--kernel', kernel] if kernel else []), '--prepare']
+        status, text = run.command(prepare, log, check=False)
+        if status == guest_tests.UNREACHABLE:
+            section.skips.append((kernel or 'all', guest_tests.no_kernel(text)))
+        elif status != 0:
+            raise Failed(f'scripts/vm --prepare ended with {status}\n{last_lines(text)}')
+        else:
+            guest_programs(run, section, log, kernel)
 
 
 def guest_programs(run, section, log, kernel):

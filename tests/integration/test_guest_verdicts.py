@@ -2,7 +2,9 @@
 """What scripts/test makes of a guest that died: the client's own known panics void an attempt, nothing else does."""
 
 import importlib.util
+import os
 import pathlib
+import subprocess
 import sys
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lib"))
@@ -25,6 +27,16 @@ PANIC = "[   31.9] Kernel panic - not syncing: Fatal exception\n"
 
 def oops(function="smbd_post_recv", caller="smbd_post_send_credits", module="cifs"):
     return OOPS.format(function=function, caller=caller, module=module)
+
+
+def test_without_the_archive_there_is_no_guest_and_that_is_told(tmp_path):
+    """Not a failure of ours, and never silent."""
+    argv = ["unshare", "-n", guest_tests.ROOT / "scripts/vm", "--prepare"]
+    environment = {**os.environ, "SMBDIRECTD_VM_CACHE": str(tmp_path)}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == guest_tests.UNREACHABLE, done.stderr
+    assert "package lists" in guest_tests.no_kernel(done.stderr)
+    assert "not tried" in guest_tests.no_kernel(done.stderr)
 
 
 def test_the_clients_known_panics_are_told_apart():

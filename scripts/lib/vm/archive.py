@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-from cache import Problem
+from cache import Problem, Unreachable
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / 'fresh'))
 import sources  # noqa: E402
@@ -48,8 +48,8 @@ class Archive:
         try:
             command([*self.program('apt-get'), 'update', '-o', 'APT::Update::Error-Mode=any'], log, 600)
         except Problem as problem:
-            raise Problem(f'the package lists of {", ".join(suites)} cannot be fetched. Is the network there, and has the '
-                          f'mirror that this machine uses that release (still)? {problem}') from None
+            raise Unreachable(f'the package lists of {", ".join(suites)} cannot be fetched. Is the network there, and has the '
+                              f'mirror that this machine uses that release (still)?\n{problem}') from None
 
     def program(self, name):
         """apt-get or apt-cache on these lists alone; proxies and the like are as the machine has them."""
@@ -82,7 +82,7 @@ class Archive:
         try:
             command([*self.program('apt-get'), 'download', *names], self.log, 1800, cwd=place)
         except Problem as problem:
-            raise Problem(f'{", ".join(names)} cannot be downloaded from {", ".join(self.suites)}: {problem}') from None
+            raise Unreachable(f'{", ".join(names)} cannot be downloaded from {", ".join(self.suites)}:\n{problem}') from None
         for name in packages:
             (path,) = place.glob(f'{name}_*.deb')
             if name not in keep:

@@ -17,6 +17,10 @@ class Problem(Exception):
     """What was asked for cannot be had; the text says what failed, on what, why and what to do."""
 
 
+class Unreachable(Problem):
+    """The archive cannot be reached, or no longer has it: nothing here is wrong."""
+
+
 def directory(kind='vm'):
     """Where everything of scripts/vm or scripts/fresh is kept, made if need be."""
     variable = f'SMBDIRECTD_{kind.upper()}_CACHE'

@@ -18,6 +18,7 @@ import initrd
 import kernel
 import modules
 
+ENVIRONMENT = 3  # what the kernel is made from is not to be had
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
@@ -29,7 +30,8 @@ def parse():
     parser = argparse.ArgumentParser(
         prog='scripts/vm', description='Runs a script as root in a guest that has RDMA (rxe, siw) and cifs.ko with SMB '
         'Direct, on a machine that needs none of them. The guest sees this machine\'s files at the same paths and may '
-        'change them: only it sees the changes. Exits as the script does; 124: --timeout, 125: the guest died.')
+        'change them: only it sees the changes. Exits as the script does; 124: --timeout, 125: the guest died; 3, before it: Debian\'s archive is not to be '
+        'reached.')
     parser.add_argument('--kernel', choices=kernel.SUITES, default=kernel.usual(), metavar='VERSION',
                         help=f'{", ".join(kernel.SUITES)}: Linux of that kind, as Debian has it (default {kernel.usual()})')
     parser.add_argument('--update', action='store_true',
@@ -107,7 +109,7 @@ def main():
             return machine.run(guest.job_text(options.command, pathlib.Path.cwd(), environment))
     except cache.Problem as problem:
         say(problem)
-        return 1
+        return ENVIRONMENT if isinstance(problem, cache.Unreachable) else 1
     except BrokenPipeError:  # whoever read our output has left; so does Python's own last flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
