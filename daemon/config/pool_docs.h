@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the documentation says of the pool file's keys, made from the table of keys: the JSON schema and
-// the list in smbdirectd-pool(5). A test compares both with the files in the repository; the program
-// pool-docs writes them anew. Not part of the daemon.
+// the list in smbdirectd-pool(5). The build runs the program pool-docs, which writes both. Not part of the
+// daemon.
 #pragma once
 
 #include <string>
@@ -14,8 +14,7 @@ namespace smbdirect::daemon {
 /// roff, one .TP paragraph for each key.
 [[nodiscard]] std::string pool_manual_keys();
 
-inline constexpr std::string_view kManualBegin =
-    ".\\\" BEGIN KEYS (made by pool-docs from the table of keys)\n";
-inline constexpr std::string_view kManualEnd = ".\\\" END KEYS\n";
+/// The line of the page that the list takes the place of begins so.
+inline constexpr std::string_view kManualPlace = ".\\\" KEYS:";
 
 }  // namespace smbdirect::daemon

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// pool-docs schema              prints conf/pool.schema.json
-// pool-docs manual PAGE         prints the manual page with its list of keys made anew
+// Run by the build:
+// pool-docs schema              prints pool.schema.json
+// pool-docs manual PAGE.in      prints the manual page with its list of keys
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -14,18 +15,17 @@ int main(int argc, char** argv) {
   const std::string_view what = argc > 1 ? argv[1] : "";
   if (what == "schema" && argc == 2) return std::fputs(docs::pool_schema().c_str(), stdout) < 0;
   if (what != "manual" || argc != 3) {
-    std::fputs("usage: pool-docs schema | pool-docs manual PAGE\n", stderr);
+    std::fputs("usage: pool-docs schema | pool-docs manual PAGE.in\n", stderr);
     return 2;
   }
   std::ifstream in(argv[2]);
-  const std::string page{std::istreambuf_iterator<char>(in), {}};
-  const size_t begin = page.find(docs::kManualBegin);
-  const size_t end = page.find(docs::kManualEnd);
-  if (begin == std::string::npos || end == std::string::npos || end < begin) {
-    std::fprintf(stderr, "%s has no list of keys to replace\n", argv[2]);
+  std::string page{std::istreambuf_iterator<char>(in), {}};
+  const size_t place = page.find(docs::kManualPlace);
+  if (place == std::string::npos) {
+    std::fprintf(stderr, "pool-docs: %s has no line that begins with '%s', where the list of keys belongs\n",
+                 argv[2], std::string(docs::kManualPlace).c_str());
     return 1;
   }
-  const std::string made =
-      page.substr(0, begin + docs::kManualBegin.size()) + docs::pool_manual_keys() + page.substr(end);
-  return std::fputs(made.c_str(), stdout) < 0;
+  page.replace(place, page.find('\n', place) + 1 - place, docs::pool_manual_keys());
+  return std::fputs(page.c_str(), stdout) < 0;
 }

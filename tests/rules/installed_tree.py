@@ -53,8 +53,8 @@ class Installed:
         self.libdir = library.parent
 
     def check_files(self):
-        pages = [f'share/man/man{page.suffix[1:]}/{page.name}' for page in (self.source / 'docs').iterdir()
-                 if re.fullmatch(r'\.[1-8]', page.suffix)]
+        names = [page.name.removesuffix('.in') for page in (self.source / 'docs').iterdir()]
+        pages = [f'share/man/man{name[-1]}/{name}' for name in names if re.search(r'\.[1-8]$', name)]
         expected = {self.prefix / name for name in [*EXECUTABLES, *DATA, *pages]}
         expected |= {self.libdir / name for name in IN_LIBDIR}
         found = {path for path in self.root.rglob('*') if not path.is_dir()}
@@ -63,6 +63,12 @@ class Installed:
         assert not closed, f'not readable for everybody: {closed}'
         for name in EXECUTABLES:
             assert os.access(self.prefix / name, os.X_OK), f'{name} is not executable'
+
+    def check_pages(self):
+        """Also those that are made by the build."""
+        for page in sorted((self.prefix / 'share/man').rglob('*.[1-8]')):
+            said = run('groff', '-man', '-Tutf8', '-ww', '-z', page)
+            assert not said, f'{page.name}: {said}'
 
     def check_paths(self):
         """A person writes the pool file where the documents say; the programs and the unit name it too."""
@@ -102,7 +108,8 @@ def main():
     source, build = map(pathlib.Path, sys.argv[1:])
     with tempfile.TemporaryDirectory(prefix='smbdirectd-installed-') as directory:
         installed = Installed(source, build, pathlib.Path(directory))
-        for check in (installed.check_files, installed.check_paths, installed.check_programs, installed.check_library):
+        for check in (installed.check_files, installed.check_pages, installed.check_paths, installed.check_programs,
+                      installed.check_library):
             check()
             print(f'ok {check.__name__}')
 

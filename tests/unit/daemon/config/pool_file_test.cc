@@ -50,37 +50,6 @@ TEST_CASE("the smallest file, and comments") {
   CHECK(config->worker.upstream_address == "127.0.0.1");
 }
 
-TEST_CASE("the documented defaults") {
-  const auto config = parse_pool("{" + std::string(kListeners) + "," + kUpstream + "}");
-  REQUIRE(config);
-  const auto dumped = nlohmann::json::parse(dump_pool(*config));
-  const auto documented = nlohmann::json::parse(R"({
-    "workers": 4, "user": "", "run_directory": "/run/smbdirectd", "affinity": "client",
-    "listeners": [ { "address": "127.0.0.1", "port": 5445, "fabric": "iwarp" } ],
-    "upstream": { "mode": "connect", "address": "127.0.0.1", "port": 445, "connect_timeout_ms": 1000, "allow": [],
-                  "deny": [],
-                  "transparent": { "mark": 5459266, "table": 5342, "priority": 100 },
-                  "handoff": { "smbd": "/usr/sbin/smbd", "testparm": "/usr/bin/testparm", "configfile": "",
-                               "pid_directory": "", "processes": 1024, "rate_per_client": 5 },
-                  "channel": { "area_bytes": 16777216, "area_bytes_per_worker": 4294967296, "operations": 64 } },
-    "smbdirect": { "receive_credit_initial": 32, "receive_credit_max": 255, "send_credit_target": 255,
-                   "max_send_size": 8192, "max_receive_size": 8192, "max_fragmented_size": 8519680,
-                   "max_read_write_size": 8388608, "negotiate_timeout_ms": 5000, "idle_timeout_ms": 120000,
-                   "keepalive_timeout_ms": 5000, "send_credit_timeout_ms": 60000 },
-    "iwarp": { "crc": true, "max_inbound_reads": 16, "max_outbound_reads": 16 },
-    "verbs": { "max_outbound_reads": 32, "busy_poll_us": 0, "device_idle_ms": 10000 },
-    "limits": { "connections": 1024, "connections_per_client": 64, "connections_without_session": 0,
-                "connection_rate_per_client": 100, "ipv6_prefix_length": 64, "handshake_timeout_ms": 5000,
-                "progress_timeout_ms": 60000, "upstream_progress_timeout_ms": 120000,
-                "session_timeout_ms": 45000,
-                "buffered_bytes_per_connection": 33554432, "buffered_bytes_per_worker": 1073741824 },
-    "restart": { "backoff_increment_s": 10, "maximum_backoff_s": 120, "healthy_s": 30, "ready_timeout_ms": 30000,
-                 "ping_interval_ms": 3000, "ping_timeout_ms": 10000 },
-    "shutdown": { "stop_deadline_ms": 5000, "drain_deadline_ms": 0 },
-    "log": { "level": "info" } })");
-  CHECK(dumped == documented);
-}
-
 TEST_CASE("every key is read into its place, and a dump reads back the same") {
   // Every integer at its bounds, every choice, in one file each.
   for (const Key& key : pool_keys()) {
