@@ -104,13 +104,6 @@ struct EntryWords {
 static_assert(std::is_trivially_copyable_v<EntryWords> && std::is_standard_layout_v<EntryWords>);
 static_assert(record::kWords == 88 && offsetof(EntryWords, record) == 8 && sizeof(EntryWords) == 768);
 
-/// A change being made to one entry, for whoever must finish it. Only the writer's side reads it.
-struct JournalWords {
-  uint64_t ready;     // 0, or bits 0-31: entry index + 1, bits 32-63: number of edits
-  uint64_t sequence;  // of the entry after the change
-  std::array<uint64_t, 2 * record::kWords> edits;  // (word of the record, value)
-};
-
 struct RegistryHeader {
   static constexpr uint64_t kMagic = 0x5244'4955'4742'4d53;  // "SMBGUIDR"
   static constexpr uint32_t kVersion = 1;
@@ -121,16 +114,13 @@ struct RegistryHeader {
   uint32_t entry_count;
   uint32_t entry_size;
   SipKey hash_key;
-  std::array<uint64_t, kWorkerSlots> workers;  // slot -> bit 32 and its generation, or 0: no worker
-  std::array<uint64_t, 59> unused;
-  JournalWords journal;
+  std::array<uint64_t, 3> unused;  // a whole cache line
 };
-inline constexpr size_t kRegistryHeaderSize = 4096;
+inline constexpr size_t kRegistryHeaderSize = 64;
 static_assert(std::is_trivially_copyable_v<RegistryHeader> && std::is_standard_layout_v<RegistryHeader>);
 static_assert(offsetof(RegistryHeader, version) == 8 && offsetof(RegistryHeader, header_size) == 12);
 static_assert(offsetof(RegistryHeader, entry_count) == 16 && offsetof(RegistryHeader, entry_size) == 20);
-static_assert(offsetof(RegistryHeader, hash_key) == 24 && offsetof(RegistryHeader, workers) == 40);
-static_assert(offsetof(RegistryHeader, journal) == 1024 && sizeof(RegistryHeader) <= kRegistryHeaderSize);
+static_assert(offsetof(RegistryHeader, hash_key) == 24 && sizeof(RegistryHeader) == kRegistryHeaderSize);
 
 inline constexpr size_t kMaxEntries = 1u << 20;
 [[nodiscard]] constexpr size_t registry_bytes(size_t entries) {

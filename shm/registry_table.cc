@@ -5,6 +5,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <ranges>
 #include <string>
 #include <sys/random.h>
 
@@ -35,8 +36,6 @@ Result<RegistryTable> RegistryTable::create(size_t entries, std::optional<SipKey
   return RegistryTable(std::move(*map), {entries, *key});
 }
 
-RegistryHeader& RegistryTable::header() { return *reinterpret_cast<RegistryHeader*>(map_.writable().data()); }
-
 EntryWords& RegistryTable::entry(size_t index) {
   return reinterpret_cast<EntryWords&>(map_.writable()[RegistryGeometry::entry_word(index)]);
 }
@@ -54,57 +53,16 @@ void RegistryTable::store(uint64_t& word, uint64_t value, RegistryStep step) {
 }
 
 void RegistryTable::change(size_t index, const Record& next) {
-  const EntryWords& now = entry(index);
-  JournalWords& journal = header().journal;
-  size_t edits = 0;
-  for (size_t i = 0; i < next.size(); ++i) {
-    if (load_word(now.record[i]) == next[i]) continue;
-    store(journal.edits[2 * edits], i, RegistryStep::journal_word);
-    store(journal.edits[2 * edits + 1], next[i], RegistryStep::journal_word);
-    ++edits;
+  EntryWords& target = entry(index);
+  const auto differs = [&](size_t i) { return load_word(target.record[i]) != next[i]; };
+  const auto all = std::views::iota(size_t{0}, next.size());
+  if (std::ranges::none_of(all, differs)) return;
+  const uint64_t sequence = load_word(target.sequence);
+  store(target.sequence, sequence + 1, RegistryStep::sequence_odd);
+  for (const size_t i : all) {
+    if (differs(i)) store(target.record[i], next[i], RegistryStep::entry_word);
   }
-  if (edits == 0) return;
-  store(journal.sequence, (load_word(now.sequence) | 1) + 1, RegistryStep::journal_word);
-  store(journal.ready, (index + 1) | uint64_t(edits) << 32, RegistryStep::journal_ready);
-  apply_journal();
-}
-
-/// Doing it twice, or again from any point of it, gives the same.
-void RegistryTable::apply_journal() {
-  JournalWords& journal = header().journal;
-  const uint64_t ready = load_word(journal.ready);
-  // Only this side writes the journal, but an index is checked wherever it comes from.
-  const uint64_t index = (ready & UINT32_MAX) - 1;
-  const uint64_t edits = ready >> 32;
-  if (index < geometry_.entry_count && edits <= record::kWords) {
-    EntryWords& target = entry(index);
-    const uint64_t sequence = load_word(journal.sequence);
-    store(target.sequence, sequence - 1, RegistryStep::sequence_odd);
-    for (size_t i = 0; i < edits; ++i) {
-      const uint64_t word = load_word(journal.edits[2 * i]);
-      if (word >= record::kWords) continue;
-      store(target.record[word], load_word(journal.edits[2 * i + 1]), RegistryStep::entry_word);
-    }
-    store(target.sequence, sequence, RegistryStep::sequence_even);
-  }
-  store(journal.ready, 0, RegistryStep::journal_clear);
-}
-
-bool RegistryTable::repair() {
-  bool found = load_word(header().journal.ready) != 0;
-  if (found) apply_journal();
-  for (size_t i = 0; i < geometry_.entry_count; ++i) {
-    // Without a journal there is no saying what an odd entry was to become, and nonsense has no use.
-    const bool odd = load_word(entry(i).sequence) % 2 != 0;
-    if (!odd && (!in_use(i) || read(i))) continue;
-    found = true;
-    if (!in_use(i)) {
-      store(entry(i).sequence, load_word(entry(i).sequence) + 1, RegistryStep::sequence_even);
-    } else {
-      erase(i);
-    }
-  }
-  return found;
+  store(target.sequence, sequence + 2, RegistryStep::sequence_even);
 }
 
 std::optional<RegistryTable::Place> RegistryTable::locate(const Guid& guid) const {
@@ -148,14 +106,6 @@ void RegistryTable::erase(size_t index) {
   for (size_t at = geometry_.previous(index); state(at) == EntryState::deleted; at = geometry_.previous(at)) {
     become(at, EntryState::empty);
   }
-}
-
-uint64_t RegistryTable::worker_word(uint32_t slot) const {
-  return load_word(map_.words()[offsetof(RegistryHeader, workers) / 8 + slot]);
-}
-
-void RegistryTable::set_worker_word(uint32_t slot, uint64_t word) {
-  store(header().workers[slot], word, RegistryStep::worker_slot);
 }
 
 }  // namespace smbdirect::shm

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The writer's side of the registry's memory: creates it, and changes one entry at a time so that readers and
-// a writer's death at any instruction see the change whole or not at all. Each change is first written to a
-// journal, then made under the entry's sequence lock; after a death inside it, repair() finishes it. What
-// the entries mean is registry_writer.h's business.
+// The writer's side of the registry's memory: creates it, and changes one entry at a time, under the entry's
+// sequence lock, so that readers see each change whole or not at all. What the entries mean is
+// registry_writer.h's business.
 //
-// Owned by the supervisor, the only process that can write here. A forked child shares the mapping: it may go
-// on in its parent's place, or the parent after the child's death, if repair() comes first; never both.
+// Owned by the supervisor, the only process that can write here. Its memory has one writer in all its life:
+// if that dies inside a change, the entry is a miss for the workers that stay, and the next supervisor makes
+// a registry of its own.
 #pragma once
 
 #include <cstdint>
@@ -18,13 +18,9 @@ namespace smbdirect::shm {
 
 /// The stores that a change consists of, in their order.
 enum class RegistryStep : uint8_t {
-  journal_word,
-  journal_ready,
   sequence_odd,
   entry_word,
   sequence_even,
-  journal_clear,
-  worker_slot,  // a slot's generation, a change of its own
 };
 
 /// Called after each store, so that a test can look, or die, exactly there.
@@ -37,9 +33,6 @@ class RegistryTable {
  public:
   /// At least `entries` of them; the number is rounded up to a power of two. Without a key, a random one.
   [[nodiscard]] static Result<RegistryTable> create(size_t entries, std::optional<SipKey> key = {});
-
-  /// Finishes what an earlier writer left half done. True: there was something.
-  bool repair();
 
   struct Place {
     size_t index;
@@ -54,9 +47,6 @@ class RegistryTable {
   void put(size_t index, const Entry& entry);
   void erase(size_t index);
 
-  [[nodiscard]] uint64_t worker_word(uint32_t slot) const;
-  void set_worker_word(uint32_t slot, uint64_t word);
-
   [[nodiscard]] const RegistryGeometry& geometry() const { return geometry_; }
   [[nodiscard]] const SharedMap& map() const { return map_; }
   void set_faults(const RegistryFaults& faults) { faults_ = faults; }
@@ -65,12 +55,10 @@ class RegistryTable {
   RegistryTable(SharedMap map, const RegistryGeometry& geometry)
       : map_(std::move(map)), geometry_(geometry) {}
 
-  [[nodiscard]] RegistryHeader& header();
   [[nodiscard]] EntryWords& entry(size_t index);
   [[nodiscard]] const EntryWords& entry(size_t index) const;
   [[nodiscard]] EntryState state(size_t index) const;
   void change(size_t index, const Record& next);
-  void apply_journal();
   void store(uint64_t& word, uint64_t value, RegistryStep step);
 
   SharedMap map_;

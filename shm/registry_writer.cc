@@ -7,8 +7,6 @@
 namespace smbdirect::shm {
 namespace {
 
-constexpr uint64_t kPresent = uint64_t{1} << 32;
-
 constexpr uint64_t bit(uint32_t slot) { return uint64_t{1} << slot; }
 
 /// True if the list changed.
@@ -37,7 +35,7 @@ RegistryWriter::RegistryWriter(RegistryTable table)
     : table_(std::move(table)), by_address_(0, HostHash{table_.geometry().hash_key}) {}
 
 bool RegistryWriter::is_current(const WorkerRef& worker) const {
-  return worker.slot < kWorkerSlots && table_.worker_word(worker.slot) == (kPresent | worker.generation);
+  return worker.slot < kWorkerSlots && workers_[worker.slot] == worker.generation;
 }
 
 std::optional<Entry> RegistryWriter::find(const Guid& guid) const {
@@ -48,7 +46,6 @@ std::optional<Entry> RegistryWriter::find(const Guid& guid) const {
 
 void RegistryWriter::index_remove(size_t index, const Entry& entry) {
   --size_;
-  if (entry.state == EntryState::starting) --starting_;
   for (const Host& address : entry.addresses) {
     const auto [begin, end] = by_address_.equal_range(address);
     const auto at = std::find_if(begin, end, [&](const auto& row) { return row.second == index; });
@@ -58,7 +55,6 @@ void RegistryWriter::index_remove(size_t index, const Entry& entry) {
 
 void RegistryWriter::index_add(size_t index, const Entry& entry) {
   ++size_;
-  if (entry.state == EntryState::starting) ++starting_;
   for (const Host& address : entry.addresses) by_address_.emplace(address, uint32_t(index));
 }
 
@@ -73,18 +69,6 @@ void RegistryWriter::erase(size_t index, const Entry& before) {
   table_.erase(index);
 }
 
-template <class Predicate>
-std::vector<Guid> RegistryWriter::erase_if(Predicate&& ends) {
-  std::vector<Guid> gone;
-  for (size_t i = 0; i < table_.geometry().entry_count; ++i) {
-    const std::optional<Entry> entry = table_.read(i);
-    if (!entry || !ends(*entry)) continue;
-    gone.push_back(entry->guid);
-    erase(i, *entry);
-  }
-  return gone;
-}
-
 ClaimAnswer RegistryWriter::claim(const Guid& guid, const Host& address, const WorkerRef& worker,
                                   uint64_t now_ms) {
   if (!is_current(worker)) return {Claim::stale, {}};
@@ -93,7 +77,7 @@ ClaimAnswer RegistryWriter::claim(const Guid& guid, const Host& address, const W
   if (!place) return {Claim::full, {}};
   if (place->found) {
     std::optional<Entry> entry = table_.read(place->index);
-    if (!entry) return {Claim::full, {}};  // not after repair(); no place to record anything either
+    if (!entry) return {Claim::full, {}};  // nonsense, which nobody writes here
     const Entry before = *entry;
     if (add_address(*entry, address)) put(place->index, before, *entry);
     return {entry->state == EntryState::live ? Claim::owner : Claim::wait, std::move(entry)};
@@ -180,17 +164,14 @@ bool RegistryWriter::drop_worker(size_t index, Entry entry, const WorkerRef& gon
 std::vector<Guid> RegistryWriter::worker_started(const WorkerRef& worker) {
   if (worker.slot >= kWorkerSlots || is_current(worker)) return {};
   std::vector<Guid> gone;
-  if (const uint64_t word = table_.worker_word(worker.slot); word != 0) {
-    gone = worker_gone({worker.slot, uint32_t(word)});
-  }
-  table_.set_worker_word(worker.slot, kPresent | worker.generation);
+  if (const auto former = workers_[worker.slot]) gone = worker_gone({worker.slot, *former});
+  workers_[worker.slot] = worker.generation;
   return gone;
 }
 
 std::vector<Guid> RegistryWriter::worker_gone(const WorkerRef& worker) {
   if (!is_current(worker)) return {};
-  // First, so that a successor of ours knows what is left to be cleared.
-  table_.set_worker_word(worker.slot, 0);
+  workers_[worker.slot].reset();
   std::vector<Guid> gone;
   for (size_t i = 0; i < table_.geometry().entry_count; ++i) {
     std::optional<Entry> entry = table_.read(i);
@@ -203,24 +184,14 @@ std::vector<Guid> RegistryWriter::worker_gone(const WorkerRef& worker) {
 
 std::vector<Guid> RegistryWriter::peer_gone(const Peer& peer) {
   if (!peer.known()) return {};
-  return erase_if([&](const Entry& entry) { return entry.peer == peer; });
-}
-
-std::vector<Guid> RegistryWriter::expire(uint64_t now_ms, uint64_t deadline_ms) {
-  if (starting_ == 0) return {};
-  return erase_if([&](const Entry& entry) {
-    return entry.state == EntryState::starting && now_ms >= entry.since_ms &&
-           now_ms - entry.since_ms >= deadline_ms;
-  });
-}
-
-Report RegistryWriter::learn_address(const Guid& guid, const Host& address) {
-  const auto place = table_.locate(guid);
-  const std::optional<Entry> before = place && place->found ? table_.read(place->index) : std::nullopt;
-  if (!before) return Report::unknown;
-  Entry entry = *before;
-  if (add_address(entry, address)) put(place->index, before, entry);
-  return Report::done;
+  std::vector<Guid> gone;
+  for (size_t i = 0; i < table_.geometry().entry_count; ++i) {
+    const std::optional<Entry> entry = table_.read(i);
+    if (!entry || entry->peer != peer) continue;
+    gone.push_back(entry->guid);
+    erase(i, *entry);
+  }
+  return gone;
 }
 
 uint64_t RegistryWriter::workers_at(const Host& address) const {
@@ -232,33 +203,6 @@ uint64_t RegistryWriter::workers_at(const Host& address) const {
     workers |= entry->state == EntryState::starting ? bit(entry->starter.slot) : entry->workers;
   }
   return workers;
-}
-
-bool RegistryWriter::repair() {
-  const bool found = table_.repair();
-  size_ = 0;
-  starting_ = 0;
-  by_address_.clear();
-  for (size_t i = 0; i < table_.geometry().entry_count; ++i) {
-    if (const std::optional<Entry> entry = table_.read(i)) index_add(i, *entry);
-  }
-  for (size_t i = 0; i < table_.geometry().entry_count; ++i) {
-    std::optional<Entry> entry = table_.read(i);
-    // One change per worker, for an entry may have several that have gone.
-    for (uint32_t slot = 0; entry && slot < kWorkerSlots; ++slot) {
-      WorkerRef ref{slot, entry->slots[slot].generation};
-      if (entry->state == EntryState::starting) {
-        if (entry->starter.slot != slot) continue;
-        ref = entry->starter;
-      } else if (!entry->has_worker(slot)) {
-        continue;
-      }
-      if (is_current(ref)) continue;
-      drop_worker(i, *entry, ref);
-      entry = table_.read(i);
-    }
-  }
-  return found;
 }
 
 }  // namespace smbdirect::shm

@@ -13,6 +13,7 @@
 // Workers are not trusted: what they say about slots, generations and channels they have not got is refused.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -64,10 +65,11 @@ class RegistryWriter {
 
   [[nodiscard]] ClaimAnswer claim(const Guid& guid, const Host& address, const WorkerRef& worker,
                                   uint64_t now_ms);
-  /// The claim's connection ended before a channel was up. Only the one who was granted it can say so.
+  /// The claim's connection ended before a channel was up, or has had its time. It must be the worker's who
+  /// was granted it.
   Report claim_failed(const Guid& guid, const WorkerRef& worker);
   /// One more channel between this worker and the peer. An unknown peer (pid 0) is whoever the entry's is.
-  /// It needs no claim: a channel that is up is a fact, also when its claim has expired meanwhile.
+  /// It needs no claim: a channel that is up is a fact, also when its claim was ended meanwhile.
   Report channel_up(const Guid& guid, const WorkerRef& worker, const Peer& peer, const Host& address,
                     uint64_t now_ms);
   /// One channel fewer. A known peer that is not the entry's is `other_owner`: a late word about a peer that
@@ -75,21 +77,12 @@ class RegistryWriter {
   Report channel_down(const Guid& guid, const WorkerRef& worker, const Peer& peer = {});
   /// The smbd process has ended: its entries go. Returns their GUIDs.
   std::vector<Guid> peer_gone(const Peer& peer);
-  /// An address this client was seen at. Beyond kClientAddresses the oldest is forgotten.
-  Report learn_address(const Guid& guid, const Host& address);
-  /// Claims granted deadline_ms ago or earlier end. Returns their GUIDs.
-  std::vector<Guid> expire(uint64_t now_ms, uint64_t deadline_ms);
 
   [[nodiscard]] std::optional<Entry> find(const Guid& guid) const;
   /// The workers that serve clients of this address, or work on their first connection.
   [[nodiscard]] uint64_t workers_at(const Host& address) const;
   [[nodiscard]] size_t size() const { return size_; }
   [[nodiscard]] bool is_current(const WorkerRef& worker) const;
-
-  /// Another process wrote here before and has ended: finishes what it left half done, clears what it left of
-  /// workers that have gone, and learns what there is. A sweep over several entries that was cut short
-  /// (peer_gone, expire) is to be asked for again. True: something was half done.
-  bool repair();
 
   [[nodiscard]] RegistryTable& table() { return table_; }
 
@@ -107,13 +100,10 @@ class RegistryWriter {
   void index_add(size_t index, const Entry& entry);
   /// Ends what the entry has of a worker that is `gone`; true if the entry went.
   bool drop_worker(size_t index, Entry entry, const WorkerRef& gone);
-  /// For each entry in use: erased if `ends(entry)`.
-  template <class Predicate>
-  std::vector<Guid> erase_if(Predicate&& ends);
 
   RegistryTable table_;
   size_t size_ = 0;
-  size_t starting_ = 0;
+  std::array<std::optional<uint32_t>, kWorkerSlots> workers_;     // slot -> its worker's generation
   std::unordered_multimap<Host, uint32_t, HostHash> by_address_;  // -> entry index
 };
 

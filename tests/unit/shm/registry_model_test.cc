@@ -55,14 +55,12 @@ class History {
     visible_.push_back(std::move(contents));
   }
   void note() {
-    bool seen = false;
     for (size_t i = shm::RegistryGeometry::entry_word(0); i < last_.size(); ++i) {
       if (words()[i] == last_[i]) continue;
       last_[i] = words()[i];
       changes_[i].push_back({visible_.size(), last_[i]});
-      seen = true;
     }
-    if (seen) look();  // the journal is nobody else's
+    look();
   }
 
   shm::RegistryWriter& writer_;

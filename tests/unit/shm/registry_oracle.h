@@ -15,7 +15,6 @@ class RegistryOracle {
  public:
   struct Client {
     std::optional<shm::WorkerRef> starter;  // STARTING, if there is one
-    uint64_t since = 0;
     shm::Peer peer;
     std::map<uint32_t, uint32_t> channels;  // slot -> number
   };
@@ -29,13 +28,13 @@ class RegistryOracle {
     drop(worker.slot);
     generations_.erase(worker.slot);
   }
-  shm::Claim claim(const shm::Guid& guid, const shm::WorkerRef& worker, uint64_t now) {
+  shm::Claim claim(const shm::Guid& guid, const shm::WorkerRef& worker) {
     if (!current(worker)) return shm::Claim::stale;
     if (guid == shm::Guid{}) return shm::Claim::not_claimable;
     if (const auto client = clients_.find(guid); client != clients_.end()) {
       return client->second.starter ? shm::Claim::wait : shm::Claim::owner;
     }
-    clients_[guid] = {worker, now, {}, {}};
+    clients_[guid] = {worker, {}, {}};
     return shm::Claim::granted;
   }
   shm::Report failed(const shm::Guid& guid, const shm::WorkerRef& worker) {
@@ -68,10 +67,6 @@ class RegistryOracle {
   }
   void peer_gone(const shm::Peer& peer) {
     std::erase_if(clients_, [&](const auto& row) { return row.second.peer == peer; });
-  }
-  void expire(uint64_t now, uint64_t deadline) {
-    std::erase_if(clients_,
-                  [&](const auto& row) { return row.second.starter && row.second.since + deadline <= now; });
   }
 
   /// Does the registry say the same?

@@ -151,7 +151,7 @@ class Race {
   void claim(Worker& worker, size_t connection) {
     const shm::Guid guid = worker.connections[connection].guid;
     const shm::ClaimAnswer answer = writer_.claim(guid, {}, worker.ref, now_);
-    REQUIRE(answer.outcome == oracle_.claim(guid, worker.ref, now_));
+    REQUIRE(answer.outcome == oracle_.claim(guid, worker.ref));
     if (answer.outcome == shm::Claim::wait) {
       ++waits_;
       waiting_.push_back({&worker, worker.ref, connection});
@@ -238,8 +238,11 @@ class Race {
     decided();
   }
   void tick() {
-    writer_.expire(now_, kDeadline);
-    oracle_.expire(now_, kDeadline);
+    // The supervisor ends the claims that have had their time.
+    for (const auto& [guid, entry] : contents_of(reader_)) {
+      if (entry.state != shm::EntryState::starting || entry.since_ms + kDeadline > now_) continue;
+      REQUIRE(writer_.claim_failed(guid, entry.starter) == oracle_.failed(guid, entry.starter));
+    }
     if (random_() % 4 == 0) notice_dead_peers();
     decided();
   }

@@ -105,7 +105,6 @@ TEST_CASE("nobody is identified by a zero GUID") {
   CHECK(r.writer.claim({}, kHost, kA, 0).outcome == Claim::not_claimable);
   CHECK(r.writer.channel_up({}, kA, kSmbd, kHost, 0) == Report::not_claimable);
   CHECK(r.writer.channel_down({}, kA) == Report::unknown);
-  CHECK(r.writer.learn_address({}, kHost) == Report::unknown);
   CHECK_FALSE(r.find({}));
 }
 
@@ -189,20 +188,12 @@ TEST_CASE("a late word about a peer that has gone does not end a channel with it
   CHECK_FALSE(r.find(kGuid));
 }
 
-TEST_CASE("claims expire at the deadline, entries that are LIVE never") {
+TEST_CASE("the channel of a claim that was ended is still a fact") {
   Registry r;
   (void)r.writer.claim(kGuid, kHost, kA, 1000);
-  (void)r.writer.claim(guid_number(2), kHost, kA, 2000);
-  (void)r.writer.channel_up(guid_number(3), kA, kSmbd, kHost, 0);
-  CHECK(r.writer.expire(5999, 5000).empty());
-  CHECK(r.writer.expire(500, 5000).empty());  // before they began
-  CHECK(r.writer.expire(6000, 5000) == std::vector{kGuid});
-  CHECK(r.writer.claim(kGuid, kHost, kB, 6000).outcome == Claim::granted);
-  CHECK(r.writer.claim_failed(kGuid, kA) == Report::unknown);  // too late
-  CHECK(r.writer.expire(1'000'000, 5000).size() == 2);
-  CHECK(r.writer.size() == 1);
-  // The channel of an expired claim is still a fact.
+  CHECK(r.writer.claim_failed(kGuid, kA) == Report::done);
   CHECK(r.writer.channel_up(kGuid, kA, kSmbd, kHost, 0) == Report::done);
+  CHECK(r.get(kGuid).workers == 1);
 }
 
 TEST_CASE("a channel that comes up elsewhere decides a claim too") {
@@ -218,12 +209,11 @@ TEST_CASE("a channel that comes up elsewhere decides a claim too") {
 
 TEST_CASE("eight addresses are remembered, the oldest forgotten") {
   Registry r;
-  CHECK(r.writer.learn_address(kGuid, kHost) == Report::unknown);
   (void)r.writer.claim(kGuid, {}, kA, 0);
   CHECK(r.get(kGuid).addresses.empty());  // no address is not an address
   for (uint32_t i = 1; i <= 9; ++i) {
-    CHECK(r.writer.learn_address(kGuid, host_number(i)) == Report::done);
-    CHECK(r.writer.learn_address(kGuid, host_number(i)) == Report::done);
+    (void)r.writer.claim(kGuid, host_number(i), kB, 0);
+    (void)r.writer.claim(kGuid, host_number(i), kB, 0);
   }
   const auto addresses = r.get(kGuid).addresses;
   REQUIRE(addresses.size() == 8);
@@ -291,19 +281,4 @@ TEST_CASE("entries behind one that ended are still found, and its place is used 
     const auto word = shm::RegistryGeometry::entry_word(i) + 1 + shm::record::kStatus;
     CHECK(r.writer.table().map().words()[word] == uint64_t(shm::EntryState::empty));
   }
-}
-
-TEST_CASE("a registry whose writer did nothing wrong needs no repair") {
-  Registry r;
-  (void)r.writer.channel_up(kGuid, kA, kSmbd, kHost, 0);
-  (void)r.writer.claim(guid_number(2), host_number(2), kB, 0);
-  (void)r.writer.claim(guid_number(3), host_number(3), kB, 0);
-  (void)r.writer.claim_failed(guid_number(3), kB);
-  const auto before = contents_of(r.reader);
-  CHECK_FALSE(r.writer.repair());
-  CHECK(contents_of(r.reader) == before);
-  CHECK(r.writer.size() == 2);
-  CHECK(r.writer.workers_at(host_number(2)) == 2);
-  CHECK(r.writer.workers_at(host_number(3)) == 0);
-  CHECK(r.writer.expire(10, 10).size() == 1);
 }
