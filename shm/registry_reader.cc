@@ -11,7 +11,7 @@ namespace {
 
 std::string expected(const char* field, uint64_t found, uint64_t wanted) {
   return std::string("GUID registry: its ") + field + " is " + std::to_string(found) +
-         ", this program's is " + std::to_string(wanted);
+         ", but this program expects " + std::to_string(wanted);
 }
 
 }  // namespace
@@ -21,7 +21,8 @@ Result<RegistryReader> RegistryReader::open(int fd) {
   if (!map) return std::unexpected(map.error());
   RegistryHeader header;  // a copy: what is checked is what is used
   std::memcpy(&header, map->words().data(), sizeof header);
-  if (header.magic != RegistryHeader::kMagic) return fail("GUID registry: the memory holds something else");
+  if (header.magic != RegistryHeader::kMagic)
+    return fail("GUID registry: the shared memory is not a registry");
   if (header.version != RegistryHeader::kVersion) {
     return fail(expected("version", header.version, RegistryHeader::kVersion));
   }
@@ -32,7 +33,7 @@ Result<RegistryReader> RegistryReader::open(int fd) {
     return fail(expected("entry size", header.entry_size, sizeof(EntryWords)));
   }
   if (!std::has_single_bit(header.entry_count) || registry_bytes(header.entry_count) != map->bytes()) {
-    return fail("GUID registry: " + std::to_string(header.entry_count) + " entries do not make " +
+    return fail("GUID registry: " + std::to_string(header.entry_count) + " entries do not fit its size of " +
                 std::to_string(map->bytes()) + " bytes");
   }
   return RegistryReader(std::move(*map), {header.entry_count, header.hash_key});

@@ -13,8 +13,8 @@ namespace smbdirect::shm {
 
 Result<RegistryTable> RegistryTable::create(size_t entries, std::optional<SipKey> key) {
   if (entries == 0 || entries > kMaxEntries) {
-    return fail("GUID registry: " + std::to_string(entries) + " entries; 1 to " +
-                std::to_string(kMaxEntries) + " are possible");
+    return fail("GUID registry: " + std::to_string(entries) + " entries; allowed: 1 to " +
+                std::to_string(kMaxEntries));
   }
   entries = std::bit_ceil(entries);
   if (!key) {

@@ -49,8 +49,8 @@ std::optional<ConnectionRow> decode(const std::array<uint64_t, row_word::kWords>
 }
 
 std::string expected(const char* field, uint64_t found, uint64_t wanted) {
-  return std::string("scoreboard: its ") + field + " is " + std::to_string(found) + ", this program's is " +
-         std::to_string(wanted);
+  return std::string("scoreboard: its ") + field + " is " + std::to_string(found) +
+         ", but this program expects " + std::to_string(wanted);
 }
 
 /// A copy of the guarded words, if one could be had.
@@ -139,7 +139,8 @@ Result<ScoreboardReader> ScoreboardReader::open(int fd) {
   if (!map) return std::unexpected(map.error());
   ScoreboardHeader header;  // a copy: what is checked is what is used
   std::memcpy(&header, map->words().data(), offsetof(ScoreboardHeader, heartbeat_ms));
-  if (header.magic != ScoreboardHeader::kMagic) return fail("scoreboard: the memory holds something else");
+  if (header.magic != ScoreboardHeader::kMagic)
+    return fail("scoreboard: the shared memory is not a scoreboard");
   if (header.version != ScoreboardHeader::kVersion) {
     return fail(expected("version", header.version, ScoreboardHeader::kVersion));
   }
@@ -154,7 +155,7 @@ Result<ScoreboardReader> ScoreboardReader::open(int fd) {
   }
   if (header.counter_digest != counter_digest()) return fail("scoreboard: it has other counters");
   if (scoreboard_bytes(header.row_count) != map->bytes()) {
-    return fail("scoreboard: " + std::to_string(header.row_count) + " rows do not make " +
+    return fail("scoreboard: " + std::to_string(header.row_count) + " rows do not fit its size of " +
                 std::to_string(map->bytes()) + " bytes");
   }
   return ScoreboardReader(std::move(*map), {header.slot, header.generation, header.pid}, header.row_count);

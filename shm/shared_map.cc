@@ -47,7 +47,7 @@ Result<SharedMap> SharedMap::open(int fd, size_t min_bytes, size_t max_bytes) {
   if (fstat(fd, &status) != 0) return fail(what, errno);
   const auto bytes = uint64_t(status.st_size);
   if (bytes < min_bytes || bytes > max_bytes || bytes % 8 != 0) {
-    return fail(what + ": " + std::to_string(bytes) + " bytes is no size it can have");
+    return fail(what + ": its size of " + std::to_string(bytes) + " bytes is not valid");
   }
   void* const memory = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) return fail(what + ": map", errno);

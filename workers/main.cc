@@ -66,9 +66,10 @@ void check_locked_memory(const WorkerConfig& config, uint64_t limit) {
   if (limit >= most) return;
   log::write(
       log::Level::warning,
-      "only %llu bytes may be locked in memory, and all that is registered with RDMA devices is: connections "
-      "will fail beyond that (raise LimitMEMLOCK of the unit, or lower what a worker may have: /limits/"
-      "buffered_bytes_per_worker and, with mode \"channel\", /upstream/channel/area_bytes_per_worker: %llu)",
+      "only %llu bytes may be locked in memory, but RDMA devices lock all that is registered with them, up "
+      "to "
+      "%llu bytes: connections will fail beyond the limit (raise LimitMEMLOCK of the unit, or lower /limits/"
+      "buffered_bytes_per_worker and, with mode \"channel\", /upstream/channel/area_bytes_per_worker)",
       static_cast<unsigned long long>(limit), static_cast<unsigned long long>(most));
 }
 
@@ -96,7 +97,7 @@ int main(int argc, char** argv) {
   const Arguments arguments = parse(argc, argv);
   log::configure(log::Level::info, "worker " + std::to_string(arguments.slot));
   if (!is_socket(smbdirect::daemon::kControlFd)) {
-    std::fprintf(stderr, "smbdirect-worker is started by smbdirectd, not by hand\n");
+    std::fprintf(stderr, "smbdirect-worker is started by smbdirectd and cannot be started by hand\n");
     return static_cast<int>(ExitCode::configuration);
   }
   const auto config = read_config();

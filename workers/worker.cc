@@ -100,7 +100,7 @@ void Worker::show_scoreboard(uint32_t slot) {
       {.slot = slot, .generation = generation_, .pid = static_cast<uint32_t>(::getpid())});
   if (!writer) {
     log::write(log::Level::warning,
-               "no scoreboard, so smbdirectctl will not see this worker's connections: %s",
+               "cannot make a scoreboard, so smbdirectctl will not show this worker's connections: %s",
                writer.error().text().c_str());
     return;
   }
@@ -129,7 +129,8 @@ void Worker::report(uint64_t sequence, const shm::UniqueFd& into) {
   text += "]}";
   // Short or failed: the supervisor finds no JSON there, and says so.
   if (!into.valid() || ::write(into.get(), text.data(), text.size()) < 0) {
-    log::write(log::Level::warning, "report: %s", std::strerror(errno));
+    log::write(log::Level::warning, "cannot write the report of connection events for smbdirectctl: %s",
+               std::strerror(errno));
   }
   to_supervisor_.send(message::Reported{{sequence}});
 }
@@ -154,8 +155,8 @@ void Worker::on_control(int events, int status) {
       control_.want(0);
       to_supervisor_.close();
       if (error != ECONNRESET) {
-        log::write(log::Level::error, "control socket: %s; finishing what is open",
-                   received.error().text().c_str());
+        log::write(log::Level::error, "control socket: %s; serving %zu connections until they end",
+                   received.error().text().c_str(), sessions_.size());
         exit_code_ = ExitCode::runtime;
       } else {
         log::write(log::Level::notice, "the supervisor is gone; serving %zu connections until they end",
@@ -232,8 +233,8 @@ bool Worker::take_request(const message::Offer& offer) {
   if (verbs_ == nullptr) return false;
   const auto taken = verbs_->take(request_of(offer));
   if (!taken) {
-    log::write(log::Level::info, "the request of %s is gone: %s", shm::address_text(offer.peer).c_str(),
-               taken.error().text().c_str());
+    log::write(log::Level::info, "cannot take over the connection request of %s: %s",
+               shm::address_text(offer.peer).c_str(), taken.error().text().c_str());
   }
   return taken.has_value();
 }
@@ -325,7 +326,7 @@ void Worker::report_end(const Session& session, const std::string& why, bool cle
   if (ends_.size() < kMaxCauses || ends_.contains(why)) ++ends_[why];
   const auto held_back = end_lines_.pass(host_of(session.peer()) + why, uv_now(&loop_));
   if (!held_back) return;
-  log::write(log::Level::warning, "connection from %s ended: %s (%llu like it not shown)\n%s",
+  log::write(log::Level::warning, "connection from %s ended: %s (%llu such lines held back)\n%s",
              session.peer().c_str(), why.c_str(), static_cast<unsigned long long>(*held_back),
              const_cast<Session&>(session).events().text(uv_now(&loop_)).c_str());
 }
@@ -347,7 +348,7 @@ void Worker::trim_some(size_t share) {
 void Worker::begin_stop(bool at_once, uint32_t deadline_ms) {
   draining_ = true;
   if (at_once && deadline_ms == 0) {  // a deadline has passed
-    log::write(log::Level::warning, "deadline reached with %zu connections open; dropping them",
+    log::write(log::Level::warning, "the deadline has passed with %zu connections open; closing them now",
                sessions_.size());
     sessions_.clear();
     uv_stop(&loop_);

@@ -94,13 +94,13 @@ std::array<std::byte, N> take_array(std::span<const std::byte> bytes, size_t at)
 std::string_view frame_error_text(FrameError error) {
   switch (error) {
     case FrameError::unknown_type:
-      return "a frame of a type that this side does not send";
+      return "a frame of a type that its sender may not send";
     case FrameError::bad_length:
-      return "a frame whose length its type cannot have";
+      return "a frame whose length is not valid for its type";
     case FrameError::bad_version:
-      return "another version of the native channel";
+      return "a frame of another version of the native channel's protocol";
     case FrameError::bad_value:
-      return "a frame with a value that makes no sense";
+      return "a frame with a value out of range";
   }
   return "?";
 }

@@ -27,7 +27,7 @@ std::string_view violation_text(Violation violation) {
     case Violation::signed_channel_request:
       return "signed READ or WRITE that asks for RDMA placement";
     case Violation::duplicate_message_id:
-      return "SMB2 MessageId used while a request with it is in flight";
+      return "SMB2 request with the MessageId of a request that is still in flight";
     case Violation::too_many_requests:
       return "more SMB2 requests in flight than allowed";
     case Violation::nbt_refusal:
@@ -47,7 +47,7 @@ std::string_view violation_text(Violation violation) {
     case Violation::channel_without_rdma:
       return "READ or WRITE that asks for RDMA placement on a connection without RDMA";
     case Violation::too_long:
-      return "SMB2 message of 16 MiB or more, longer than a stream's length word can say";
+      return "SMB2 message of 16 MiB or more, longer than the length field of SMB2 over TCP allows";
     case Violation::response_unmatched:
       return "response with a MessageId that no request in flight has";
     case Violation::response_too_early:
@@ -57,11 +57,11 @@ std::string_view violation_text(Violation violation) {
     case Violation::response_bad_pending:
       return "STATUS_PENDING response, or the one that ends it, without the right AsyncId";
     case Violation::response_bad_notification:
-      return "notification that is none: a MessageId of -1 with a command that needs a request";
+      return "unsolicited message (MessageId -1) with a command that needs a request";
     case Violation::response_bad_dialect:
       return "NEGOTIATE response with a dialect that was not offered, or a second one";
     case Violation::bad_stream_word:
-      return "neither a message nor a keepalive where the stream's length word belongs";
+      return "invalid framing: neither an SMB2 message nor a NetBIOS keepalive follows";
   }
   return "unknown violation";
 }

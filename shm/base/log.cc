@@ -140,12 +140,12 @@ bool within_budget(Budget& budget) {
 std::string gap(Logger& log, Budget& budget) {
   std::string text;
   if (log.dropped > 0) {
-    text =
-        "[" + std::to_string(log.dropped) + " lines before this one were dropped, for nobody read the log] ";
+    text = "[" + std::to_string(log.dropped) +
+           " lines before this one were dropped because the log could not be written] ";
   }
   if (budget.held_back > 0) {
     text += "[" + std::to_string(budget.held_back) +
-            " lines of this level were held back, for there are more than " + std::to_string(kPerSecond) +
+            " lines of this level were held back because there were more than " + std::to_string(kPerSecond) +
             " per second] ";
   }
   return text;

@@ -214,7 +214,7 @@ def test_who_does_not_attach_or_says_something_first_is_not_served_to(world):
     rdma.assert_terminated(c, within=8)
     channel.wait_end()
     channel.close()
-    cause(world, "waiting for a server process to attach itself")
+    cause(world, "waiting for a server process to attach to the channel")
     world.works()
 
 
@@ -354,7 +354,7 @@ def test_a_start_that_failed_is_told_to_the_client_at_once(world):
     world.main.send(frames.FAILED, count=12, number=number + 1000)  # of nobody
     world.main.send(frames.FAILED, count=12, number=number)
     rdma.assert_terminated(c, within=2)
-    cause(world, "the server's main process has no process for it: Cannot allocate memory")
+    cause(world, "the server's main process could not start one: Cannot allocate memory")
     world.works()
 
 
@@ -407,7 +407,7 @@ def test_a_channel_that_changes_hands_without_end_is_ended(world):
         with contextlib.suppress(frames.Ended):
             channel.attach()
     rdma.assert_terminated(c)
-    cause(world, "the server's channel changes hands too often")
+    cause(world, "too many processes have attached to the server's channel")
     world.works()
     assert lines(world) - before < 50
     channel.close()

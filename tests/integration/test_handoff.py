@@ -291,7 +291,7 @@ def script(path, text):
 def test_a_share_that_keeps_durable_handles_is_refused(lan, connector, tmp_path):
     """No Samba known does that: the option wins. One that does not shows it in testparm's output."""
     text = f'case "$*" in *pid*) echo {lan.directory}/pid;; *) printf "[finance]\\n\\tdurable handles = Yes\\n";; esac\n'
-    with pytest.raises(Failed, match=r"stays on in \[finance\] of smb.conf"):
+    with pytest.raises(Failed, match=r"is on in \[finance\] of smb.conf"):
         connector(lan, testparm=script(tmp_path / "testparm", text))
 
 

@@ -162,10 +162,10 @@ def why_there_is_no_connection(network, kind):
             done = probe(address, PORTS[kind])
             assert done.returncode == 1, done.stdout
             said[name] = done.stderr.splitlines()[0].split(": ", 2)[2]
-    assert "nobody listens for RDMA" in said["nobody listens"], said
+    assert "nothing listens for RDMA" in said["nobody listens"], said
     # Loopback addresses have no device; siw's refusal only names the argument.
     assert "no RDMA device reaches 127.0.0.1" in said["no device"] or "rdma_resolve_addr" in said["no device"], said
-    assert "nobody answers at the address of 192.0.2.99" in said["nobody there"] or "no route" in said["nobody there"], said
+    assert "no host answers at the address of 192.0.2.99" in said["nobody there"] or "no route" in said["nobody there"], said
     return said
 
 

@@ -48,10 +48,10 @@ shm::Result<std::vector<sockaddr_storage>> parse_addresses(const std::string& te
   if (!parts) return std::unexpected(parts.error());
   if (parts->host.empty()) parts->host = defaults.host;
   if (parts->port.empty()) parts->port = defaults.port;
-  if (parts->host.empty()) return shm::fail("\"" + text + "\" names no address");
-  if (parts->port.empty()) return shm::fail("\"" + text + "\" names no port: write ADDRESS:PORT");
+  if (parts->host.empty()) return shm::fail("\"" + text + "\" has no address");
+  if (parts->port.empty()) return shm::fail("\"" + text + "\" has no port: write ADDRESS:PORT");
   if (!all_digits(parts->port) || parts->port.size() > 5 || std::stoul(parts->port) > 65535) {
-    return shm::fail("\"" + parts->port + "\" in \"" + text + "\" is no port: 0 to 65535");
+    return shm::fail("\"" + parts->port + "\" in \"" + text + "\" is not a port from 0 to 65535");
   }
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;

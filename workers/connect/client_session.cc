@@ -220,8 +220,8 @@ void ClientSession::client_lost(const std::string& why) {
 }
 
 void ClientSession::on_deadline() {
-  if (phase_ == Phase::greeting) return fail("no SMB2 NEGOTIATE has come from it");
-  if (phase_ == Phase::waiting) return fail("too many clients that have not logged in wait for the server");
+  if (phase_ == Phase::greeting) return fail("it has sent no SMB2 NEGOTIATE in time");
+  if (phase_ == Phase::waiting) return fail("too many clients without a session are waiting for the server");
   over_ = true;
   turn(false);
 }
@@ -320,7 +320,7 @@ void ClientSession::drain() {
   if (transport_closed_ || disconnecting_) return;
   if (over_) {
     disconnecting_ = true;
-    link_->transport->abort("what was under way took too long");
+    link_->transport->abort("requests in flight took too long");
   } else if (link_->memory.empty() && link_->transport->idle()) {
     disconnecting_ = true;
     link_->transport->disconnect(client_ended_ ? "the client closed" : "stopped");

@@ -87,7 +87,7 @@ shm::Result<> Dialer::start(Transport& transport, const sockaddr_storage& to) {
     return nullptr;
   });
   if (started) return {};
-  return std::unexpected(error.value_or(shm::Error{"the connection's buffers cannot be had", 0}));
+  return std::unexpected(error.value_or(shm::Error{"out of memory for the connection's buffers", 0}));
 }
 
 }  // namespace smbdirect::workers::connect

@@ -30,7 +30,7 @@ std::string not_smb2(smb2::Violation violation) {
 }
 
 std::unexpected<shm::Error> not_our_framing(std::span<const std::byte, smb2::kNbtBytes> word) {
-  return shm::fail("the client does not speak SMB2 over TCP port 445's framing (message type " +
+  return shm::fail("the client does not use the framing of SMB2 over TCP (message type " +
                    std::to_string(std::to_integer<unsigned>(word[0])) + ")");
 }
 
@@ -81,7 +81,7 @@ shm::Result<size_t> Greeting::needed() {
   if (!header) return shm::fail(not_smb2(header.error()));
   if (header->response()) return shm::fail(not_smb2(smb2::Violation::wrong_direction));
   if (header->command != smb2::Command::negotiate || packet.length > kMostNegotiate)
-    return shm::fail("the client's first SMB2 request is no NEGOTIATE");
+    return shm::fail("the client's first SMB2 request is not a NEGOTIATE");
   return whole;
 }
 

@@ -28,9 +28,9 @@ shm::Result<std::unique_ptr<Listener>> Listener::open(uv_loop_t& loop, const soc
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), shm::length_of(address)) != 0 ||
       ::listen(fd.get(), kBacklog) != 0) {
     const int error = errno;
-    const char* advice = error == EADDRINUSE      ? " (give another port, or port 0 for any free one)"
-                         : error == EACCES        ? " (ports below 1024 need privileges: give a higher one)"
-                         : error == EADDRNOTAVAIL ? " (give an address of this machine)"
+    const char* advice = error == EADDRINUSE      ? " (choose another port, or port 0 for any free one)"
+                         : error == EACCES        ? " (ports below 1024 need privileges: choose a higher one)"
+                         : error == EADDRNOTAVAIL ? " (choose an address of this machine)"
                                                   : "";
     return shm::fail("listen on " + name + advice, error);
   }
@@ -53,7 +53,8 @@ sockaddr_storage Listener::address() const {
 
 /// The client stays in the queue; trying again at once would only spin.
 void Listener::pause(int error) {
-  shm::log::write(shm::log::Level::warning, "accept: %s; trying again soon (raise the limit: ulimit -n)",
+  shm::log::write(shm::log::Level::warning,
+                  "accept: %s; trying again soon (raise the limit of open files: ulimit -n)",
                   std::strerror(error));
   socket_.want(0);
   pause_.start(kPauseMs);

@@ -95,7 +95,7 @@ shm::Result<> set_stats(Options& o, const char* value) {
 shm::Result<> set_log_level(Options& o, const char* value) {
   const auto level = shm::log::level_from_name(value);
   if (!level) {
-    return shm::fail("\"" + std::string(value) + "\" is none of error, warning, notice, info, debug");
+    return shm::fail("\"" + std::string(value) + "\" is not error, warning, notice, info or debug");
   }
   o.log_level = *level;
   return {};
@@ -110,10 +110,10 @@ shm::Result<> set_to(Options& o, const char*) {
 // clang-format off
 constexpr OptionRow kTable[] = {
     {"listen", 0, Argument::required, "[ADDR:]PORT",
-     "TCP address for SMB clients to connect to; loopback unless ADDR\nis given, any free port for port 0",
+     "TCP address for SMB clients to connect to; loopback unless ADDR\nis given; port 0 is any free port",
      [](Options& o, const char* v) { return store_address(o.listen, v, {.host = "127.0.0.1", .lone_number_is_port = true}); }},
     {"to", 0, Argument::required, "ADDR[:PORT]",
-     "the SMB Direct server (port 5445 on iwarp and 445 on verbs\nunless given); of a name every address is tried",
+     "the SMB Direct server (default port 5445 on iwarp, 445 on verbs);\nevery address of a name is tried",
      [](Options& o, const char* v) { return store_addresses(o.to, v, {.port = "0"}); }},
     {"source", 0, Argument::required, "ADDR[:PORT]",
      "local address of the connections to the server",
@@ -144,17 +144,17 @@ constexpr OptionRow kTable[] = {
      "largest READ and WRITE that --rdma-io moves by RDMA (8388608)",
      [](Options& o, const char* v) { return store_number(o.limits.max_read_write_size, v, 4096, kMaxReadWrite); }},
     {"credits", 0, Argument::required, "N",
-     "most messages under way in each direction (255)", set_credits},
+     "most messages in flight in each direction (255)", set_credits},
     {"max-connections", 0, Argument::required, "N",
      "SMB clients served at once (256)",
      [](Options& o, const char* v) { return store_number(o.max_connections, v, 1, 65536); }},
     {"probe", 0, Argument::none, nullptr,
-     "connect to the server, say what was agreed, and exit:\n0 when SMB Direct works, 1 when it does not",
+     "connect to the server, print what was agreed, and exit with\n0 when SMB Direct works, 1 when it does not",
      set_to<&Options::mode, Options::Mode::probe>},
     {"stats", 0, Argument::optional, "text|json",
-     "print what was moved and how, on standard output, at the end", set_stats},
+     "at the end print on standard output what was moved and how", set_stats},
     {"progress", 0, Argument::none, nullptr,
-     "a line on standard error each second while data moves",
+     "print a line on standard error each second while data moves",
      set_to<&Options::progress, true>},
     {"exit-when-idle", 0, Argument::none, nullptr,
      "end when the last client has gone",

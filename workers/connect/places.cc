@@ -81,7 +81,7 @@ bool Places::place_for(const Entry& newcomer, uint64_t now, uint64_t& again) {
     if (until <= now) {
       PlaceHolder& goes = *entry->holder;
       drop(entry);
-      goes.leave("the server has not let it in, and another client needs its place");
+      goes.leave("it has no session yet, and another client needs its place");
       return true;
     }
     // It may wait for nothing by then.

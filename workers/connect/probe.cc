@@ -70,13 +70,13 @@ class Prober final : private Transport::Owner {
               row("connection", std::string(transport_->endpoint()->description())) +
               row("set up within", milliseconds(uv_hrtime() - began_)) +
               (options_.fabric == FabricKind::iwarp ? row("CRC32C", fabric.crc ? "on" : "off") : "") +
-              row("our memory is revoked by", fabric.can_be_invalidated ? "the server" : "us") +
-              row("RDMA READs under way, most", std::to_string(fabric.max_outbound_reads)) +
+              row("memory is revoked by", fabric.can_be_invalidated ? "the server" : "this program") +
+              row("most RDMA READs in flight", std::to_string(fabric.max_outbound_reads)) +
               row("largest message sent", std::to_string(agreed.max_send_size) + " bytes") +
               row("largest message received", std::to_string(agreed.max_receive_size) + " bytes") +
               row("largest request in fragments", bytes_text(agreed.max_fragmented_send_size)) +
               row("largest READ or WRITE by RDMA", bytes_text(agreed.max_read_write_size)) +
-              row("messages we may send at once", std::to_string(credits.send)) +
+              row("messages that may be sent now", std::to_string(credits.send)) +
               row("messages the server may send", std::to_string(credits.receive_target));
     transport_->disconnect("probed");
   }
@@ -95,9 +95,9 @@ class Prober final : private Transport::Owner {
       return "Is smbdirectd running there, and does it have the " + listener + " for this address and port?";
     }
     if (failures_.find("RDMA device") != std::string::npos) {
-      return "Is there one on the way to this address? Without one --fabric iwarp works, if the server has "
-             "an "
-             "iwarp listener.";
+      return "Is there an RDMA device for this address (\"rdma link\" lists them)? Without one --fabric "
+             "iwarp "
+             "works, if the server has an iwarp listener.";
     }
     return "Check that the address is right, that smbdirectd has the " + listener +
            " there, that a firewall lets the port through, and what smbdirectd's log says.";

@@ -59,7 +59,7 @@ std::string Program::address() const { return shm::address_text(listener_->addre
 
 void Program::accepted(shm::UniqueFd client, const sockaddr_storage& peer) {
   const bool full = sessions_.size() >= options_.max_connections;
-  if (full && places_.make_room("others need its place more (--max-connections)")) destroy_ended();
+  if (full && places_.make_room("another client needs its place (--max-connections)")) destroy_ended();
   const std::string name = shm::address_text(peer);
   if (sessions_.size() >= options_.max_connections) {
     shm::log::write(shm::log::Level::warning,

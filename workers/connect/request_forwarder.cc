@@ -246,7 +246,8 @@ shm::Result<RequestForwarder::Step> RequestForwarder::begin_plain() {
     return shm::fail("a request of " + std::to_string(head_->total) +
                      " bytes is longer than the server takes in one message (" +
                      std::to_string(transport_.engine().agreed().max_fragmented_send_size) +
-                     "); raise its max_fragmented_size, or let the client write in smaller pieces");
+                     "); raise /smbdirect/max_fragmented_size there, or let the client write in smaller "
+                     "pieces");
   }
   reader_.skip(smb2::kNbtBytes);
   unsent_ = head_->total;
@@ -327,7 +328,8 @@ shm::Result<RequestForwarder::Step> RequestForwarder::send_channel(uint64_t cook
 
 shm::Result<> RequestForwarder::send_small(SlabRef pdu, size_t size) {
   const auto bytes = pdu.bytes().first(size);
-  if (!transport_.begin_message(size)) return shm::fail("the server takes no message of one request");
+  if (!transport_.begin_message(size))
+    return shm::fail("the server's MaxFragmentedSize is too small for a request");
   transport_.append(std::move(pdu), bytes);
   return {};
 }

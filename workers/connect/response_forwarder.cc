@@ -28,9 +28,11 @@ shm::Result<> ResponseForwarder::fragment(const Fragment& fragment, bool lagging
     decided_ = false;
     streaming_ = false;
     if (out_.pieces() > kMostPieces) {
-      return shm::fail("the server goes on sending responses that the client does not read");
+      return shm::fail("the client does not read the responses that the server keeps sending");
     }
-    if (total_ > kMostStreamBytes) return shm::fail("a response is too long for TCP's length word");
+    if (total_ > kMostStreamBytes)
+      return shm::fail("the server's response of " + std::to_string(total_) +
+                       " bytes is too long for SMB2 over TCP");
   }
   auto data = fragment.data;
   if (!decided_) {
@@ -96,7 +98,7 @@ shm::Result<> ResponseForwarder::decide(std::span<const std::byte> prefix) {
   }
   const uint64_t whole = start.size() + uint64_t{response->length};
   if (!response->finished || whole > kMostStreamBytes) {
-    return shm::fail("the server answered a READ with data that nobody asked for");
+    return shm::fail("the server answered a READ with data that was not asked for");
   }
   // The data stands in the memory already: RDMA WRITEs are placed before the SEND behind them arrives.
   out_.push_copy(smb2::encode_nbt(static_cast<uint32_t>(whole)));

@@ -23,17 +23,17 @@ shm::Result<std::unique_ptr<Introduction>> Introduction::make(uv_loop_t& loop, s
                                                               int area, Done done) {
   const int one = 1;
   if (::setsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &one, sizeof one) != 0) {
-    return shm::fail("channel to the server", errno);
+    return shm::fail("set up the channel to the server process", errno);
   }
   shm::UniqueFd copy(::fcntl(area, F_DUPFD_CLOEXEC, 0));
-  if (!copy.valid()) return shm::fail("descriptor of the data area", errno);
+  if (!copy.valid()) return shm::fail("copy the descriptor of the data area", errno);
   Outbox outbox;
   outbox.push_descriptor(std::move(copy));
   outbox.push({}, introduction);
   const auto said = outbox.flush(socket.get());
   if (!said) return std::unexpected(said.error());
   // Its buffer is empty and larger than that.
-  if (*said == Outbox::Flush::blocked) return shm::fail("channel to the server", ENOBUFS);
+  if (*said == Outbox::Flush::blocked) return shm::fail("send to the server process", ENOBUFS);
   return std::unique_ptr<Introduction>(new Introduction(loop, std::move(socket), std::move(done)));
 }
 
@@ -52,10 +52,14 @@ void Introduction::read(int status) {
   const auto header = proxy::parse_frame_header(said.first<proxy::kFrameHeaderBytes>(), proxy::Sender::peer);
   if (!header || header->type != proxy::FrameType::attached ||
       !proxy::parse_version(said.subspan<proxy::kFrameHeaderBytes>())) {
-    return finish(shm::fail("the server process did not attach itself to the channel first", EPROTO));
+    return finish(
+        shm::fail("the server process sent something else before it attached to the channel", EPROTO));
   }
   // Another PID namespace's, or it said this before the kernel was asked for names.
-  if (sender == 0) return finish(shm::fail("the server process has no name here", EPROTO));
+  if (sender == 0) {
+    return finish(
+        shm::fail("the server process has no process id here (does it run in another container?)", EPROTO));
+  }
   finish(Attached{socket_.release(), uint32_t(sender)});
 }
 
@@ -68,7 +72,7 @@ void Introduction::finish(shm::Result<Attached> result) {
 shm::Result<std::pair<shm::UniqueFd, shm::UniqueFd>> socket_pair() {
   int ends[2] = {-1, -1};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0) {
-    return shm::fail("channel to the server", errno);
+    return shm::fail("make a channel to the server process", errno);
   }
   return std::pair{shm::UniqueFd(ends[0]), shm::UniqueFd(ends[1])};
 }

@@ -33,7 +33,8 @@ void NativeExchange::on_fragment(const Fragment& fragment) {
   if (!negotiated_) return gather_negotiate(fragment);
   if (fragment.first) {
     if (fragment.total > proxy::kMaxPdu) {
-      broken("an SMB2 message of more bytes than the native channel takes");
+      broken("the client sent an SMB2 message of " + std::to_string(fragment.total) +
+             " bytes, more than the native channel takes");
       return;
     }
     outbox_.push_copy(
@@ -77,9 +78,9 @@ shm::Result<std::unique_ptr<Upstream>> NativeExchange::open_upstream(UpstreamReq
   if (!fd) return std::unexpected(fd.error());
   area_ = acquire_shared(context_.slabs.arena(), fd->get(), config_.channel_area_bytes, areas_);
   if (!area_) {
-    return shm::fail("data area of " + std::to_string(config_.channel_area_bytes) +
+    return shm::fail("make a data area of " + std::to_string(config_.channel_area_bytes) +
                          " bytes: " + std::to_string(areas_.used()) +
-                         " are in use (/upstream/channel/area_bytes_per_worker limits them)",
+                         " bytes are in use already (/upstream/channel/area_bytes_per_worker)",
                      ENOMEM);
   }
   const smb_direct::Agreed& agreed = context_.transport.engine().agreed();
@@ -212,7 +213,8 @@ bool NativeExchange::take_body() {
     case proxy::FrameType::attached:
       if (const auto version = proxy::parse_version(body); !version) return broken(version.error());
       if (sender_ == attached_) break;
-      if (++attached_again_ > kMostAttached) return broken("the server's channel changes hands too often");
+      if (++attached_again_ > kMostAttached)
+        return broken("too many processes have attached to the server's channel");
       attached_ = sender_;
       context_.events.on_attached(uint32_t(sender_));
       break;
@@ -240,7 +242,7 @@ bool NativeExchange::begin_reply(std::span<const std::byte> tokens) {
   const uint64_t total = header_.length - tokens.size();
   if (!context_.transport.begin_message(total, std::span(invalidate).first(header_.count))) {
     return broken("the server's reply of " + std::to_string(total) +
-                  " bytes is more than the client takes (its MaxFragmentedSize)");
+                  " bytes is more than the client takes (its MaxFragmentedSize, max_pdu of the channel)");
   }
   ++context_.transport.own_counters().smb_responses;
   context_.transport.record(EventKind::response, 0xFFFF, total);
@@ -271,7 +273,7 @@ bool NativeExchange::begin_operation(std::span<const std::byte> body) {
     return broken("the server named bytes outside its data area");
   }
   if (reads_.size() + writes_.size() >= config_.channel_operations) {
-    return broken("the server has more RDMA operations under way than it was told it may have");
+    return broken("the server has more RDMA operations in flight than /upstream/channel/operations allows");
   }
   const bool read = header_.type == proxy::FrameType::rdma_read;
   std::span<std::byte> left = area.subspan(operation_.area_offset, operation_.length);

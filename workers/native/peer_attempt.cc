@@ -32,7 +32,7 @@ shm::Guid as_guid(const proxy::Cookie& cookie) {
 PeerFinder::Attempt::Attempt(PeerFinder& finder, PeerRequest request)
     : finder_(finder),
       request_(std::move(request)),
-      failure_{"waiting for a server process to attach itself", ETIMEDOUT},
+      failure_{"waiting for a server process to attach to the channel", ETIMEDOUT},
       deadline_(finder.loop_, [this] { finish(std::unexpected(failure_)); }),
       pass_deadline_(finder.loop_, [this] { not_passed_here(); }) {}
 
@@ -83,7 +83,7 @@ void PeerFinder::Attempt::act() {
 
 void PeerFinder::Attempt::ask_for_process() {
   const auto cookie = make_cookie();
-  if (!cookie) return fail_soon({"a cookie", errno});
+  if (!cookie) return fail_soon({"make a random cookie for the channel", errno});
   finder_.by_cookie_.erase(std::exchange(cookie_, *cookie));
   finder_.by_cookie_[cookie_] = this;
   finder_.send_(message::WantProcess{{request_.client.offer}, {as_guid(cookie_)}}, -1);

@@ -24,8 +24,10 @@ PeerFinder::~PeerFinder() { assert(attempts_.empty()); }
 
 void PeerFinder::listen_for_peers(shm::UniqueFd listening) {
   if (!listening.valid()) {
-    return shm::log::write(shm::log::Level::error,
-                           "no descriptor is left for the socket at which server processes open channels");
+    return shm::log::write(
+        shm::log::Level::error,
+        "out of descriptors: server processes cannot open channels to this worker, and its "
+        "clients are turned away (raise LimitNOFILE of the unit)");
   }
   listener_ = std::make_unique<PeerListener>(loop_, std::move(listening),
                                              [this](const proxy::Cookie& cookie, shm::UniqueFd& socket) {
@@ -42,7 +44,8 @@ void PeerFinder::map_registry(const shm::UniqueFd& registry) {
     registry_.emplace(std::move(*opened));
     return;
   }
-  shm::log::write(shm::log::Level::warning, "every connection asks the supervisor for its process: %s",
+  shm::log::write(shm::log::Level::warning,
+                  "cannot read the registry of clients, so the supervisor is asked for every connection: %s",
                   opened.error().text().c_str());
 }
 

@@ -53,7 +53,7 @@ shm::Result<> drop_privileges(const std::string& user) {
   if (!user.empty() && ::geteuid() == 0) {
     errno = 0;
     const passwd* entry = ::getpwnam(user.c_str());
-    if (entry == nullptr) return shm::fail("looking up the user '" + user + "' of the pool file", errno);
+    if (entry == nullptr) return shm::fail("look up the user '" + user + "' (/user in the pool file)", errno);
     if (::initgroups(entry->pw_name, entry->pw_gid) != 0) return shm::fail("initgroups for " + user, errno);
     if (::setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) != 0)
       return shm::fail("setresgid for " + user, errno);

@@ -125,9 +125,10 @@ void ServerStream::on_overdue() {
   const uint64_t silent_ms = uv_now(&loop_) - blocked_since_ms_;
   if (silent_ms < patience_ms_) return patience_timer_.start(patience_ms_ - silent_ms);
   const Exchange::Names& names = exchange_.names();
-  owner_.on_broken(std::string(names.server) + " has read nothing from its " + names.stream + " for " +
-                   std::to_string(silent_ms) +
-                   " ms (/limits/upstream_progress_timeout_ms); is the process stopped, or its storage?");
+  owner_.on_broken(
+      std::string(names.server) + " has read nothing from its " + names.stream + " for " +
+      std::to_string(silent_ms) +
+      " ms (/limits/upstream_progress_timeout_ms); is the process stopped, or does its storage hang?");
 }
 
 void ServerStream::close(bool orderly) {

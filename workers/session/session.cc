@@ -60,7 +60,7 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
       stream_(resources.loop, *exchange_, resources.config.upstream_progress_timeout_ms, *this),
       retry_timer_(resources.loop, [this] { on_retry(); }),
       negotiate_timer_(resources.loop,
-                       [this] { on_broken("no SMB2 NEGOTIATE within the handshake deadline"); }),
+                       [this] { on_broken("no SMB2 NEGOTIATE within /limits/handshake_timeout_ms"); }),
       session_timer_(resources.loop, [this] { end("no SMB2 session within /limits/session_timeout_ms"); }),
       since_ms_(uv_now(&resources.loop)) {
   transport_.limit_receive_credits(resources.config.receive_credit_initial);

@@ -17,17 +17,19 @@ std::optional<std::string> size_advice(const protocol::smb2::NegotiateResponse& 
   std::string text;
   if (largest + kAround > limits.max_fragmented_size) {
     text =
-        "smbd offers writes and calls of up to " + std::to_string(largest) +
-        " bytes, and a client that uses them inline is disconnected: raise /smbdirect/max_fragmented_size (" +
+        "smbd offers writes and other requests of up to " + std::to_string(largest) +
+        " bytes, and a client that sends larger ones inline than the pool file allows is disconnected: raise "
+        "/smbdirect/max_fragmented_size (" +
         std::to_string(limits.max_fragmented_size) +
         ") in the pool file, or lower smb2 max write and smb2 max trans in smb.conf";
   }
   const uint64_t moved = std::max(offered.max_read_size, offered.max_write_size);
   if (moved > limits.max_read_write_size) {
-    text += (text.empty() ? "" : "; ") + std::string("smbd offers reads and writes of up to ") +
-            std::to_string(moved) + " bytes, and larger ones than /smbdirect/max_read_write_size (" +
-            std::to_string(limits.max_read_write_size) +
-            ") are refused by RDMA: raise it, or lower smb2 max read and smb2 max write in smb.conf";
+    text +=
+        (text.empty() ? "" : "; ") + std::string("smbd offers reads and writes of up to ") +
+        std::to_string(moved) + " bytes, and larger ones than /smbdirect/max_read_write_size (" +
+        std::to_string(limits.max_read_write_size) +
+        ") are refused when they use RDMA: raise it, or lower smb2 max read and smb2 max write in smb.conf";
   }
   if (text.empty()) return std::nullopt;
   return text;

@@ -51,9 +51,10 @@ void WorkerMemory::look() {
   if (MemoryHolder* victim = most_stuck(); victim != nullptr) {
     const uint64_t stuck_ms = now - victim->stuck_since();
     if (stuck_ms < kStuckMs) return;
-    victim->end_for_others("it has moved nothing of the " + std::to_string(victim->reclaimable() >> 10U) +
-                           " KiB that it holds for " + std::to_string(stuck_ms) +
-                           " ms, and other clients wait for memory");
+    victim->end_for_others("other clients wait for memory, and none of the " +
+                           std::to_string(victim->reclaimable() >> 10U) +
+                           " KiB buffered for this connection has moved for " + std::to_string(stuck_ms) +
+                           " ms (/limits/buffered_bytes_per_worker)");
     return;
   }
   // Nobody has anything to give: what is short is what connections cost that are doing nothing wrong.

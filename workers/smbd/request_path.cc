@@ -184,9 +184,9 @@ bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
 /// Until smbd has let the client in, it may say little, and have nothing done with its memory.
 bool RequestPath::allowed_before_session(const smb2::RequestInfo& info) {
   if (total_ > WorkerMemory::kBeforeSession) {
-    broken("a request of " + std::to_string(total_) + " bytes before a session was set up");
+    broken("the client sent a request of " + std::to_string(total_) + " bytes before it had a session");
   } else if (info.channel) {
-    broken("an RDMA channel READ or WRITE before a session was set up");
+    broken("the client sent an RDMA channel READ or WRITE before it had a session");
   }
   return !broken_;
 }

@@ -71,7 +71,7 @@ bool ResponsePath::begin_pdu() {
   if (!next) {
     if (next.error() != smb2::Violation::nbt_refusal) return broken(next.error());
     return broken("smbd refused the connection (NBT type " + std::to_string(std::to_integer<int>(word[0])) +
-                  "); check smbd's hosts allow / hosts deny for this server's address");
+                  "); check hosts allow and hosts deny in smb.conf for the address that smbd sees");
   }
   reader_.skip(smb2::kNbtBytes);
   total_ = next->length;
@@ -221,7 +221,8 @@ bool ResponsePath::finish_gather(SlabRef owner, std::span<std::byte> bytes) {
 bool ResponsePath::begin_message(uint64_t total, std::span<const uint32_t> invalidate) {
   if (context_.transport.begin_message(total, invalidate)) return true;
   return broken("a response of " + std::to_string(total) +
-                " bytes is more than the client takes (its MaxFragmentedSize); a smaller rsize/wsize helps");
+                " bytes is more than the client takes (its MaxFragmentedSize); mount with smaller rsize and "
+                "wsize");
 }
 
 /// All of it is in our memory, and counts there now instead of among the promises.

@@ -8,11 +8,11 @@ namespace smbdirect::workers {
 const char* owed_text(Owed what) {
   switch (what) {
     case Owed::read_data:
-      return "the peer has sent no data of the RDMA READs asked of it";
+      return "the peer has sent no data for outstanding RDMA READs";
     case Owed::taking:
-      return "the peer has taken nothing of what it is sent";
+      return "the peer has received nothing of what is being sent to it";
     case Owed::message:
-      return "the peer has sent nothing of the message it has begun";
+      return "the peer has sent no more of a message that it began";
   }
   return "";
 }

@@ -130,8 +130,7 @@ void Transport::post_receives() {
 /// Room comes again; a device that registers no more memory does not take this memory later either.
 void Transport::refused(fabric::PostError error) {
   if (error != fabric::PostError::not_registered) return;
-  begin_closing("the RDMA device registers no more memory; is the limit of locked memory high enough?",
-                false);
+  begin_closing("the RDMA device registers no more memory (is the limit of locked memory too low?)", false);
   owner_.on_fault(close_reason_);
   endpoint_->abort();
 }

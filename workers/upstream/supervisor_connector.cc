@@ -13,7 +13,7 @@ class SupervisorConnector::Request final : public Upstream {
  public:
   Request(SupervisorConnector& connector, uint64_t offer)
       : connector_(connector), offer_(offer), timer_(connector.loop_, [this] {
-          finish(shm::fail("waiting for the supervisor's connection to smbd", ETIMEDOUT));
+          finish(shm::fail("waiting for the supervisor to connect to smbd", ETIMEDOUT));
         }) {}
   ~Request() override { connector_.waiting_.erase(offer_); }
 

@@ -137,15 +137,16 @@ TEST_CASE("only a sealed registry of this version is opened") {
     return refusal(sealed(&other, sizeof other, size, kSeals).get());
   };
   CHECK(refused([](auto&) {}).empty());
-  CHECK(refused([](auto& h) { h.magic = 1; }) == "GUID registry: the memory holds something else");
-  CHECK(refused([](auto& h) { h.version = 2; }) == "GUID registry: its version is 2, this program's is 1");
+  CHECK(refused([](auto& h) { h.magic = 1; }) == "GUID registry: the shared memory is not a registry");
+  CHECK(refused([](auto& h) { h.version = 2; }) ==
+        "GUID registry: its version is 2, but this program expects 1");
   CHECK(refused([](auto& h) { h.header_size = 8; }) ==
-        "GUID registry: its header size is 8, this program's is 64");
+        "GUID registry: its header size is 8, but this program expects 64");
   CHECK(refused([](auto& h) { h.entry_size = 760; }) ==
-        "GUID registry: its entry size is 760, this program's is 768");
+        "GUID registry: its entry size is 760, but this program expects 768");
   for (const uint32_t count : {0u, 3u, 8u, 0x80000000u}) {
     CHECK(refused([&](auto& h) { h.entry_count = count; }) ==
-          "GUID registry: " + std::to_string(count) + " entries do not make 3136 bytes");
+          "GUID registry: " + std::to_string(count) + " entries do not fit its size of 3136 bytes");
   }
   CHECK(refusal(sealed(&header, sizeof header, size, F_SEAL_SHRINK | F_SEAL_GROW).get())
             .ends_with("against writers"));

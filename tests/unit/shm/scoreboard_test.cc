@@ -100,13 +100,14 @@ TEST_CASE("only a scoreboard of this version is opened") {
     change(other);
     return refusal(other);
   };
-  CHECK(refused([](auto& h) { ++h.magic; }) == "scoreboard: the memory holds something else");
-  CHECK(refused([](auto& h) { h.version = 2; }) == "scoreboard: its version is 2, this program's is 1");
+  CHECK(refused([](auto& h) { ++h.magic; }) == "scoreboard: the shared memory is not a scoreboard");
+  CHECK(refused([](auto& h) { h.version = 2; }) ==
+        "scoreboard: its version is 2, but this program expects 1");
   CHECK(refused([](auto& h) { h.header_size = 1; }).find("header size is 1,") != std::string::npos);
   CHECK(refused([](auto& h) { h.row_size = 1; }).find("row size is 1,") != std::string::npos);
   CHECK(refused([](auto& h) { h.counter_count = 1; }).find("counters is 1,") != std::string::npos);
   CHECK(refused([](auto& h) { ++h.counter_digest; }) == "scoreboard: it has other counters");
-  CHECK(refused([](auto& h) { h.row_count = 3; }) == "scoreboard: 3 rows do not make 4352 bytes");
+  CHECK(refused([](auto& h) { h.row_count = 3; }) == "scoreboard: 3 rows do not fit its size of 4352 bytes");
   CHECK_FALSE(shm::ScoreboardReader::open(-1));
 }
 

@@ -217,12 +217,12 @@ void Connection::deadline_passed() {
     case Phase::closed:
       return;
     case Phase::connecting:
-      finish(CloseCause::setup_failed, "no TCP connection in time");
+      finish(CloseCause::setup_failed, "the TCP connection was not established in time");
       break;
     case Phase::handshake:
     case Phase::replying:
       shm::reset_on_close(socket_.fd());
-      finish(CloseCause::setup_failed, "no complete MPA set-up in time");
+      finish(CloseCause::setup_failed, "the MPA set-up was not complete in time");
       break;
     case Phase::draining:
     case Phase::terminating:

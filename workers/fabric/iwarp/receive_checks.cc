@@ -16,7 +16,7 @@ bool ReceivePath::begin_tagged(const DdpHeader& header, uint32_t payload) {
       kind_ = Kind::read_response;
       return begin_read_response(header, payload);
     default:
-      return reject(terminate::kUnexpectedOpcode, "a tagged segment with an opcode that has none");
+      return reject(terminate::kUnexpectedOpcode, "a tagged segment with an opcode of untagged messages");
   }
 }
 

@@ -75,7 +75,7 @@ SetupAnswer answer_request(const SetupOffer& offer, const MpaHeader& request, co
     agreed.ord = std::min(agreed.ord, ord);
   }
   if (request.revision < 1 || request.revision > kNewestRevision) {
-    answer.refusal = "the MPA request has a revision that is not spoken here";
+    answer.refusal = "the MPA request has a revision that is not supported";
     out = {};
   } else if (request.markers) {
     answer.refusal = "the MPA request asks for markers, which are not supported";
@@ -124,11 +124,11 @@ std::expected<Agreed, SetupFailure> judge_reply(const SetupOffer& offer, const M
     const EnhancedData& e = *data.enhanced;
     if (e.peer_to_peer) {
       return std::unexpected(
-          SetupFailure{"the MPA reply wants an RTR that was not offered", terminate::kNoMatchingRtr});
+          SetupFailure{"the MPA reply asks for an RTR that was not offered", terminate::kNoMatchingRtr});
     }
     if (e.ord != kDepthNotNegotiated && e.ord > agreed.ird) {
-      return std::unexpected(
-          SetupFailure{"the peer would read more at once than was offered", terminate::kInsufficientIrd});
+      return std::unexpected(SetupFailure{"the peer's ORD is larger than the IRD that was offered",
+                                          terminate::kInsufficientIrd});
     }
     agreed.ord = limit_enhanced(offer.max_outbound_reads, e.ird);
   }
@@ -143,11 +143,11 @@ const char* mpa_error_text(MpaError error) {
     case MpaError::truncated:
       return "the MPA frame is cut short";
     case MpaError::wrong_key:
-      return "what arrived is not the MPA frame expected here (wrong key)";
+      return "the received data is not the MPA frame expected here (wrong key)";
     case MpaError::private_data_long:
       return "the MPA frame's private data is longer than 512 bytes";
     case MpaError::enhanced_missing:
-      return "the MPA frame has the enhanced flag and no room for the enhanced data";
+      return "the MPA frame has the enhanced flag but is too short for the enhanced data";
   }
   return "malformed MPA frame";
 }

@@ -70,7 +70,8 @@ void AcceptFile::read_events(int status) {
 }
 
 void AcceptFile::lost(const shm::Error& error) {
-  log::write(log::Level::error, "%s; RDMA connections of this worker end", error.text().c_str());
+  log::write(log::Level::error, "%s; all connections over RDMA devices of this worker end",
+             error.text().c_str());
   cm_.want(0);
   // By index: a link may remove others, and new ones may come.
   for (size_t index = 0; index < entries_.size(); ++index) {

@@ -59,7 +59,7 @@ void AcceptLink::resolve() {
                     .responder_resources = request_.responder_resources};
   if (client_limits_) {
     if (!acceptable(*client_limits_)) {
-      fail("the client takes part in no RDMA READs: its private data says IRD " +
+      fail("the client allows no RDMA READs: its private data has IRD " +
            std::to_string(client_limits_->ird) + " and ORD " + std::to_string(client_limits_->ord));
       return;
     }
@@ -79,7 +79,7 @@ shm::Result<CmLink::QpAttributes> AcceptLink::qp_attributes(ibv_qp_state state) 
 
 shm::Result<> AcceptLink::accept(uint32_t qp_num, const OurLimits& limits) {
   if (state_ != State::resolved)
-    return shm::fail("accept " + description_ + ": it is no open request", EINVAL);
+    return shm::fail("accept " + description_ + ": the request is not open", EINVAL);
   const OurLimits said = iwarp_ ? at_least_one(limits) : limits;
   daemon::CmParameters answer;
   answer.qp_num = qp_num;
@@ -133,10 +133,10 @@ void AcceptLink::on_event(const daemon::CmEvent& event) {
       ended("the client gave up while the connection was set up");
       return;
     case CmEventType::rejected:
-      ended("the client refused what was agreed");
+      ended("the client rejected the connection after it was accepted");
       return;
     case CmEventType::unreachable:
-      ended("the client does not answer any more");
+      ended("the client does not answer");
       return;
     case CmEventType::connect_error:
       ended("the connection could not be set up");

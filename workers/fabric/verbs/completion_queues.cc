@@ -54,7 +54,8 @@ shm::Result<CompletionQueues::Room> CompletionQueues::reserve(uint32_t work) {
 }
 
 shm::Result<> CompletionQueues::add(uint32_t work) {
-  if (work > max_entries_) return shm::fail("more work than a completion queue of the device holds");
+  if (work > max_entries_)
+    return shm::fail("a connection needs more completion queue entries than the RDMA device has");
   const int vectors = std::max(1, context_.num_comp_vectors);
   const auto vector = static_cast<int>(queues_.size() % static_cast<size_t>(vectors));
   int error = 0;

@@ -18,16 +18,16 @@ constexpr int kConsumerRefused = 28;  // the program that listens there said no
 std::string rejected_text(int status, const std::string& server) {
   switch (status) {
     case kConsumerRefused:
-      return server + " refused the connection (it listens, but takes no more or not this one)";
+      return server + " refused the connection (it listens for RDMA, but does not accept this connection)";
     case kNoListener:
-      return server + " refused the connection: nobody listens for RDMA on this port";
+      return server + " refused the connection: nothing listens for RDMA on this port";
     case kStaleConnection:
-      return server + " refused the connection: an earlier one with the same numbers is not forgotten yet";
+      return server + " refused the connection: an earlier one with the same ids has not expired yet";
     case kTimeout:
       return server + " gave up while the connection was set up";
     case -ECONNREFUSED:  // iWARP has no reasons
     case -ECONNRESET:
-      return server + " refused the connection, or nobody listens for RDMA on this port";
+      return server + " refused the connection, or nothing listens for RDMA on this port";
     default:
       return server + " refused the connection (reason " + std::to_string(status) + ")";
   }
@@ -49,7 +49,7 @@ std::string refused_call_text(const char* call, int system_errno, const std::str
     case EHOSTUNREACH:
       return "no route leads to " + server;
     case ETIMEDOUT:
-      return "nobody answers at the address of " + server;
+      return "no host answers at the address of " + server;
     case ECONNREFUSED:  // siw connects while it is called
       return rejected_text(-ECONNREFUSED, server);
     default:

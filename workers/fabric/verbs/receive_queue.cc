@@ -67,7 +67,8 @@ shm::Result<> ReceiveQueue::post(const Device::Seat& seat, ibv_qp& qp, MrTable& 
 
 std::expected<uint64_t, const char*> ReceiveQueue::complete(uint32_t sequence) {
   const uint32_t oldest = (next_sequence_ - posted_) & WorkId::kSequenceMask;
-  if (posted_ == 0 || sequence != oldest) return std::unexpected("a receive completed out of turn");
+  if (posted_ == 0 || sequence != oldest)
+    return std::unexpected("the RDMA device completed a receive out of order");
   const uint64_t id = receives_.front().id;
   receives_.drop();
   --posted_;

@@ -169,13 +169,13 @@ std::expected<void, const char*> SendQueue::complete(const WorkId& work, bool su
                                                      std::vector<Completion>& done) {
   if (work.kind == WorkKind::message) {
     if (posted_.empty() || !WorkId::not_after(posted_.front().sequence, work.sequence)) {
-      return std::unexpected("a SEND or RDMA WRITE completed twice");
+      return std::unexpected("the RDMA device completed a SEND or RDMA WRITE twice");
     }
     complete_messages(work.sequence, success, traffic, done);
     return {};
   }
   if (parts_.empty() || parts_.front().sequence != work.sequence) {
-    return std::unexpected("an RDMA READ completed out of turn");
+    return std::unexpected("the RDMA device completed an RDMA READ out of order");
   }
   if (success) complete_part(traffic, done);
   parts_.pop();

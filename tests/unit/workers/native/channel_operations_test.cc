@@ -179,5 +179,5 @@ TEST_CASE("as many operations as were promised may be without their DONE, of bot
   }
   CHECK(rig.broken.empty());
   rig.say(said + ExchangeRig::operation(FrameType::rdma_read, 9, 0, 10, {from}));
-  CHECK(rig.broken.contains("more RDMA operations under way"));
+  CHECK(rig.broken.contains("more RDMA operations in flight"));
 }

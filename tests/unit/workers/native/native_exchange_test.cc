@@ -228,7 +228,7 @@ TEST_CASE("a message that no frame holds ends the channel at its beginning") {
   const Bytes some(20'000);
   rig.client->append({}, some);
   rig.settle();
-  CHECK(rig.broken.contains("more bytes than the native channel takes"));
+  CHECK(rig.broken.contains("more than the native channel takes"));
   CHECK(rig.peer.pending() == 0);
 }
 

@@ -119,13 +119,13 @@ TEST_CASE("before smbd has let the client in, a request has no more than a small
     rig.begin(WorkerMemory::kBeforeSession + 1);
     rig.append(write_of(20'000, 2));
     rig.settle();
-    CHECK(rig.broken == "a request of 1048577 bytes before a session was set up");
+    CHECK(rig.broken == "the client sent a request of 1048577 bytes before it had a session");
   }
   SUBCASE("a channel READ") {
     rig.from_client(
         smb2_test::read_request({.message_id = 2}, {.length = 10, .channel = 1, .memory = {{1, 2, 10}}}));
     rig.settle();
-    CHECK(rig.broken == "an RDMA channel READ or WRITE before a session was set up");
+    CHECK(rig.broken == "the client sent an RDMA channel READ or WRITE before it had a session");
   }
   CHECK(rig.smbd.heard.size() == 1);
   CHECK(rig.smbd.part().empty());

@@ -217,7 +217,7 @@ TEST_CASE("connect link: errors at each call") {
     rig.rdma.errors["connect"] = ECONNREFUSED;  // siw does so
     const auto refused = rig.link->connect(1, {});
     REQUIRE_FALSE(refused);
-    CHECK(refused.error().text().find("nobody listens") != std::string::npos);
+    CHECK(refused.error().text().find("nothing listens") != std::string::npos);
     rig.rdma.errors.clear();
     CHECK_FALSE(rig.link->connect(1, {}));
     CHECK(rig.seen.told == Told{"resolved 0/0"});
@@ -355,11 +355,11 @@ TEST_CASE("connect causes: what a person reads") {
     return verbs::failure_text(type, status, "192.0.2.1:445");
   };
   CHECK(text(RDMA_CM_EVENT_REJECTED, 28).find("refused the connection (it listens") != std::string::npos);
-  CHECK(text(RDMA_CM_EVENT_REJECTED, 8).find("nobody listens") != std::string::npos);
-  CHECK(text(RDMA_CM_EVENT_REJECTED, -ECONNREFUSED).find("nobody listens") != std::string::npos);
+  CHECK(text(RDMA_CM_EVENT_REJECTED, 8).find("nothing listens") != std::string::npos);
+  CHECK(text(RDMA_CM_EVENT_REJECTED, -ECONNREFUSED).find("nothing listens") != std::string::npos);
   CHECK(text(RDMA_CM_EVENT_REJECTED, 33).find("reason 33") != std::string::npos);
   CHECK(text(RDMA_CM_EVENT_ADDR_ERROR, -ENODEV).find("no RDMA device reaches") != std::string::npos);
-  CHECK(text(RDMA_CM_EVENT_ADDR_ERROR, -ETIMEDOUT).find("nobody answers") != std::string::npos);
+  CHECK(text(RDMA_CM_EVENT_ADDR_ERROR, -ETIMEDOUT).find("no host answers") != std::string::npos);
   CHECK(text(RDMA_CM_EVENT_ADDR_ERROR, -1).find("cannot be used") != std::string::npos);
   CHECK(text(RDMA_CM_EVENT_UNREACHABLE, -ETIMEDOUT).find("timed out") != std::string::npos);
   CHECK(text(RDMA_CM_EVENT_ROUTE_ERROR, -EINVAL).find("no RDMA path") != std::string::npos);
