@@ -152,7 +152,7 @@ TEST_CASE("only a sealed registry of this version is opened") {
             .ends_with("against writers"));
   CHECK(refusal(sealed(&header, sizeof header, size, F_SEAL_FUTURE_WRITE).get())
             .ends_with("size is not sealed"));
-  CHECK(refusal(sealed(&header, 8, 8, kSeals).get()).ends_with("8 bytes is no size it can have"));
+  CHECK(refusal(sealed(&header, 8, 8, kSeals).get()).ends_with("its size of 8 bytes is not valid"));
   CHECK(refusal(-1).find("not a memfd") != std::string::npos);
   const shm::UniqueFd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
   CHECK(refusal(null.get()).find("not a memfd") != std::string::npos);

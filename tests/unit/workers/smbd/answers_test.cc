@@ -163,7 +163,7 @@ TEST_CASE("what is no answer is a fault that says so, and nothing after it count
   SUBCASE("a refusal") {
     rig.smbd.say(smb2_test::hex("83000001 80"));
     rig.settle();
-    CHECK(rig.broken.contains("hosts allow / hosts deny"));
+    CHECK(rig.broken.contains("hosts allow and hosts deny"));
   }
   SUBCASE("an answer that nobody asked for") {
     rig.smbd.answer(Asked::echo(77));
