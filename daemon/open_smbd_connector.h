@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Makes the pool's way to smbd ready at start (blocking for a moment): what /upstream/mode asks for, or an
-// error that says what is missing and which other mode there is. Supervisor only.
+// Makes the connector to smbd for /upstream/mode at start (blocking for a moment), or returns an error that
+// says what is missing and which other mode can be used. Supervisor only.
 #pragma once
 
 #include <memory>

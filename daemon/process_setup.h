@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the supervisor's process needs before anything else runs in it, and what can be known to be wrong
-// before a worker is started. Start-up only.
+// Prepares the supervisor's process before anything else runs in it, and checks what can be checked before a
+// worker is started. Start-up only.
 #pragma once
 
 #include <cstdint>

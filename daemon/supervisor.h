@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The pool's life: starts the workers, opens the listeners when one is ready, keeps the slots filled, and
 // ends everything in order. One object, one thread, one loop, in the process smbdirectd. It sees no client
-// bytes and opens no RDMA device. When it dies, workers keep serving what they have (contract.h).
+// bytes and opens no RDMA device. When it dies, workers keep serving their connections (contract.h).
 //
 //     starting -> serving -> draining (QUIT) -> stopping (TERM, INT; or a failure) -> run() returns
 #pragma once

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The data area of one native channel: memory that a worker and the server process of a client share, a
-// memfd. The worker makes it, seals its size, so that neither can make the other meet SIGBUS, and passes the
-// descriptor on; each maps it for itself. The memory lives as long as either has it.
+// memfd. The worker makes it, seals its size, so that neither process can cause the other a SIGBUS, and
+// passes the descriptor on; each process maps it. The memory lives as long as either process has it.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A sealed memfd that carries text from one process to another. The maker writes it once and seals it
-// against every change, so a reader needs no trust in the maker's later behaviour and can never meet
-// SIGBUS by truncation. It lives as long as any process holds its descriptor.
+// A sealed memfd that carries text from one process to another. The maker writes it once and seals it against
+// every change, so a reader need not trust the maker, and truncation cannot cause a SIGBUS. It lives as long
+// as any process holds its descriptor.
 #pragma once
 
 #include <cstddef>

@@ -7,8 +7,8 @@
 // instead of later entries being shifted back over it: a shift would make readers meet an entry twice or,
 // worse, never, unless a lock covered the whole table. So an entry that nobody changes is found by every
 // search, whatever the writer does, or left undone, to the entries around it; and a copy carries the GUID it
-// was read with, so that nobody gets one client's data under another one's GUID. DELETED entries just before
-// an EMPTY one become EMPTY again, for no search has to get past them.
+// was read with, so that one client's data is never returned for another's GUID. DELETED entries just before
+// an EMPTY one become EMPTY again, because no search has to get past them.
 #pragma once
 
 #include <algorithm>

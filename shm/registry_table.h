@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The writer's side of the registry's memory: creates it, and changes one entry at a time, under the entry's
-// sequence lock, so that readers see each change whole or not at all. What the entries mean is
-// registry_writer.h's business.
+// sequence lock, so that readers see each change whole or not at all. registry_writer.h says what the entries
+// mean.
 //
-// Owned by the supervisor, the only process that can write here. Its memory has one writer in all its life:
-// if that dies inside a change, the entry is a miss for the workers that stay, and the next supervisor makes
-// a registry of its own.
+// Owned by the supervisor, the only process that can write here. The memory never gets a second writer: if
+// the supervisor dies during a change, the entry is a miss for the remaining workers, and the next supervisor
+// makes a registry of its own.
 #pragma once
 
 #include <cstdint>

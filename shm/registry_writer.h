@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
 // The rules of the GUID registry: what CLAIM, CHANNEL_UP and CHANNEL_DOWN of workers do to it and what they
 // are answered. No I/O and no clock; the caller passes the time. Owned by the supervisor, single-threaded.
-// Readers see each change to an entry whole (registry_table.h); a worker's or a peer's end is one change per
-// entry concerned.
+// Readers see each change to an entry whole (registry_table.h); the end of a worker or a peer is one change
+// for each of its entries.
 //
 // The first connection of a client is granted the claim and is STARTING; others of the same client wait for
 // its outcome. When a channel with smbd is up the entry is LIVE, and its owner is the *peer*, the smbd
-// process, not a worker: workers are a mask of those that have channels with it. A dead worker takes its bit
-// away, and the entry goes when no worker is left or the peer has gone. A zero GUID identifies nobody and is
-// never claimed; nor is a connection with a dialect below 2.1, which has no GUID (the caller's to check).
+// process, not a worker: workers are a mask of those that have channels with it. A dead worker's bit is
+// cleared, and the entry is removed when no worker is left or the peer has gone. A zero GUID identifies no
+// client and cannot be claimed; the caller checks that connections with a dialect below 2.1, which have no
+// GUID, are not claimed.
 //
-// Workers are not trusted: what they say about slots, generations and channels they have not got is refused.
+// Workers are not trusted: messages about slots, generations and channels that they do not have are refused.
 #pragma once
 
 #include <array>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What one worker shows of itself: its phase, a heartbeat, its counters and a row for each connection, in
+// The published state of one worker: its phase, a heartbeat, its counters and a row for each connection, in
 // shared memory that the worker alone writes and the supervisor, the control program and the metrics exporter
 // map read-only, from the descriptor the worker passes on. Writing is a few dozen stores: no system call, no
-// lock, nobody to wait for. When the worker dies the last state stays readable while somebody holds the
-// descriptor; a part that it was just changing is a miss. A reader does not trust the worker: what makes no
-// sense is a miss too.
+// lock, no waiting. When the worker dies, the last state stays readable while any process holds the
+// descriptor; a part that was being changed is a miss. A reader does not trust the worker: a part with
+// invalid values is a miss, too.
 #pragma once
 
 #include <array>

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // A memfd mapped as an array of 64-bit words, with exactly one process that can write it. The maker maps it
-// writable, then seals it: nobody can resize it (so nobody can make another process meet SIGBUS) and nobody
-// can map it writable or write(2) to it any more, whoever holds the descriptor. It is passed by descriptor
-// and mapped read-only by the others. The memory lives as long as any process holds the descriptor or a
-// mapping, so what a dead maker left can still be read. A forked child shares its parent's mapping, and the
-// right to write with it.
+// writable, then seals it: no process can resize it (and so cause another a SIGBUS), map it writable or
+// write(2) to it any more, even with the descriptor. It is passed by descriptor and mapped read-only by the
+// others. The memory lives as long as any process holds the descriptor or a mapping, so it can still be read
+// after the maker has died. A forked child shares its parent's mapping, and the right to write with it.
 #pragma once
 
 #include <cstddef>

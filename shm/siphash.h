@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// SipHash-2-4 (Aumasson and Bernstein, 2012): a keyed hash for tables whose keys come from the network. Who
-// does not know the key cannot choose keys that collide. Pure; any process.
+// SipHash-2-4 (Aumasson and Bernstein, 2012): a keyed hash for tables whose keys come from the network.
+// Without the hash key nobody can choose table keys that collide. Pure; any process.
 #pragma once
 
 #include <array>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// How often each of many clients may do something: so many at once, so many per second over time. Bounded:
-// beyond max_keys the client with the most left is forgotten, which is the one to whom it makes the least
-// difference. Pure (time is a parameter); one thread.
+// Limits how often each of many clients may do something: a number at once (burst) and a number per second on
+// average. Bounded: beyond max_keys the client with the most tokens left is forgotten, for which it makes the
+// least difference. Pure (time is a parameter); one thread.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What somebody has counted since its start, or has now, by name: told as a line of the log and as JSON from
-// the same rows. Values of whoever asked for them; any process.
+// Named totals of a component, counted since its start or current: printed as a line of the log and as JSON
+// from the same rows. Plain values; any process.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // smbdirect-worker: one process, one thread, one loop. Takes the connections the supervisor offers, runs
 // their sessions, answers pings, ends when told or, after the supervisor is gone, when its last connection
-// ends. When it dies its connections drop and nothing else notices.
+// ends. When it dies its connections are lost and nothing else is affected.
 #pragma once
 
 #include <map>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A connection's way from accept to a worker: access lists, limits, then OFFER, TAKE, GRANT (contract.h),
-// and to the next worker when one does not answer. Reads nothing from any connection. Owned by the
-// supervisor; when that dies, offered connections close and granted ones carry on in their workers.
+// A connection's way from accept to a worker: access lists, limits, then OFFER, TAKE, GRANT (contract.h), and
+// an offer to the next worker when one does not answer. Reads nothing from any connection. Owned by the
+// supervisor; when the supervisor dies, offered connections close and granted ones continue in their workers.
 #pragma once
 
 #include <array>

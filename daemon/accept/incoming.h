@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A client that has come in and has no worker yet, whatever it came by: how it is offered to a worker, taken
-// back and handed over (contract.h). Owned by its offer, in the supervisor; destroying it turns the client
-// away, unless it has been handed over. When the supervisor dies all that are still here are turned away.
+// A connection that has arrived and has no worker yet, over either fabric: how it is offered to a worker,
+// taken back and handed over (contract.h). Owned by its offer, in the supervisor; destroying it closes the
+// connection, unless it has been handed over. When the supervisor dies, those that have not been handed over
+// close.
 #pragma once
 
 #include <cstdint>

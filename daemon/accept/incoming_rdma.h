@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A connection request of the RDMA connection manager (verbs): an id that is on the listeners' file, or,
-// while it is offered, on a worker's hand-over file. The kernel decides who has it: whoever moved it last.
-// Owned by its offer, in the supervisor, which outlives neither file; destroying it rejects the request.
+// while it is offered, on a worker's hand-over file. The kernel decides which process has it: the one that
+// moved it last. Owned by its offer, in the supervisor, which does not outlive either file; destroying it
+// rejects the request.
 #pragma once
 
 #include "daemon/accept/incoming.h"

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Clients that have come in and no worker has yet. Each is held here, its connection or request
-// included, until a worker has it or nobody wants it; whoever is dropped from here before is turned away.
-// Bounded by kMaxPending, which is few enough for a busy worker to take them in the time of an offer: the
-// listeners rest while it is full, and clients wait in the kernel's queue. Pure (time is a parameter); owned
-// by the supervisor.
+// Connections that have arrived and that no worker has yet. Each is held here, with its socket or request,
+// until a worker has it or all have refused it; one that is dropped earlier is closed. Bounded by
+// kMaxPending, so few that a busy worker can take them within the time of an offer: the listeners pause while
+// this is full, and clients wait in the kernel's queue. Pure (time is a parameter); owned by the supervisor.
 #pragma once
 
 #include <cstddef>

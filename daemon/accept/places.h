@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Who may hold a place in the pool: how many connections there are, of which client, and which of them the
-// server has let in. Those without a session have fewer places, of their own. Where these are taken a
-// newcomer pushes out the oldest connection of the client that holds most of them: whoever fills them pushes
-// out his own, and a client who comes from elsewhere has the time that he needs. Only among clients of whom
-// none has many more than another is a newcomer refused at first, for they may be honest, come all at once,
-// and be about to log in; that lasts for kPatienceMs, whatever they do.
+// Which connections may have a place in the pool: counts all connections, those of each client, and those
+// without a session. The latter have fewer places, of their own. When these are full, a new connection
+// replaces the oldest connection of the client that holds the most of them: a client that fills the places
+// pushes out its own connections, and other clients have time to log in. If no client holds many more than
+// the others, a new connection is refused at first, because honest clients may arrive all at once and be
+// about to log in; this lasts for kPatienceMs at most.
 //
 // A client is an IPv4 address or an IPv6 network (shm::network_of). Pure; owned by the dispatcher, in the
 // supervisor.

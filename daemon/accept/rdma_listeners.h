@@ -2,8 +2,8 @@
 // The pool's listeners on RDMA devices: one rdma_cm file with a listening id for each. Supervisor only; opens
 // no verbs device. When the supervisor dies the kernel ends them.
 //
-// An address whose RDMA device is not there (yet, or any more) is no failure: the listener waits and is made
-// when the device comes. Where the connection manager itself is missing the pool does not start.
+// An address whose RDMA device is missing is not an error: the listener waits and is made when the device
+// appears. If the connection manager itself is missing, the pool does not start.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The pool's listening sockets (iwarp). Supervisor only: workers get connections, never a listener, so a dead
-// worker or a living one of a dead supervisor keeps no port busy. Bound at start (so that a bad address
-// shows at once), listening once a worker is ready. IPv6 sockets take no IPv4 peers (IPV6_V6ONLY).
+// The pool's listening sockets (iwarp). Supervisor only: workers get connections, never a listener, so
+// neither a dead worker nor one that outlives its supervisor keeps a port busy. Bound at start (so that a bad
+// address shows at once), listening once a worker is ready. IPv6 sockets take no IPv4 peers (IPV6_V6ONLY).
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Upstream mode "channel" on the supervisor's side: has the server's main process start children for clients
-// that nobody serves, and sees to it that a channel for a process that serves its client already gets there,
-// through one worker after another that has a channel with it. Owned by the supervisor; its loop's thread.
-// When it dies workers and server processes go on with the channels they have.
+// Upstream mode "channel" on the supervisor's side: asks the server's main process to start a child for a
+// client that no process serves, and has each channel for a process that already serves its client passed to
+// it, through a worker that has a channel with that process (the workers are tried in turn). Owned by the
+// supervisor; its loop's thread. When it dies, workers and server processes keep their channels.
 //
-// Workers are not trusted: a word counts for a connection that the worker has; a child is asked for once for
-// each.
+// Workers are not trusted: a message counts only for a connection that the worker has, and can ask for one
+// child for each.
 #pragma once
 
 #include <cstdint>

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Which client (by the ClientGuid of its SMB2 NEGOTIATE) is served by which workers, and at what addresses it
-// was seen: the GUID registry (shm/registry_writer.h) as the workers' words change it. Says where a client's
-// next connection should go. Owned by the supervisor; its loop's thread. When that dies, workers go on with
-// what they have, and the next supervisor begins with none.
+// was seen: the GUID registry (shm/registry_writer.h), changed by the workers' messages. Says where a
+// client's next connection should go. Owned by the supervisor; its loop's thread. When the supervisor dies,
+// workers keep their connections, and the next supervisor begins with an empty registry.
 //
-// With native peers each claim is answered, those that wait for a client's first connection once that is
-// decided, and the owner of an entry is the process that the kernel named to the worker; when it ends its
-// entries go.
+// With native peers each claim is answered; claims that wait for a client's first connection are answered
+// once that is decided. The owner of an entry is the process that the kernel named to the worker; its entries
+// are removed when it ends.
 //
-// Workers are not trusted: a word counts for a connection that the worker has, and once. A connection's claim
-// and its channel end with the connection, or with its worker.
+// Workers are not trusted: a message counts only for a connection that the worker has, and only once. A
+// connection's claim and its channel end with the connection, or with its worker.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Which processes are a native server's: its registered main process, what that has started, and whom these
-// may hand a channel over to, which is whoever runs as the main process's user. A worker's word for who
-// serves a client counts only for one of these, and never for one of our own: a worker that a client has
-// taken over would name itself, and be passed the client's next connections. It cannot start another process
-// to name (workers/process/confinement.h). Reads /proc; the supervisor.
+// Which processes belong to a native server: its registered main process, the descendants of that, and
+// processes of the same user, to which these may hand channels over. When a worker reports the process that
+// serves a client, only such a process counts, and never one of smbdirectd's own: a worker that a client has
+// taken over could otherwise name itself and receive the client's next connections. It cannot start another
+// process to name (workers/process/confinement.h). Reads /proc; the supervisor.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The registration of a native server's main process (protocol/proxy/frames.h): the connection on which it is
-// told of clients that nobody serves yet. Owned by the channel router, in the supervisor; its loop's thread.
-// The server is not trusted with more than being told. When it dies its children go on with the channels they
-// have; when the supervisor dies the server sees the end of the connection, and registers with the next one.
+// The registration of a native server's main process (protocol/proxy/frames.h): the connection on which it
+// learns of clients that no process serves yet. Owned by the channel router, in the supervisor; its loop's
+// thread. Its frames are checked and only report failures. When the main process dies, its children keep
+// their channels; when the supervisor dies, the main process sees the connection end and registers with the
+// next one.
 #pragma once
 
 #include <array>

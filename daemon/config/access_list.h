@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Who may connect: lists of networks in CIDR notation, checked by the supervisor when it accepts. Pure.
 //
-// An address is let in when it matches `allow` and does not match `deny`: deny always wins, whatever is
-// more specific (unlike smb.conf's "hosts deny", where the allow list takes precedence). An empty `allow`
-// stands for loopback, or for everyone where smbd itself sees the client's address and decides. IPv4 networks
-// match IPv4 peers, also in their IPv6-mapped form; IPv6 networks match IPv6 peers only, so "::/0" lets no
-// IPv4 peer in.
+// An address is let in when it matches `allow` and does not match `deny`: deny always wins, even if the
+// network in `allow` is smaller (unlike smb.conf's "hosts deny", where the allow list takes precedence). An
+// empty `allow` stands for every client, or, in mode "connect", where smbd does not see the client's address,
+// for loopback. IPv4 networks match IPv4 peers, also in their IPv6-mapped form; IPv6 networks match IPv6
+// peers only, so "::/0" lets no IPv4 peer in.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the documentation says of the pool file's keys, made from the table of keys: the JSON schema and
-// the list in smbdirectd-pool(5). The build runs the program pool-docs, which writes both. Not part of the
-// daemon.
+// The documentation of the pool file's keys, made from the table of keys: the JSON schema and the list in
+// smbdirectd-pool(5). The build runs the program pool-docs, which writes both. Not part of the daemon.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A pool file's text as a tree that remembers lines, so that every complaint can say where. JSON with
-// comments; duplicate keys are found here, for later stages never see them. Pure: bytes in, tree or
+// A pool file's text as a tree that keeps line numbers, so that every error can name its line. JSON with
+// comments; duplicate keys are reported here, because later stages cannot see them. Pure: bytes in, tree or
 // problems out, nothing thrown.
 #pragma once
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// What the address is worth that a connection request of the RDMA connection manager names: it stands in the
-// request's private data, where the client wrote it. On RoCE the request's path has a GID besides, which is
-// the IP address that our packets go to (IPv4 in its mapped form); who names another than that would get
-// limits, access lists and smbd's "hosts allow" wrong, and is refused. InfiniBand's GIDs are no IP addresses
-// and say nothing; on iWARP the address is TCP's own. Pure; the supervisor.
+// Whether the address that a connection request of the RDMA connection manager claims can be true: it is in
+// the request's private data, written by the client. On RoCE the request's path also has a GID, the IP
+// address that our packets go to (IPv4 in its mapped form). A request that claims another address would evade
+// limits, access lists and smbd's "hosts allow", and is refused. InfiniBand's GIDs are not IP addresses and
+// prove nothing; on iWARP the address is that of the TCP connection. Pure; the supervisor.
 #pragma once
 
 #include "shm/base/socket_address.h"

@@ -8,25 +8,26 @@
 // with exactly these descriptors open:
 //     0 /dev/null   1, 2 the supervisor's stderr   3 control socket   4 configuration
 //     5 the hand-over file, an rdma_cm file of the supervisor's: only in a pool with a verbs listener
-// The control socket is SOCK_SEQPACKET; each datagram is one message. One that is unknown, or not for
-// its hearer, is fatal to both sides (the sender is a different version, or not ours). EOF on it tells the
-// worker that the supervisor is gone: it keeps serving what it has and exits when the last connection ends.
-// EOF tells the supervisor that the worker is gone. The configuration is a sealed memfd holding WorkerConfig
-// as JSON.
+// The control socket is SOCK_SEQPACKET; each datagram is one message. A message that is unknown, or not meant
+// for its receiver, ends the conversation (the sender is of a different version, or not ours). EOF on it
+// tells the worker that the supervisor is gone: it keeps serving what it has and exits when the last
+// connection ends. EOF tells the supervisor that the worker is gone. The configuration is a sealed memfd
+// holding WorkerConfig as JSON.
 //
 // A connection changes hands in three steps, so that it is never in two:
 //     supervisor: OFFER (addresses only)  ->  worker: TAKE or REFUSE  ->  supervisor: GRANT (with the fd)
-// An offer not taken within kOfferDeadlineMs goes to another worker; a TAKE that comes later is answered
-// with nothing. After GRANT the connection is the worker's, until its CLOSED.
+// An offer not taken within kOfferDeadlineMs goes to another worker; a TAKE that comes later gets no answer.
+// After GRANT the connection is the worker's, until its CLOSED.
 //
-// A connection whose client has no SMB2 session yet holds one of few places: the worker says SESSION_UP when
-// the server has let the client in, and the supervisor may say END before that, when another needs the place.
+// A connection whose client has no SMB2 session yet holds one of few places: the worker sends SESSION_UP when
+// the server has let the client in, and the supervisor may send END before that, when another connection
+// needs the place.
 //
 // A request on a verbs listener changes hands without GRANT: at OFFER the supervisor has moved its id to the
-// worker's hand-over file; the worker moves it on to a file of its own (rdma_ucm.h) and then says TAKE. The
-// kernel decides races: whoever moves the id first has it, so the supervisor takes an unanswered offer back
-// in the same way. A worker never holds a listener's file: it could take the listening id and others'
-// requests, and would keep a dead supervisor's listener bound.
+// worker's hand-over file; the worker moves it on to a file of its own (rdma_ucm.h) and then sends TAKE. The
+// kernel decides races: the process that moves the id first has it, so the supervisor takes an unanswered
+// offer back in the same way. A worker never holds a listener's file: it could take the listening id and
+// others' requests, and would keep a dead supervisor's listener bound.
 #pragma once
 
 #include <cstdint>

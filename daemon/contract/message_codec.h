@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The bytes of one control message (messages.h), apart from sockets so that they can be tested and
-// fuzzed. Pure; either side of the control socket may use it. A datagram that is not exactly one
-// well-formed message is an error, and the side that read it ends the conversation: both programs are
-// built together, so anything else means a foreign or damaged sender.
+// The bytes of one control message (messages.h), apart from sockets so that they can be tested and fuzzed.
+// Pure; either side of the control socket may use it. A datagram that is not exactly one well-formed message
+// is an error, and the side that reads it ends the conversation: both programs are built together, so the
+// sender is foreign or damaged.
 //
-// Little-endian, fixed size, fields that are not the message's are zero:
+// Little-endian, fixed size, fields that the message does not use are zero:
 //     0 u32 magic "SDC1"   4 u16 version   6 u16 type        8 u32 generation   12 u32 deadline_ms, error,
 //     outcome, reason or process
 //    16 u64 offer         24 u64 sequence  32 u8 fabric

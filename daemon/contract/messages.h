@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Every message between the supervisor and a worker: one row each with its number, its name and the fields
-// that travel with it, and who says it (the lists at the end). From these rows come the bytes
-// (message_codec.h) and the types that the other side hears: whoever says a message that is not his, or
-// leaves one that he hears without an answer, is not compiled. Pure; either side.
+// Every message between the supervisor and a worker: one row each with its number, its name and its fields,
+// and lists at the end of which side sends which. The bytes (message_codec.h) and the types that the other
+// side receives come from these rows: code that sends a message of the other side, or does not handle one
+// that it receives, does not compile. Pure; either side.
 #pragma once
 
 #include <algorithm>

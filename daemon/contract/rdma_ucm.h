@@ -4,9 +4,9 @@
 // workers to accept them. Links no verbs library and opens no verbs device.
 //
 // Why not librdmacm: an accepted connection must belong to the worker, but only one process may listen on an
-// address and port, and RDMA connections do not change process. What does move, before it is accepted, is a
-// connection request: the command MIGRATE_ID, written to the new owner's file, names the old owner's file
-// and the id. librdmacm has no call for it, and its ids cannot be made from a kernel id.
+// address and port, and RDMA connections cannot move to another process. A connection request can, before it
+// is accepted: the command MIGRATE_ID, written to the new owner's file, names the old owner's file and the
+// id. librdmacm has no call for it, and its ids cannot be made from a kernel id.
 //
 // A file works only for the credentials that opened it: after fork+exec, setuid or a change of capabilities a
 // write fails with EACCES. So each process opens its own, after its last change of credentials. Naming

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Answers smbdirectctl: takes the questions of the control socket, has the workers' scoreboards, and asks the
-// workers themselves for what those do not show. Owned by the supervisor; its loop's thread. It is a
-// convenience: where there can be no socket the daemon says so and serves all the same.
+// Answers smbdirectctl: receives the requests at the control socket, keeps the workers' scoreboards, and asks
+// the workers for what those do not show. Owned by the supervisor; its loop's thread. If the socket cannot be
+// made, the daemon logs that and serves clients nevertheless.
 #pragma once
 
 #include <cstdint>

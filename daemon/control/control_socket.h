@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The UNIX socket on which smbdirectctl asks the daemon: one line in, one line out, then the end. Owned by
-// the supervisor; its loop's thread. Nobody but root and the daemon's own user is listened to (SO_PEERCRED;
-// the file's mode says the same), a peer that is slow or says too much is closed, and there is room for a few
-// at a time. When the daemon dies the file stays, and the next daemon takes its place.
+// the supervisor; its loop's thread. Only root and the daemon's own user are answered (SO_PEERCRED; the
+// file's mode says the same), a peer that is slow or sends too much is closed, and only a few are served at a
+// time. When the daemon dies the file stays, and the next daemon replaces it.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// What a worker wrote about its connections' recent events (contract.h, REPORT), as far as it can be
-// believed: read from its memfd, and put beside the connections that this worker has. A worker is not
-// trusted: what is too long, or nested deeper than a report is, is no report at all (copying and printing
-// JSON goes one call deeper for each level of it). Pure but for reading the descriptor; supervisor process.
+// A worker's report of its connections' recent events (contract.h, REPORT): read from its memfd, checked, and
+// added to the connections that this worker has. A worker is not trusted: a report that is too long, or
+// nested deeper than a report can be, is rejected (copying and printing JSON recurse once per level). Pure
+// but for reading the descriptor; supervisor process.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What the daemon tells at its control socket: the pool as JSON, put together from those who know. Which
-// connections and clients there are, the supervisor knows itself; what they have done is on their worker's
-// scoreboard, and null while that shows nothing. Owned by Control; reads only.
+// What the daemon answers at its control socket: the pool as JSON. The supervisor itself knows which
+// connections and clients there are; their counters come from their worker's scoreboard, and are null while
+// that has none. Owned by Control; reads only.
 #pragma once
 
 #include <cstdint>

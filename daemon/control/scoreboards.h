@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The workers' scoreboards as the supervisor reads them: one for each slot whose worker has shown one. Owned
-// by the supervisor. A scoreboard goes with its worker's process; its successor shows its own.
+// The workers' scoreboards as the supervisor reads them: one for each slot whose worker has sent one. Owned
+// by the supervisor. A scoreboard is dropped when its worker's process ends; the next process sends its own.
 #pragma once
 
 #include <optional>

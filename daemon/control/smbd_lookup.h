@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Which smbd process of this host has the other end of a TCP stream: the kernel's table of connections, and
-// the descriptors of the processes that are called smbd, at one moment. For a person who asks; it reads
-// /proc and is nothing for the way of a message. Sees what this process may see: other users' processes for
-// root alone.
+// the descriptors of the processes that are called smbd, at one moment. For smbdirectctl only: it reads /proc
+// and is too slow for the data path. It sees what this process may see: only root sees other users'
+// processes.
 #pragma once
 
 #include <cstdint>

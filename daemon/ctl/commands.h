@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What can be asked at the control socket, and how it is shown: the one table that the daemon's answers, the
-// client's tables and help text, the manual's test and the tests come from. Constant data; any process.
+// What can be asked at the control socket, and how it is shown: the one table behind the daemon's answers,
+// the client's tables and help text, and the test of the manual page. Constant data; any process.
 //
 // On the wire: one line of JSON, {"command": "clients"}, is answered with one line of JSON, an object with
 // the command's member, or {"error": "why"}.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A daemon's answer as a person reads it. Pure; smbdirectctl only.
+// A daemon's answer as text for a person. Pure; smbdirectctl only.
 #pragma once
 
 #include <expected>

@@ -2,8 +2,8 @@
 // Starts another program: fork and exec, with exactly the descriptors it is to have, default signal
 // dispositions, nothing blocked, in a session of its own (a terminal's ^C is for the supervisor, which then
 // ends its children in order; and a child that signals its process group does not reach us). No parent-death
-// signal. Whoever starts a process reaps it. Supervisor only, which may have threads: between fork and exec
-// there are async-signal-safe calls only.
+// signal. The caller reaps the process. Supervisor only, which may have threads: between fork and exec there
+// are async-signal-safe calls only.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Cuts a stream of text into lines, as another program's output goes into our log line by line. Bounded: a
-// line that is longer than kLongest comes in pieces. Pure.
+// Cuts a stream of text into lines, to log another program's output line by line. Bounded: a line that is
+// longer than kLongest comes in pieces. Pure.
 #pragma once
 
 #include <cstddef>

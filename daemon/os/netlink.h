@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A netlink socket that asks the kernel one thing at a time and waits for its answer: routing rules, routes
-// and links (NETLINK_ROUTE), sockets (NETLINK_SOCK_DIAG). Supervisor process; each object is used by one
-// thread and speaks of the network namespace in which that thread opened it. The kernel answers within the
-// call that asks, so nothing here blocks but a dump of very many routes. Nothing is left behind when the
+// A netlink socket that sends the kernel one request at a time and waits for the answer: routing rules,
+// routes and links (NETLINK_ROUTE), sockets (NETLINK_SOCK_DIAG). Supervisor process; each object is used by
+// one thread and belongs to the network namespace in which that thread opened it. The kernel answers within
+// the call that asks, so nothing here blocks but a dump of very many routes. Nothing is left behind when the
 // process dies.
 #pragma once
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A directory in which nobody but us can put or replace anything: what lies in /run_directory is believed,
-// its sockets by programs and the server, its lock by other daemons. The supervisor, at its start.
+// Checks that only root and the daemon's own user can add or replace files in /run_directory, because they
+// are trusted: its sockets by other programs and the server, its lock by other daemons. The supervisor, at
+// its start.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Runs a short program to its end and reads what it says; blocks, so at start only. Supervisor.
+// Runs a short program to its end and returns its output; blocks, so at start only. Supervisor.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tells systemd how the daemon fares: sd_notify(3)'s datagrams, by hand. Does nothing when NOTIFY_SOCKET
-// is not set. Supervisor only; workers never see the variable.
+// Reports the daemon's state to systemd: the datagrams of sd_notify(3), without libsystemd. Does nothing when
+// NOTIFY_SOCKET is not set. Supervisor only; workers never see the variable.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// UNIX stream sockets of ours that lie in the run directory. Supervisor and smbdirectctl; blocks for no
-// longer than the file system does.
+// UNIX stream sockets in the run directory. Supervisor and smbdirectctl; blocks for no longer than the file
+// system does.
 #pragma once
 
 #include <string>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // When to start a worker again: Samba's prefork semantics (source4/samba/process_prefork.c) and names. The
-// first restart is at once, each further one waits backoff_increment longer, up to maximum_backoff.
-// Other than in Samba, a worker that was healthy for a while starts afresh. Pure.
+// first restart is immediate, each further one waits backoff_increment longer, up to maximum_backoff. Unlike
+// in Samba, a worker that was healthy for a while is restarted immediately again. Pure.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The slots of the pool, by number. Owned by the supervisor; those who speak with workers borrow it. One
-// thread.
+// The slots of the pool, by number. Owned by the supervisor; the classes that send messages to workers hold
+// references to it. One thread.
 #pragma once
 
 #include <algorithm>

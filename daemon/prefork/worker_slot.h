@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// One slot of the pool: the worker process that is in it, its control socket, its liveness and its
-// restarts. Owned by the supervisor for its whole life; worker processes come and go in it, each with a
-// generation of its own. When the process dies the slot reports it and, unless the end was asked for,
-// starts another after the backoff. When the supervisor dies, workers see EOF and carry on without it.
+// One slot of the pool: the worker process that is in it, its control socket, its liveness and its restarts.
+// Owned by the supervisor for its whole life; worker processes come and go in it, each with a generation of
+// its own. When the process dies the slot reports it and, unless the end was asked for, starts another after
+// the backoff. When the supervisor dies, workers see EOF and continue without it.
 #pragma once
 
 #include <cstddef>

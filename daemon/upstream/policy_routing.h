@@ -4,8 +4,8 @@
 // them to this host. Values and decisions only, no I/O (transparent_routes.h does that). Supervisor.
 //
 // What we add carries kOurProtocol, a field that the kernel keeps and does not interpret ("proto 83" in "ip
-// rule" and "ip route"). By it our own entries are told from an administrator's of the same content: also by
-// a supervisor that comes after one that was killed.
+// rule" and "ip route"). It distinguishes our entries from an administrator's with the same content, also for
+// the successor of a supervisor that was killed.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What a worker may not do itself: a TCP stream to smbd on which smbd sees the client's own address. The two
-// ways to it are TransparentConnector (to the listening smbd) and HandoffConnector (to an smbd of its own).
-// Owned by the supervisor; its loop's thread only.
+// Opens what a worker has no privilege to open: a TCP stream to smbd on which smbd sees the client's own
+// address. Implemented by TransparentConnector (to the listening smbd) and HandoffConnector (to an smbd
+// started for the client). Owned by the supervisor; its loop's thread only.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Where workers ask for streams to smbd (upstream modes "transparent" and "handoff"). Answers for connections
-// that the worker really has, once for each, with a stream on which smbd sees that connection's client. Owned
-// by the supervisor; its loop's thread. When it dies, workers that wait give up after their own time.
+// Handles the workers' requests for streams to smbd (upstream modes "transparent" and "handoff"): only for
+// connections that the worker really has, and once for each, with a stream on which smbd sees that
+// connection's client. Owned by the supervisor; its loop's thread. When it dies, workers that wait time out.
 #pragma once
 
 #include <cstdint>

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: MIT
-// The native channel's frames: what a worker (or the daemon) and a peer, a server that links
-// libsmbdirect-peer, say to each other over UNIX stream sockets. Pure functions over bytes; neither side
-// trusts the other's.
+// The native channel's frames: the messages between a worker (or the daemon) and a peer, a server that links
+// libsmbdirect-peer, over UNIX stream sockets. Pure functions over bytes; neither side trusts the other.
 //
 // Three kinds of socket carry them, all with the same 16-byte header (little-endian):
 //     length u32 (of what follows the header)   type u16   count u16   id u64
 //
-// A registration: a peer's main process connects to the daemon's control socket, says kRegisterLine, and from
-// then on there are frames: REGISTERED or REFUSED, and a START for each client that nobody serves yet.
+// A registration: a peer's main process connects to the daemon's control socket and sends kRegisterLine; from
+// then on there are frames: REGISTERED or REFUSED, and a START for each client that no process serves yet.
 //
-// A channel: one client connection. A child that was started for it connects to the worker's socket and says
-// HELLO; a process that serves the client already is given a connected socket with CHANNEL instead. Then:
+// A channel: one client connection. A child that was started for it connects to the worker's socket and sends
+// HELLO; a process that already serves the client gets a connected socket with CHANNEL instead. Then:
 //     worker: FACTS (with the data area's descriptor)    peer: ATTACHED (the kernel names its process)
 //     worker: PDU, DONE, CHANNEL                         peer: PDU, RDMA_READ, RDMA_WRITE
-// ATTACHED comes first of all that a peer says after HELLO, and again from a process that has taken the
-// channel over. The end of the socket is the end of the client's connection, in both directions.
+// ATTACHED is the first frame that a peer sends after HELLO; a process that has taken the channel over sends
+// it again. The end of the socket is the end of the client's connection, in both directions.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What an answer must have in common with the request whose MessageId it bears, in both translators. Pure;
-// changes nothing but what the request remembers of its interim response.
+// Checks a response against the request with its MessageId, for both translators. Pure; changes only what the
+// request records of its interim response.
 #pragma once
 
 #include "protocol/smb2/request_table.h"

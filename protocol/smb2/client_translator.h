@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The other direction, for smbdirect-connect --rdma-io: plain, unsigned READ and WRITE of an ordinary SMB
-// client turned into RDMA-channel I/O on memory we expose, and the answers turned back (MS-SMB2 2.2.19,
+// client turned into RDMA-channel I/O on memory we expose, and the responses turned back (MS-SMB2 2.2.19,
 // 2.2.21). Owned by one client-side connection, one thread; pure.
 #pragma once
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The multi-protocol negotiation of clients that speak SMB1 too (MS-SMB2 3.2.4.2.2.1, 3.3.5.3): their first
-// message is an SMB1 NEGOTIATE that names SMB2 among its dialects, and the answer is SMB2's. SMB Direct
+// The multi-protocol negotiation of clients that also support SMB1 (MS-SMB2 3.2.4.2.2.1, 3.3.5.3): their
+// first message is an SMB1 NEGOTIATE that has SMB2 among its dialects, and the response is SMB2. SMB Direct
 // carries no SMB1, so smbdirect-connect answers in the server's place. Pure.
 //
-// "SMB 2.???" is answered with the dialect 0x02FF, and the client goes on with a NEGOTIATE of SMB2's own.
-// That one has MessageId 1, for 0 was the SMB1 message's: the server, which has seen none, must have counted
-// one too. So it is sent a NEGOTIATE under 0 that offers only 0x02FF, which is no dialect: it refuses that
-// (MS-SMB2 3.3.5.4) and awaits another. "SMB 2.002" alone is a choice: the server is sent a NEGOTIATE with
-// that one dialect, and its answer is the client's.
+// "SMB 2.???" is answered with the dialect 0x02FF, and the client continues with an SMB2 NEGOTIATE. That has
+// MessageId 1, because the SMB1 message counted as 0; the server, which has not seen it, must count one, too.
+// So the server is sent a NEGOTIATE with MessageId 0 that offers only 0x02FF, which is not a dialect: it
+// refuses that (MS-SMB2 3.3.5.4) and waits for another. "SMB 2.002" alone is a decision: the server is sent a
+// NEGOTIATE with that one dialect, and its response goes to the client.
 #pragma once
 
 #include <array>

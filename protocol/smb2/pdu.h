@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A checked, read-only view over SMB2 PDUs: header, NEGOTIATE facts, the direct-TCP length word. Pure
+// A checked, read-only view over SMB2 PDUs: header, NEGOTIATE fields, the length field of direct TCP. Pure
 // functions over bytes from the network; nothing is trusted. Offsets are those of MS-SMB2 2.2.1 ff.
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Facts of one request's body: is a READ or WRITE whole, which Channel does it name, what may its reply cost.
-// Pure.
+// Facts of one request's body: whether a READ or WRITE is complete, which Channel it names, how large its
+// reply may be. Pure.
 #pragma once
 
 #include "protocol/smb2/pdu.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The requests of one connection that await a final response, by MessageId, with what their response needs.
 // Owned by a translator, one thread. Entries never move, so spans into them stay valid; entries, index and
-// descriptor blocks are recycled: nothing is allocated once the table has seen its busiest moment. Bounded by
-// max_requests entries and kMaxPooledDescriptors descriptors, whatever the peer sends.
+// descriptor blocks are recycled: nothing is allocated once the table has reached its largest size. Bounded
+// by max_requests entries and kMaxPooledDescriptors descriptors, whatever the peer sends.
 #pragma once
 
 #include <array>

@@ -4,11 +4,12 @@
 // it edits bytes it is given and keeps a table of requests in flight, by MessageId. Steady state allocates
 // nothing: the table and the caller's piece lists keep their capacity.
 //
-// A channel request smbd must refuse (MS-SMB2's INVALID_PARAMETER rules, or no session yet) is rewritten so
-// that smbd itself answers an error: MessageIds and credits stay smbd's business.
+// A channel request that must be refused (MS-SMB2's INVALID_PARAMETER rules, or no session yet) is rewritten
+// so that smbd itself answers with an error, because smbd manages MessageIds and credits.
 //
-// Neither side is trusted. An answer settles a request only when all of that has gone to smbd: forwarded()
-// says so. What is read of an answer is held against its request, and every contradiction is a Violation.
+// Neither side is trusted. A response completes a request only when all of the request has been sent to smbd
+// (forwarded()). The fields read from a response are checked against its request, and every contradiction is
+// a Violation.
 #pragma once
 
 #include <optional>

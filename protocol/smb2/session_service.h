@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What an SMB client may say on a TCP connection between its messages: the packets of NetBIOS' session
-// service (RFC 1002 4.3), which MS-SMB2 2.1's direct framing has the first of. Pure.
+// What an SMB client may send on a TCP connection between its messages: the packets of the NetBIOS session
+// service (RFC 1002 4.3), of which MS-SMB2 2.1's direct framing uses the first. Pure.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Why an SMB Direct connection must end: the vocabulary of logs, counters and tests, with its one table of
-// words (fault.cc). Plain values, usable anywhere.
+// texts (fault.cc). Plain values, usable anywhere.
 #pragma once
 
 #include <cstddef>

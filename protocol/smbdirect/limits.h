@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The words both sides of a connection agree on: roles, our limits, what negotiation made of them, and
-// the constants of MS-SMBD. Plain values; nobody owns them, any process may use them.
+// Roles, our limits, the limits that were negotiated, and the constants of MS-SMBD. Plain values; nobody owns
+// them, any process may use them.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A connection's timers (MS-SMBD 3.1.2): negotiation, idle and keepalive, send credit grant. They hold
-// points in time that the caller names; nothing here reads a clock. Part of an Engine; same owner, same
-// thread.
+// A connection's timers (MS-SMBD 3.1.2): negotiation, idle and keepalive, send credit grant. The caller
+// passes the time; nothing here reads a clock. Part of an Engine; same owner, same thread.
 #pragma once
 
 #include <expected>

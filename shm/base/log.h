@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The log, the one global of each process. Lines go to stderr: with "<N>" priorities when the journal
-// reads them (JOURNAL_STREAM names our stderr), with a time stamp otherwise. One write(2) per line, so
-// lines of several processes never mix. Nobody waits for whoever reads them: a line that finds no room is
-// dropped and counted, and so are those beyond a rate that no honest day comes near, for others may cause
-// lines; the next one that is written says how many. What others chose in a line is made printable. Not for
-// the hot path. Single-threaded use after configure().
+// The log, the one global of each process. Lines go to stderr: with "<N>" priorities when the journal reads
+// them (JOURNAL_STREAM names our stderr), with a time stamp otherwise. One write(2) per line, so lines of
+// several processes never mix. Writing never blocks: a line for which there is no room is dropped and
+// counted, and so are lines beyond a rate that normal operation does not reach, because clients can cause
+// lines; the next line that is written says how many. Text from outside is made printable. Not for the hot
+// path. Single-threaded use after configure().
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Text that somebody else chose, made fit for a line of the log or an administrator's terminal: what could
-// move the cursor, change colours or titles, begin another line or turn its direction becomes '?'. Pure; any
-// process.
+// Makes text from outside fit for a line of the log or an administrator's terminal: characters that could
+// move the cursor, change colours or titles, begin another line or turn the text's direction become '?'.
+// Pure; any process.
 #pragma once
 
 #include <cstddef>

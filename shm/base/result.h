@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The error value that every process of ours passes around: what failed, on what, and the operating
-// system's reason. Expected failures are returned as Result<T>; only start-up code may throw.
+// The error value of all our code: what failed, on what, and the operating system's reason. Expected failures
+// are returned as Result<T>; only start-up code may throw.
 #pragma once
 
 #include <cstring>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What several parts ask of a stream socket. The descriptor stays the caller's; any process.
+// Functions on stream sockets that several parts need. The descriptor stays the caller's; any process.
 #pragma once
 
 #include <cerrno>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A watch of a descriptor that somebody else owns, who keeps it open as long as the watch lives: declare the
-// watch after the descriptor. Where the watch can own it, it does (watched.h). The supervisor's loop's
+// A watch of a descriptor that another object owns and keeps open as long as the watch lives: declare the
+// watch after the descriptor. Where the watch can own the descriptor, use watched.h. The supervisor's loop's
 // thread; may be destroyed in its own callback.
 #pragma once
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The loop of a process that has one thread for it, and what is in it beside descriptors: timers, work that
-// is put off, signals. With watched.h, borrowed_watch.h and loop_wake.h the one seam to libuv.
+// A process's event loop, used by one thread, and its timers, deferred work and signals. Together with
+// watched.h, borrowed_watch.h and loop_wake.h this is the only code that uses libuv's handles.
 //
-// The loop polls between any two runs of one callback, whatever the callers do: nothing that comes again at
-// once can keep it from its descriptors. What libuv refuses at start-up, for want of memory or descriptors,
-// is thrown (std::runtime_error).
+// The loop polls between any two runs of one callback, so a callback that is due again at once cannot keep it
+// from its descriptors. Failures of libuv at start-up (out of memory or descriptors) are thrown
+// (std::runtime_error).
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A descriptor under the loop's watch, with what owns it: it is watched only by its owner, and closed only
-// after its handle, for libuv takes a descriptor out of epoll by its number, which by then may be another's.
-// One loop, one thread; any process.
+// A descriptor that the loop watches, together with its owner: it is closed only after its libuv handle,
+// because libuv removes a descriptor from epoll by its number, which another descriptor may have by then. One
+// loop, one thread; any process.
 #pragma once
 
 #include <functional>

@@ -3,11 +3,12 @@
 // its loop's thread; says when it is done and is destroyed from the loop after that. When the process
 // dies, the kernel closes both connections.
 //
-// The server hears of the client when its first message is whole and it has a place (places.h); the client is
-// not read on before SMB Direct is negotiated, at the first of the server's addresses that takes the
-// connection. When the client closes, what it sent is delivered, channel requests are waited for, and the SMB
-// Direct connection is closed in an orderly way. When that connection ends first, whole responses are still
-// delivered and then TCP is closed; it is reset instead when a response was cut short.
+// The connection to the server is made when the client's first message is complete and the client has a place
+// (places.h); no more is read from the client until SMB Direct is negotiated, with the first of the server's
+// addresses that accepts the connection. When the client closes, what it sent is delivered, channel requests
+// are waited for, and the SMB Direct connection is closed in an orderly way. When that connection ends first,
+// whole responses are still delivered and then TCP is closed; it is reset instead when a response was cut
+// short.
 #pragma once
 
 #include <functional>

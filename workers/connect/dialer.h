@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// How connections to the server are made, over whichever fabric was asked for: the one place of
-// smbdirect-connect that knows there are several. Owned by the program (or the probe), outlives its
-// transports; the arena outlives it. One loop, one thread.
+// How connections to the server are made, over the chosen fabric: the only part of smbdirect-connect that
+// knows there are several. Owned by the program (or the probe), outlives its transports; the arena outlives
+// it. One loop, one thread.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The first message of an SMB client, read before the server hears of the client: who says nothing, or
-// something else than a NEGOTIATE, costs no connection to it. Owned by one ClientSession, on its thread;
-// dies with the process.
+// The first message of an SMB client, read before there is a connection to the server: a client that sends
+// nothing, or something else than a NEGOTIATE, costs none. Owned by one ClientSession, on its thread; dies
+// with the process.
 #pragma once
 
 #include <cstddef>

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Which of the local clients that the server has not let in yet (no SMB2 session) may have a connection to
-// it. To the server all of them are one client, this machine, and it grants a client few connections: those
-// who say NEGOTIATE and no more must not have them all. Owned by the program, on its loop's thread; no I/O,
-// and time is given.
+// it. To the server all of them are one client, this machine, and it grants a client few connections: local
+// clients that send NEGOTIATE and nothing more must not occupy them all. Owned by the program, on its loop's
+// thread; no I/O, and time is a parameter.
 //
-// There are kMost places. Where they are taken, the oldest goes of the address that has most of them, for one
-// whose address has fewer; among equals, one that has had its place for a second and waits for nothing, or
-// has had it for long. The others wait their turn, in order, first those whose address has fewest.
+// There are kMost places. When they are full, the address that has the most of them loses its oldest one to a
+// client whose address has fewer; among equals, a connection loses its place when it has been idle for a
+// second, or has had the place for long. The others wait in order, those whose address has the fewest places
+// first.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The memory all connections of one smbdirect-connect draw from, and what one of them may take. Owned by
+// The memory that all connections of one smbdirect-connect share, and how much one of them may take. Owned by
 // the program, outlives every session; one thread.
 #pragma once
 

@@ -2,9 +2,9 @@
 // From the SMB client to the server: length-prefixed PDUs read from TCP, sent on as SMB Direct messages
 // straight from the memory they were read into. Ordinary PDUs are cut through; READ and WRITE that become
 // channel I/O wait until they are complete and until there is memory for them, and everything behind them
-// waits too (MS-SMB2 keeps no order, but CANCEL must not overtake what it cancels). Requests may be answered
-// only when what comes behind them has been (a pipe's READ, by a CANCEL): memory that has not come back for a
-// while is waited for no longer, and what finds none travels inside messages. Owned by one ClientSession, on
+// waits too (MS-SMB2 keeps no order, but CANCEL must not overtake what it cancels). Some requests are
+// answered only after later ones (a READ of a pipe, by a CANCEL): when no memory has been released for a
+// while, requests do not wait for it any longer and travel inside messages. Owned by one ClientSession, on
 // its thread.
 #pragma once
 

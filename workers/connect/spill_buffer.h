@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Where responses go that a slow client has not taken: copied out of the receive buffers, so that those can
-// be posted and granted again. A server closes a connection that grants it nothing for 5 s while it has
-// data to send (Send Credit Grant Timer), but a TCP client may well pause longer than that. Owned by one
+// Responses that a slow client has not read yet: copied out of the receive buffers, so that those can be
+// posted and granted again. A server closes a connection that grants it nothing for 5 s while it has data to
+// send (Send Credit Grant Timer), but a TCP client may well pause longer than that. Owned by one
 // ClientSession, on its thread; used only while a client lags behind.
 #pragma once
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What smbdirect-connect says about what it moved: the tables of --stats and the line of --progress. Pure.
+// smbdirect-connect's statistics: the tables of --stats and the line of --progress. Pure.
 #pragma once
 
 #include <cstdint>

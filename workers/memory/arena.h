@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The memory a fabric may move data from and to, as numbered blocks. Slabs and blocks of payload are
-// carved from it; their `key` is their block's number here, and a fabric that must register memory with a
-// device keeps its own registration per block, made when the block is first used. Owned by the worker (or
+// The memory a fabric may move data from and to, as numbered blocks. Slabs and payload blocks are taken from
+// it; their `key` is the number of their block, and a fabric that must register memory with a device keeps
+// its own registration per block, made when the block is first used. Owned by the worker (or
 // smbdirect-connect), outlives pools and connections; one thread. Dies with the process, registrations too.
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Bytes beside slabs that count against a budget for as long as they are held: queue entries, copies, tables.
-// Owned by what holds them, and given back when that dies; one thread.
+// Owned by the object that holds them, and released when that is destroyed; one thread.
 #pragma once
 
 #include <cassert>

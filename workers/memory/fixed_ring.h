@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A first-in first-out queue of fixed capacity, for plain values. Its memory is allocated when it is made and
 // touched as it is used: empty again, it starts over at its first slot, so that a quiet connection touches
-// few pages. Owned by what keeps a connection's state; one thread.
+// few pages. Part of a connection's state; one thread.
 #pragma once
 
 #include <cstdint>

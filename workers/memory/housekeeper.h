@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Gives back to the system what a burst of connections or of data has left: free slabs, queues that grew, the
-// buffers of connections that are quiet, the heap. Nothing of it happens on the way of a message: a timer
-// turns now and then, looks at a share of the connections, and each turn's work is bounded. Owned by the
-// worker (or smbdirect-connect); the loop's thread only.
+// Returns memory to the system after a burst of connections or data: free slabs, queues that grew, the
+// buffers of quiet connections, the heap. It is not on the data path: a timer runs now and then, visits a
+// share of the connections, and does bounded work each time. Owned by the worker (or smbdirect-connect); the
+// loop's thread only.
 #pragma once
 
 #include <cstddef>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A queue that keeps its memory: power-of-two ring, nothing before its first element, doubles when full, so
-// that steady state allocates nothing. trim() gives back what a burst needed and nothing has needed since.
+// that steady state allocates nothing. trim() frees memory that a burst needed and that is no longer used.
 // Elements are moved in and out; popped elements are reset at once (they may hold references). Empty again,
 // it starts over at its first slot, so that a quiet connection touches few pages.
 //
-// It has no bound of its own: whoever pushes what a peer can make more of bounds it.
+// It has no bound: code that pushes entries caused by a peer must bound them.
 #pragma once
 
 #include <algorithm>

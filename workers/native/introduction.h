@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The beginning of a native channel at the worker's end: says the facts, passes the data area, and waits for
-// the process that attaches itself, whose number is the kernel's word (SCM_CREDENTIALS). Owned by one attempt
-// of the channel finder; one thread. Destroying it closes the channel.
+// The beginning of a native channel at the worker's end: sends the facts and the data area, and waits for the
+// process that attaches itself, whose process id comes from the kernel (SCM_CREDENTIALS). Owned by one
+// attempt of the channel finder; one thread. Destroying it closes the channel.
 #pragma once
 
 #include <array>

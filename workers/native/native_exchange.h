@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A session's exchange with a native peer (protocol/proxy/frames.h): SMB2 messages pass both ways as they
 // are, cut through from the receive buffers and from the slabs they were read into, and the peer moves data
-// between the client's memory and the data area by RDMA. Owned by one session, one thread; the worker's area
-// of the channel is in it, and stays while RDMA may touch it.
+// between the client's memory and the data area by RDMA. Owned by one session, one thread; it owns the
+// worker's mapping of the data area, which stays while RDMA may touch it.
 //
-// The peer is not trusted: what it says is checked against the channel, and ends that channel alone when it
-// is wrong.
+// The peer is not trusted: what it sends is checked, and an error ends only this channel.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One connection's way to its process: the claim's answer, then either a process that comes to the listener,
-// or a channel that is passed on. A channel to which no process attached itself is closed. Owned by the
-// session (as its Upstream), known to the finder by number and cookie until it is over; one thread.
+// or a channel that is passed to one. A channel to which no process attaches is closed. Owned by the session
+// (as its Upstream), known to the finder by number and cookie until it is over; one thread.
 #pragma once
 
 #include <memory>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Finds the process that serves a connection in upstream mode "channel", and connects it. What the supervisor
-// answers to the connection's CLAIM decides (contract.h): a client that nobody serves gets a process that is
-// started for it and opens the channel at this worker's socket, with a cookie; a client that a process serves
-// already has its channel passed to that process, through a channel which that has with this worker, or
-// through the supervisor with another worker. Owned by the worker, outlives its sessions; one thread. When it
+// Finds the process that serves a connection in upstream mode "channel", and connects it. The supervisor's
+// answer to the connection's CLAIM decides (contract.h): for a client that no process serves, a process is
+// started that opens the channel at this worker's socket, with a cookie; for a client that a process already
+// serves, the channel is passed to that process, through a channel that it has with this worker, or else
+// through the supervisor and another worker. Owned by the worker, outlives its sessions; one thread. When it
 // dies the channels end with it.
 #pragma once
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A worker's socket at which started processes open their channels: takes their HELLO and asks whose cookie
-// it is. Owned by the channel finder; one thread. The supervisor has made and bound the socket, and its
-// file's mode says who may come; those who say something else, or nothing for a while, are closed, and of
-// many who say nothing the oldest is.
+// A worker's socket at which started processes open their channels: receives their HELLO and finds the
+// attempt that the cookie belongs to. Owned by the channel finder; one thread. The supervisor has made and
+// bound the socket, and the mode of its file says which users may connect. Connections that send something
+// else, or nothing for a while, are closed; when there are many silent ones, the oldest is closed.
 #pragma once
 
 #include <array>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What a native exchange needs of all the peers of its worker: the way to the process that serves its client,
-// and that other channels of that client are passed to it. The finder of peers is it (channel_desk.h), or a
-// test. Owned by the worker, outlives its sessions; one thread.
+// What a native exchange needs to know of the peers of its worker: how to reach the process that serves its
+// client, and how other channels of that client are passed to it. Implemented by PeerFinder (peer_finder.h),
+// and by tests. Owned by the worker, outlives its sessions; one thread.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The system calls that a worker may make once it is confined, by name: what it makes itself, what libuv,
-// libc and the providers of rdma-core make for it, and harmless ones beside them that another version may
-// turn to. Nothing here starts or reaches another process, changes credentials, names or limits, or makes a
-// socket; what of those a worker does need is allowed by its arguments (confinement.cc). Constant data.
+// The system calls that a worker may make once it is confined, by name: those of its own code, of libuv, libc
+// and the providers of rdma-core, and harmless ones that other versions of these may use. None of them starts
+// or reaches another process, changes credentials, file names or limits, or makes a socket; the few of that
+// kind that a worker needs are allowed with certain arguments only (confinement.cc). Constant data.
 #pragma once
 
 #include <array>

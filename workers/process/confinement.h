@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The last step of a worker's start: a system call filter, which is a list of what is allowed
 // (allowed_calls.h). A worker that a client has taken over can then neither start another program nor become
-// or reach another process (verbs state would not survive a fork either), nor make sockets but those that its
-// pool has a use for, nor reach for the kernel's rarer doors. For every thread, and the rest of the process's
-// life.
+// or reach another process (verbs state would not survive a fork either), nor make sockets other than those
+// that its pool needs, nor use rarer system calls. The filter applies to every thread, until the process
+// ends.
 #pragma once
 
 #include "shm/base/result.h"

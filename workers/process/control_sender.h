@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A worker's words to the supervisor, in order and all of them: what the control socket has no room for while
-// the supervisor is busy is kept and sent later, for the supervisor would not know of connections that have
-// ended. Owned by the worker, one thread. When the supervisor dies nothing is kept.
+// A worker's messages to the supervisor, complete and in order: while the supervisor is busy and the control
+// socket is full, messages are queued and sent later, so that the supervisor learns of every connection that
+// has ended. Owned by the worker, one thread. When the supervisor dies the queue is dropped.
 #pragma once
 
 #include <cstdint>

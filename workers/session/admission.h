@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Admission of requests by what their replies may cost (docs/internals.md: memory is decided at the request,
-// because smbd's socket must always be drained). One per session, within the worker's memory; one thread.
+// Admits requests by the memory that their replies may need (docs/internals.md: memory is reserved at the
+// request, because smbd's socket must always be drained). One per session, within the worker's memory; one
+// thread.
 //
-// What counts is what replies may still bring and what is held already: a reply that has come in leaves the
-// promises but stays in memory until the client takes it. Memory itself has a higher limit (hard_limit), so
-// that what was admitted can always be read: slabs are used up in part, and smbd also speaks unasked.
+// Replies that may still come and memory already held are counted together: a reply that has arrived is no
+// longer reserved but is held until the client takes it. Memory itself has a higher limit (hard_limit), so
+// that admitted replies can always be read: slabs are only partly used, and smbd also sends unsolicited
+// messages.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the two directions of a session share, and how they tell the session that it must end. Owned by
-// the session; its parts outlive both directions.
+// What the two directions of a session share, and the calls by which they tell the session that it must end.
+// Owned by the session; its parts outlive both directions.
 #pragma once
 
 #include <string>

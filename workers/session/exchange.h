@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What a session carries between its SMB Direct connection and the stream to its server, in both directions,
 // and how that server is reached: smbd (workers/smbd: direct-TCP framing, RDMA-channel I/O translated) or a
-// native peer (workers/native: frames, and a data area). The session knows no other difference between them.
-// Owned by one session, one thread. It never closes anything: it tells the session's events.
+// native peer (workers/native: frames, and a data area). To the session there is no other difference between
+// the two. Owned by one session, one thread. It never closes anything: it tells the session's events.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The bounded reading of an upstream stream that both kinds of exchange do: fill, process, and what the
-// outcome means. For the exchange's own thread; keeps nothing.
+// Bounded reading of an upstream stream, for both kinds of exchange: fill, process, and what the outcome
+// means. On the exchange's thread; has no state.
 #pragma once
 
 #include <optional>

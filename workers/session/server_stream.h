@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The stream to a session's server, from the attempt to connect it to its close: read as long as the exchange
-// has memory for what comes, written from the exchange's outbox, and given up when the server takes nothing
-// of that for too long. What the bytes mean is the exchange's business. Owned by one session, on the worker's
-// loop; when the worker dies the server sees its end close.
+// has memory for what comes, written from the exchange's outbox, and given up when the server reads nothing
+// of that for too long. The exchange interprets the bytes. Owned by one session, on the worker's loop; when
+// the worker dies the server sees the stream close.
 //
 // A stream that ends in the middle of something, or unexpectedly, is reset: the server must not take the end
 // of the bytes for the end of a message, nor wait for a client that is gone.

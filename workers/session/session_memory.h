@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // How a session takes memory for payload: within its own budget, its client's share and the worker's limit,
-// and with a floor each way that keeps it going when others have all. Owned by one session, one thread; gives
-// nothing back by itself: references do.
+// and with a minimum in each direction that keeps it going when other sessions have all the memory. Owned by
+// one session, one thread. Memory is released by dropping the references to it.
 #pragma once
 
 #include <cstdint>

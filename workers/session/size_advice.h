@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// smb.conf can offer clients larger messages than the pool file lets through. The answer to NEGOTIATE is
-// never changed (3.1.1 hashes it), so the administrator must be told: which keys to raise, or which to lower.
+// smb.conf can offer clients larger messages than the pool file allows. The NEGOTIATE response is never
+// changed (3.1.1 hashes it), so the administrator is told which keys to raise and which parameters to lower.
 // Pure.
 #pragma once
 

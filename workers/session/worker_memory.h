@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// A worker's memory as its clients share it: what is held and what may come, by client and in all; and what
-// happens when it is short. Owned by the worker, outlives its sessions; one thread. Nothing of it is shared
-// between processes.
+// How clients share a worker's memory: what is held and what is reserved, per client and in total, and what
+// happens when memory is short. Owned by the worker, outlives its sessions; one thread. Nothing of it is
+// shared between processes.
 //
-// No client can take it all: each may have a quarter of what is free (so one alone may have a fifth of all,
-// and ten that take what they can leave a tenth). And where room is short all the same, the connection that
-// has longest moved nothing of what it holds ends, with a reason, so that those who wait go on.
+// No client can take it all: each may have a quarter of what is free (so one alone may have a fifth of the
+// total, and ten that take all they can leave a tenth). When memory is short nevertheless, the connection
+// whose memory has not moved for the longest time is ended, with a reason, so that waiting connections can
+// continue.
 #pragma once
 
 #include <cstddef>

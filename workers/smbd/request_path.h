@@ -3,9 +3,9 @@
 // through from the receive buffers; NEGOTIATE, compounds and channel I/O are gathered, translated and
 // queued (RequestQueue). Owned by one session, one thread.
 //
-// A request whose reply has no room yet stalls everything behind it: fragments wait in their receive
-// buffers and the client gets no new credits. Promises alone never stall it for long: where nothing is held
-// and nothing was answered for a while, they are forgotten.
+// A request whose reply has no room yet stalls everything behind it: fragments wait in their receive buffers
+// and the client gets no new credits. Reservations alone do not stall it for long: if nothing is held and
+// nothing was answered for a while, they are dropped.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Requests that were gathered before they can go to smbd, in order: their RDMA READs run ahead, their
-// bytes go to the stream as soon as they are next and at hand. Owned by the session's request path.
+// Requests that were gathered before they can go to smbd, in order: their RDMA READs run ahead, and their
+// bytes go to the stream as soon as they are complete and next in order. Owned by the session's request path.
 //
 // One that waits for RDMA READs can be overtaken only by what RequestPath allows; once its first byte is
 // in the stream, by nothing.

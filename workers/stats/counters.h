@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a connection, a worker or smbdirect-connect counts: a field for each row of the table in
-// shm/counter_table.h, from which the log line, the JSON and the statistics come too. Plain integers, one
-// thread.
+// shm/counter_table.h, which is also the source of the log line, the JSON and the statistics. Plain integers,
+// one thread.
 #pragma once
 
 #include <array>

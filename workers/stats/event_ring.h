@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The last 64 protocol events of one connection: evidence for the log when it ends abnormally. Recording
-// is a store; nothing is formatted until someone asks.
+// The last 64 protocol events of one connection: evidence for the log when it ends abnormally. Recording is a
+// store; events are formatted only when they are printed.
 #pragma once
 
 #include <array>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Keeps a worker's scoreboard (shm/scoreboard.h) as it is: four times a second it asks the worker what there
-// is to show, and writes that. Nothing on the way of a message touches it. Owned by the worker; when that
-// dies, the last state stays readable to whoever has the descriptor.
+// Keeps a worker's scoreboard (shm/scoreboard.h) up to date: four times a second it asks the worker for its
+// state and writes it. It is not on the data path. Owned by the worker; when the worker dies, the last state
+// stays readable through the descriptor.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The upper-layer messages of one connection on their way out: begun with their length, their bytes appended
 // as they come, taken off as the payload of fragments, and kept alive until each fragment's SEND is done.
-// Owned by the connection's Transport; one thread; what is in it dies with the connection.
+// Owned by the connection's Transport; one thread; its contents die with the connection.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What the peer of one connection owes, and since when nothing of it has come. Slow is not dead: whatever
-// moves a kind's mark begins its time again. Owned by the connection's Transport; one thread; reads no clock.
+// What the peer of one connection owes (data, receiving, the rest of a message), and since when it has made
+// no progress with it. A slow peer is not a dead one: any progress of a kind restarts its time. Owned by the
+// connection's Transport; one thread; reads no clock.
 #pragma once
 
 #include <array>

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The RDMA READs and WRITEs of one connection: asked for, posted as the send queue has room, and done in the
-// order of asking. Owned by the connection's Transport; one thread; what is in it dies with the connection.
+// The RDMA READs and WRITEs of one connection: requested, posted as the send queue has room, and completed in
+// the order of the requests. Owned by the connection's Transport; one thread; its contents die with the
+// connection.
 //
-// They leave room in the send queue for SENDs: grants, keepalives and answers must never wait for a peer that
-// answers no READ.
+// They leave room in the send queue for SENDs: credit grants, keepalives and responses must never wait for a
+// peer that does not answer a READ.
 #pragma once
 
 #include <cstdint>

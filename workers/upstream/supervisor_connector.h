@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Streams to smbd that the supervisor opens (upstream modes "transparent" and "handoff"): a worker has no
-// right to speak with a client's address. The worker owns one SupervisorConnector; each session's attempt is
-// registered in it until the supervisor has answered, or the time is up. When the supervisor dies, attempts
-// time out.
+// privilege to use a client's address. The worker owns one SupervisorConnector; each session's attempt is
+// registered in it until the supervisor has answered or the attempt times out. When the supervisor dies,
+// attempts time out.
 #pragma once
 
 #include <cstdint>

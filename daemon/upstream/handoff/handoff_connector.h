@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Upstream mode "handoff": for each connection a TCP pair with the client's and the server's real addresses,
 // one end for the worker, the other for an `smbd -i` of its own, which serves it or passes it to the smbd
-// that has the client already. For hosts whose routing may not be touched. Owned by the supervisor; its
+// that has the client already. For hosts whose routing must not be changed. Owned by the supervisor; its
 // loop's thread (and netns_thread.h's).
 //
-// An `smbd -i` would serve also when the smbd service is stopped, so one is started only while the listening
-// smbd runs, and all end with it, and with this. Those of a supervisor that is killed stay with their
-// clients.
+// An `smbd -i` would serve even when the smbd service is stopped, so one is started only while the listening
+// smbd runs, and all are ended when that or this object ends. When the supervisor is killed, they keep
+// serving their clients.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Does the listening smbd run, which one is it, and when does it end? It runs while it holds the lock of its
-// pid file; the kernel drops that with the process, so the answer is never stale. Supervisor, its loop's
-// thread.
+// Does the listening smbd run, which one is it, and when does it end? It runs while it holds the lock on its
+// pid file; the kernel releases the lock when the process ends, so the answer is never stale. Supervisor, its
+// loop's thread.
 #pragma once
 
 #include <functional>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What mode "handoff" must know of Samba's configuration, asked of Samba's own testparm: smb.conf is nobody
-// else's to parse (includes, the registry). Supervisor, at start.
+// The parts of Samba's configuration that mode "handoff" depends on, read by Samba's own testparm, because
+// only Samba can parse smb.conf in full (includes, the registry). Supervisor, at start.
 #pragma once
 
 #include <string>

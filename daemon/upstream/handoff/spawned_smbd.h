@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // One `smbd -i`: it serves one connection, its descriptor 0, or passes it to the smbd that has the client
-// already and ends. Owned by HandoffConnector. Its exit status says nothing (it ends its own process group
-// with a signal, and ends early when it has passed the stream on): the stream is the truth.
+// already and ends. Owned by HandoffConnector. Its exit status is ignored (it ends its own process group with
+// a signal, and ends early when it has passed the stream on); only the stream tells whether the client is
+// served.
 //
-// It is reaped as soon as it ends, for an unreaped one keeps other clients waiting for its locks. It does not
-// end with a supervisor that is killed: its client is being served. What it prints goes into our log.
+// It is reaped as soon as it ends, because other clients would wait for the locks of a zombie. When the
+// supervisor is killed it keeps serving its client. What it prints is logged.
 #pragma once
 
 #include <functional>

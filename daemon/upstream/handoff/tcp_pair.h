@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Two ends of one TCP connection between two addresses that need not be anybody's, made in the calling
-// thread's network namespace. That must be one where every address is local and nothing else goes on
-// (netns_thread.h). Supervisor.
+// Both ends of a TCP connection between any two addresses, made in the calling thread's network namespace.
+// That must be one where every address is local and which is used for nothing else (netns_thread.h).
+// Supervisor.
 #pragma once
 
 #include <sys/socket.h>

@@ -3,9 +3,9 @@
 // thread. Holds one netlink socket; the answer comes within the call.
 //
 // Mode "transparent" needs it twice. A SYN for a port where nobody listens is answered with a reset that does
-// not carry our mark (net.ipv4.fwmark_reflect) and so leaves for the real client: we would wait out the
-// deadline where this says "nobody" at once. And a client may have a real connection to smbd, over TCP, from
-// the very port that we are about to take in its name: the kernel sees no conflict, for the two sockets are
+// not carry our mark (net.ipv4.fwmark_reflect) and so leaves for the real client: the connection would only
+// time out, where this answers "nobody" at once. And a client may have a real TCP connection to smbd from the
+// very port that we are about to use with its address: the kernel sees no conflict, for the two sockets are
 // the opposite ends of the same pair of addresses, but the SYN would reach the client's connection.
 #pragma once
 

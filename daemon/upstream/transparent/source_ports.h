@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Which ports are taken in a client's name for connections that are not its own: from a range below those
-// from which systems choose for theirs (Linux from 32768, Windows from 49152), so that no real connection of
-// the client's to the same smbd has the same pair of addresses. Pure.
+// Which source ports are used with a client's address: from a range below those that operating systems choose
+// from (Linux from 32768, Windows from 49152), so that no real connection of the client to the same smbd has
+// the same pair of addresses. Pure.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Upstream mode "transparent": connections to the listening smbd with the client's own address, opened for
-// workers, who may not do it themselves. Needs TransparentRoutes in force. Owned by the supervisor; its
-// loop's thread. Connections that were given away do not need this any more; those under way end with it,
-// their callbacks uncalled.
+// workers, which lack the privilege. Needs TransparentRoutes in force. Owned by the supervisor; its loop's
+// thread. Connections that were handed out do not need this any more; pending ones end with it, and their
+// callbacks are not called.
 #pragma once
 
 #include <cstddef>

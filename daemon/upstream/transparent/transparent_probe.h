@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tries out upstream mode "transparent" before any client comes: a connection over loopback in the name of an
-// address that is nobody's (RFC 5737, RFC 3849). Supervisor, at start. Leaves nothing behind.
+// Tests upstream mode "transparent" before any client connects: a connection over loopback from a
+// documentation address (RFC 5737, RFC 3849). Supervisor, at start. Leaves nothing behind.
 #pragma once
 
 #include <cstdint>

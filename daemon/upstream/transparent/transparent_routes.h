@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 // What the host needs for upstream mode "transparent", from start to exit: the rule that sends packets of our
 // mark to our routing table, the route there that makes every address local, and the sysctl by which a
-// connection that came in with a mark answers with it. So smbd's answers to a client's address, on a
-// connection that we opened in the client's name, come back to this host.
+// connection that came in with a mark answers with it. So smbd's packets to the client's address, on a
+// connection that we opened with that address, stay on this host.
 //
-// Owned by the supervisor, made before it listens. Takes back at its end what it added, and nothing else: an
+// Owned by the supervisor, made before it listens. Removes at its end what it added, and nothing else: an
 // administrator's own rule, route or setting stays. When the supervisor is killed everything stays in force
-// (the workers' connections need it), and the next supervisor finds it, takes it for its own
-// (policy_routing.h) and takes it back in turn. Supervisors beside each other count their number
-// (user_count_lock.h): the last one takes it back. All that is here is of the network namespace the process
-// is in.
+// (the workers' connections need it); the next supervisor recognises it as ours (policy_routing.h) and
+// removes it at its own end. Supervisors that run at the same time are counted (user_count_lock.h), and the
+// last one removes it. All of this applies to the network namespace of the process.
 #pragma once
 
 #include <cstdint>

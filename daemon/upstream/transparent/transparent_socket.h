@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A TCP socket that speaks in another host's name: IP_TRANSPARENT, our mark, bound to that host's address.
-// Needs CAP_NET_ADMIN at this moment only. The caller owns it. Supervisor.
+// A TCP socket that can use another host's address: IP_TRANSPARENT and our mark. Needs CAP_NET_ADMIN, but
+// only while it is made. The caller owns it. Supervisor.
 #pragma once
 
 #include <cstdint>

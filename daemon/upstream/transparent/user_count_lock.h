@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Counts the supervisors that use something of the host's in common, so that the last one takes it away: a
-// lock file with a mutex (byte 0) and a shared lock of each user (byte 1). Owned by whoever set the thing up.
-// The kernel drops the locks of a process that dies, so a count is never stale; the file itself stays.
+// Counts the supervisors that share a resource of the host, so that the last one can remove it: a lock file
+// with a mutex (byte 0) and a shared lock of each user (byte 1). Owned by the object that sets the resource
+// up. The kernel releases the locks of a process that dies, so the count is never stale; the file itself
+// stays.
 #pragma once
 
 #include <string>

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// An address of a frame as the sockaddr that C programs know. Pure; used in the process that links the
-// library.
+// An address of a frame as a sockaddr for C programs. Pure; used in the process that links the library.
 #pragma once
 
 #include <algorithm>

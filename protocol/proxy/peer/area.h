@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The mapping of a channel's data area: memory of the worker's that this process shares, and the only thing
-// it shares. Owned by a channel. The worker's death leaves it as it is; RDMA into it has ended then.
+// The mapping of a channel's data area: the only memory that this process shares with the worker. Owned by a
+// channel. When the worker dies it stays as it is, and RDMA into it has ended.
 #pragma once
 
 #include <cstddef>

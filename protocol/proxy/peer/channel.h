@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A channel: one SMB Direct connection of a client, as the process that serves the client has it. Owned by
-// the C handle around it, for one thread at a time. The worker at its other end is not trusted; when it dies,
-// or the client's connection ends, next() says so after whatever came before.
+// A channel: one SMB Direct connection of a client, at the end of the process that serves the client. Owned
+// by the C handle around it, for one thread at a time. The worker at its other end is not trusted; when it
+// dies, or the client's connection ends, next() reports it after everything that arrived before.
 #pragma once
 
 #include <expected>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What arrives at a socket of the native channel, as frames, each with the descriptor it brought. Owned by a
 // channel or a registration of the process that links the library, and for one thread at a time. What the
-// other side sends is not trusted; when it dies, whole frames that it has sent are still returned before the
-// end is.
+// other side sends is not trusted; when it dies, complete frames that it has sent are still returned before
+// the end is reported.
 #pragma once
 
 #include <cstddef>

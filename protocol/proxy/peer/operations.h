@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The ids of a channel's RDMA operations that are without their DONE: few, so a sorted array. Owned by the
-// channel; a channel's state carries them to the process that takes it over.
+// The ids of a channel's RDMA operations that are not DONE yet: few, so a sorted array. Owned by the channel;
+// a channel's state carries them to the process that takes it over.
 #pragma once
 
 #include <algorithm>

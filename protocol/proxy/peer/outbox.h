@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What goes out at a socket of the native channel: whole frames, in order, at once as far as the socket takes
-// them and from a copy otherwise. Owned by a channel or a registration of the process that links the library,
-// and for one thread at a time. When the other side has died, what waited is forgotten.
+// What is sent to a socket of the native channel: whole frames, in order, directly as far as the socket
+// accepts them and from a copy otherwise. Owned by a channel or a registration of the process that links the
+// library, and for one thread at a time. When the other side has died, the queue is dropped.
 #pragma once
 
 #include <cstddef>

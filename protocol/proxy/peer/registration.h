@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A main process's registration with the daemon. Owned by the C handle around it, in that process, for one
-// thread at a time. When the daemon dies next() says so, and the main process registers again.
+// thread at a time. When the daemon dies next() reports it, and the main process registers again.
 #pragma once
 
 #include <expected>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A channel's state, as one process gives it to another beside the channel's descriptors: bytes with a magic
-// and a version, little-endian. Pure. The bytes come from outside the process that reads them and are not
-// trusted.
+// A channel's state, which one process gives to another together with the channel's descriptors: bytes with a
+// magic and a version, little-endian. Pure. The bytes come from outside the process that reads them and are
+// not trusted.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What two sides agree on before the first FPDU (RFC 5044 7.1, RFC 6581 4 and 9, MS-SMBD 6.1): pure
+// What the two sides negotiate before the first FPDU (RFC 5044 7.1, RFC 6581 4 and 9, MS-SMBD 6.1): pure
 // functions from frames to frames, and the reader that collects a frame from a byte stream.
 #pragma once
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The TCP socket under a stream: thin, non-blocking, and nothing about iWARP. The caller owns the
+// The TCP socket under a stream: thin, non-blocking, without knowledge of iWARP. The caller owns the
 // descriptor.
 #pragma once
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The queues of one RDMAP stream, which the send and the receive path share. Plain data: no socket, no
-// loop, no clock. Owned by Stream. Memory is allocated as work is posted, so that a peer that says nothing
-// costs nothing; it is kept while it is used, and trim() gives back the rest.
+// The queues of one RDMAP stream, which the send and the receive path share. Plain data: no socket, no loop,
+// no clock. Owned by Stream. Memory is allocated as work is posted, so that a silent peer costs nothing; it
+// is kept while it is used, and trim() frees the rest.
 #pragma once
 
 #include <array>

@@ -3,7 +3,7 @@
 // gives each to the link that its cookie names. Owned by the fabric object, outlives the links, the loop's
 // thread only. When the process dies the kernel rejects and disconnects all ids on the file.
 //
-// A cookie is an entry's index and its generation: an event of a link that is gone finds nobody.
+// A cookie is an entry's index and its generation: an event for a link that is gone finds no entry.
 #pragma once
 
 #include <cstdint>

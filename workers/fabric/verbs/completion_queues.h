@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // A device's completion queues: one completion channel under the loop, and as many queues as the connections
 // need. A queue has room for a bounded number of work requests; a connection reserves all it may ever have
-// outstanding, and when no queue has that much room left, another is made (resizing is not for every device).
-// Owned by the device; the loop's thread only.
+// outstanding, and when no queue has that much room left, another is made (not every device can resize a
+// queue). Owned by the device; the loop's thread only.
 //
-// How a wake-up goes: take the channel's events; poll; when nothing is left, arm; poll once more, because
-// what completed in between raised no event. A wake-up handles a bounded number of completions and then gives
-// the loop's other work its turn. Users hear of their completions first (on_work), and when the round is over
-// they tell their handlers (on_round_end).
+// A wake-up takes the channel's events, polls, arms the queue when nothing is left, and polls once more,
+// because a completion in between raised no event. A wake-up handles a bounded number of completions and then
+// lets the loop do other work. Users get their completions first (on_work); at the end of the round they call
+// their handlers (on_round_end).
 #pragma once
 
 #include <array>

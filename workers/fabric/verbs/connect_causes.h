@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Why a connection over RDMA did not come about, in words: what the connection manager's status means to the
+// Texts that say why an RDMA connection could not be made: what the connection manager's status means to the
 // person who gave the address. Pure.
 #pragma once
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The connecting side's link, through librdmacm, with an event channel of its own. Owned by its endpoint, on
 // the loop's thread. The library never sees the queue pair, which is made on the endpoint's device context:
-// so it leaves its states and the last step of the set-up to us. Destroying the link ends the connection;
-// when the process dies the kernel does.
+// so this code moves it through its states and takes the last step of the set-up. Destroying the link ends
+// the connection; when the process dies the kernel does.
 //
-// Each event is copied and acknowledged before anything is done about it: destroying an id waits for events
-// that are not.
+// Each event is copied and acknowledged before it is handled, because destroying an id waits for
+// unacknowledged events.
 #pragma once
 
 #include <memory>

@@ -3,9 +3,9 @@
 // asynchronous events, and the protection domain that connections share where that is safe. Owned by the
 // device table; the loop's thread only; ends with the process.
 //
-// Connections sit on it (Seat). When the last has left and nobody comes for a while, or as soon as it has
-// left after the device failed or is being removed, the table is told to destroy it: soft devices cannot be
-// deleted before every process has closed them.
+// Each connection has a seat on it (Seat). The table is told to destroy the device when it has had no
+// connections for a while, or as soon as the last one has left after the device failed or is being removed:
+// soft devices cannot be deleted before every process has closed them.
 #pragma once
 
 #include <array>

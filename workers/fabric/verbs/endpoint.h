@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT
 // One connection on an RDMA device: the seam of fabric.h over a queue pair, with its connection manager's id
-// behind a CmLink. Owned by a Transport (or the benchmark), used on the loop's thread only; outlived by the
-// device table, its loop and its handler. When the process dies the kernel ends the connection.
+// behind a CmLink. Owned by a Transport (or the benchmark), used on the loop's thread only; the device table,
+// its loop and its handler outlive it. When the process dies the kernel ends the connection.
 //
-// Whose memory the peer can reach: nothing of ours on the accepting side of IB and RoCE, where the queue pair
-// allows no remote access at all and connections share the device's protection domain. An iWARP device takes
-// the answers to our RDMA READs through memory that the peer may write; and the connecting side exposes
-// memory. There a connection has a domain of its own, in which the arena is registered for local use; only
-// the sink of its READs (read_sink.h), or what it has exposed, can be named by its peer, and by nobody else.
+// Which memory the peer can reach: none on the accepting side of InfiniBand and RoCE, where the queue pair
+// allows no remote access at all and connections share the device's protection domain. An iWARP device
+// receives the answers to our RDMA READs through memory that the peer may write, and the connecting side
+// exposes memory. In these cases a connection has a protection domain of its own, in which the arena is
+// registered for local use; only its peer can name the sink of its READs (read_sink.h) or what it has
+// exposed, and nothing else.
 //
 // Life: set-up (endpoint_setup.cc), work, and the end (endpoint_end.cc). Receives that were posted before
 // there is a queue pair are posted when it is made. Before on_established() there is no room for sends. The
 // end: no new work; what was posted is sent, when the end is an orderly one; the peer is told; the queue pair
 // goes to its error state and all work is waited for (both bounded); the queue pair is destroyed, then memory
 // registrations, then the connection manager's id; on_closed(), after which no memory of the caller's is
-// touched. Destroying the endpoint early does the same at once and tells nobody.
+// touched. Destroying the endpoint early does the same at once, without callbacks.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Verbs objects with one owner. A destroy that fails means that something still uses the object, which is a
-// mistake of ours in the order of things: it is logged, and the object stays until the process ends. The
-// loop's thread only.
+// Verbs objects with one owner. A destroy call fails only if something still uses the object, which is a bug
+// in the order of destruction: it is logged, and the object stays until the process ends. The loop's thread
+// only.
 #pragma once
 
 #include <memory>

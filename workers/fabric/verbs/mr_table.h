@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A protection domain and the arena's blocks as registered in it: a block is registered when work first names
-// it, for local use only, and given up before the block's memory goes. One per device, or one per connection
-// where another's memory must stay out of the peer's reach (endpoint.h). Owned by the device or the endpoint;
-// outlives the queue pairs made in it; the loop's thread only.
+// it, for local use only, and deregistered before the block's memory is freed. One per device, or one per
+// connection where the peer must not reach other connections' memory (endpoint.h). Owned by the device or the
+// endpoint; outlives the queue pairs made in it; the loop's thread only.
 #pragma once
 
 #include <cstdint>

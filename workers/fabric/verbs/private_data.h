@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The eight bytes of private data with which SMB Direct over iWARP names its limits on RDMA READs, for
 // devices whose own set-up (MPA revision 1) does not (MS-SMBD 6.1): IRD, how many READs the sender of the
-// bytes serves at once, and ORD, how many it wants under way; each 32 bits, big-endian. They are a client's
-// to say, and absent on InfiniBand and RoCE. Pure.
+// bytes serves at once, and ORD, how many it wants in flight; each 32 bits, big-endian. The client sends
+// them; on InfiniBand and RoCE they are absent. Pure.
 #pragma once
 
 #include <array>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// librdmacm, call for call, so that tests can put a connection manager of their own in its place. Nothing
-// here decides anything: names, arguments and results are the library's (man rdma_cm): -1 or null with errno
-// set. Stateless; owned by the connector and outlives its links; the loop's thread only.
+// librdmacm, call for call, so that tests can replace the connection manager. There is no logic here: names,
+// arguments and results are the library's (man rdma_cm): -1 or null with errno set. Stateless; owned by the
+// connector and outlives its links; the loop's thread only.
 #pragma once
 
 #include <cstdint>

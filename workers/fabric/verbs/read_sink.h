@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Where an iWARP device puts the answers to our RDMA READs. Such a device needs memory that the peer may
-// write to, and with a key the peer could write at any time; so it gets this memory, which belongs to one
-// connection and holds nothing else, and what has arrived is copied to where it was wanted. Slots are used in
-// turn, as READs complete in order. Owned by the endpoint; one thread.
+// write to, and a peer that has the key could write at any time. So it gets this memory, which belongs to one
+// connection and holds nothing else, and the data is copied to its destination when it has arrived. Slots are
+// used in turn, because READs complete in order. Owned by the endpoint; one thread.
 #pragma once
 
 #include <cstddef>

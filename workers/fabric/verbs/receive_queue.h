@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The receives of one connection: those that wait for their queue pair or for ring(), and those posted on it,
-// in order. Owned by the endpoint; the loop's thread only.
+// The receives of one connection: those that wait for the queue pair or for ring(), and those posted, in
+// order. Owned by the endpoint; the loop's thread only.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The connections on one device by seat number, so that a completion finds its own. A seat that is left gets
-// a new generation; what still names the old one finds nobody. Owned by the device; the loop's thread only.
+// The connections on one device by seat number, so that a completion finds its own. A seat that becomes free
+// gets a new generation; a completion that names the old one finds no connection. Owned by the device; the
+// loop's thread only.
 #pragma once
 
 #include <cstdint>

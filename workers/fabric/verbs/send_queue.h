@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The SENDs, RDMA WRITEs and RDMA READs of one connection: what waits for ring(), what is on the queue pair,
 // and READs that wait for their turn. Owned by the endpoint; the loop's thread only. Memory is allocated as
-// work is added and kept while it is used; trim() gives back the rest.
+// work is added and kept while it is used; trim() frees the rest.
 //
 // Completions: only the last of a chain and some in between are signalled, and every READ. A signalled SEND
-// or WRITE completes the SENDs and WRITEs before it, but no READ: some devices (siw) report a SEND before the
-// data of an earlier READ is there.
+// or WRITE completes the SENDs and WRITEs before it, but no READ: some devices (siw) complete a SEND before
+// the data of an earlier READ has arrived.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// libibverbs, call for call, so that tests can put a device of their own in its place. Nothing here decides
-// anything: names, arguments and results are the library's (man ibv_open_device and so on). Results of int
-// are an errno or 0, pointers are null with errno set, and where the library answers -1 with errno, so does
-// this. Stateless; owned by the fabric object that uses it and outlives its devices; the loop's thread only.
-// Verbs objects belong to the process that made them and end with it.
+// libibverbs, call for call, so that tests can replace the device. There is no logic here: names, arguments
+// and results are the library's (man ibv_open_device and so on). Results of int are an errno or 0, pointers
+// are null with errno set, and where the library returns -1 with errno, so does this. Stateless; owned by the
+// fabric object that uses it and outlives its devices; the loop's thread only. Verbs objects belong to the
+// process that made them and end with it.
 #pragma once
 
 #include <cstddef>

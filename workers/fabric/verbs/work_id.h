@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// What a work request carries in wr_id and its completion brings back: whose it is, of which queue, and its
-// place there. A completion's opcode and byte count are undefined when it failed, and completions of a
-// connection that is gone may still lie in a completion queue; so everything needed is in here, and the
-// seat's generation tells late ones. Plain values.
+// The contents of wr_id, which a completion returns: the connection, the queue, and the place in that queue.
+// A completion's opcode and byte count are undefined when it failed, and completions of a connection that is
+// gone may still be in a completion queue; so everything needed is in here, and the seat's generation
+// identifies late completions. Plain values.
 #pragma once
 
 #include <cstdint>

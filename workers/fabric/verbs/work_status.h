@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the status of a failed work completion says about why the connection ends. A pure function.
+// The reason for the end of a connection that the status of a failed work completion gives. A pure function.
 #pragma once
 
 #include <string>
