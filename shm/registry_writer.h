@@ -58,23 +58,24 @@ class RegistryWriter {
   [[nodiscard]] int fd() const { return table_.map().fd(); }
 
   /// A worker runs in this slot from now on. What an earlier one of the slot had is cleared; the GUIDs whose
-  /// entries went are returned. Generations of a slot must not repeat: they tell a late word from a current
-  /// one.
+  /// entries went are returned. Generations of a slot must not repeat: they distinguish late messages from
+  /// current ones.
   std::vector<Guid> worker_started(const WorkerRef& worker);
-  /// The worker has ended. Returns the GUIDs whose entries went: those who wait for them may ask again.
+  /// The worker has ended. Returns the GUIDs whose entries were removed: connections that wait for them may
+  /// claim again.
   std::vector<Guid> worker_gone(const WorkerRef& worker);
 
   [[nodiscard]] ClaimAnswer claim(const Guid& guid, const Host& address, const WorkerRef& worker,
                                   uint64_t now_ms);
-  /// The claim's connection ended before a channel was up, or has had its time. It must be the worker's who
-  /// was granted it.
+  /// The claim's connection ended before a channel was up, or has had its time. The worker must be the one
+  /// that was granted the claim.
   Report claim_failed(const Guid& guid, const WorkerRef& worker);
-  /// One more channel between this worker and the peer. An unknown peer (pid 0) is whoever the entry's is.
-  /// It needs no claim: a channel that is up is a fact, also when its claim was ended meanwhile.
+  /// One more channel between this worker and the peer. An unknown peer (pid 0) is taken for the entry's
+  /// peer. It needs no claim: a channel that is up is a fact, also when its claim was ended meanwhile.
   Report channel_up(const Guid& guid, const WorkerRef& worker, const Peer& peer, const Host& address,
                     uint64_t now_ms);
-  /// One channel fewer. A known peer that is not the entry's is `other_owner`: a late word about a peer that
-  /// has gone must not end a channel with its successor.
+  /// One channel fewer. A known peer that is not the entry's is `other_owner`: a late message about a peer
+  /// that has gone must not end a channel with its successor.
   Report channel_down(const Guid& guid, const WorkerRef& worker, const Peer& peer = {});
   /// The smbd process has ended: its entries go. Returns their GUIDs.
   std::vector<Guid> peer_gone(const Peer& peer);

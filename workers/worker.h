@@ -35,7 +35,7 @@ class Worker {
 
   /// Opens the RDMA connection manager; after the last change of credentials.
   [[nodiscard]] shm::Result<> open_verbs();
-  /// Shows the supervisor what goes on (shm/scoreboard.h). Without room for that it serves all the same.
+  /// Publishes the worker's state (shm/scoreboard.h). If that fails the worker serves nevertheless.
   void show_scoreboard(uint32_t slot);
   /// Tells the supervisor that connections may come.
   void announce_ready();
@@ -67,7 +67,7 @@ class Worker {
   void report(uint64_t sequence, const shm::UniqueFd& into);
 
   uv_loop_t& loop_;
-  shm::Watched<shm::UniqueFd> control_;  // outlives whoever has something to say
+  shm::Watched<shm::UniqueFd> control_;  // outlives all that send messages on it
   uint32_t generation_;
   daemon::WorkerConfig config_;
   ControlSender to_supervisor_;

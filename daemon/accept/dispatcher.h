@@ -29,7 +29,7 @@ enum class Refusal : uint8_t { access, pool_limit, client_limit, client_rate, no
 
 class Dispatcher {
  public:
-  /// The workers that serve the client who was seen at an address before: bit n is slot n.
+  /// The workers that serve the client that was seen at an address before: bit n is slot n.
   using WorkersAt = std::function<uint64_t(const shm::Host& client)>;
 
   Dispatcher(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers, Listeners& listeners,

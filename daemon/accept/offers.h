@@ -55,7 +55,7 @@ class Offers {
   void drop(uint64_t number) { offers_.erase(number); }
   void clear() { offers_.clear(); }
 
-  /// A worker's process is gone: its offers are with nobody, and its successor may be asked again.
+  /// A worker's process is gone: no worker has its offers now, and its successor may be asked again.
   [[nodiscard]] std::vector<uint64_t> forget_slot(size_t slot);
   [[nodiscard]] std::vector<uint64_t> waiting_numbers() const;
   /// Offers and waits whose time is over, oldest first.

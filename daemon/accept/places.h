@@ -41,7 +41,7 @@ class Places {
 
   struct Room {
     bool none = false;             // it is turned away
-    std::optional<uint64_t> goes;  // who must go first
+    std::optional<uint64_t> goes;  // the connection that must end first
   };
   /// For this client's next connection.
   [[nodiscard]] Room room_for(const shm::Host& client, uint64_t now_ms);

@@ -58,8 +58,8 @@ class ClientRegistry {
   /// as long as it likes.
   void end_starts_after(uint64_t milliseconds) { start_ms_ = milliseconds; }
   void object_with(Object object) { object_ = std::move(object); }
-  /// The workers that serve a client by one process, by the age of their connections with it: who came later
-  /// may have come by a lie.
+  /// The workers that serve a client by one process, oldest connection first: a later worker may have claimed
+  /// the client falsely.
   [[nodiscard]] std::vector<size_t> workers_of(const shm::Guid& guid, const shm::Peer& peer) const;
   /// The process that a connection was sent to has gone: claims again.
   void ask_again(const shm::WorkerRef& worker, uint64_t connection);
@@ -118,7 +118,7 @@ class ClientRegistry {
   std::map<uint32_t, uint32_t> generations_;  // slot -> its worker's
   std::map<shm::Peer, Watched> peers_;
   std::map<Key, Connection> connections_;          // those that have claimed
-  std::set<std::pair<shm::Guid, Key>> by_client_;  // the same, by whom they have claimed for
+  std::set<std::pair<shm::Guid, Key>> by_client_;  // the same, by the client's GUID
   uint64_t start_ms_ = 0;
   uint64_t learned_ = 0;
   uint64_t claims_ = 0;

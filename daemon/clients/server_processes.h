@@ -21,7 +21,7 @@ struct ProcessFacts {
   pid_t parent = 0;
   uid_t user = 0;  // real
 };
-/// No process is an answer, an error is that it cannot be told.
+/// nullopt: there is no such process. An error: this cannot be determined.
 [[nodiscard]] shm::Result<std::optional<ProcessFacts>> look_at_process(pid_t pid);
 
 /// Why a process is not the server's; null: it is.

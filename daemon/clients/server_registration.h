@@ -27,15 +27,15 @@ class ServerRegistration {
   /// The registration has ended; destroying this is allowed. why: for the log.
   using Gone = std::function<void(const std::string& why)>;
 
-  /// Says REGISTERED.
+  /// Sends REGISTERED.
   [[nodiscard]] static shm::Result<std::unique_ptr<ServerRegistration>> adopt(shm::Loop& loop,
                                                                               shm::UniqueFd socket,
                                                                               Failed failed, Gone gone);
   [[nodiscard]] static pid_t pid_of(const shm::UniqueFd& socket);
-  /// To somebody who is not taken.
+  /// Sends REFUSED to a process that cannot register.
   static void refuse(const shm::UniqueFd& socket, int error);
 
-  /// An error means that it does not listen.
+  /// An error means that it does not read from its socket.
   [[nodiscard]] shm::Result<> start(uint64_t number, const protocol::proxy::Start& start);
   [[nodiscard]] pid_t pid() const { return pid_; }
 

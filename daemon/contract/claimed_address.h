@@ -10,14 +10,14 @@
 
 namespace smbdirect::daemon {
 
-/// GIDs of the peer's end; zero: not told.
+/// GIDs of the peer's end; zero: not known.
 struct CmGids {
   shm::Host path{};  // of the request's path: where answers go
   shm::Host
       address{};  // as the kernel has it: on RoCE made from the address that is claimed, else the path's
 };
 
-/// The path belies the address.
+/// The GID of the path contradicts the claimed address.
 [[nodiscard]] bool is_false_claim(const shm::Host& claimed, const CmGids& gids);
 
 }  // namespace smbdirect::daemon

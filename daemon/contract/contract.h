@@ -60,7 +60,7 @@ enum class ExitCode : int {
 [[nodiscard]] shm::Result<> send_message(int control_fd, uint32_t generation, const FromSupervisor& message,
                                          int descriptor = -1);
 
-/// What was heard: FromWorker or FromSupervisor.
+/// A received message; Said is FromWorker or FromSupervisor.
 template <class Said>
 struct Received {
   uint32_t generation = 0;  // of the worker; a message of another generation is ignored
@@ -68,8 +68,8 @@ struct Received {
   shm::UniqueFd descriptor;
 };
 /// One message; nothing when there is none now. An orderly end of the other side is the error ECONNRESET;
-/// what is not one well-formed message that this side hears is EPROTO. A GRANT without a descriptor means
-/// that our descriptor table is full: the connection is lost, and its CLOSED is still due.
+/// anything but one well-formed message for this side is EPROTO. A GRANT without a descriptor means that our
+/// descriptor table is full: the connection is lost, and its CLOSED is still due.
 template <class Said>
 [[nodiscard]] shm::Result<std::optional<Received<Said>>> receive_message(int control_fd);
 

@@ -36,8 +36,8 @@ struct Decoded {
   uint32_t generation = 0;
   Said message;
 };
-/// Said: what the reader hears, FromWorker or FromSupervisor; the other side's messages are refused here. The
-/// error is EPROTO and says what was wrong.
+/// Said: the messages that the reader receives, FromWorker or FromSupervisor; the other side's messages are
+/// refused here. The error is EPROTO and says what was wrong.
 template <class Said>
 [[nodiscard]] shm::Result<Decoded<Said>> decode_message(std::span<const std::byte> bytes);
 

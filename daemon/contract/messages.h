@@ -23,7 +23,7 @@ enum class Fabric : uint8_t { iwarp, verbs };
 
 /// The answer to a CLAIM in a pool with native peers.
 enum class ClaimOutcome : uint32_t {
-  granted,  // nobody serves the client: WANT_PROCESS. Also for those that cannot be claimed
+  granted,  // no process serves the client: WANT_PROCESS. Also for clients that cannot be claimed
   wait,     // its first connection has no process yet: another answer follows
   owner,    // a process serves it: PASS the channel
 };
@@ -181,14 +181,14 @@ using PassTo = Row<76, "pass_to", with::Sequence, with::Process, with::Descripto
 using End = Row<77, "end", with::Offer, with::Reason>;
 }  // namespace message
 
-/// What a worker says, and the supervisor hears.
+/// The messages from a worker to the supervisor.
 struct FromWorker : std::variant<message::Ready, message::Take, message::Refuse, message::Closed,
                                  message::Pong, message::WantSmbd, message::Claim, message::ChannelUp,
                                  message::Scoreboard, message::Reported, message::WantProcess, message::Pass,
                                  message::NotPassed, message::ChannelDown, message::SessionUp> {
   using variant::variant;
 };
-/// What the supervisor says, and a worker hears.
+/// The messages from the supervisor to a worker.
 struct FromSupervisor
     : std::variant<message::Offer, message::Grant, message::Ping, message::Drain, message::Stop,
                    message::Dump, message::Smbd, message::NoSmbd, message::Report, message::Registry,

@@ -154,7 +154,7 @@ class RdmaCm {
   shm::UniqueFd file_;
 };
 
-/// For who watches it.
+/// For shm::Watched.
 [[nodiscard]] inline int descriptor_of(const RdmaCm& cm) { return cm.fd(); }
 
 }  // namespace smbdirect::daemon

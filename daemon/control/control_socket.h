@@ -28,12 +28,12 @@ class ControlSocket {
   /// One line, without its end. To be called once, now or later; not after this socket's end.
   using Answer = std::function<void(std::string line)>;
   using Ask = std::function<void(const std::string& line, Answer answer)>;
-  /// The socket of a server's main process that has said it registers itself (protocol/proxy/frames.h). Null:
-  /// it is asked as any other line, which is an error.
+  /// Gets the socket of a server's main process that registers (protocol/proxy/frames.h). Null: the line is
+  /// treated as any other, which is an error.
   using Keep = std::function<void(shm::UniqueFd socket)>;
 
-  /// Makes the directory where it is missing. A file that a dead daemon left is replaced; where a daemon
-  /// answers, or something else lies there, it is an error that says what to do.
+  /// Makes the directory if it is missing. A file that a dead daemon left is replaced; if a daemon answers
+  /// there, or the file is something else, the error says what to do.
   [[nodiscard]] static shm::Result<std::unique_ptr<ControlSocket>> open(shm::Loop& loop,
                                                                         const std::string& path, Ask ask,
                                                                         Keep keep = {});
@@ -50,8 +50,8 @@ class ControlSocket {
     std::string in;
     std::string out;
     bool asked = false;
-    bool too_long =
-        false;  // what it says more is read and forgotten: closed on unread bytes it would see a reset
+    // The rest of its request is read and discarded: a socket closed with unread bytes is reset.
+    bool too_long = false;
   };
 
   ControlSocket(shm::Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep);
@@ -68,7 +68,7 @@ class ControlSocket {
   Ask ask_;
   Keep keep_;
   std::unique_ptr<shm::ReadWatch> watch_;
-  shm::Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
+  shm::Timer rest_;  // until accept is tried again, after descriptors ran out
   std::map<uint64_t, Peer> peers_;
   uint64_t next_ = 1;
 };

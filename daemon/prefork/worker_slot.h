@@ -99,7 +99,7 @@ class WorkerSlot {
   WorkerState state_ = WorkerState::stopped;
   pid_t pid_ = -1;
   uint32_t generation_ = 0;
-  std::optional<RdmaCm> handover_;  // one for each process, so that nothing of a former one is on it
+  std::optional<RdmaCm> handover_;  // a new one for each process, so that it has no ids of a former one
   shm::UniqueFd control_;
   std::optional<shm::ReadWatch> control_watch_;  // after control_: it must go first
   uint64_t started_ms_ = 0;

@@ -65,11 +65,11 @@ struct Route {
 [[nodiscard]] Route everything_local(int family, uint32_t table, uint32_t loopback, uint32_t metric);
 [[nodiscard]] RoutingRule mark_rule(int family, uint32_t mark, uint32_t table, uint32_t priority);
 
-/// What one family's tables hold of ours, and what stands in the way.
+/// Which of our entries one family's tables contain, and what conflicts with them.
 struct RoutingState {
   std::vector<RoutingRule> our_rules;  // ours, or left by one of us
   std::vector<Route> our_routes;
-  bool rule_by_administrator = false;  // what we would add is there by somebody else's hand
+  bool rule_by_administrator = false;  // an administrator has added the same rule
   bool route_by_administrator = false;
   std::string conflict;  // empty, or a phrase that names the foreign rule or route
 };

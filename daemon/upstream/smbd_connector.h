@@ -19,12 +19,12 @@ class SmbdConnector {
   using Done = std::function<void(shm::Result<shm::UniqueFd>)>;
 
   virtual ~SmbdConnector() = default;
-  /// client: the client's address; its port is a wish. server: the address and port at which smbd is to see
-  /// itself reached. done is called once, from the loop and never from within open(), unless the request is
+  /// client: the client's address; its port is used if possible. server: the address and port that smbd is to
+  /// see as its own. done is called once, from the loop and never from within open(), unless the request is
   /// cancelled before. The number is never 0.
   [[nodiscard]] virtual uint64_t open(const sockaddr_storage& client, const sockaddr_storage& server,
                                       Done done) = 0;
-  /// The one who asked is gone: what was opened for it is closed. Numbers that are done already are ignored.
+  /// The request is no longer wanted: its stream is closed. Numbers that are done already are ignored.
   virtual void cancel(uint64_t number) = 0;
 };
 

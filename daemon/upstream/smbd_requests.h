@@ -24,15 +24,15 @@ namespace smbdirect::daemon {
 
 class SmbdRequests {
  public:
-  /// connector: none in mode "connect", where nobody may ask.
+  /// There is no connector in mode "connect", where requests are refused.
   SmbdRequests(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers, const ConnectionTable& table);
 
   void open(std::unique_ptr<SmbdConnector> connector) { connector_ = std::move(connector); }
   /// WANT_SMBD.
   void wanted(size_t slot, uint64_t offer);
-  /// SESSION_UP: what was opened for it was not in vain.
+  /// SESSION_UP: the connection does not count for the rate.
   void session_up(size_t slot, uint64_t offer);
-  /// The connection has ended, or its worker: nobody waits for the stream any more.
+  /// The connection or its worker has ended: the stream is no longer wanted.
   void forget(size_t slot, uint64_t offer);
   void forget_worker(size_t slot);
   void close();

@@ -18,8 +18,8 @@ enum class Answer : uint8_t {
                                                             std::span<const std::byte> prefix,
                                                             uint64_t length);
 
-/// The body of the final response to a READ or WRITE: status and form agree, and it speaks of no more bytes
-/// than were asked for. nullopt: a failure, or a WRITE. Errors: response_too_long, bad_body,
+/// Checks the body of the final response to a READ or WRITE: status and structure agree, and it reports no
+/// more bytes than were asked for. nullopt: a failure, or a WRITE. Errors: response_too_long, bad_body,
 /// bad_structure_size.
 [[nodiscard]] std::expected<std::optional<ReadResponse>, Violation> check_io_answer(
     const InFlight& request, const Header& header, std::span<const std::byte> prefix, uint64_t length);

@@ -43,8 +43,8 @@ struct Limits {
   Millis idle_timeout = 120'000;     // nothing received for this long: ask (RESPONSE_REQUESTED)
   Millis keepalive_timeout = 5'000;  // ... and no answer for this long: Fault
   // Data waiting, no send credit and no byte moved for this long: Fault. MS-SMBD's Send Credit Grant Timer is
-  // 5 s; a suspended client, or a link that stands for a while, comes back after longer than that, and over
-  // TCP nobody would have ended its connection.
+  // 5 s; a suspended client, or a link that is down for a while, comes back after longer than that, and its
+  // connection would have survived over TCP.
   Millis send_credit_timeout = 60'000;
 
   [[nodiscard]] bool operator==(const Limits&) const = default;

@@ -21,8 +21,8 @@ using Host = std::array<uint8_t, 16>;
 [[nodiscard]] Host host_of(const sockaddr_storage& address);
 [[nodiscard]] bool is_ipv4(const Host& host);
 [[nodiscard]] bool is_loopback(const Host& host);  // 127.0.0.0/8, ::1
-/// The IPv6 network of that prefix length that the host is in; an IPv4 host is its own. Whoever has one
-/// address of an IPv6 network has as many as he likes.
+/// The IPv6 network of that prefix length that the host is in; an IPv4 host is its own. A host that has one
+/// address of an IPv6 network can usually use all of them.
 [[nodiscard]] Host network_of(const Host& host, unsigned ipv6_prefix_length);
 [[nodiscard]] std::string host_text(const Host& host);
 

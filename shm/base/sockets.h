@@ -13,7 +13,8 @@ inline void reset_on_close(int fd) {
   (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
-/// accept(2) failed for want of descriptors or memory: it would again at once, so that whoever accepts rests.
+/// accept(2) failed because descriptors or memory ran out: it would fail again at once, so the caller has to
+/// pause.
 [[nodiscard]] inline bool no_room_to_accept(int error) {
   return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }

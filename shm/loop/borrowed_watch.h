@@ -11,8 +11,8 @@
 
 namespace smbdirect::shm {
 
-/// Calls back while a descriptor is readable or its other side is gone. An error is met again, with its
-/// reason, by whoever reads.
+/// Calls back while a descriptor is readable or its other side is gone. The next read returns an error with
+/// its reason.
 class ReadWatch {
  public:
   [[nodiscard]] static Result<ReadWatch> make(Loop& loop, int fd, std::function<void()> callback);

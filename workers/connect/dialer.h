@@ -50,8 +50,8 @@ class Dialer {
   [[nodiscard]] std::vector<sockaddr_storage> addresses() const;
   void worked(const sockaddr_storage& address);
 
-  /// Starts the transport on a new connection. An error means that nothing was begun: its owner hears
-  /// nothing.
+  /// Starts the transport on a new connection. An error means that nothing was begun: the owner's callbacks
+  /// are not called.
   [[nodiscard]] shm::Result<> start(Transport& transport, const sockaddr_storage& to);
 
  private:

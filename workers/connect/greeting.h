@@ -36,7 +36,7 @@ class Greeting {
   std::vector<std::byte> bytes_;  // grows as they come, whatever they announce
 };
 
-// --- what a client is told that says something else ---
+// --- errors for clients that send something else ---
 
 [[nodiscard]] std::string not_smb2(protocol::smb2::Violation violation);
 [[nodiscard]] std::unexpected<shm::Error> not_our_framing(

@@ -21,7 +21,7 @@
 
 namespace smbdirect::workers::connect {
 
-/// A client as those see it who must make room.
+/// A client's connection that may have to give up its place.
 class PlaceHolder {
  public:
   /// It may have a connection to the server. Places is not called from inside.
@@ -37,25 +37,25 @@ class PlaceHolder {
 
 class Places {
  public:
-  /// At once, beside those whom the server has let in; smbdirectd grants a client 64 connections.
+  /// Connections without a session at one time; smbdirectd grants a client 64 connections in all.
   static constexpr size_t kMost = 16;
-  /// Whose address has so many more places than the newcomer's goes at once; a few more are no crowd.
+  /// A connection whose address has more places than the newcomer's by more than this number goes at once.
   static constexpr size_t kFew = 4;
-  static constexpr uint64_t kQuietMs = 1'000;  // then one may have to go that waits for nothing
-  static constexpr uint64_t kLongMs = 3'000;   // and then anybody: before those who wait give up
-  static constexpr uint64_t kLookMs = 100;     // whether they still wait for something
+  static constexpr uint64_t kQuietMs = 1'000;  // then an idle one may lose its place
+  static constexpr uint64_t kLongMs = 3'000;   // then any: before waiting clients give up
+  static constexpr uint64_t kLookMs = 100;     // between looks whether they are idle
 
   /// A client has connected.
   void arrived(PlaceHolder& holder, const shm::Host& host);
-  /// It has said what it came for, and waits for a place.
+  /// It has sent its NEGOTIATE, and waits for a place.
   void greeted(PlaceHolder& holder);
   /// The server has let it in, or it is gone. Idempotent.
   void remove(const PlaceHolder& holder);
 
   /// Gives places. The time (ms) until it should be called again; nothing: when something has changed.
   std::optional<uint64_t> serve(uint64_t now);
-  /// One that has no place goes, so that another can connect: of the address that has most such, the oldest
-  /// that has said nothing, else the oldest. False: there is none.
+  /// Closes a connection without a place, so that another can connect: of the address that has the most of
+  /// these, the oldest silent one, otherwise the oldest. False: there is none.
   bool make_room(const std::string& why);
 
  private:

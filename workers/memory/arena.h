@@ -14,7 +14,7 @@ namespace smbdirect::workers {
 
 class Arena {
  public:
-  /// Who holds registrations of blocks: told before a block's memory goes.
+  /// The owner of registrations of blocks, which is called before a block's memory is freed.
   class Registrar {
    public:
     virtual void block_gone(uint32_t key) = 0;

@@ -18,7 +18,7 @@ class Charge {
   Charge& operator=(const Charge&) = delete;
   ~Charge() { budget_.refund(held_); }
 
-  /// What is there already cannot be refused: whoever adds looks at the budget before it begins more.
+  /// Never fails, because the memory exists already: callers check the budget before they begin more work.
   void add(uint64_t bytes) {
     budget_.force(bytes);
     held_ += bytes;

@@ -24,10 +24,10 @@ void configure_heap();
 class Housekeeper {
  public:
   static constexpr uint64_t kTurnMs = 500;
-  /// Between the parts of what a turn has to give back: none of them takes long.
+  /// Between the parts of a turn's work, each of which is short.
   static constexpr uint64_t kPartMs = 50;
-  /// Turns in which each connection has its turn once. What is given back was not needed all through a round:
-  /// bursts that come more often keep their memory.
+  /// The number of turns in which each connection is visited once. Only memory that was not needed during a
+  /// whole round is freed: bursts that come more often keep their memory.
   static constexpr size_t kRound = 8;
 
   /// trim_some(share): trims so many connections, in turn. connections(): how many there are.
@@ -36,7 +36,7 @@ class Housekeeper {
 
  private:
   void on_timer();
-  /// True: the pools have more to give back.
+  /// True: the pools have more to free.
   bool turn();
   [[nodiscard]] bool trim_pools(bool new_round);
   void trim_heap();

@@ -64,7 +64,7 @@ class Ring {
     drop();
     return value;
   }
-  /// pop() of what nobody wants to have.
+  /// pop() without the value.
   void drop() {
     assert(size_ > 0);
     reset(slots_[head_]);
@@ -82,8 +82,8 @@ class Ring {
     while (!empty()) drop();
   }
 
-  /// To be called now and then: gives back what was not needed since the last call, but not so much that the
-  /// next burst of that size would have to allocate. Moves elements.
+  /// To be called now and then: frees what was not needed since the last call, but keeps enough for another
+  /// burst of that size. Moves elements.
   void trim() {
     const size_t keep = peak_ == 0 ? 0 : std::max(first_, std::bit_ceil(peak_) * 2);
     peak_ = size_;

@@ -93,8 +93,8 @@ class SlabRef {
 };
 
 /// Slabs of one size. Grows by mappings of kChunkBytes up to what budgets allow. Slabs are taken from the
-/// first chunk that has one, so that the last ones become empty; trim() gives back what was not needed for a
-/// while. In between, pages stay warm and registrations stay. Taking and giving back are O(1) and make no
+/// first chunk that has one, so that the last ones become empty; trim() frees what was not needed for a
+/// while. In between, pages stay warm and registrations stay. Acquiring and releasing are O(1) and make no
 /// system call.
 class SlabPool {
  public:
@@ -118,7 +118,7 @@ class SlabPool {
   /// To be called now and then: of the memory that was free all through the last round, what is over
   /// kWarmBytes goes back to the system, a share with each call. Chunks that are wholly free are unmapped
   /// (and their registrations given up); of the others, free pages go unless a device has them. True: there
-  /// is more to give back, by further calls with new_round false.
+  /// is more to free, by further calls with new_round false.
   bool trim(bool new_round = true);
 
  private:
@@ -147,8 +147,8 @@ class SlabPool {
 /// As acquire_block(), but over the budget's limit when it must be; empty only when mapping fails.
 [[nodiscard]] SlabRef acquire_block_forced(Arena& arena, uint32_t size, Budget& budget);
 
-/// The same, of memory shared with whoever has the descriptor, of at least `size` bytes that can not be taken
-/// away.
+/// The same, for memory that is shared through the descriptor: at least `size` bytes, which cannot be
+/// truncated.
 [[nodiscard]] SlabRef acquire_shared(Arena& arena, int fd, uint32_t size, Budget& budget);
 
 }  // namespace smbdirect::workers

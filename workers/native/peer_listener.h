@@ -50,7 +50,7 @@ class PeerListener {
   Opened opened_;
   std::map<uint64_t, Pending> pending_;
   uint64_t next_ = 1;
-  shm::Timer rest_;  // until it is looked again whether there is a descriptor for those who wait
+  shm::Timer rest_;  // until accept is tried again, after descriptors ran out
 };
 
 }  // namespace smbdirect::workers

@@ -17,13 +17,13 @@ namespace smbdirect::workers {
 
 struct PeerRequest {
   UpstreamRequest client;
-  std::vector<std::byte> introduction;  // a FACTS frame: what the process is told first
+  std::vector<std::byte> introduction;  // a FACTS frame: the first that the process gets
   shm::UniqueFd area;                   // and the data area that goes with it
 };
 
 class Peers {
  public:
-  /// Takes the socket of another channel, or says that it cannot now.
+  /// Takes the socket of another channel; false: it cannot take it now.
   using Pass = std::function<bool(shm::UniqueFd& socket)>;
 
   [[nodiscard]] virtual std::unique_ptr<Upstream> request(PeerRequest request) = 0;

@@ -16,9 +16,9 @@ struct Needs {
   bool verbs = true;  // RDMA devices: the kernel's RDMA netlink
 };
 
-/// Before the loop is made: a ring does whatever it is told to, past every filter, so the filter leaves none;
-/// and libuv, since 1.45, makes one with its loop where it can, and aborts when it cannot use it. With no
-/// ring to be had it does without. Sets no_new_privs. Errors: the kernel's.
+/// Call before the loop is made: io_uring operations bypass every filter, so the filter allows no ring. libuv
+/// since 1.45 makes a ring with its loop if it can, aborts when it cannot use it, and works without when it
+/// cannot make one. Sets no_new_privs. Errors: the kernel's.
 [[nodiscard]] shm::Result<> do_without_io_uring();
 
 /// After the devices are open and no_new_privs is set. A call that is not allowed fails with EPERM, one that

@@ -10,12 +10,12 @@
 
 namespace smbdirect::workers {
 
-/// Lets the process lock as much memory as it registers with devices; before privileges go. How much it may
-/// now.
+/// Raises the limit of locked memory as far as allowed; call before privileges are dropped. Returns the
+/// limit.
 uint64_t raise_locked_memory_limit();
 
-/// Becomes `user` (its groups too) when running as root and user is not empty; sets no_new_privs; and has no
-/// capability left in any of its sets, whoever it is.
+/// Becomes `user` (its groups too) when running as root and user is not empty; sets no_new_privs; and clears
+/// all capability sets, whatever the user.
 [[nodiscard]] shm::Result<> drop_privileges(const std::string& user);
 
 }  // namespace smbdirect::workers

@@ -18,7 +18,7 @@
 
 namespace smbdirect::workers {
 
-/// Whether there is room, and who can make some.
+/// Whether there is room, and whose progress can make some.
 enum class Room : uint8_t {
   yes,
   own,     // the connection's own: when its client takes what it is sent, or is answered

@@ -19,16 +19,16 @@ class SessionEvents {
  public:
   /// The client's first SMB2 message, valid: time to connect to the upstream.
   virtual void on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) = 0;
-  /// smbd has agreed to a dialect, and said what it takes.
+  /// smbd has agreed to a dialect and named its largest sizes.
   virtual void on_agreed(const smb2::NegotiateResponse& /*agreed*/) {}
   /// A process serves the connection from now on, as the kernel names it (native channels only).
   virtual void on_attached(uint32_t process) = 0;
-  /// The server has let the client in: it has answered a SESSION_SETUP with success. Told as often as it is
-  /// seen; the first time counts.
+  /// The server has let the client in: it has answered a SESSION_SETUP with success. May be called several
+  /// times; the first time counts.
   virtual void on_session_set_up() = 0;
-  /// Bytes for the server are in the outbox, and no other event told of them.
+  /// Bytes for the server are in the outbox, and no other event reported them.
   virtual void on_queued() = 0;
-  /// A rule was broken, by the client or by smbd: the connection ends now. why is ours, not the peer's.
+  /// The client or smbd broke a rule: the connection ends now. why is our text, not the peer's.
   virtual void on_broken(std::string why) = 0;
 
  protected:

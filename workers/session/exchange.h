@@ -36,7 +36,7 @@ class Exchange {
   [[nodiscard]] virtual bool unfinished() const = 0;
 
   // --- the server ---
-  /// The way to it for the session's client, or why there is none. Once, while on_negotiate is being told.
+  /// Makes the attempt to connect the session's client, or says why there is none. Once, within on_negotiate.
   [[nodiscard]] virtual shm::Result<std::unique_ptr<Upstream>> open_upstream(UpstreamRequest request) = 0;
   /// The stream is connected, or has gone from one process to another: this one serves it (0: not known).
   virtual void attached(uint32_t /*process*/) {}

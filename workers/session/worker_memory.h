@@ -25,7 +25,7 @@
 
 namespace smbdirect::workers {
 
-/// A connection as those see it who must make room.
+/// A connection that may have to give up its memory.
 class MemoryHolder {
  public:
   /// Bytes that would be free if it ended, beside what every connection costs.
@@ -35,7 +35,8 @@ class MemoryHolder {
   [[nodiscard]] virtual uint64_t stuck_since() = 0;
   /// It waits for memory that others have.
   [[nodiscard]] virtual bool waits_for_others() const = 0;
-  /// It has waited long, and there is nobody to end: it may go on, once, whatever the limits.
+  /// It has waited long, and no connection can be ended for it: it may continue, once, regardless of the
+  /// limits.
   virtual void let_through() = 0;
   virtual void end_for_others(std::string why) = 0;
 
@@ -75,7 +76,7 @@ class WorkerMemory {
   /// Whether connections may have more receives posted than they begin with: those of many that were busy
   /// once would take what requests need.
   [[nodiscard]] bool plenty() const { return held_.used() < limit_ / 4; }
-  /// Whether nobody else has anything.
+  /// Whether no other client has any memory.
   [[nodiscard]] bool alone(const Client& client) const {
     return client.held.used() == held_.used() && client.promised.used() == promised_.used();
   }
@@ -86,8 +87,8 @@ class WorkerMemory {
   [[nodiscard]] const Budget& held() const { return held_; }
 
  private:
-  /// What was admitted must find memory when it comes: slabs are used up in part, and servers also speak
-  /// unasked.
+  /// Admitted replies must find memory when they arrive: slabs are only partly used, and servers also send
+  /// unsolicited messages.
   static constexpr uint64_t kAboveLimit = 16u << 20;
   static constexpr uint64_t kShareOfFree = 4;
   static constexpr uint64_t kLookMs = 50;

@@ -17,7 +17,7 @@
 namespace smbdirect::workers {
 
 /// recvmsg on a UNIX socket with SO_PASSCRED, and the process that wrote what was read: one at a time.
-/// Descriptors that come along are closed; sender stays as it is where the kernel names nobody.
+/// Descriptors that come along are closed; sender is unchanged if the kernel names no process.
 [[nodiscard]] ssize_t receive_from(int fd, std::span<iovec> into, pid_t& sender);
 
 class StreamReader {
@@ -53,8 +53,8 @@ class StreamReader {
   /// Takes up to `most` contiguous bytes from the front (at least 1). Requires available() > 0.
   [[nodiscard]] Chunk take(size_t most);
   void skip(size_t count);
-  /// Lets go of the last slab when nothing is buffered and nobody else uses it: an idle stream costs
-  /// nothing. Cheap; call it when work has completed.
+  /// Releases the last slab when nothing is buffered and nothing else uses it: an idle stream costs nothing.
+  /// Cheap; call it when work has completed.
   void trim();
   void clear();
 

@@ -125,12 +125,12 @@ class Transport final : private fabric::Handler {
   void abort(std::string why);
   /// The connection is dropped at once and nothing follows: RDMA touches no memory any more.
   void drop();
-  /// Called now and then, not from a callback: gives back memory that was not needed since the last call, and
-  /// when nothing was received since then, the pages of the buffers as well.
+  /// Called now and then, not from a callback: frees memory that was not needed since the last call, and when
+  /// nothing was received since then, the pages of the buffers as well.
   void trim();
 
-  /// Since when the peer has hardly moved something of what it owes: what memory waits for. UINT64_MAX:
-  /// nothing.
+  /// Since when the peer has made hardly any progress with what it owes, and so holds memory up. UINT64_MAX:
+  /// it owes nothing.
   [[nodiscard]] uint64_t stuck_since();
   /// Bytes of the budget that every connection takes, whatever it does: posted receives and headers.
   [[nodiscard]] uint64_t standing_bytes() const {

@@ -16,11 +16,11 @@
 
 namespace smbdirect::workers {
 
-/// Whom the stream is for.
+/// The client that the stream is for.
 struct UpstreamRequest {
   uint64_t offer{};  // the number of the client's connection
   shm::Guid client_guid{};
-  bool claimed{};  // the GUID names the client (a dialect that has one): the supervisor was told
+  bool claimed{};  // the GUID identifies the client (the dialect has one): the supervisor knows
   sockaddr_storage client{};
   sockaddr_storage server{};             // the address the client has connected to
   std::span<const std::byte> negotiate;  // the client's first message; while the request is made only

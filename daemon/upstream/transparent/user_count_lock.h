@@ -20,9 +20,9 @@ class UserCountLock {
   /// Waits for the mutex, some seconds at most. Held until unlock() or the end of the object.
   [[nodiscard]] shm::Result<> lock();
   void unlock();
-  /// Be counted, until the end of the object.
+  /// Counts this process, until the end of the object.
   [[nodiscard]] shm::Result<> join();
-  /// Is nobody else counted? Stays true while the mutex is held.
+  /// Whether no other process is counted. Stays true while the mutex is held.
   [[nodiscard]] bool alone() const;
 
  private:

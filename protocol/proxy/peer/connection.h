@@ -12,11 +12,11 @@
 
 namespace smbdirect::protocol::proxy::peer {
 
-/// What all waiting of one call ends at.
+/// The deadline of all waiting within one call.
 class Deadline {
  public:
   explicit Deadline(std::chrono::milliseconds from_now) : at_(std::chrono::steady_clock::now() + from_now) {}
-  /// Rounded up, so that who waits for it does not wake before it; 0 when it has passed.
+  /// Rounded up, so that a wait does not end before it; 0 when it has passed.
   [[nodiscard]] std::chrono::milliseconds left() const;
 
  private:

@@ -14,9 +14,8 @@ namespace smbdirect::protocol::proxy::peer {
 
 class Outbox {
  public:
-  /// One whole frame, in pieces. 0: it is sent, or it waits; -ECONNRESET and other errnos: nothing can be
-  /// sent any more. May throw std::bad_alloc, and then nothing of the frame was sent, or nothing can be any
-  /// more.
+  /// One whole frame, in pieces. 0: it is sent or queued; -ECONNRESET and other errnos: nothing can be sent
+  /// any more. May throw std::bad_alloc; then nothing of the frame was sent, or nothing can be sent any more.
   [[nodiscard]] int send(int socket, std::span<const iovec> pieces);
   /// What still waits, or a negated errno.
   [[nodiscard]] int64_t flush(int socket);
@@ -27,7 +26,7 @@ class Outbox {
   /// Nothing can be sent any more: why, negated; 0 otherwise.
   [[nodiscard]] int failure() const { return failure_; }
 
-  /// Before anything else: what another process's outbox left unsent.
+  /// Call before anything else: what another process's outbox left unsent.
   void restore(std::span<const std::byte> unsent, size_t first_frame);
 
  private:

@@ -84,17 +84,16 @@ class CmLink {
   };
   [[nodiscard]] virtual shm::Result<QpAttributes> qp_attributes(ibv_qp_state state) = 0;
 
-  /// Both carry SMB Direct's iWARP private data where it applies (MS-SMBD 6.1). On iWARP at least 1 is
-  /// said for both depths: set-up may need one, and a peer may take 0 for a refusal. That gives nobody a
-  /// right to any memory.
+  /// Both carry SMB Direct's iWARP private data where it applies (MS-SMBD 6.1). On iWARP both depths are at
+  /// least 1: set-up may need one, and a peer may take 0 for a refusal. This gives no access to any memory.
   [[nodiscard]] virtual shm::Result<> accept(uint32_t qp_num, const OurLimits& limits) = 0;
   [[nodiscard]] virtual shm::Result<> connect(uint32_t qp_num, const OurLimits& limits) = 0;
   /// After on_accepted(), with the QP ready to send.
   [[nodiscard]] virtual shm::Result<> establish() = 0;
   /// Orderly: tells the peer; on_disconnected() follows when it has answered.
   [[nodiscard]] virtual shm::Result<> disconnect() = 0;
-  /// Whether the connection manager has given the device up: its removal is then about to be told. It tells
-  /// one id after the other, and those that have heard end connections that have not.
+  /// Whether the connection manager has given the device up, and is about to report its removal. It reports
+  /// to one id after the other, and the first ones to end break connections whose ids have not heard yet.
   [[nodiscard]] virtual bool device_in_doubt() = 0;
 
   /// "192.0.2.1:445 <- 192.0.2.7:40000", for the log.

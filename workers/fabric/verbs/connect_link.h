@@ -35,7 +35,7 @@ using EventChannel = std::unique_ptr<rdma_event_channel, DestroyEventChannel>;
 class ConnectLink final : public CmLink {
  public:
   // Of the address, and of the route again: both within the 5 s that a connection may take in all, so that
-  // the one who waits hears the reason.
+  // the reason can be reported.
   static constexpr int kResolveTimeoutMs = 2000;
 
   /// Nothing is sent before start(). from: any port when its port is 0.

@@ -21,9 +21,9 @@ struct IrdOrd {
   bool operator==(const IrdOrd&) const = default;
 };
 
-/// What a client's private data says; nothing unless the device is an iWARP one and it is eight bytes: what
-/// is absent, longer or shorter is no reason to refuse anybody. Older cifs.ko wrote the numbers in its own
-/// byte order; little-endian ones are recognised, for no IRD is as large as they look.
+/// The limits in a client's private data; nullopt unless the device is an iWARP one and there are eight
+/// bytes: absent, longer or shorter data is not an error. Older cifs.ko wrote the numbers in host byte order;
+/// little-endian ones are recognised, because no IRD is as large as they would be.
 [[nodiscard]] std::optional<IrdOrd> parse_ird_ord(std::span<const std::byte> private_data, bool iwarp);
 [[nodiscard]] std::array<std::byte, 8> ird_ord_bytes(const IrdOrd& values);
 

@@ -54,12 +54,13 @@ class Fabric {
   [[nodiscard]] static shm::Result<std::unique_ptr<Fabric>> open(uv_loop_t& loop, Arena& arena);
   virtual ~Fabric() = default;
 
-  /// Takes a request over: the id is ours when this returns true, and belongs to whoever has it otherwise.
+  /// Takes a request over: the id belongs to this process when this succeeds, and stays with its owner
+  /// otherwise.
   [[nodiscard]] virtual shm::Result<> take(const Request& request) = 0;
   /// Accepting side, of an id taken.
   [[nodiscard]] virtual std::unique_ptr<Endpoint> accept(const Request& request, const Options& options,
                                                          Handler& handler) = 0;
-  /// An id taken that nobody wants after all.
+  /// An id that was taken but is not needed.
   virtual void reject(const Request& request) = 0;
 };
 
