@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 
-#include "protocol/smb2/channel.h"
 #include "protocol/smb2/fields.h"
+#include "protocol/smb2/rdma_channel.h"
 #include "protocol/smb2/request_body.h"
 #include "protocol/smb2/server_translator.h"
 #include "protocol/smb2/wire.h"

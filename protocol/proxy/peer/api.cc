@@ -5,7 +5,7 @@
 #include <memory>
 #include <optional>
 
-#include "protocol/proxy/peer/channel.h"
+#include "protocol/proxy/peer/native_channel.h"
 #include "protocol/proxy/peer/registration.h"
 #include "protocol/proxy/smbdirect_peer.h"
 

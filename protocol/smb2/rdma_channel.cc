@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "protocol/smb2/channel.h"
+#include "protocol/smb2/rdma_channel.h"
 
 #include "protocol/smb2/fields.h"
 #include "protocol/smb2/wire.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "protocol/proxy/peer/channel.h"
+#include "protocol/proxy/peer/native_channel.h"
 
 #include <array>
 #include <cerrno>
