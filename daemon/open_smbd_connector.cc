@@ -62,7 +62,7 @@ shm::Result<std::unique_ptr<SmbdConnector>> open_smbd_connector(shm::Loop& loop,
     case UpstreamMode::handoff:
       return open_handoff(loop, config);
     case UpstreamMode::connect:
-    case UpstreamMode::channel:
+    case UpstreamMode::native:
       break;
   }
   return nullptr;

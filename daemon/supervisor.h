@@ -55,7 +55,7 @@ class Supervisor final : public WorkerSlot::Observer {
   void reap();
   void finish_if_empty();
   void show_status();
-  [[nodiscard]] bool native() const { return config_.upstream_mode == UpstreamMode::channel; }
+  [[nodiscard]] bool native() const { return config_.upstream_mode == UpstreamMode::native; }
 
   PoolConfig config_;
   Options options_;

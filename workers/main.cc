@@ -62,7 +62,7 @@ bool is_socket(int fd) {
 
 void check_locked_memory(const WorkerConfig& config, uint64_t limit) {
   uint64_t most = config.buffered_bytes_per_worker;
-  if (config.upstream == WorkerConfig::Upstream::channel) most += config.channel_area_bytes_per_worker;
+  if (config.upstream == WorkerConfig::Upstream::native) most += config.native_area_bytes_per_worker;
   if (limit >= most) return;
   log::write(
       log::Level::warning,

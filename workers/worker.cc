@@ -51,7 +51,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
       receive_slabs_(arena_, std::max(kSmallestReceive, config.max_receive_size)),
       header_slabs_(arena_, kHeaderSlabBytes),
       memory_(loop, config.buffered_bytes_per_worker, config.ipv6_prefix_length),
-      areas_(config.channel_area_bytes_per_worker),
+      areas_(config.native_area_bytes_per_worker),
       supervisor_connector_(
           loop, [this](uint64_t offer) { to_supervisor_.send(message::WantSmbd{{offer}}); },
           config.upstream_connect_timeout_ms + kAnswerGraceMs),
@@ -82,7 +82,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
       housekeeper_(
           loop, {&slabs_, &receive_slabs_, &header_slabs_}, [this] { return sessions_.size(); },
           [this](size_t share) { trim_some(share); }) {
-  if (config_.upstream == daemon::WorkerConfig::Upstream::channel) {
+  if (config_.upstream == daemon::WorkerConfig::Upstream::native) {
     peer_finder_.emplace(
         loop_,
         [this](const daemon::FromWorker& said, int descriptor) { to_supervisor_.send(said, descriptor); },

@@ -16,7 +16,7 @@
 namespace smbdirect::daemon {
 
 enum class Affinity : uint8_t { client, spread };
-enum class UpstreamMode : uint8_t { transparent, handoff, connect, channel };
+enum class UpstreamMode : uint8_t { transparent, handoff, connect, native };
 
 struct ListenerConfig {
   std::string address;

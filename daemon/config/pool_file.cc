@@ -240,7 +240,7 @@ void check_together(const PoolConfig& config, const Node& root, Problems& proble
   if (config.upstream_mode == UpstreamMode::connect && config.worker.upstream_address.empty()) {
     report("/upstream/address", "is missing; required with mode \"connect\": a numeric IPv4 or IPv6 address");
   }
-  if (config.upstream_mode == UpstreamMode::channel && config.run_directory.size() > kLongestRunDirectory) {
+  if (config.upstream_mode == UpstreamMode::native && config.run_directory.size() > kLongestRunDirectory) {
     report("/run_directory",
            "is " + std::to_string(config.run_directory.size()) +
                " characters long; allowed with mode \"channel\", whose sockets are there: at most " +
@@ -279,8 +279,8 @@ WorkerConfig::Upstream worker_upstream(UpstreamMode mode) {
       return WorkerConfig::Upstream::ask;
     case UpstreamMode::connect:
       break;
-    case UpstreamMode::channel:
-      return WorkerConfig::Upstream::channel;
+    case UpstreamMode::native:
+      return WorkerConfig::Upstream::native;
   }
   return WorkerConfig::Upstream::connect;
 }

@@ -121,14 +121,14 @@ const std::array kKeys{
 
     object("/upstream/channel", "The channels of mode \"channel\" between workers and a server's processes."),
     integer(
-        "/upstream/channel/area_bytes", 1 << 20, 1 << 30, IN_POOL(worker.channel_area_bytes),
+        "/upstream/channel/area_bytes", 1 << 20, 1 << 30, IN_POOL(worker.native_area_bytes),
         "Size of the data area of each connection: memory shared with the server, which RDMA reads and "
         "writes. RDMA devices lock all of it in memory; with the iwarp fabric only what is used of it takes "
         "memory."),
     integer("/upstream/channel/area_bytes_per_worker", 1 << 20, 1ull << 50,
-            IN_POOL(worker.channel_area_bytes_per_worker),
+            IN_POOL(worker.native_area_bytes_per_worker),
             "The most bytes of data areas per worker; a connection beyond that is refused."),
-    integer("/upstream/channel/operations", 1, 4096, IN_POOL(worker.channel_operations),
+    integer("/upstream/channel/operations", 1, 4096, IN_POOL(worker.native_operations),
             "RDMA operations that the server may have in flight on one connection."),
 
     object("/smbdirect", "Limits of the SMB Direct protocol (MS-SMBD 3.1.1.1)."),

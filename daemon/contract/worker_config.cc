@@ -32,9 +32,9 @@ constexpr std::tuple kMembers{
     MEMBER(upstream_address),
     MEMBER(upstream_port),
     MEMBER(upstream_connect_timeout_ms),
-    MEMBER(channel_area_bytes),
-    MEMBER(channel_area_bytes_per_worker),
-    MEMBER(channel_operations),
+    MEMBER(native_area_bytes),
+    MEMBER(native_area_bytes_per_worker),
+    MEMBER(native_operations),
     MEMBER(receive_credit_initial),
     MEMBER(receive_credit_max),
     MEMBER(send_credit_target),
@@ -98,7 +98,7 @@ bool read(const Json& value, shm::log::Level& out) {
   if (level) out = *level;
   return level.has_value();
 }
-constexpr std::array kUpstreams{"connect", "ask", "channel"};
+constexpr std::array kUpstreams{"connect", "ask", "native"};
 
 bool read(const Json& value, WorkerConfig::Upstream& out) {
   const auto found = std::ranges::find_if(kUpstreams, [&](const char* name) { return value == name; });

@@ -21,16 +21,16 @@ struct WorkerConfig {
   enum class Upstream : uint8_t {
     connect,  // connect(2) to smbd
     ask,      // the supervisor (want_smbd)
-    channel,  // native peers, whose processes come to the worker or are passed a channel
+    native,   // native peers, whose processes come to the worker or are passed a channel
   };
   Upstream upstream = Upstream::connect;
   std::string upstream_address;  // smbd
   uint16_t upstream_port = 445;
   uint32_t upstream_connect_timeout_ms = 1000;
 
-  uint32_t channel_area_bytes = 16 << 20;  // of each native channel
-  uint64_t channel_area_bytes_per_worker = 4ull << 30;
-  uint16_t channel_operations = 64;  // RDMA operations a peer may have under way on one channel
+  uint32_t native_area_bytes = 16 << 20;  // of each native channel
+  uint64_t native_area_bytes_per_worker = 4ull << 30;
+  uint16_t native_operations = 64;  // RDMA operations a peer may have under way on one channel
 
   // MS-SMBD limits (protocol/smbdirect/engine.h has the meaning).
   uint16_t receive_credit_initial = 32;

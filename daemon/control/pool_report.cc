@@ -64,7 +64,7 @@ json PoolReport::status() const {
   add_totals(out, parts_.dispatcher.totals());
   add_totals(out, parts_.smbd_requests.totals());
   add_totals(out, parts_.clients.totals());
-  if (parts_.config.upstream_mode == UpstreamMode::channel) {
+  if (parts_.config.upstream_mode == UpstreamMode::native) {
     const pid_t main = parts_.peers.main_pid();
     out["main_process"] = main == 0 ? json() : json(main);
     add_totals(out, parts_.peers.totals());

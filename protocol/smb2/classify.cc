@@ -44,14 +44,14 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
   if (is_io(header->command)) {
     if (const auto body = check_io_body(element); !body) return std::unexpected(body.error());
     std::ranges::copy(element.subspan(read_at::kFileId, info.file_id.size()), info.file_id.begin());
-    const bool channel = channel_of(header->command, element) != kChannelNone;
-    if (channel && header->is_signed()) return std::unexpected(Violation::signed_channel_request);
-    info.channel = channel && !compound;
+    const bool channel = rdma_channel_of(header->command, element) != kChannelNone;
+    if (channel && header->is_signed()) return std::unexpected(Violation::signed_rdma_channel_request);
+    info.rdma_channel = channel && !compound;
     static_assert(read_at::kLength == write_at::kLength);
     info.length = wire::load32(element, read_at::kLength);
   }
   info.reply_bytes = reply_cost(*header, element);
-  if (compound || info.channel || header->command == Command::negotiate)
+  if (compound || info.rdma_channel || header->command == Command::negotiate)
     info.route = RequestInfo::Route::gather;
   // A related READ or WRITE names its file by the request before it: it must not change places.
   info.may_pass = info.route == RequestInfo::Route::stream && !header->related() &&

@@ -19,13 +19,13 @@ struct RequestInfo {
   bool opaque = false;  // encrypted or compressed: nothing below is known
   Command command{};
   uint64_t message_id{};
-  FileId file_id{};        // READ and WRITE only
-  bool may_pass = false;   // plain, uncompounded READ/WRITE/ECHO
-  bool channel = false;    // uncompounded READ or WRITE with Channel != 0
-  uint32_t length{};       // READ and WRITE: bytes to move, as asked inline
-  uint64_t reply_bytes{};  // to reserve before forwarding: READ Length, OutputBufferLength, nothing for a
-                           // CANCEL, kReplyToken for an answer of fixed size, else 64 KiB x CreditCharge.
-                           // Opaque: 64 KiB, or nothing when it is as short as a CANCEL
+  FileId file_id{};           // READ and WRITE only
+  bool may_pass = false;      // plain, uncompounded READ/WRITE/ECHO
+  bool rdma_channel = false;  // uncompounded READ or WRITE with Channel != 0
+  uint32_t length{};          // READ and WRITE: bytes to move, as asked inline
+  uint64_t reply_bytes{};     // to reserve before forwarding: READ Length, OutputBufferLength, nothing for a
+                              // CANCEL, kReplyToken for an answer of fixed size, else 64 KiB x CreditCharge.
+                              // Opaque: 64 KiB, or nothing when it is as short as a CANCEL
 };
 
 /// prefix: the first min(total, kPrefixBytes) bytes of a request PDU of `total` bytes.

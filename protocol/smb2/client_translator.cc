@@ -51,8 +51,8 @@ std::expected<ClientTranslator::Request, Violation> ClientTranslator::request(
   pass.message_id = header->message_id;
   if (!is_io(header->command) || header->next_command != 0 || !check_io_body(prefix)) return pass;
   // The local client has no memory the server could reach: its tokens would be guesses at ours.
-  if (channel_of(header->command, prefix) != kChannelNone)
-    return std::unexpected(Violation::channel_without_rdma);
+  if (rdma_channel_of(header->command, prefix) != kChannelNone)
+    return std::unexpected(Violation::rdma_channel_over_tcp);
   if (!options_.rdma_io || dialect_ < kDialect300 || header->is_signed() || header->related()) return pass;
 
   Request request = pass;
@@ -63,22 +63,20 @@ std::expected<ClientTranslator::Request, Violation> ClientTranslator::request(
       request.length > kMaxStreamPdu - read_response_at::kBuffer)
     return pass;
   if (header->command == Command::read) {
-    request.kind = Request::Kind::channel_read;
+    request.kind = Request::Kind::rdma_channel_read;
     return request;
   }
   request.data_offset = wire::load16(prefix, write_at::kDataOffset);
   if (request.data_offset < write_at::kBuffer || request.data_offset > total ||
       request.length > total - request.data_offset)
     return pass;
-  request.kind = Request::Kind::channel_write;
+  request.kind = Request::Kind::rdma_channel_write;
   return request;
 }
 
-std::expected<size_t, Violation> ClientTranslator::channel_request(std::span<const std::byte> prefix,
-                                                                   const Request& request,
-                                                                   std::span<const BufferDescriptor> memory,
-                                                                   uint64_t cookie,
-                                                                   std::span<std::byte> out) {
+std::expected<size_t, Violation> ClientTranslator::rdma_channel_request(
+    std::span<const std::byte> prefix, const Request& request, std::span<const BufferDescriptor> memory,
+    uint64_t cookie, std::span<std::byte> out) {
   const size_t most = std::min<size_t>(options_.max_descriptors, kMaxDescriptors);
   const size_t info = memory.size() * kDescriptorBytes;
   if (request.kind == Request::Kind::pass || prefix.size() < read_at::kBuffer || memory.empty() ||
@@ -91,7 +89,7 @@ std::expected<size_t, Violation> ClientTranslator::channel_request(std::span<con
   table_.recycle();
   const auto added = table_.add(request.message_id);
   if (!added) return std::unexpected(added.error());
-  (*added)->channel = true;
+  (*added)->rdma_channel = true;
   (*added)->forwarded = true;  // its caller sends it at once
   (*added)->cookie = cookie;
   (*added)->length = request.length;
@@ -100,7 +98,7 @@ std::expected<size_t, Violation> ClientTranslator::channel_request(std::span<con
   const bool invalidate = options_.remote_invalidate && dialect_ >= kDialect302;
   const uint32_t channel = invalidate ? kChannelRdmaV1Invalidate : kChannelRdmaV1;
   const auto info_length = static_cast<uint16_t>(info);
-  if (request.kind == Request::Kind::channel_read) {
+  if (request.kind == Request::Kind::rdma_channel_read) {
     (*added)->command = Command::read;
     wire::store(out, read_at::kChannel, channel);
     wire::store(out, read_at::kRemainingBytes, uint32_t{0});
@@ -194,7 +192,7 @@ std::expected<ClientTranslator::Response, Violation> ClientTranslator::response(
     if (data->length != 0 && data->remaining != 0) return std::unexpected(Violation::bad_body);
     // Data inline all the same (MS-SMB2 leaves the server that choice): already what the client asked for.
     if (data->length == 0) {
-      if (header->is_signed()) return std::unexpected(Violation::signed_channel_response);
+      if (header->is_signed()) return std::unexpected(Violation::signed_rdma_channel_response);
       response.kind = Response::Kind::from_memory;
       response.length = data->remaining;
       response.header_size = read_response_at::kBuffer;

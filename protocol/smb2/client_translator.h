@@ -22,8 +22,8 @@ class ClientTranslator {
   struct Request {
     enum class Kind : uint8_t {
       pass,
-      channel_read,   // expose `length` bytes of memory for remote write, then channel_request()
-      channel_write,  // the `length` payload bytes at `data_offset` of the PDU: expose for remote read
+      rdma_channel_read,   // expose `length` bytes of memory for remote write, then rdma_channel_request()
+      rdma_channel_write,  // the `length` payload bytes at `data_offset` of the PDU: expose for remote read
     };
     Kind kind = Kind::pass;
     uint64_t message_id{};
@@ -33,16 +33,15 @@ class ClientTranslator {
   /// prefix: the first min(total, kPrefixBytes) bytes of a request from the local client.
   /// Only single, unsigned, unencrypted READ/WRITE after a NEGOTIATE response with dialect >= 3.0 change.
   /// Bodies that smbd would refuse pass: it answers them. Errors: those of parse_header, wrong_direction,
-  /// bad_next_command, channel_without_rdma.
+  /// bad_next_command, rdma_channel_over_tcp.
   [[nodiscard]] std::expected<Request, Violation> request(std::span<const std::byte> prefix, uint64_t total);
   /// The channel PDU for such a request: writes header, body and descriptors into `out`
   /// (112 + 16 x descriptors bytes, returned) and remembers `cookie` under its MessageId.
   /// Errors: those of RequestTable::add; bad_body when `memory` is empty, has too many or too short
   /// descriptors, or `out` is too small.
-  [[nodiscard]] std::expected<size_t, Violation> channel_request(std::span<const std::byte> prefix,
-                                                                 const Request& request,
-                                                                 std::span<const BufferDescriptor> memory,
-                                                                 uint64_t cookie, std::span<std::byte> out);
+  [[nodiscard]] std::expected<size_t, Violation> rdma_channel_request(
+      std::span<const std::byte> prefix, const Request& request, std::span<const BufferDescriptor> memory,
+      uint64_t cookie, std::span<std::byte> out);
 
   /// In place of a READ or WRITE that can travel in no way: an ECHO under its MessageId and with its credits,
   /// which the server answers at once, and which response() makes into the error

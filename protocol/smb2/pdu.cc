@@ -24,7 +24,7 @@ std::string_view violation_text(Violation violation) {
       return "SMB2 body with an unexpected StructureSize";
     case Violation::bad_body:
       return "SMB2 body whose offsets or lengths leave the PDU";
-    case Violation::signed_channel_request:
+    case Violation::signed_rdma_channel_request:
       return "signed READ or WRITE that asks for RDMA placement";
     case Violation::duplicate_message_id:
       return "SMB2 request with the MessageId of a request that is still in flight";
@@ -42,9 +42,9 @@ std::string_view violation_text(Violation violation) {
       return "SMB2 response where a request belongs, or the reverse";
     case Violation::reserved_message_id:
       return "SMB2 request with the MessageId reserved for notifications";
-    case Violation::signed_channel_response:
+    case Violation::signed_rdma_channel_response:
       return "signed response to a READ that asked for RDMA placement";
-    case Violation::channel_without_rdma:
+    case Violation::rdma_channel_over_tcp:
       return "READ or WRITE that asks for RDMA placement on a connection without RDMA";
     case Violation::too_long:
       return "SMB2 message of 16 MiB or more, longer than the length field of SMB2 over TCP allows";

@@ -16,9 +16,9 @@ namespace smbdirect::protocol::smb2 {
 enum class Violation : uint8_t {
   // clang-format off
   too_short, not_smb2, smb1, bad_header_size, bad_next_command, bad_structure_size, bad_body,
-  signed_channel_request, duplicate_message_id, too_many_requests, nbt_refusal, response_too_long,
+  signed_rdma_channel_request, duplicate_message_id, too_many_requests, nbt_refusal, response_too_long,
   response_unmatched_data, compound_invalidate, wrong_direction, reserved_message_id,
-  signed_channel_response, channel_without_rdma, too_long, response_unmatched, response_too_early,
+  signed_rdma_channel_response, rdma_channel_over_tcp, too_long, response_unmatched, response_too_early,
   response_wrong_command, response_bad_pending, response_bad_notification, response_bad_dialect,
   bad_stream_word,
   // clang-format on

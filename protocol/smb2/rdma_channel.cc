@@ -6,8 +6,8 @@
 
 namespace smbdirect::protocol::smb2 {
 
-ChannelRequest parse_channel(Command command, std::span<const std::byte> element) {
-  ChannelRequest request;
+RdmaChannelRequest parse_rdma_channel(Command command, std::span<const std::byte> element) {
+  RdmaChannelRequest request;
   request.command = command;
   uint64_t offset = 0;
   if (command == Command::read) {
@@ -30,7 +30,7 @@ ChannelRequest parse_channel(Command command, std::span<const std::byte> element
   return request;
 }
 
-bool acceptable(const ChannelRequest& request, const ChannelRules& rules) {
+bool acceptable(const RdmaChannelRequest& request, const RdmaChannelRules& rules) {
   const bool known = (request.channel == kChannelRdmaV1 && rules.dialect >= kDialect300) ||
                      (request.channel == kChannelRdmaV1Invalidate && rules.dialect >= kDialect302);
   if (!known) return false;  // SMB2_CHANNEL_RDMA_TRANSFORM too: smbd never agrees to transforms
@@ -44,7 +44,7 @@ bool acceptable(const ChannelRequest& request, const ChannelRules& rules) {
   return memory >= request.length;
 }
 
-bool wants_invalidate(const ChannelRequest& request, uint16_t dialect) {
+bool wants_invalidate(const RdmaChannelRequest& request, uint16_t dialect) {
   return request.channel == kChannelRdmaV1Invalidate && dialect >= kDialect302 &&
          request.info.size() >= kDescriptorBytes;
 }

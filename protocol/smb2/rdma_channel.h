@@ -8,7 +8,7 @@
 
 namespace smbdirect::protocol::smb2 {
 
-struct ChannelRequest {
+struct RdmaChannelRequest {
   Command command{};
   uint32_t channel{};
   uint32_t length{};                // bytes to move: READ Length, WRITE RemainingBytes
@@ -17,17 +17,17 @@ struct ChannelRequest {
   std::span<const std::byte> info;  // the descriptors' bytes; empty when they do not lie within the request
 };
 /// `element` passed check_io_body.
-[[nodiscard]] ChannelRequest parse_channel(Command command, std::span<const std::byte> element);
+[[nodiscard]] RdmaChannelRequest parse_rdma_channel(Command command, std::span<const std::byte> element);
 
-struct ChannelRules {
+struct RdmaChannelRules {
   uint16_t dialect{};     // 0 before NEGOTIATE: nothing is acceptable
   uint32_t max_length{};  // MaxReadSize or MaxWriteSize, and MaxReadWriteSize
 };
 /// False: MS-SMB2 wants STATUS_INVALID_PARAMETER.
-[[nodiscard]] bool acceptable(const ChannelRequest& request, const ChannelRules& rules);
+[[nodiscard]] bool acceptable(const RdmaChannelRequest& request, const RdmaChannelRules& rules);
 
 /// Whether the final response, also an error, must invalidate the first descriptor's token: Channel 2, on a
 /// dialect that has it, with a first descriptor to take the token from.
-[[nodiscard]] bool wants_invalidate(const ChannelRequest& request, uint16_t dialect);
+[[nodiscard]] bool wants_invalidate(const RdmaChannelRequest& request, uint16_t dialect);
 
 }  // namespace smbdirect::protocol::smb2

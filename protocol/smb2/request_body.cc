@@ -17,7 +17,7 @@ std::expected<void, Violation> check_io_body(std::span<const std::byte> element)
   return {};
 }
 
-uint32_t channel_of(Command command, std::span<const std::byte> element) {
+uint32_t rdma_channel_of(Command command, std::span<const std::byte> element) {
   return wire::load32(element, command == Command::read ? read_at::kChannel : write_at::kChannel);
 }
 

@@ -20,7 +20,7 @@ inline constexpr uint64_t kReplyCap = 16 * 1024 * 1024 + kReplyUnit;
 /// READ or WRITE: the fixed part is there and is one. Errors: bad_body, bad_structure_size.
 [[nodiscard]] std::expected<void, Violation> check_io_body(std::span<const std::byte> element);
 /// Of a READ or WRITE that passed check_io_body.
-[[nodiscard]] uint32_t channel_of(Command command, std::span<const std::byte> element);
+[[nodiscard]] uint32_t rdma_channel_of(Command command, std::span<const std::byte> element);
 /// Bytes to reserve for the reply to this request (docs/internals.md: why admission is at the request): what
 /// can really arrive soon. A CANCEL costs nothing, since nothing would give it back.
 [[nodiscard]] uint64_t reply_cost(const Header& header, std::span<const std::byte> element);

@@ -140,7 +140,7 @@ void RequestTable::recycle() {
     request.reserved = request.cookie = request.async_id = 0;
     request.length = request.token = 0;
     request.next_in_pdu_ = 0;
-    request.forwarded = request.pending = request.channel = request.refused = request.invalidate = false;
+    request.forwarded = request.pending = request.rdma_channel = request.refused = request.invalidate = false;
     free_.push_back(slot);
   }
   finished_.clear();

@@ -26,11 +26,11 @@ struct InFlight {
   uint32_t length{};    // bytes a READ or WRITE moves
   uint32_t token{};     // to invalidate with the final response, when `invalidate`
   Command command{};
-  bool forwarded = false;   // all of it is on its way: only now can an answer be one
-  bool pending = false;     // an interim response came
-  bool channel = false;     // came with Channel != 0
-  bool refused = false;     // ... and smbd will be made to answer INVALID_PARAMETER
-  bool invalidate = false;  // ... and is answered with SEND with Invalidate
+  bool forwarded = false;     // all of it is on its way: only now can an answer be one
+  bool pending = false;       // an interim response came
+  bool rdma_channel = false;  // came with Channel != 0
+  bool refused = false;       // ... and smbd will be made to answer INVALID_PARAMETER
+  bool invalidate = false;    // ... and is answered with SEND with Invalidate
 
   /// The peer's memory; valid until RequestTable::recycle() after finish().
   [[nodiscard]] std::span<const BufferDescriptor> descriptors() const { return {data_, count_}; }

@@ -104,11 +104,11 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
   uint32_t channel = kChannelNone;
   if (is_io(header.command)) {
     if (const auto body = check_io_body(bytes); !body) return std::unexpected(body.error());
-    channel = channel_of(header.command, bytes);
+    channel = rdma_channel_of(header.command, bytes);
     // Neither its signature nor the reply's would survive the rewriting, and smbd ignores Channel: it would
     // answer a READ inline and a WRITE with success, nothing written.
     if (channel != kChannelNone && header.is_signed())
-      return std::unexpected(Violation::signed_channel_request);
+      return std::unexpected(Violation::signed_rdma_channel_request);
   }
   if (header.command == Command::cancel) {
     ++out.ticket.cancels;
@@ -133,9 +133,9 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
     return {};
   }
 
-  const ChannelRequest wanted = parse_channel(header.command, bytes);
+  const RdmaChannelRequest wanted = parse_rdma_channel(header.command, bytes);
   const bool write = header.command == Command::write;
-  request->channel = true;
+  request->rdma_channel = true;
   request->length = wanted.length;
   // Without a session smbd refuses whatever it is; nothing is fetched or kept for one.
   bool accept = has_session_ && acceptable(wanted, {dialect_, write ? max_write_ : max_read_});

@@ -90,8 +90,8 @@ std::expected<void, Violation> ServerTranslator::finish(InFlight& request, const
   const auto data = check_io_answer(request, header, prefix, length);
   if (!data) return std::unexpected(data.error());
   if (!*data) return {};
-  if (!request.channel) return {};
-  if (header.is_signed()) return std::unexpected(Violation::signed_channel_response);
+  if (!request.rdma_channel) return {};
+  if (header.is_signed()) return std::unexpected(Violation::signed_rdma_channel_response);
   settled.place = true;
   settled.data_offset = (*data)->offset;
   settled.data_length = (*data)->length;

@@ -24,12 +24,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (!asked) return 0;
       if (asked->kind == smb2::ClientTranslator::Request::Kind::pass) continue;
       require(client.dialect() >= 0x0300 && asked->length >= 16 && asked->length <= 1 << 20);
-      if (asked->kind == smb2::ClientTranslator::Request::Kind::channel_write)
+      if (asked->kind == smb2::ClientTranslator::Request::Kind::rdma_channel_write)
         require(uint64_t{asked->data_offset} + asked->length <= pdu.size());
       const size_t count = 1 + record->tag % 5;
       const std::vector<smb2::BufferDescriptor> memory(count, {4096, 1, asked->length});
       smb2_fuzz::Bytes out(112 + 16 * count);
-      const auto made = client.channel_request(prefix, *asked, memory, ++cookie, out);
+      const auto made = client.rdma_channel_request(prefix, *asked, memory, ++cookie, out);
       if (!made) return 0;
       require(*made == out.size());
       // Our own server side finds nothing wrong with it.

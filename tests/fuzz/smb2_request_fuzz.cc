@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     smb2_fuzz::require(info->reply_bytes <= (16u << 20) + 65536);
     smb2_fuzz::require(!info->may_pass || info->route == smb2::RequestInfo::Route::stream);
     if (info->route == smb2::RequestInfo::Route::stream) {
-      smb2_fuzz::require(!info->channel);
+      smb2_fuzz::require(!info->rdma_channel);
       if (!translator.note(*info)) return 0;
       continue;
     }

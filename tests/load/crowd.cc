@@ -20,7 +20,7 @@ Bytes echo() {
 }
 
 /// WRITE (MS-SMB2 2.2.21) of `length` bytes that are to be fetched from memory of the client's.
-Bytes channel_write(uint32_t length) {
+Bytes rdma_channel_write(uint32_t length) {
   Bytes body;
   put(body, 49, 2);
   put(body, 0, 2);
@@ -65,8 +65,9 @@ void Crowd::talk(IwarpClient& client, uint64_t pdus) {
   // Nobody will send the data of these.
   for (uint64_t n = below(4); n > 0; --n) {
     ++pdus_;
-    if (!client.say(smb2_request(kWrite, pdus + n, channel_write(static_cast<uint32_t>(1 + below(100'000)))),
-                    8192))
+    if (!client.say(
+            smb2_request(kWrite, pdus + n, rdma_channel_write(static_cast<uint32_t>(1 + below(100'000)))),
+            8192))
       return;
   }
 }

@@ -116,7 +116,7 @@ bool smb2_negotiate(Client& client) {
   return client.send(24 + 64 + 36 + 2) && client.receive() != nullptr;
 }
 
-bool channel_write(Client& client) {
+bool rdma_channel_write(Client& client) {
   constexpr size_t kLength = 64 + 48 + 16;
   uint8_t* smb = data_message(client.bytes.data(), kLength);
   put(smb + 12, 9, 2);
@@ -167,7 +167,7 @@ int main(int argc, char** argv) {
   std::fflush(stdout);
   if (mode == "token") {
     // siw does not tell this side that the connection is over: whoever started us looks at the server.
-    (void)channel_write(client);
+    (void)rdma_channel_write(client);
     std::puts("asked");
     std::fflush(stdout);
   }

@@ -112,7 +112,7 @@ void ClientSession::fail(std::string why) {
 void ClientSession::on_negotiated() {
   const auto& agreed = link_->transport->engine().agreed();
   link_->translator.set_max_read_write_size(
-      std::min(agreed.max_read_write_size, link_->requests.most_channel_bytes()));
+      std::min(agreed.max_read_write_size, link_->requests.most_rdma_channel_bytes()));
   link_->translator.set_remote_invalidate(link_->transport->endpoint()->attributes().can_be_invalidated);
   if (phase_ == Phase::connecting) {
     phase_ = Phase::open;

@@ -52,7 +52,7 @@ RequestForwarder::RequestForwarder(Pools& pools, const MemoryLimits& limits, uin
       out_(out),
       largest_response_(largest_response) {}
 
-uint32_t RequestForwarder::most_channel_bytes() const {
+uint32_t RequestForwarder::most_rdma_channel_bytes() const {
   // A WRITE must fit the reader together with what one read may take too much, and with partly used
   // slabs at both ends; else it could wait for ever.
   const uint64_t slab = pools_.stream.slab_size();
@@ -127,11 +127,11 @@ shm::Result<RequestForwarder::Step> RequestForwarder::forward() {
       case Request::Kind::pass:
         step = begin_plain();
         break;
-      case Request::Kind::channel_read:
-        step = channel_read();
+      case Request::Kind::rdma_channel_read:
+        step = rdma_channel_read();
         break;
-      case Request::Kind::channel_write:
-        step = channel_write();
+      case Request::Kind::rdma_channel_write:
+        step = rdma_channel_write();
         break;
     }
     if (!step || *step != Step::again) return step;
@@ -189,7 +189,8 @@ shm::Result<bool> RequestForwarder::next_head() {
     head.request = *request;
     begun_ = true;
     message_bytes_ = 0;
-    if (head.request.kind != Request::Kind::pass && !fits_channel()) head.request.kind = Request::Kind::pass;
+    if (head.request.kind != Request::Kind::pass && !fits_rdma_channel())
+      head.request.kind = Request::Kind::pass;
 
     const auto header = smb2::parse_header(head.prefix());
     transport_.record(EventKind::request, header ? static_cast<uint64_t>(header->command) : 0, head.total);
@@ -233,9 +234,9 @@ shm::Result<bool> RequestForwarder::multi_protocol(uint32_t total) {
   return true;
 }
 
-bool RequestForwarder::fits_channel() const {
-  const uint32_t most = most_channel_bytes();
-  if (head_->request.kind == Request::Kind::channel_read) {
+bool RequestForwarder::fits_rdma_channel() const {
+  const uint32_t most = most_rdma_channel_bytes();
+  if (head_->request.kind == Request::Kind::rdma_channel_read) {
     return head_->request.length <= most && head_->total <= kMostReadRequest;
   }
   return head_->total <= most;
@@ -268,7 +269,7 @@ bool RequestForwarder::stream() {
   return true;
 }
 
-shm::Result<RequestForwarder::Step> RequestForwarder::channel_read() {
+shm::Result<RequestForwarder::Step> RequestForwarder::rdma_channel_read() {
   if (reader_.available() < smb2::kNbtBytes + head_->total) return Step::needs_bytes;
   const uint32_t length = head_->request.length;
   SlabPool& pool = length <= pools_.small.slab_size() ? pools_.small : pools_.stream;
@@ -289,10 +290,10 @@ shm::Result<RequestForwarder::Step> RequestForwarder::channel_read() {
     }
   }
   reader_.skip(smb2::kNbtBytes + head_->total);
-  return send_channel(cookie);
+  return send_rdma_channel_request(cookie);
 }
 
-shm::Result<RequestForwarder::Step> RequestForwarder::channel_write() {
+shm::Result<RequestForwarder::Step> RequestForwarder::rdma_channel_write() {
   const size_t whole = smb2::kNbtBytes + head_->total;
   if (reader_.available() < whole) return Step::needs_bytes;
   if (memory_.pieces() > kMostPieces - kMaxDescriptors ||
@@ -310,15 +311,15 @@ shm::Result<RequestForwarder::Step> RequestForwarder::channel_write() {
     }
   }
   reader_.skip(whole - before - head_->request.length);
-  return send_channel(cookie);
+  return send_rdma_channel_request(cookie);
 }
 
-shm::Result<RequestForwarder::Step> RequestForwarder::send_channel(uint64_t cookie) {
+shm::Result<RequestForwarder::Step> RequestForwarder::send_rdma_channel_request(uint64_t cookie) {
   SlabRef pdu = pools_.header.acquire_forced(requests_);
   if (!pdu) return shm::fail("out of memory");
   const auto bytes = pdu.bytes();
-  const auto size = translator_.channel_request(head_->prefix(), head_->request, memory_.descriptors(cookie),
-                                                cookie, bytes);
+  const auto size = translator_.rdma_channel_request(head_->prefix(), head_->request,
+                                                     memory_.descriptors(cookie), cookie, bytes);
   if (!size) return shm::fail(not_smb2(size.error()));
   if (auto sent = send_small(std::move(pdu), *size); !sent) return std::unexpected(sent.error());
   head_.reset();
@@ -338,7 +339,7 @@ shm::Result<> RequestForwarder::send_small(SlabRef pdu, size_t size) {
 shm::Result<RequestForwarder::Step> RequestForwarder::without_memory() {
   short_ = true;
   if (!waits_no_longer_) return Step::waits;
-  const bool read = head_->request.kind == Request::Kind::channel_read;
+  const bool read = head_->request.kind == Request::Kind::rdma_channel_read;
   const bool fits =
       read ? uint64_t{head_->request.length} + smb2::read_response_at::kBuffer <= largest_response_
            : head_->total <= transport_.engine().agreed().max_fragmented_send_size;

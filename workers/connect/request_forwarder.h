@@ -42,7 +42,7 @@ class RequestForwarder {
                    protocol::smb2::ClientTranslator& translator, ExposedMemory& memory, Outbox& out);
 
   /// Largest READ and WRITE, in bytes, that memory allows to become channel I/O.
-  [[nodiscard]] uint32_t most_channel_bytes() const;
+  [[nodiscard]] uint32_t most_rdma_channel_bytes() const;
 
   /// What was read before: the client's first message. False: there is no memory.
   [[nodiscard]] bool begin_with(std::span<const std::byte> bytes) { return reader_.put(bytes); }
@@ -76,13 +76,13 @@ class RequestForwarder {
   shm::Result<bool> multi_protocol(uint32_t total);
   bool stream();
   shm::Result<Step> begin_plain();
-  shm::Result<Step> channel_read();
-  shm::Result<Step> channel_write();
-  shm::Result<Step> send_channel(uint64_t cookie);
+  shm::Result<Step> rdma_channel_read();
+  shm::Result<Step> rdma_channel_write();
+  shm::Result<Step> send_rdma_channel_request(uint64_t cookie);
   shm::Result<Step> without_memory();
   shm::Result<Step> refuse();
   shm::Result<> send_small(SlabRef pdu, size_t size);
-  [[nodiscard]] bool fits_channel() const;
+  [[nodiscard]] bool fits_rdma_channel() const;
   [[nodiscard]] size_t wanted() const;
 
   Pools& pools_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The beginning of a native channel at the worker's end: sends the facts and the data area, and waits for the
 // process that attaches itself, whose process id comes from the kernel (SCM_CREDENTIALS). Owned by one
-// attempt of the channel finder; one thread. Destroying it closes the channel.
+// attempt of the peer finder; one thread. Destroying it closes the channel.
 #pragma once
 
 #include <array>

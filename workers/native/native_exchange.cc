@@ -74,21 +74,21 @@ void NativeExchange::gather_negotiate(const Fragment& fragment) {
 
 /// The peer's process is told first who the client is, and given the area.
 shm::Result<std::unique_ptr<Upstream>> NativeExchange::open_upstream(UpstreamRequest client) {
-  auto fd = shm::make_area(config_.channel_area_bytes);
+  auto fd = shm::make_area(config_.native_area_bytes);
   if (!fd) return std::unexpected(fd.error());
-  area_ = acquire_shared(context_.slabs.arena(), fd->get(), config_.channel_area_bytes, areas_);
+  area_ = acquire_shared(context_.slabs.arena(), fd->get(), config_.native_area_bytes, areas_);
   if (!area_) {
-    return shm::fail("make a data area of " + std::to_string(config_.channel_area_bytes) +
+    return shm::fail("make a data area of " + std::to_string(config_.native_area_bytes) +
                          " bytes: " + std::to_string(areas_.used()) +
                          " bytes are in use already (/upstream/channel/area_bytes_per_worker)",
                      ENOMEM);
   }
   const smb_direct::Agreed& agreed = context_.transport.engine().agreed();
   const proxy::Facts facts{
-      .area_bytes = config_.channel_area_bytes,
+      .area_bytes = config_.native_area_bytes,
       .max_pdu = uint32_t(std::min<uint64_t>(agreed.max_fragmented_send_size, proxy::kMaxPdu)),
       .max_read_write = config_.max_read_write_size,
-      .max_operations = config_.channel_operations,
+      .max_operations = config_.native_operations,
       .client_guid = client.client_guid,
       .client = frame_address(client.client),
       .server = frame_address(client.server),
@@ -167,7 +167,7 @@ void NativeExchange::stream_broken(std::string what) { broken("the server's chan
 /// Much is on its way already, to a process that does not read or a client that does not take: what is queued
 /// for it is small but not free.
 bool NativeExchange::crowded() const {
-  return outbox_.pieces() + waiting_.size() > kMostQueued + 2u * config_.channel_operations ||
+  return outbox_.pieces() + waiting_.size() > kMostQueued + 2u * config_.native_operations ||
          context_.transport.messages_queued() > kMostQueued;
 }
 
@@ -272,7 +272,7 @@ bool NativeExchange::begin_operation(std::span<const std::byte> body) {
   if (operation_.area_offset > area.size() || area.size() - operation_.area_offset < operation_.length) {
     return broken("the server named bytes outside its data area");
   }
-  if (reads_.size() + writes_.size() >= config_.channel_operations) {
+  if (reads_.size() + writes_.size() >= config_.native_operations) {
     return broken("the server has more RDMA operations in flight than /upstream/channel/operations allows");
   }
   const bool read = header_.type == proxy::FrameType::rdma_read;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A worker's socket at which started processes open their channels: receives their HELLO and finds the
-// attempt that the cookie belongs to. Owned by the channel finder; one thread. The supervisor has made and
+// attempt that the cookie belongs to. Owned by the peer finder; one thread. The supervisor has made and
 // bound the socket, and the mode of its file says which users may connect. Connections that send something
 // else, or nothing for a while, are closed; when there are many silent ones, the oldest is closed.
 #pragma once

@@ -185,7 +185,7 @@ bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
 bool RequestPath::allowed_before_session(const smb2::RequestInfo& info) {
   if (total_ > WorkerMemory::kBeforeSession) {
     broken("the client sent a request of " + std::to_string(total_) + " bytes before it had a session");
-  } else if (info.channel) {
+  } else if (info.rdma_channel) {
     broken("the client sent an RDMA channel READ or WRITE before it had a session");
   }
   return !broken_;
@@ -244,7 +244,7 @@ void RequestPath::finish_gather() {
   } else if (const auto rewritten = context_.translator.request(pdu, entry->request); !rewritten) {
     return broken(rewritten.error());
   }
-  entry->may_be_passed = info_.channel && info_.command == smb2::Command::write;
+  entry->may_be_passed = info_.rdma_channel && info_.command == smb2::Command::write;
   entry->file_id = info_.file_id;
   entry->pdu = std::move(gathered_);
   ready_ = std::move(entry);

@@ -16,7 +16,7 @@ struct smbdirect_main {
   peer::Registration registration;
 };
 struct smbdirect_channel {
-  peer::Channel channel;
+  peer::NativeChannel channel;
 };
 
 static_assert(SMBDIRECT_COOKIE_SIZE == proxy::kCookieBytes);
@@ -97,7 +97,7 @@ int smbdirect_channel_open(const smbdirect_start* start, smbdirect_channel** cha
   if (length == 0 || length == sizeof start->socket) return -EINVAL;
   proxy::Cookie cookie{};
   std::memcpy(cookie.data(), start->cookie, cookie.size());
-  return into_handle(channel, [&] { return peer::Channel::open({start->socket, length}, cookie); });
+  return into_handle(channel, [&] { return peer::NativeChannel::open({start->socket, length}, cookie); });
 }
 
 const smbdirect_facts* smbdirect_channel_facts(const smbdirect_channel* channel) {
@@ -120,7 +120,7 @@ short smbdirect_channel_events(const smbdirect_channel* channel) {
 int smbdirect_channel_next(smbdirect_channel* channel, smbdirect_event* event) {
   if (channel == nullptr || event == nullptr) return -EINVAL;
   return guarded([&] {
-    std::optional<peer::Channel> other;
+    std::optional<peer::NativeChannel> other;
     const int result = channel->channel.next(*event, other);
     if (other) {
       auto made = std::make_unique<smbdirect_channel>();
@@ -175,8 +175,8 @@ int smbdirect_channel_import(const int descriptors[2], const void* state, size_t
     return -EINVAL;
   }
   return into_handle(channel, [&] {
-    return peer::Channel::take_over(std::span<const int, 2>(descriptors, 2),
-                                    std::span(static_cast<const std::byte*>(state), size));
+    return peer::NativeChannel::take_over(std::span<const int, 2>(descriptors, 2),
+                                          std::span(static_cast<const std::byte*>(state), size));
   });
 }
 

@@ -13,11 +13,11 @@
 
 namespace smbdirect::protocol::proxy::peer {
 
-std::expected<Channel, int> Channel::open(std::string_view path, const Cookie& cookie) {
+std::expected<NativeChannel, int> NativeChannel::open(std::string_view path, const Cookie& cookie) {
   const Deadline deadline(kPatience);
   auto socket = connect_to(path, deadline);
   if (!socket) return std::unexpected(socket.error());
-  Channel channel(std::move(*socket));
+  NativeChannel channel(std::move(*socket));
   const std::vector<std::byte> hello = encode_hello(cookie);
   int result = channel.send({.type = FrameType::hello}, hello, {});
   if (result == 0) result = channel.await_facts(deadline);
@@ -27,24 +27,24 @@ std::expected<Channel, int> Channel::open(std::string_view path, const Cookie& c
   return channel;
 }
 
-std::expected<Channel, int> Channel::accept(OwnedFd socket) {
+std::expected<NativeChannel, int> NativeChannel::accept(OwnedFd socket) {
   if (const int result = prepare_socket(socket.get()); result != 0) return std::unexpected(result);
-  Channel channel(std::move(socket));
+  NativeChannel channel(std::move(socket));
   if (const int result = channel.await_facts(Deadline(kPatience)); result != 0) {
     return std::unexpected(result);
   }
   return channel;
 }
 
-std::expected<Channel, int> Channel::take_over(std::span<const int, 2> descriptors,
-                                               std::span<const std::byte> bytes) {
+std::expected<NativeChannel, int> NativeChannel::take_over(std::span<const int, 2> descriptors,
+                                                           std::span<const std::byte> bytes) {
   auto state = parse_state(bytes);
   if (!state) return std::unexpected(-EPROTO);
   if (const int result = prepare_socket(descriptors[0]); result != 0) return std::unexpected(result);
   auto area = Area::map(descriptors[1], state->facts.area_bytes);
   if (!area) return std::unexpected(area.error());
   if (fcntl(descriptors[1], F_SETFD, FD_CLOEXEC) != 0) return std::unexpected(-errno);
-  Channel channel;
+  NativeChannel channel;
   channel.know(std::move(state->facts), std::move(*area));
   channel.inbox_.restore(state->unread);
   channel.outbox_.restore(state->unsent, state->first_frame);
@@ -55,7 +55,7 @@ std::expected<Channel, int> Channel::take_over(std::span<const int, 2> descripto
   return channel;
 }
 
-int Channel::await_facts(const Deadline& deadline) {
+int NativeChannel::await_facts(const Deadline& deadline) {
   for (;;) {
     Frame frame{};
     const int got = inbox_.next(socket_.get(), frame);
@@ -66,7 +66,7 @@ int Channel::await_facts(const Deadline& deadline) {
   }
 }
 
-int Channel::learn(const Frame& frame) {
+int NativeChannel::learn(const Frame& frame) {
   if (frame.header.type != FrameType::facts) return -EPROTO;
   auto facts = parse_facts(frame.body);
   if (!facts) return -EPROTO;
@@ -79,7 +79,7 @@ int Channel::learn(const Frame& frame) {
   return 0;
 }
 
-void Channel::know(Facts facts, Area area) {
+void NativeChannel::know(Facts facts, Area area) {
   facts_ = std::move(facts);
   area_ = std::move(area);
   public_facts_ = {.client = to_sockaddr(facts_.client),
@@ -95,18 +95,18 @@ void Channel::know(Facts facts, Area area) {
   copy_bytes(facts_.client_guid, public_facts_.client_guid);
 }
 
-short Channel::events() const {
+short NativeChannel::events() const {
   return static_cast<short>(outbox_.unsent().empty() ? POLLIN : POLLIN | POLLOUT);
 }
 
-int Channel::attach() {
+int NativeChannel::attach() {
   const auto version = encode_version();
   const int result = send({.type = FrameType::attached}, version, {});
   if (result == 0) attached_ = true;
   return result;
 }
 
-int Channel::next(smbdirect_event& event, std::optional<Channel>& other) {
+int NativeChannel::next(smbdirect_event& event, std::optional<NativeChannel>& other) {
   while (failure_ == 0) {
     Frame frame{};
     const int got = inbox_.next(socket_.get(), frame);
@@ -154,7 +154,7 @@ int Channel::next(smbdirect_event& event, std::optional<Channel>& other) {
   return failure_;
 }
 
-int Channel::send_pdu(std::span<const iovec> pieces, std::span<const uint32_t> invalidate) {
+int NativeChannel::send_pdu(std::span<const iovec> pieces, std::span<const uint32_t> invalidate) {
   if (!attached_ || invalidate.size() > kMaxInvalidate) return -EINVAL;
   size_t size = 0;
   for (const iovec& piece : pieces) {
@@ -174,8 +174,8 @@ int Channel::send_pdu(std::span<const iovec> pieces, std::span<const uint32_t> i
               body, pieces);
 }
 
-int Channel::rdma(FrameType type, uint64_t id, size_t area_offset, size_t length,
-                  std::span<const smbdirect_descriptor> descriptors) {
+int NativeChannel::rdma(FrameType type, uint64_t id, size_t area_offset, size_t length,
+                        std::span<const smbdirect_descriptor> descriptors) {
   if (!attached_ || length == 0 || length > UINT32_MAX || descriptors.size() > kMaxOperationDescriptors) {
     return -EINVAL;
   }
@@ -199,7 +199,7 @@ int Channel::rdma(FrameType type, uint64_t id, size_t area_offset, size_t length
   return result;
 }
 
-int Channel::send(FrameHeader header, std::span<const std::byte> body, std::span<const iovec> more) {
+int NativeChannel::send(FrameHeader header, std::span<const std::byte> body, std::span<const iovec> more) {
   if (more.empty()) header.length = static_cast<uint32_t>(body.size());
   auto bytes = encode_header(header);
   gather_.clear();
@@ -210,7 +210,7 @@ int Channel::send(FrameHeader header, std::span<const std::byte> body, std::span
   return outbox_.send(socket_.get(), gather_);
 }
 
-int Channel::hand_over(std::span<int, 2> descriptors, void* state, size_t& size) {
+int NativeChannel::hand_over(std::span<int, 2> descriptors, void* state, size_t& size) {
   if (failure_ != 0) return failure_;
   if (outbox_.failure() != 0) return outbox_.failure();
   if (inbox_.descriptor_waits()) return -EBUSY;

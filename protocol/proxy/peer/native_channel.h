@@ -22,17 +22,17 @@
 namespace smbdirect::protocol::proxy::peer {
 
 /// The functions are those of smbdirect_peer.h, and so are the (negated) errnos.
-class Channel {
+class NativeChannel {
  public:
   /// Nothing, until a channel is moved into it.
-  Channel() = default;
+  NativeChannel() = default;
   /// A channel that this process was started for.
-  [[nodiscard]] static std::expected<Channel, int> open(std::string_view path, const Cookie& cookie);
+  [[nodiscard]] static std::expected<NativeChannel, int> open(std::string_view path, const Cookie& cookie);
   /// A channel that came with a CHANNEL frame. -ECONNRESET: it has ended by now.
-  [[nodiscard]] static std::expected<Channel, int> accept(OwnedFd socket);
+  [[nodiscard]] static std::expected<NativeChannel, int> accept(OwnedFd socket);
   /// A channel of another process's. The descriptors stay the caller's unless this succeeds.
-  [[nodiscard]] static std::expected<Channel, int> take_over(std::span<const int, 2> descriptors,
-                                                             std::span<const std::byte> state);
+  [[nodiscard]] static std::expected<NativeChannel, int> take_over(std::span<const int, 2> descriptors,
+                                                                   std::span<const std::byte> state);
 
   [[nodiscard]] const smbdirect_facts& facts() const { return public_facts_; }
   [[nodiscard]] int fd() const { return socket_.get(); }
@@ -40,7 +40,7 @@ class Channel {
 
   [[nodiscard]] int attach();
   /// 1: `event` is filled in; for a CHANNEL, `other` is that channel.
-  [[nodiscard]] int next(smbdirect_event& event, std::optional<Channel>& other);
+  [[nodiscard]] int next(smbdirect_event& event, std::optional<NativeChannel>& other);
   [[nodiscard]] int send_pdu(std::span<const iovec> pieces, std::span<const uint32_t> invalidate);
   /// `type`: rdma_read or rdma_write.
   [[nodiscard]] int rdma(FrameType type, uint64_t id, size_t area_offset, size_t length,
@@ -50,7 +50,7 @@ class Channel {
   [[nodiscard]] int hand_over(std::span<int, 2> descriptors, void* state, size_t& size);
 
  private:
-  explicit Channel(OwnedFd socket) : socket_(std::move(socket)) {}
+  explicit NativeChannel(OwnedFd socket) : socket_(std::move(socket)) {}
   [[nodiscard]] int await_facts(const Deadline& deadline);
   [[nodiscard]] int learn(const Frame& frame);
   void know(Facts facts, Area area);

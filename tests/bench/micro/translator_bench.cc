@@ -63,7 +63,7 @@ bool agree(smb2::ServerTranslator& translator) {
   return translator.response(set_up, set_up.size()) && translator.has_session();
 }
 
-void channel_pair(benchmark::State& state, Command command) {
+void rdma_channel_pair(benchmark::State& state, Command command) {
   smb2::ServerTranslator translator({});
   if (!agree(translator)) return state.SkipWithError("the negotiation was refused");
   const bool read = command == Command::read;
@@ -102,8 +102,8 @@ void channel_pair(benchmark::State& state, Command command) {
   }
   state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK_CAPTURE(channel_pair, read, Command::read);
-BENCHMARK_CAPTURE(channel_pair, write, Command::write);
+BENCHMARK_CAPTURE(rdma_channel_pair, read, Command::read);
+BENCHMARK_CAPTURE(rdma_channel_pair, write, Command::write);
 
 }  // namespace
 

@@ -53,11 +53,11 @@ Bytes notification() {
   return smb2_test::plain(18, {.message_id = ~uint64_t{0}, .flags = smb2_test::kResponse}, 24);
 }
 
-Bytes channel_write(uint64_t id, uint32_t length, uint32_t token = 9) {
+Bytes rdma_channel_write(uint64_t id, uint32_t length, uint32_t token = 9) {
   return smb2_test::write_request({.message_id = id},
                                   {.length = length, .channel = 2, .memory = {{4096 * id, token, length}}});
 }
-Bytes channel_read(uint64_t id, uint32_t length, uint32_t token = 9) {
+Bytes rdma_channel_read(uint64_t id, uint32_t length, uint32_t token = 9) {
   return smb2_test::read_request({.message_id = id},
                                  {.length = length, .channel = 2, .memory = {{4096 * id, token, length}}});
 }
@@ -83,7 +83,7 @@ TEST_CASE("plain messages go both ways as they are, in order") {
 TEST_CASE("data of a channel WRITE is read into the area, and smbd gets an ordinary WRITE") {
   Served served;
   const Bytes data = pattern(3'000'000, 1);
-  served.worker.send_pdu(channel_write(1, 3'000'000));
+  served.worker.send_pdu(rdma_channel_write(1, 3'000'000));
   served.worker.send_pdu(echo(2));  // behind it
   Bytes asked;
   uint64_t offset = 4096;
@@ -112,9 +112,9 @@ TEST_CASE("data of a channel WRITE is read into the area, and smbd gets an ordin
 
 TEST_CASE("a request behind a channel WRITE waits for its data") {
   Served served;
-  served.worker.send_pdu(channel_write(1, 100));
+  served.worker.send_pdu(rdma_channel_write(1, 100));
   served.worker.send_pdu(echo(2));
-  served.worker.send_pdu(channel_write(3, 100));
+  served.worker.send_pdu(rdma_channel_write(3, 100));
   const auto first = served.worker.operation(FrameType::rdma_read);
   const auto second = served.worker.operation(FrameType::rdma_read);  // asked for ahead
   fill(served.worker, second.second, pattern(100, 3));
@@ -130,7 +130,7 @@ TEST_CASE("a request behind a channel WRITE waits for its data") {
 TEST_CASE("data that answers a channel READ is in the area before the message that says so") {
   Served served;
   const Bytes data = pattern(2'500'000, 2);
-  served.worker.send_pdu(channel_read(1, 4'000'000, 77));
+  served.worker.send_pdu(rdma_channel_read(1, 4'000'000, 77));
   const Bytes read = served.smbd.receive();
   CHECK(smb2_test::get(read, 100, 4) == 0);
   served.smbd.send(smb2_test::read_response({.message_id = 1}, data));
@@ -153,8 +153,8 @@ TEST_CASE("data that answers a channel READ is in the area before the message th
 
 TEST_CASE("a channel READ of a few bytes, and one of none") {
   Served served;
-  served.worker.send_pdu(channel_read(1, 100));
-  served.worker.send_pdu(channel_read(2, 100));
+  served.worker.send_pdu(rdma_channel_read(1, 100));
+  served.worker.send_pdu(rdma_channel_read(2, 100));
   (void)served.smbd.receive();
   (void)served.smbd.receive();
   served.smbd.send(smb2_test::read_response({.message_id = 1}, pattern(5, 1)));
@@ -169,7 +169,7 @@ TEST_CASE("a channel READ of a few bytes, and one of none") {
 
 TEST_CASE("a compound of channel READs: all is placed, then the chain is sent without its data") {
   Served served;
-  served.worker.send_pdu(smb2_test::chain({channel_read(1, 1000, 5), channel_read(2, 1000, 6)}));
+  served.worker.send_pdu(smb2_test::chain({rdma_channel_read(1, 1000, 5), rdma_channel_read(2, 1000, 6)}));
   (void)served.smbd.receive();
   served.smbd.send(smb2_test::chain({smb2_test::read_response({.message_id = 1}, pattern(1000, 1)),
                                      smb2_test::read_response({.message_id = 2}, pattern(700, 2))}));
@@ -187,7 +187,7 @@ TEST_CASE("a compound of channel READs: all is placed, then the chain is sent wi
 
 TEST_CASE("a channel WRITE that finds the area full waits for room") {
   Served served({.area = 128 * 1024});
-  for (const uint64_t id : {1, 2}) served.worker.send_pdu(channel_write(id, 40'000));
+  for (const uint64_t id : {1, 2}) served.worker.send_pdu(rdma_channel_write(id, 40'000));
   const auto first = served.worker.operation(FrameType::rdma_read);
   CHECK(served.worker.quiet());
   fill(served.worker, first.second, pattern(40'000, 1));
@@ -202,8 +202,8 @@ TEST_CASE("a channel WRITE that finds the area full waits for room") {
 TEST_CASE("what is larger than the area goes through it in parts") {
   Served served({.area = 128 * 1024});
   const Bytes data = pattern(1'000'000, 4);
-  served.worker.send_pdu(channel_write(1, 1'000'000));
-  served.worker.send_pdu(channel_read(2, 1'000'000));
+  served.worker.send_pdu(rdma_channel_write(1, 1'000'000));
+  served.worker.send_pdu(rdma_channel_read(2, 1'000'000));
   for (size_t at = 0; at < data.size();) {
     const auto [id, operation] = served.worker.operation(FrameType::rdma_read);
     fill(served.worker, operation, std::span(data).subspan(at, operation.length));
@@ -226,7 +226,7 @@ TEST_CASE("what is larger than the area goes through it in parts") {
 
 TEST_CASE("no more operations are asked for than may be under way") {
   Served served({.max_operations = 2});
-  for (const uint64_t id : {1, 2, 3}) served.worker.send_pdu(channel_write(id, 100));
+  for (const uint64_t id : {1, 2, 3}) served.worker.send_pdu(rdma_channel_write(id, 100));
   const auto first = served.worker.operation(FrameType::rdma_read);
   (void)served.worker.operation(FrameType::rdma_read);
   CHECK(served.worker.quiet());

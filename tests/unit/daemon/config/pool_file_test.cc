@@ -319,7 +319,7 @@ TEST_CASE("where the server sees the client's address, it decides who is let in"
   using Upstream = WorkerConfig::Upstream;
   const std::pair<const char*, Upstream> cases[] = {{"\"mode\": \"transparent\"", Upstream::ask},
                                                     {"\"mode\": \"handoff\"", Upstream::ask},
-                                                    {"\"mode\": \"channel\"", Upstream::channel},
+                                                    {"\"mode\": \"channel\"", Upstream::native},
                                                     {"", Upstream::ask}};
   for (const auto& [mode, upstream] : cases) {
     const auto config =

@@ -186,7 +186,7 @@ TEST_CASE("ksmbd 03a38d84: no channel I/O where there is no RDMA") {
   CHECK(unnegotiated.refused_requests() == 1);
   // ... and from a TCP client of smbdirect-connect, whose tokens could only be ours.
   smb2::ClientTranslator client({});
-  CHECK(client.request(prefix_of(same), same.size()).error() == Violation::channel_without_rdma);
+  CHECK(client.request(prefix_of(same), same.size()).error() == Violation::rdma_channel_over_tcp);
 }
 
 TEST_CASE("ksmbd fdcb300: a descriptor longer than the data gets the data and no more") {

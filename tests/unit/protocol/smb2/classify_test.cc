@@ -35,7 +35,7 @@ TEST_CASE("plain single requests stream; only READ, WRITE and ECHO may overtake"
     const RequestInfo info = classify(plain(command, {.message_id = 9}, 57));
     CHECK(info.route == Route::stream);
     CHECK_FALSE(info.may_pass);
-    CHECK_FALSE(info.channel);
+    CHECK_FALSE(info.rdma_channel);
     CHECK_FALSE(info.opaque);
     CHECK(info.message_id == 9);
     CHECK(info.command == static_cast<smb2::Command>(command));
@@ -70,14 +70,14 @@ TEST_CASE("NEGOTIATE, compounds and channel I/O are gathered") {
   const RequestInfo compound = classify(chain({plain(kCreate, {}, 57), plain(kClose, {}, 24)}));
   CHECK(compound.route == Route::gather);
   CHECK_FALSE(compound.may_pass);
-  CHECK_FALSE(compound.channel);
+  CHECK_FALSE(compound.rdma_channel);
 
   for (const uint32_t channel : {1u, 2u, 3u, 4u, 0xFFFFFFFFu}) {
     for (const Bytes& pdu : {read_request({}, {.length = 65536, .channel = channel, .memory = kMemory}),
                              write_request({}, {.length = 65536, .channel = channel, .memory = kMemory})}) {
       const RequestInfo info = classify(pdu);
       CHECK(info.route == Route::gather);
-      CHECK(info.channel);
+      CHECK(info.rdma_channel);
       CHECK_FALSE(info.may_pass);
     }
   }
@@ -85,7 +85,7 @@ TEST_CASE("NEGOTIATE, compounds and channel I/O are gathered") {
   const RequestInfo in_chain = classify(
       chain({read_request({}, {.length = 100, .channel = 1, .memory = kMemory}), plain(kClose, {}, 24)}));
   CHECK(in_chain.route == Route::gather);
-  CHECK_FALSE(in_chain.channel);
+  CHECK_FALSE(in_chain.rdma_channel);
 }
 
 TEST_CASE("encrypted and compressed PDUs are opaque") {
@@ -163,9 +163,9 @@ TEST_CASE("refusals") {
   CHECK(refusal(bad) == Violation::bad_body);
 
   CHECK(refusal(read_request({.flags = kSigned}, {.length = 9, .channel = 1, .memory = kMemory})) ==
-        Violation::signed_channel_request);
+        Violation::signed_rdma_channel_request);
   CHECK(refusal(write_request({.flags = kSigned}, {.length = 9, .channel = 2, .memory = kMemory})) ==
-        Violation::signed_channel_request);
+        Violation::signed_rdma_channel_request);
 }
 
 TEST_CASE("a message that a stream's length word cannot say is refused, whatever it is") {

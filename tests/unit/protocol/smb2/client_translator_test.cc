@@ -33,7 +33,7 @@ struct Client : ClientTranslator {
   Bytes channel(const Bytes& pdu, const std::vector<BufferDescriptor>& memory, uint64_t cookie = 1) {
     const auto wanted = ask(pdu);
     Bytes out(112 + 16 * memory.size());
-    const auto size = channel_request(prefix_of(pdu), wanted, memory, cookie, out);
+    const auto size = rdma_channel_request(prefix_of(pdu), wanted, memory, cookie, out);
     REQUIRE(size);
     CHECK(*size == out.size());
     return out;
@@ -75,7 +75,7 @@ TEST_CASE("golden: READ becomes channel READ") {
           "24a0cb0d00000000 57bc001a 00200000");
   Client client;
   const auto wanted = client.ask(request);
-  CHECK(wanted.kind == Ask::channel_read);
+  CHECK(wanted.kind == Ask::rdma_channel_read);
   CHECK(wanted.length == 0x2000);
   CHECK(wanted.message_id == 6);
   CHECK(client.channel(request, kMemory) == expected);
@@ -95,7 +95,7 @@ TEST_CASE("golden: WRITE becomes channel WRITE") {
           "24a0cb0d00000000 57bc001a 00200000");
   Client client(0x0300);  // 3.0: channel 1
   const auto wanted = client.ask(request);
-  CHECK(wanted.kind == Ask::channel_write);
+  CHECK(wanted.kind == Ask::rdma_channel_write);
   CHECK(wanted.data_offset == 112);
   CHECK(wanted.length == 0x2000);
   CHECK(client.channel(request, kMemory) == expected);
@@ -228,21 +228,21 @@ TEST_CASE("what the local client may not send") {
   CHECK(refused(Bytes(20)) == Violation::too_short);
   CHECK(refused(plain(kEcho, {.flags = kResponse})) == Violation::wrong_direction);
   CHECK(refused(read_request({}, {.length = 8192, .channel = 1, .memory = kMemory})) ==
-        Violation::channel_without_rdma);
+        Violation::rdma_channel_over_tcp);
   CHECK(refused(write_request({.flags = kSigned}, {.length = 8192, .channel = 2, .memory = kMemory})) ==
-        Violation::channel_without_rdma);
+        Violation::rdma_channel_over_tcp);
   Bytes bad = plain(kEcho, {});
   put(bad, 20, 12, 4);
   CHECK(refused(bad) == Violation::bad_next_command);
 }
 
-TEST_CASE("channel_request checks the memory it is given") {
+TEST_CASE("rdma_channel_request checks the memory it is given") {
   Client client;
   const Bytes pdu = read_request({.message_id = 5}, {.length = 8192});
   const auto wanted = client.ask(pdu);
   const auto fails = [&](const std::vector<BufferDescriptor>& memory, size_t room) {
     Bytes out(room);
-    const auto made = client.channel_request(prefix_of(pdu), wanted, memory, 1, out);
+    const auto made = client.rdma_channel_request(prefix_of(pdu), wanted, memory, 1, out);
     return !made && made.error() == Violation::bad_body;
   };
   CHECK(fails({}, 1000));
@@ -252,8 +252,8 @@ TEST_CASE("channel_request checks the memory it is given") {
   CHECK(fails(std::vector<BufferDescriptor>(257, {0, 1, 8192}), 16 * 257 + 112));
   CHECK(client.in_flight() == 0);
   Bytes out(128);
-  REQUIRE(client.channel_request(prefix_of(pdu), wanted, kMemory, 1, out));
-  CHECK(client.channel_request(prefix_of(pdu), wanted, kMemory, 1, out).error() ==
+  REQUIRE(client.rdma_channel_request(prefix_of(pdu), wanted, kMemory, 1, out));
+  CHECK(client.rdma_channel_request(prefix_of(pdu), wanted, kMemory, 1, out).error() ==
         Violation::duplicate_message_id);
 }
 
@@ -323,7 +323,7 @@ TEST_CASE("channel READ answers: placed, short, empty, error, warning, interim, 
     CHECK(client.refusal(bad) == Violation::bad_body);
     bad = placed(5, 10);
     put(bad, 16, kResponse | kSigned, 4);
-    CHECK(client.refusal(bad) == Violation::signed_channel_response);
+    CHECK(client.refusal(bad) == Violation::signed_rdma_channel_response);
     CHECK(client.refusal(cut(placed(5, 10), 79)) == Violation::bad_body);
     CHECK(client.refusal(chain({placed(5, 10), plain(kClose, {.flags = kResponse})})) ==
           Violation::bad_next_command);
@@ -385,7 +385,7 @@ TEST_CASE("the dialect is learned once; SMB1's multi-protocol answer is not one 
 TEST_CASE("MaxReadWriteSize may be learned later") {
   Client client;
   client.set_max_read_write_size(4096);
-  CHECK(client.ask(read_request({}, {.length = 4096})).kind == Ask::channel_read);
+  CHECK(client.ask(read_request({}, {.length = 4096})).kind == Ask::rdma_channel_read);
   CHECK(client.ask(read_request({}, {.length = 4097})).kind == Ask::pass);
 }
 

@@ -58,12 +58,12 @@ TEST_CASE("client and server translator together are invisible: every PDU arrive
         const uint32_t first = 1 + pick(random, asked->length);
         pieces.push_back(memory.expose(first, random()));
         if (first < asked->length) pieces.push_back(memory.expose(asked->length - first, random()));
-        if (asked->kind == smb2::ClientTranslator::Request::Kind::channel_write)
+        if (asked->kind == smb2::ClientTranslator::Request::Kind::rdma_channel_write)
           memory.fill(pieces, std::span(local).subspan(asked->data_offset, asked->length));
         sent.assign(112 + 16 * pieces.size(), std::byte{0});
         const uint64_t cookie = 5000 + id;
         exposed[cookie] = pieces;
-        const auto size = client.channel_request(prefix_of(local), *asked, pieces, cookie, sent);
+        const auto size = client.rdma_channel_request(prefix_of(local), *asked, pieces, cookie, sent);
         REQUIRE(size);
         REQUIRE(*size == sent.size());
         ++translated;

@@ -137,7 +137,7 @@ TEST_CASE("direct-TCP length word: 24 bits, and any other type is a refusal") {
 
 TEST_CASE("every violation has words of its own") {
   std::vector<std::string_view> seen;
-  for (int i = 0; i <= static_cast<int>(Violation::channel_without_rdma); ++i) {
+  for (int i = 0; i <= static_cast<int>(Violation::rdma_channel_over_tcp); ++i) {
     const auto text = smb2::violation_text(static_cast<Violation>(i));
     CHECK_FALSE(text.empty());
     CHECK(text != "unknown violation");

@@ -14,13 +14,13 @@ using smb2::Violation;
 
 namespace {
 
-Bytes channel_read(uint32_t length, uint32_t channel = 1,
-                   std::vector<BufferDescriptor> memory = kOneDescriptor) {
+Bytes rdma_channel_read(uint32_t length, uint32_t channel = 1,
+                        std::vector<BufferDescriptor> memory = kOneDescriptor) {
   return read_request({.message_id = 10},
                       {.length = length, .channel = channel, .memory = std::move(memory)});
 }
-Bytes channel_write(uint32_t length, uint32_t channel = 1,
-                    std::vector<BufferDescriptor> memory = kOneDescriptor) {
+Bytes rdma_channel_write(uint32_t length, uint32_t channel = 1,
+                         std::vector<BufferDescriptor> memory = kOneDescriptor) {
   return write_request({.message_id = 11},
                        {.length = length, .channel = channel, .memory = std::move(memory)});
 }
@@ -88,11 +88,11 @@ TEST_CASE("NEGOTIATE, SESSION_SETUP, signed and opaque PDUs reach smbd byte-iden
 
 TEST_CASE("signed channel requests end the connection, alone or in a chain") {
   const auto io = smb2_test::Io{.length = 100, .channel = 1, .memory = kOneDescriptor};
-  CHECK(Server().refusal(read_request({.flags = kSigned}, io)) == Violation::signed_channel_request);
-  CHECK(Server().refusal(write_request({.flags = kSigned}, io)) == Violation::signed_channel_request);
+  CHECK(Server().refusal(read_request({.flags = kSigned}, io)) == Violation::signed_rdma_channel_request);
+  CHECK(Server().refusal(write_request({.flags = kSigned}, io)) == Violation::signed_rdma_channel_request);
   CHECK(Server().refusal(chain({plain(kCreate, {.message_id = 1}, 57),
                                 write_request({.message_id = 2, .flags = kSigned | kRelated}, io)})) ==
-        Violation::signed_channel_request);
+        Violation::signed_rdma_channel_request);
 }
 
 TEST_CASE("dialect and Channel: what is accepted and what is invalidated") {
@@ -118,8 +118,8 @@ TEST_CASE("dialect and Channel: what is accepted and what is invalidated") {
     CAPTURE(row.dialect);
     CAPTURE(row.channel);
     Server server(row.dialect);
-    CHECK(server.poisons(channel_read(1000, row.channel)) == !row.accepted);
-    CHECK(server.poisons(channel_write(1000, row.channel)) == !row.accepted);
+    CHECK(server.poisons(rdma_channel_read(1000, row.channel)) == !row.accepted);
+    CHECK(server.poisons(rdma_channel_write(1000, row.channel)) == !row.accepted);
     const auto read_token = server.invalidates(kRead, 10);
     CHECK(read_token.has_value() == row.invalidated);
     if (read_token) CHECK(*read_token == 0x1A00BC56);
@@ -130,7 +130,7 @@ TEST_CASE("dialect and Channel: what is accepted and what is invalidated") {
 
 TEST_CASE("a poisoned channel-2 request is answered with invalidate when it has a first descriptor") {
   Server server;
-  Bytes pdu = channel_read(1000, 2, {{0, 0x77, 10}, {0, 0x78, 10}});  // too little memory
+  Bytes pdu = rdma_channel_read(1000, 2, {{0, 0x77, 10}, {0, 0x78, 10}});  // too little memory
   CHECK(server.poisons(pdu));
   CHECK(server.invalidates(kRead, 10) == 0x77);
   put(pdu, 110, 24, 2);  // not a multiple of 16, yet there is a first one
@@ -149,7 +149,7 @@ TEST_CASE("MS-SMB2 3.3.5.12/13: where the descriptors lie") {
     CAPTURE(read);
     const size_t at = read ? 108 : 104;
     const auto with = [&](uint16_t offset, uint16_t length) {
-      Bytes pdu = read ? channel_read(1000) : channel_write(1000);
+      Bytes pdu = read ? rdma_channel_read(1000) : rdma_channel_write(1000);
       put(pdu, at, offset, 2);
       put(pdu, at + 2, length, 2);
       Server server;
@@ -186,30 +186,30 @@ TEST_CASE("MS-SMB2 3.3.5.12/13: lengths") {
     return server.poisons(pdu);
   };
   const std::vector<BufferDescriptor> large{{0, 1, 0xFFFFFFFF}};
-  CHECK_FALSE(poisons(channel_read(1 << 20, 1, large)));
-  CHECK(poisons(channel_read((1 << 20) + 1, 1, large)));
-  CHECK_FALSE(poisons(channel_write(1 << 19, 1, large)));
-  CHECK(poisons(channel_write((1 << 19) + 1, 1, large)));
-  CHECK_FALSE(poisons(channel_read(0, 1)));  // smbd answers it
-  CHECK(poisons(channel_write(0, 1)));
+  CHECK_FALSE(poisons(rdma_channel_read(1 << 20, 1, large)));
+  CHECK(poisons(rdma_channel_read((1 << 20) + 1, 1, large)));
+  CHECK_FALSE(poisons(rdma_channel_write(1 << 19, 1, large)));
+  CHECK(poisons(rdma_channel_write((1 << 19) + 1, 1, large)));
+  CHECK_FALSE(poisons(rdma_channel_read(0, 1)));  // smbd answers it
+  CHECK(poisons(rdma_channel_write(0, 1)));
 
-  CHECK(poisons(channel_read(10, 1, {{0, 1, 0}})));
-  CHECK(poisons(channel_read(10, 1, {{0, 1, 0}, {0, 2, 100}})));
-  CHECK_FALSE(poisons(channel_read(10, 1, {{0, 1, 4}, {0, 2, 0}, {0, 3, 6}})));
-  CHECK(poisons(channel_read(11, 1, {{0, 1, 4}, {0, 2, 0}, {0, 3, 6}})));
-  CHECK(poisons(channel_write(11, 1, {{0, 1, 4}, {0, 2, 6}})));
+  CHECK(poisons(rdma_channel_read(10, 1, {{0, 1, 0}})));
+  CHECK(poisons(rdma_channel_read(10, 1, {{0, 1, 0}, {0, 2, 100}})));
+  CHECK_FALSE(poisons(rdma_channel_read(10, 1, {{0, 1, 4}, {0, 2, 0}, {0, 3, 6}})));
+  CHECK(poisons(rdma_channel_read(11, 1, {{0, 1, 4}, {0, 2, 0}, {0, 3, 6}})));
+  CHECK(poisons(rdma_channel_write(11, 1, {{0, 1, 4}, {0, 2, 6}})));
   // The sum has more than 32 bits.
-  CHECK_FALSE(poisons(channel_read(10, 1, {{0, 1, 0xFFFFFFFF}, {0, 2, 5}})));
+  CHECK_FALSE(poisons(rdma_channel_read(10, 1, {{0, 1, 0xFFFFFFFF}, {0, 2, 5}})));
 
-  Bytes pdu = channel_write(10);
+  Bytes pdu = rdma_channel_write(10);
   put(pdu, 66, 112, 2);
   CHECK(poisons(pdu));
-  pdu = channel_write(10);
+  pdu = rdma_channel_write(10);
   put(pdu, 68, 1, 4);
   CHECK(poisons(pdu));
 
   // READ's RemainingBytes: some clients send 0, some the length; neither matters.
-  pdu = channel_read(10);
+  pdu = rdma_channel_read(10);
   put(pdu, 104, 0xFFFFFFFF, 4);
   CHECK_FALSE(poisons(pdu));
 
@@ -217,10 +217,10 @@ TEST_CASE("MS-SMB2 3.3.5.12/13: lengths") {
     ServerTranslator small({.max_read_write_size = 4096});
     agree(small, 0x0311);
     RewrittenRequest out;
-    Bytes ok = channel_read(4096);
+    Bytes ok = rdma_channel_read(4096);
     REQUIRE(small.request(ok, out));
     CHECK(small.refused_requests() == 0);
-    Bytes over = channel_write(4097);
+    Bytes over = rdma_channel_write(4097);
     REQUIRE(small.request(over, out));
     CHECK(small.refused_requests() == 1);
   }
@@ -230,13 +230,13 @@ TEST_CASE("4095 descriptors") {
   std::vector<BufferDescriptor> memory;
   for (uint32_t i = 0; i < 4095; ++i) memory.push_back({i, 1000 + i, 2});
   Server server;
-  const Bytes wire = server.rewritten(channel_write(8190, 2, memory));
+  const Bytes wire = server.rewritten(rdma_channel_write(8190, 2, memory));
   CHECK(wire.size() == 112 + 8190);
   REQUIRE(server.out.fetches.size() == 1);
   check_same(memory_of(server.out.fetches[0]), memory);
   CHECK_FALSE(server.out.fetches[0].descriptor(4095));
   CHECK(server.invalidates(kWrite, 11) == 1000);
-  CHECK(server.poisons(channel_write(8191, 2, memory)));
+  CHECK(server.poisons(rdma_channel_write(8191, 2, memory)));
 }
 
 TEST_CASE("duplicate MessageIds, too many requests, CANCEL") {
@@ -268,7 +268,7 @@ TEST_CASE("duplicate MessageIds, too many requests, CANCEL") {
 }
 
 TEST_CASE("a request for a compressed READ reply is not passed on: it could not be placed") {
-  Bytes pdu = channel_read(100);
+  Bytes pdu = rdma_channel_read(100);
   pdu[67] = std::byte{0x03};
   Server server;
   CHECK(std::to_integer<int>(server.rewritten(pdu)[67]) == 0x01);

@@ -210,7 +210,7 @@ TEST_CASE("a lying READ response is refused") {
   CHECK(refused(with(66, 0, 1)) == Violation::bad_body);
   CHECK(refused(with(64, 16, 2)) == Violation::bad_structure_size);
   CHECK(refused(with(8, kEndOfFile, 4)) == Violation::bad_structure_size);
-  CHECK(refused(with(16, kResponse | kSigned, 4)) == Violation::signed_channel_response);
+  CHECK(refused(with(16, kResponse | kSigned, 4)) == Violation::signed_rdma_channel_response);
   CHECK(refused(with(16, 0, 4)) == Violation::wrong_direction);
   CHECK(refused(read_response({.message_id = 1}, pattern(101, 1))) == Violation::response_too_long);
   CHECK(refused(error_response(kRead, {.message_id = 1})) == Violation::bad_structure_size);

@@ -21,8 +21,8 @@ namespace {
 constexpr uint32_t kLength = 100;
 constexpr uint64_t kAsyncId = 0x7007;
 enum Id : uint64_t {
-  kChannelRead = 1,
-  kChannelWrite,
+  kRdmaChannelRead = 1,
+  kRdmaChannelWrite,
   kPlainRead,
   kPlainWrite,
   kRefusedRead,
@@ -42,8 +42,8 @@ struct Scene : ServerTranslator {
     agree(*this, 0x0302);
     const Io io{.length = kLength, .channel = 2, .memory = kThreeDescriptors};
     Io plain_io{.length = kLength, .data = pattern(kLength, 1)};
-    forwarded(asked(read_request({.message_id = kChannelRead}, io)));
-    forwarded(asked(write_request({.message_id = kChannelWrite}, io)));
+    forwarded(asked(read_request({.message_id = kRdmaChannelRead}, io)));
+    forwarded(asked(write_request({.message_id = kRdmaChannelWrite}, io)));
     forwarded(noted(read_request({.message_id = kPlainRead}, plain_io)));
     forwarded(noted(write_request({.message_id = kPlainWrite}, plain_io)));
     Io bad = io;
@@ -110,13 +110,13 @@ struct Row {
   Violation violation;
 };
 
-const Bytes kChannelReadAnswer = read_response({.message_id = kChannelRead}, pattern(kLength, 1));
-const Bytes kChannelWriteAnswer = write_response({.message_id = kChannelWrite}, kLength);
+const Bytes kRdmaChannelReadAnswer = read_response({.message_id = kRdmaChannelRead}, pattern(kLength, 1));
+const Bytes kRdmaChannelWriteAnswer = write_response({.message_id = kRdmaChannelWrite}, kLength);
 const Bytes kPlainReadAnswer = read_response({.message_id = kPlainRead}, pattern(kLength, 1));
 const Bytes kPlainWriteAnswer = write_response({.message_id = kPlainWrite}, kLength);
 const Bytes kCreateAnswer = plain(kCreate, {.message_id = kOpened, .flags = kResponse}, 89);
 const Bytes kRefusal = error_response(kRead, {.message_id = kRefusedRead, .status = kInvalidParameter});
-const Bytes kInterim = Scene::interim(kRead, kChannelRead);
+const Bytes kInterim = Scene::interim(kRead, kRdmaChannelRead);
 const Bytes kNotification = plain(18, {.message_id = ~uint64_t{0}, .flags = kResponse}, 24);
 Bytes waited() {
   Bytes pdu = plain(kChangeNotify, {.message_id = kWaiting, .flags = kResponse | kAsync}, 9);
@@ -124,7 +124,7 @@ Bytes waited() {
   return pdu;
 }
 const Bytes kWaited = waited();
-const Bytes kCompound = chain({kCreateAnswer, kChannelReadAnswer, kChannelWriteAnswer});
+const Bytes kCompound = chain({kCreateAnswer, kRdmaChannelReadAnswer, kRdmaChannelWriteAnswer});
 constexpr size_t kSecond = 160;  // where the READ begins in it
 
 using enum Violation;
@@ -134,15 +134,15 @@ const Row kRows[] = {
     {"an error under a MessageId nobody used", kRefusal, id(kNever), response_unmatched},
     {"a second answer", plain(kEcho, {.message_id = kDone, .flags = kResponse}), {}, response_unmatched},
     {"an interim response after the final one", kInterim, id(kDone), response_unmatched},
-    {"a READ's answer before the READ went", kChannelReadAnswer, id(kNotSentRead), response_too_early},
-    {"a WRITE's answer before its data went", kChannelWriteAnswer, id(kNotSentWrite), response_too_early},
+    {"a READ's answer before the READ went", kRdmaChannelReadAnswer, id(kNotSentRead), response_too_early},
+    {"a WRITE's answer before its data went", kRdmaChannelWriteAnswer, id(kNotSentWrite), response_too_early},
     {"a WRITE's failure before its data went",
-     error_response(kWrite, {.message_id = kChannelWrite, .status = kCancelled}), id(kNotSentWrite),
+     error_response(kWrite, {.message_id = kRdmaChannelWrite, .status = kCancelled}), id(kNotSentWrite),
      response_too_early},
     {"an interim response before the request went", kInterim, id(kNotSentRead), response_too_early},
     {"an answer from a compound that is still here", kCreateAnswer, id(kNotSentCreate), response_too_early},
-    {"a WRITE's answer to a READ", kChannelWriteAnswer, id(kChannelRead), response_wrong_command},
-    {"a READ's answer to a WRITE", kChannelReadAnswer, id(kChannelWrite), response_wrong_command},
+    {"a WRITE's answer to a READ", kRdmaChannelWriteAnswer, id(kRdmaChannelRead), response_wrong_command},
+    {"a READ's answer to a WRITE", kRdmaChannelReadAnswer, id(kRdmaChannelWrite), response_wrong_command},
     {"a READ's answer to a CREATE", kPlainReadAnswer, id(kOpened), response_wrong_command},
     {"an answer of another command", kCreateAnswer, command(kEcho), response_wrong_command},
     {"an answer of an unknown command", kCreateAnswer, command(0xFFFF), response_wrong_command},
@@ -153,7 +153,7 @@ const Row kRows[] = {
     {"a session's answer to a CREATE", plain(kSessionSetup, {.message_id = kLoggedOn, .flags = kResponse}, 8),
      id(kOpened), response_wrong_command},
     {"a CANCEL's refusal, without a CANCEL",
-     error_response(kCancel, {.message_id = kChannelRead, .status = 0xC0000022}),
+     error_response(kCancel, {.message_id = kRdmaChannelRead, .status = 0xC0000022}),
      {},
      response_unmatched},
     // What it says it is.
@@ -187,21 +187,22 @@ const Row kRows[] = {
     {"a break under a MessageId nobody used", kNotification, id(kNever), response_unmatched},
     {"a break under a request's MessageId", kNotification, id(kOpened), response_wrong_command},
     // READ.
-    {"more data than came", kChannelReadAnswer, set(68, kLength + 1, 4), bad_body},
-    {"more data than 32 bits", kChannelReadAnswer, set(68, 0xFFFFFFFF, 4), bad_body},
-    {"more data than asked", kChannelReadAnswer,
-     [](Bytes& pdu) { pdu = read_response({.message_id = kChannelRead}, pattern(kLength + 1, 1)); },
+    {"more data than came", kRdmaChannelReadAnswer, set(68, kLength + 1, 4), bad_body},
+    {"more data than 32 bits", kRdmaChannelReadAnswer, set(68, 0xFFFFFFFF, 4), bad_body},
+    {"more data than asked", kRdmaChannelReadAnswer,
+     [](Bytes& pdu) { pdu = read_response({.message_id = kRdmaChannelRead}, pattern(kLength + 1, 1)); },
      response_too_long},
-    {"data behind the end", kChannelReadAnswer, set(66, 255, 1), bad_body},
-    {"data one byte past the end", kChannelReadAnswer, set(66, 81, 1), bad_body},
-    {"data in the header", kChannelReadAnswer, set(66, 0, 1), bad_body},
-    {"data in the body's fixed part", kChannelReadAnswer, set(66, 79, 1), bad_body},
-    {"a body of another size", kChannelReadAnswer, set(64, 16, 2), bad_structure_size},
-    {"success with an error's body", kChannelReadAnswer, set(64, 9, 2), bad_structure_size},
-    {"failure with a READ's body", kChannelReadAnswer, status(kEndOfFile), bad_structure_size},
-    {"a body that is cut", kChannelReadAnswer, size(79), bad_body},
-    {"no body", kChannelReadAnswer, size(64), bad_body},
-    {"signed data to place", kChannelReadAnswer, flags(kResponse | kSigned), signed_channel_response},
+    {"data behind the end", kRdmaChannelReadAnswer, set(66, 255, 1), bad_body},
+    {"data one byte past the end", kRdmaChannelReadAnswer, set(66, 81, 1), bad_body},
+    {"data in the header", kRdmaChannelReadAnswer, set(66, 0, 1), bad_body},
+    {"data in the body's fixed part", kRdmaChannelReadAnswer, set(66, 79, 1), bad_body},
+    {"a body of another size", kRdmaChannelReadAnswer, set(64, 16, 2), bad_structure_size},
+    {"success with an error's body", kRdmaChannelReadAnswer, set(64, 9, 2), bad_structure_size},
+    {"failure with a READ's body", kRdmaChannelReadAnswer, status(kEndOfFile), bad_structure_size},
+    {"a body that is cut", kRdmaChannelReadAnswer, size(79), bad_body},
+    {"no body", kRdmaChannelReadAnswer, size(64), bad_body},
+    {"signed data to place", kRdmaChannelReadAnswer, flags(kResponse | kSigned),
+     signed_rdma_channel_response},
     {"data for a READ that had to fail", kRefusal,
      [](Bytes& pdu) { pdu = read_response({.message_id = kRefusedRead}, pattern(10, 1)); },
      response_too_long},
@@ -214,13 +215,13 @@ const Row kRows[] = {
     {"plain: failure with a READ's body", kPlainReadAnswer, status(kEndOfFile), bad_structure_size},
     {"plain: no body", kPlainReadAnswer, size(64), bad_body},
     // WRITE.
-    {"more written than asked", kChannelWriteAnswer, set(68, kLength + 1, 4), response_too_long},
-    {"more written than 31 bits", kChannelWriteAnswer, set(68, 0x80000000, 4), response_too_long},
-    {"written, with an error's body", kChannelWriteAnswer, set(64, 9, 2), bad_structure_size},
-    {"not written, with a WRITE's body", kChannelWriteAnswer, status(kCancelled), bad_structure_size},
-    {"written, with a READ's size", kChannelWriteAnswer, set(64, 16, 2), bad_structure_size},
-    {"written, with a body that is cut", kChannelWriteAnswer, size(79), bad_body},
-    {"written, without a body", kChannelWriteAnswer, size(64), bad_body},
+    {"more written than asked", kRdmaChannelWriteAnswer, set(68, kLength + 1, 4), response_too_long},
+    {"more written than 31 bits", kRdmaChannelWriteAnswer, set(68, 0x80000000, 4), response_too_long},
+    {"written, with an error's body", kRdmaChannelWriteAnswer, set(64, 9, 2), bad_structure_size},
+    {"not written, with a WRITE's body", kRdmaChannelWriteAnswer, status(kCancelled), bad_structure_size},
+    {"written, with a READ's size", kRdmaChannelWriteAnswer, set(64, 16, 2), bad_structure_size},
+    {"written, with a body that is cut", kRdmaChannelWriteAnswer, size(79), bad_body},
+    {"written, without a body", kRdmaChannelWriteAnswer, size(64), bad_body},
     {"plain: more written than asked", kPlainWriteAnswer, set(68, kLength + 1, 4), response_too_long},
     {"plain: written, with an error's body", kPlainWriteAnswer, set(64, 9, 2), bad_structure_size},
     // Compounds.
@@ -236,7 +237,7 @@ const Row kRows[] = {
     {"in a compound: before it went", kCompound, set(kSecond + 24, kNotSentRead, 8), response_too_early},
     {"in a compound: data into the next element", kCompound, set(kSecond + 66, 88, 1), bad_body},
     {"in a compound: signed data to place", kCompound, set(kSecond + 16, kResponse | kSigned, 4),
-     signed_channel_response},
+     signed_rdma_channel_response},
     {"in a compound: pending without an AsyncId", kCompound, set(kSecond + 8, kPending, 4),
      response_bad_pending},
     {"in a compound: encrypted", kCompound, set(kSecond, 0x424D53FD, 4), not_smb2},
@@ -297,7 +298,7 @@ TEST_CASE("what a server says that is odd, and honest, passes") {
   CHECK(
       judge(error_response(kRead, {.message_id = kPlainRead, .flags = kAsync, .status = kInvalidParameter})));
   CHECK(judge(Scene::interim(kChangeNotify, kWaiting)));  // said twice
-  CHECK(judge(write_response({.message_id = kChannelWrite}, 0)));
+  CHECK(judge(write_response({.message_id = kRdmaChannelWrite}, 0)));
   CHECK(judge(read_response({.message_id = kPlainRead}, {})));
   CHECK(judge(error_response(kRead, {.message_id = kPlainRead, .status = kBufferOverflow})));
   CHECK(judge(chain({kCreateAnswer, kInterim})));

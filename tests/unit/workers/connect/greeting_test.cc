@@ -210,7 +210,7 @@ TEST_CASE("a client that begins in SMB1 and offers SMB2 goes on in SMB2, by RDMA
     CHECK(smb2::wire::load16(*answer, smb2::negotiate_at::kDialectRevision) == 0x02FF);
     CHECK(served);
     CHECK(rig.server().requests() == 4);
-    CHECK(rig.server().channel_requests() == 2);
+    CHECK(rig.server().rdma_channel_requests() == 2);
   }
 }
 

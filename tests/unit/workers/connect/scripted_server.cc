@@ -107,7 +107,7 @@ class ScriptedServer::Connection final : private Transport::Owner {
                                 .token = wire::load32(request.pdu, at + i + 8),
                                 .length = wire::load32(request.pdu, at + i + 12)});
     }
-    ++server_.channel_requests_;
+    ++server_.rdma_channel_requests_;
     server_.most_descriptors_ = std::max(server_.most_descriptors_, request.memory.size());
   }
 

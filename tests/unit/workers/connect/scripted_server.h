@@ -47,7 +47,7 @@ class ScriptedServer {
   [[nodiscard]] std::vector<std::byte>& file() { return file_; }
   /// Requests it got, over all connections.
   [[nodiscard]] uint64_t requests() const { return requests_; }
-  [[nodiscard]] uint64_t channel_requests() const { return channel_requests_; }
+  [[nodiscard]] uint64_t rdma_channel_requests() const { return rdma_channel_requests_; }
   /// Most descriptors in one request.
   [[nodiscard]] size_t most_descriptors() const { return most_descriptors_; }
   /// Connections that have not ended.
@@ -62,7 +62,7 @@ class ScriptedServer {
   ServerScript script_;
   std::vector<std::byte> file_;
   uint64_t requests_ = 0;
-  uint64_t channel_requests_ = 0;
+  uint64_t rdma_channel_requests_ = 0;
   size_t most_descriptors_ = 0;
   Arena arena_;
   SlabPool receive_pool_;

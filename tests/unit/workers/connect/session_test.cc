@@ -93,11 +93,11 @@ TEST_CASE("large READ and WRITE name several pieces of memory") {
   rig.run([&](Client& client) { differs = write_and_read(client, {8u << 20, 3u << 20}); });
   CHECK(differs == "");
   CHECK(rig.server().most_descriptors() > 8);
-  CHECK(rig.server().channel_requests() == 4);
+  CHECK(rig.server().rdma_channel_requests() == 4);
 }
 
 TEST_CASE("only unsigned READ and WRITE of SMB 3.0 at or above the threshold travel by RDMA") {
-  const auto channel_requests = [](RigSettings settings, bool is_signed, uint32_t size) {
+  const auto rdma_channel_requests = [](RigSettings settings, bool is_signed, uint32_t size) {
     settings.options.rdma_io = true;
     Rig rig(settings);
     bool same = false;
@@ -111,19 +111,19 @@ TEST_CASE("only unsigned READ and WRITE of SMB 3.0 at or above the threshold tra
       same = answer && read_data(*answer) == data;
     });
     CHECK(same);
-    return rig.server().channel_requests();
+    return rig.server().rdma_channel_requests();
   };
   RigSettings settings;
-  CHECK(channel_requests(settings, false, 4096) == 2);
-  CHECK(channel_requests(settings, false, 4095) == 0);
-  CHECK(channel_requests(settings, true, 4096) == 0);
+  CHECK(rdma_channel_requests(settings, false, 4096) == 2);
+  CHECK(rdma_channel_requests(settings, false, 4095) == 0);
+  CHECK(rdma_channel_requests(settings, true, 4096) == 0);
   settings.server.dialect = 0x0210;
-  CHECK(channel_requests(settings, false, 4096) == 0);
+  CHECK(rdma_channel_requests(settings, false, 4096) == 0);
   settings.server.dialect = 0x0300;  // channel without invalidation
-  CHECK(channel_requests(settings, false, 4096) == 2);
+  CHECK(rdma_channel_requests(settings, false, 4096) == 2);
   settings.server.limits.max_read_write_size = 64 * 1024;
-  CHECK(channel_requests(settings, false, 64 * 1024) == 2);
-  CHECK(channel_requests(settings, false, 64 * 1024 + 1) == 0);
+  CHECK(rdma_channel_requests(settings, false, 64 * 1024) == 2);
+  CHECK(rdma_channel_requests(settings, false, 64 * 1024 + 1) == 0);
 }
 
 TEST_CASE("interim answers, errors, short reads and inline answers to channel requests") {
@@ -139,7 +139,7 @@ TEST_CASE("interim answers, errors, short reads and inline answers to channel re
       client.send_pdu(client.read(100, 50'000));
       for (size_t i = 0; i < answers; ++i) got.push_back(client.receive_pdu().value_or(Bytes(80)));
     });
-    CHECK(rig.server().channel_requests() == 1);
+    CHECK(rig.server().rdma_channel_requests() == 1);
     return got;
   };
   const Bytes file = pattern(1 << 20, kSeed);
@@ -213,7 +213,7 @@ TEST_CASE("requests beyond the memory budget wait for it") {
     }
   });
   CHECK(right == 2 * kRequests);
-  CHECK(rig.server().channel_requests() == 2 * kRequests);
+  CHECK(rig.server().rdma_channel_requests() == 2 * kRequests);
 }
 
 TEST_CASE("requests that arrive in pieces of any size") {

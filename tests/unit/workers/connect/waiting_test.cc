@@ -53,7 +53,7 @@ TEST_CASE("READs that are not answered hold nothing up: those that find no memor
   });
   CHECK(first);
   CHECK(second);
-  CHECK(rig.server().channel_requests() == kReadsThatFit);
+  CHECK(rig.server().rdma_channel_requests() == kReadsThatFit);
   CHECK(rig.server().requests() == 1 + kReads + 1 + 2);
 }
 
@@ -71,8 +71,8 @@ TEST_CASE("WRITEs that are not answered hold nothing up") {
     });
     CHECK(goes_on);
     CHECK(rig.server().requests() == 1 + writes + 1);
-    CHECK(rig.server().channel_requests() > 0);
-    CHECK(rig.server().channel_requests() < writes);
+    CHECK(rig.server().rdma_channel_requests() > 0);
+    CHECK(rig.server().rdma_channel_requests() < writes);
   }
 }
 
@@ -128,7 +128,7 @@ TEST_CASE("memory that a client holds by not reading is waited for") {
     }
   });
   CHECK(right == kReads);
-  CHECK(rig.server().channel_requests() == kReads);
+  CHECK(rig.server().rdma_channel_requests() == kReads);
 }
 
 TEST_CASE("bytes that the server says it placed and did not are never those of another client") {

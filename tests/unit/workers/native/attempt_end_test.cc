@@ -7,7 +7,7 @@
 #include "finder_rig.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
-using namespace smbdirect::workers::channel_test;
+using namespace smbdirect::workers::native_test;
 
 TEST_CASE("an attempt ends at its deadline wherever it stands") {
   FinderRig rig(1'000);

@@ -20,7 +20,7 @@
 #include "tests/unit/workers/session/exchange_host.h"
 #include "workers/native/native_exchange.h"
 
-namespace smbdirect::workers::channel_test {
+namespace smbdirect::workers::native_test {
 
 using smb2_test::pattern;
 
@@ -59,8 +59,8 @@ class ExchangeRig final : public session_test::ExchangeHost {
  public:
   explicit ExchangeRig(uint64_t payload_bytes = 64u << 20, const smb_direct::Limits& limits = {})
       : ExchangeHost({.limits = limits, .payload = payload_bytes}) {
-    config.channel_area_bytes = kAreaBytes;
-    config.channel_operations = kOperations;
+    config.native_area_bytes = kAreaBytes;
+    config.native_operations = kOperations;
     context().set_up = true;
     auto made = std::make_unique<NativeExchange>(context(), config, areas, peers);
     native = made.get();
@@ -69,7 +69,7 @@ class ExchangeRig final : public session_test::ExchangeHost {
   ~ExchangeRig() {
     end();
     CHECK(areas.used() == 0);
-    if (area != nullptr) ::munmap(area, config.channel_area_bytes);
+    if (area != nullptr) ::munmap(area, config.native_area_bytes);
   }
 
   /// The client's NEGOTIATE, and a server process that attaches itself.
@@ -78,7 +78,7 @@ class ExchangeRig final : public session_test::ExchangeHost {
     settle();
     REQUIRE(way.has_value());
     REQUIRE(*way);
-    area = static_cast<std::byte*>(::mmap(nullptr, config.channel_area_bytes, PROT_READ | PROT_WRITE,
+    area = static_cast<std::byte*>(::mmap(nullptr, config.native_area_bytes, PROT_READ | PROT_WRITE,
                                           MAP_SHARED, peers.asked.area.get(), 0));
     REQUIRE(area != MAP_FAILED);
     shm::UniqueFd theirs;
@@ -147,4 +147,4 @@ class ExchangeRig final : public session_test::ExchangeHost {
   void on_session_set_up() override { ++sessions_set_up; }
 };
 
-}  // namespace smbdirect::workers::channel_test
+}  // namespace smbdirect::workers::native_test

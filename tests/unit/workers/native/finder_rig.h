@@ -22,7 +22,7 @@
 #include "shm/registry_writer.h"
 #include "workers/native/peer_finder.h"
 
-namespace smbdirect::workers::channel_test {
+namespace smbdirect::workers::native_test {
 
 using daemon::ClaimOutcome;
 namespace message = daemon::message;
@@ -216,4 +216,4 @@ struct Served {
   }
 };
 
-}  // namespace smbdirect::workers::channel_test
+}  // namespace smbdirect::workers::native_test

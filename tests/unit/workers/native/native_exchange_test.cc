@@ -10,7 +10,7 @@
 #include "shm/base/socket_address.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
-using namespace smbdirect::workers::channel_test;
+using namespace smbdirect::workers::native_test;
 using smbdirect::protocol::proxy::FrameType;
 namespace shm = smbdirect::shm;
 

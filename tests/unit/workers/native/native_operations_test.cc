@@ -8,7 +8,7 @@
 #include "exchange_rig.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
-using namespace smbdirect::workers::channel_test;
+using namespace smbdirect::workers::native_test;
 using fabric::Access;
 using smbdirect::protocol::proxy::FrameType;
 

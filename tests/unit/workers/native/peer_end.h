@@ -20,7 +20,7 @@
 #include "shm/base/unique_fd.h"
 #include "tests/unit/unix_sockets.h"
 
-namespace smbdirect::workers::channel_test {
+namespace smbdirect::workers::native_test {
 
 namespace proxy = protocol::proxy;
 using Bytes = std::vector<std::byte>;
@@ -105,4 +105,4 @@ class PeerEnd {
   bool ended_ = false;
 };
 
-}  // namespace smbdirect::workers::channel_test
+}  // namespace smbdirect::workers::native_test

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // How a connection finds its process: what the supervisor answers, what the registry spares it, and how an
-// attempt ends. Processes at the listener have tests of their own (channel_door_test.cc).
+// attempt ends. Processes at the listener have tests of their own (peer_listener_test.cc).
 #include <cerrno>
 #include <unistd.h>
 
@@ -9,7 +9,7 @@
 #include "finder_rig.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
-using namespace smbdirect::workers::channel_test;
+using namespace smbdirect::workers::native_test;
 namespace shm = smbdirect::shm;
 
 namespace {

@@ -12,7 +12,7 @@
 #include "finder_rig.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
-using namespace smbdirect::workers::channel_test;
+using namespace smbdirect::workers::native_test;
 
 TEST_CASE("a client that nobody serves gets the process that comes with its cookie") {
   FinderRig rig;

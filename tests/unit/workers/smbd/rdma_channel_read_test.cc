@@ -15,8 +15,8 @@ namespace {
 
 constexpr uint32_t kWithInvalidate = 2;
 
-Bytes channel_read(uint64_t id, uint32_t length, std::vector<smb2::BufferDescriptor> memory,
-                   uint32_t channel = kWithInvalidate) {
+Bytes rdma_channel_read(uint64_t id, uint32_t length, std::vector<smb2::BufferDescriptor> memory,
+                        uint32_t channel = kWithInvalidate) {
   return smb2_test::read_request({.message_id = id},
                                  {.length = length, .channel = channel, .memory = std::move(memory)});
 }
@@ -30,7 +30,7 @@ TEST_CASE(
   Bytes small(10), large(530'000), last(1'000);
   const std::vector memory{rig.expose(small, Access::remote_write), rig.expose(large, Access::remote_write),
                            rig.expose(last, Access::remote_write)};
-  rig.from_client(channel_read(2, 531'000, memory));
+  rig.from_client(rdma_channel_read(2, 531'000, memory));
   rig.settle();
   REQUIRE(rig.smbd.heard == Messages{smb2_test::read_request({.message_id = 2}, {.length = 531'000})});
   const Bytes data = pattern(530'900, 1);  // less than was asked for
@@ -67,7 +67,7 @@ TEST_CASE("an error is passed as it is, and the client's memory is given back wi
   rig.open();
   Bytes memory(100);
   const auto at = rig.expose(memory, Access::remote_write);
-  rig.from_client(channel_read(2, 100, {at}));
+  rig.from_client(rdma_channel_read(2, 100, {at}));
   rig.settle();
   const Bytes answer =
       smb2_test::error_response(smb2_test::kRead, {.message_id = 2, .status = smb2_test::kEndOfFile});
@@ -84,7 +84,8 @@ TEST_CASE(
   rig.open();
   Bytes one(300), two(100'000);
   const auto first = rig.expose(one, Access::remote_write), second = rig.expose(two, Access::remote_write);
-  rig.from_client(smb2_test::chain({channel_read(2, 300, {first}), channel_read(3, 100'000, {second})}));
+  rig.from_client(
+      smb2_test::chain({rdma_channel_read(2, 300, {first}), rdma_channel_read(3, 100'000, {second})}));
   rig.settle();
   REQUIRE(rig.smbd.heard.size() == 1);
   const Bytes data = pattern(300, 1), more = pattern(100'000, 2);
@@ -113,7 +114,7 @@ TEST_CASE("READs and other answers reach the client in the order in which smbd g
   rig.open();
   std::vector<Bytes> memories(6, Bytes(70'000));
   for (uint64_t id = 2; id < 8; ++id)
-    rig.from_client(channel_read(id, 70'000, {rig.expose(memories[id - 2], Access::remote_write)}));
+    rig.from_client(rdma_channel_read(id, 70'000, {rig.expose(memories[id - 2], Access::remote_write)}));
   rig.settle();
   REQUIRE(rig.smbd.heard.size() == 6);
   const std::vector<uint64_t> order{5, 2, 7, 4, 6, 3};

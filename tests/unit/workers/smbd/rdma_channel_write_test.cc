@@ -11,7 +11,7 @@ using smb2_test::pattern;
 
 namespace {
 
-Bytes channel_write(uint64_t id, uint32_t length, std::vector<smb2::BufferDescriptor> memory) {
+Bytes rdma_channel_write(uint64_t id, uint32_t length, std::vector<smb2::BufferDescriptor> memory) {
   return smb2_test::write_request({.message_id = id},
                                   {.length = length, .channel = 1, .memory = std::move(memory)});
 }
@@ -29,7 +29,7 @@ TEST_CASE("the data of a channel WRITE is gathered from the client's memory in o
   const std::vector memory{rig.expose(large, Access::remote_read), rig.expose(byte, Access::remote_read),
                            rig.expose(last, Access::remote_read)};
   const Bytes data = smb2_test::cut(smb2_test::operator+(smb2_test::operator+(large, byte), last), 850'000);
-  const Bytes request = channel_write(2, 850'000, memory);
+  const Bytes request = rdma_channel_write(2, 850'000, memory);
   rig.from_client(request);
   rig.settle();
   CHECK(rig.smbd.heard == Messages{plain_write(2, data)});
@@ -46,8 +46,8 @@ TEST_CASE("channel WRITEs go to smbd in their order, with all that came between 
   Messages expected;
   uint64_t id = 2;
   for (Bytes& memory : memories) {
-    rig.from_client(
-        channel_write(id, static_cast<uint32_t>(memory.size()), {rig.expose(memory, Access::remote_read)}));
+    rig.from_client(rdma_channel_write(id, static_cast<uint32_t>(memory.size()),
+                                       {rig.expose(memory, Access::remote_read)}));
     expected.push_back(plain_write(id++, memory));
     rig.from_client(expected.emplace_back(smb2_test::plain(smb2_test::kClose, {.message_id = id++}, 24)));
   }
@@ -62,7 +62,7 @@ TEST_CASE("a compound has the data of each of its channel WRITEs in its place") 
   const auto first = rig.expose(one, Access::remote_read), second = rig.expose(two, Access::remote_read);
   const Bytes close = smb2_test::plain(smb2_test::kClose, {.message_id = 4}, 24);
   rig.from_client(
-      smb2_test::chain({channel_write(2, 300'000, {first}), channel_write(3, 7, {second}), close}));
+      smb2_test::chain({rdma_channel_write(2, 300'000, {first}), rdma_channel_write(3, 7, {second}), close}));
   rig.settle();
   CHECK(rig.smbd.heard == Messages{smb2_test::chain({plain_write(2, one), plain_write(3, two), close})});
 }
@@ -71,7 +71,7 @@ TEST_CASE("a channel WRITE passes through less memory than it has bytes") {
   SmbdExchangeRig rig(SmbdExchangeRig::limited_to(1u << 20));
   rig.open();
   Bytes memory = pattern(8u << 20, 1);
-  rig.from_client(channel_write(2, 8u << 20, {rig.expose(memory, Access::remote_read)}));
+  rig.from_client(rdma_channel_write(2, 8u << 20, {rig.expose(memory, Access::remote_read)}));
   rig.settle();
   CHECK(rig.smbd.heard == Messages{plain_write(2, memory)});
 }
@@ -85,7 +85,7 @@ TEST_CASE("for an smbd that reads nothing no more is fetched than its connection
   for (uint64_t id = 2; id < 6; ++id) memories.push_back(pattern(4u << 20, static_cast<uint32_t>(id)));
   for (uint64_t id = 2; id < 6; ++id) {
     Bytes& memory = memories[id - 2];
-    rig.from_client(channel_write(id, 4u << 20, {rig.expose(memory, Access::remote_read)}));
+    rig.from_client(rdma_channel_write(id, 4u << 20, {rig.expose(memory, Access::remote_read)}));
     expected.push_back(plain_write(id, memory));
   }
   rig.settle();
