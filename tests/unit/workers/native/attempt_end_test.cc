@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How an attempt of the channel finder ends other than well: in time, with a reason, without a trace.
+// How an attempt of the peer finder ends other than well: in time, with a reason, without a trace.
 #include <cerrno>
 
 #include <doctest/doctest.h>

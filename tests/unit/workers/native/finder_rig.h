@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A channel finder with a supervisor that the test plays, and connections that ask it for their process.
+// A peer finder with a supervisor that the test plays, and connections that ask it for their process.
 // Owned by the test, on one loop.
 #pragma once
 
