@@ -13,7 +13,7 @@ inline constexpr size_t kPrefixBytes = 112;
 struct RequestInfo {
   enum class Route : uint8_t {
     stream,  // pass through byte-identical as it arrives
-    gather,  // NEGOTIATE, compound or channel I/O: must be complete before anything is forwarded
+    gather,  // NEGOTIATE, compound or RDMA-channel I/O: must be complete before anything is forwarded
   };
   Route route = Route::stream;
   bool opaque = false;  // encrypted or compressed: nothing below is known
@@ -29,8 +29,8 @@ struct RequestInfo {
 };
 
 /// prefix: the first min(total, kPrefixBytes) bytes of a request PDU of `total` bytes.
-/// Refuses: unknown protocol ids, SMB1, responses, signed channel requests, bad sizes, more than a stream can
-/// carry. ServerTranslator::classify() is this, and knows what other requests have reserved.
+/// Refuses: unknown protocol ids, SMB1, responses, signed RDMA-channel requests, bad sizes, more than a
+/// stream can carry. ServerTranslator::classify() is this, and knows what other requests have reserved.
 [[nodiscard]] std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte> prefix,
                                                                      uint64_t total);
 

@@ -182,7 +182,7 @@ std::expected<ClientTranslator::Response, Violation> ClientTranslator::response(
   const auto answer = check_answer(*request, *header, prefix, total);
   if (!answer) return std::unexpected(answer.error());
   if (*answer == Answer::interim) return response;
-  // Channel requests go out alone; a server has no reason to compound their answers.
+  // RDMA-channel requests go out alone; a server has no reason to compound their answers.
   if (header->next_command != 0) return std::unexpected(Violation::bad_next_command);
 
   const auto checked = check_io_answer(*request, *header, prefix, total);

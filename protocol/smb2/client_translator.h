@@ -12,7 +12,7 @@ class ClientTranslator {
  public:
   struct Options {
     bool rdma_io = false;            // off: everything passes
-    uint32_t threshold = 4096;       // READ/WRITE of at least this many bytes become channel I/O
+    uint32_t threshold = 4096;       // READ/WRITE of at least this many bytes become RDMA-channel I/O
     uint32_t max_read_write_size{};  // agreed with the server (MS-SMBD MaxReadWriteSize); larger stays inline
     uint32_t max_descriptors = 256;  // per request
     bool remote_invalidate = true;   // the server's SENDs can revoke our memory (channel 2 from 3.0.2 on)
@@ -35,7 +35,7 @@ class ClientTranslator {
   /// Bodies that smbd would refuse pass: it answers them. Errors: those of parse_header, wrong_direction,
   /// bad_next_command, rdma_channel_over_tcp.
   [[nodiscard]] std::expected<Request, Violation> request(std::span<const std::byte> prefix, uint64_t total);
-  /// The channel PDU for such a request: writes header, body and descriptors into `out`
+  /// The RDMA-channel PDU for such a request: writes header, body and descriptors into `out`
   /// (112 + 16 x descriptors bytes, returned) and remembers `cookie` under its MessageId.
   /// Errors: those of RequestTable::add; bad_body when `memory` is empty, has too many or too short
   /// descriptors, or `out` is too small.
@@ -75,7 +75,7 @@ class ClientTranslator {
   void set_max_read_write_size(uint32_t size) { options_.max_read_write_size = size; }
   void set_remote_invalidate(bool can) { options_.remote_invalidate = can; }
   [[nodiscard]] uint16_t dialect() const { return dialect_; }
-  /// Channel requests without a final response yet.
+  /// RDMA-channel requests without a final response yet.
   [[nodiscard]] size_t in_flight() const { return table_.size(); }
 
  private:

@@ -4,8 +4,8 @@
 // it edits bytes it is given and keeps a table of requests in flight, by MessageId. Steady state allocates
 // nothing: the table and the caller's piece lists keep their capacity.
 //
-// A channel request that must be refused (MS-SMB2's INVALID_PARAMETER rules, or no session yet) is rewritten
-// so that smbd itself answers with an error, because smbd manages MessageIds and credits.
+// An RDMA-channel request that must be refused (MS-SMB2's INVALID_PARAMETER rules, or no session yet) is
+// rewritten so that smbd itself answers with an error, because smbd manages MessageIds and credits.
 //
 // Neither side is trusted. A response completes a request only when all of the request has been sent to smbd
 // (forwarded()). The fields read from a response are checked against its request, and every contradiction is
@@ -147,7 +147,7 @@ class ServerTranslator {
   [[nodiscard]] bool has_session() const { return has_session_; }
   /// What smbd has agreed to; nullopt until its NEGOTIATE response was seen.
   [[nodiscard]] const std::optional<NegotiateResponse>& negotiated() const { return negotiated_; }
-  /// Channel requests so far that smbd was made to answer with an error.
+  /// RDMA-channel requests so far that smbd was made to answer with an error.
   [[nodiscard]] uint64_t refused_requests() const { return refused_; }
 
  private:

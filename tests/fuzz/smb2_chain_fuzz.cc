@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A compound response against channel READs and WRITEs 1 to 16 in flight, and the same bytes as a compound
-// request.
+// A compound response against RDMA-channel READs and WRITEs 1 to 16 in flight, and the same bytes as a
+// compound request.
 #include "protocol/smb2/server_translator.h"
 #include "tests/fuzz/smb2_fuzz_input.h"
 

@@ -196,7 +196,7 @@ def test_signed_channel_request(daemon, smbd):
 
 
 def test_message_id_in_flight_twice(daemon, smbd):
-    """Two channel requests of one MessageId: their answers could not be told apart."""
+    """Two RDMA-channel requests of one MessageId: their answers could not be told apart."""
     c = rdma.session(daemon, smbd)
     f = c.create("twice-in-flight")
     c.transport.iwarp.answer_reads = False
@@ -207,7 +207,7 @@ def test_message_id_in_flight_twice(daemon, smbd):
     assert (smbd.share_path() / "twice-in-flight").read_bytes() == b""
 
 
-# --- channel requests smbd must refuse (MS-SMB2 3.3.5.12, 3.3.5.13) --------------------------------------------------
+# --- RDMA-channel requests smbd must refuse (MS-SMB2 3.3.5.12, 3.3.5.13) ---------------------------------------------
 
 
 def variants():

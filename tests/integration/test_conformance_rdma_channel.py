@@ -319,7 +319,7 @@ def test_RemoteInvalidation_on_errors(c, failure):
     assert response.invalidated == [region.stag]
 
 
-# --- sessions without channel I/O -----------------------------------------------------------------------------------
+# --- sessions without RDMA-channel I/O ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dialect", [smb2.SMB_3_0, smb2.SMB_3_0_2, smb2.SMB_3_1_1], ids=["SMB300", "SMB302", "SMB311"])
@@ -369,7 +369,7 @@ def test_connections_side_by_side(fast_daemon, smbd):
 
 
 def test_interim_responses_pass_and_do_not_invalidate(c, smbd):
-    """A blocked channel READ: interim first, the final one (CANCEL here) releases the token."""
+    """A blocked RDMA-channel READ: interim first, the final one (CANCEL here) releases the token."""
     (smbd.share_path() / "directory").mkdir(exist_ok=True)
     d = c.create("directory", options=1, attributes=0x10)
     waiting = c.change_notify(d)
@@ -382,7 +382,7 @@ def test_interim_responses_pass_and_do_not_invalidate(c, smbd):
 
 
 def test_compound_with_channel_read(c, smbd):
-    """CREATE, channel READ, CLOSE in one chain (no client does it; MS-SMB2 allows it)."""
+    """CREATE, RDMA-channel READ, CLOSE in one chain (no client does it; MS-SMB2 allows it)."""
     (smbd.share_path() / "compound").write_bytes(b"c" * 6000)
     sink = rdma.expose(c, 6000, "w")
     last = b"\xff" * 16

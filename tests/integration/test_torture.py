@@ -111,7 +111,7 @@ def two_lanes(directory, mode, log):
         if mode == "channel":
             control = directory / "run" / "control"
             stack.enter_context(ReferencePeer(build_dir(), control, smbd.port, directory / "peer.log"))
-        # A threshold of one byte: every plain READ and WRITE becomes channel I/O and meets the translator.
+        # A threshold of one byte: every plain READ and WRITE becomes RDMA-channel I/O and meets the translator.
         connect = Connect(directory / "connect", daemon, "--threshold", "1", source="127.0.0.2", space=space)
         with connect:
             lanes = [Lane("tcp", smbd.port, "tcp", space), Lane("smbdirect", connect.port, "direct", space)]

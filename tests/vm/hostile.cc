@@ -6,9 +6,9 @@
 //   malformed  a negotiate request with MinVersion and MaxVersion that nobody speaks
 //   short      19 bytes where a negotiate request has 20
 //   oversized  a first message larger than the 512 bytes a server must expect
-//   token      negotiates, asks for a channel WRITE from memory that it has not registered, and waits to be
-//   killed vanish     negotiates, says so, and waits to be killed private    negotiates, with private data in
-//   the connection request that means nothing
+//   token      negotiates, asks for a WRITE from memory that is not registered, and waits to be killed
+//   vanish     negotiates, says so, and waits to be killed
+//   private    negotiates, with private data in the connection request that means nothing
 // Prints what happened: "refused", "ended", "answered STATUS". Exit 0 when the server ended the connection,
 // or answered.
 #include <algorithm>

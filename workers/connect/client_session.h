@@ -5,10 +5,10 @@
 //
 // The connection to the server is made when the client's first message is complete and the client has a place
 // (places.h); no more is read from the client until SMB Direct is negotiated, with the first of the server's
-// addresses that accepts the connection. When the client closes, what it sent is delivered, channel requests
-// are waited for, and the SMB Direct connection is closed in an orderly way. When that connection ends first,
-// whole responses are still delivered and then TCP is closed; it is reset instead when a response was cut
-// short.
+// addresses that accepts the connection. When the client closes, what it sent is delivered, RDMA-channel
+// requests are waited for, and the SMB Direct connection is closed in an orderly way. When that connection
+// ends first, whole responses are still delivered and then TCP is closed; it is reset instead when a response
+// was cut short.
 #pragma once
 
 #include <functional>

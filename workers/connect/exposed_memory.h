@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Memory the server may read or write for the channel requests in flight: one entry per request, each a
+// Memory the server may read or write for the RDMA-channel requests in flight: one entry per request, each a
 // list of pieces exposed to the fabric. Owned by one ClientSession, on its thread; the memory is the
 // session's and the fabric forgets it when the connection closes. Entries keep their capacity, so steady
 // state allocates nothing.
@@ -24,7 +24,7 @@ class ExposedMemory {
   [[nodiscard]] uint64_t open();
   /// Exposes one more piece of memory. False when the fabric takes no more: drop() the entry then.
   [[nodiscard]] bool add(uint64_t cookie, SlabRef owner, std::span<std::byte> bytes, fabric::Access access);
-  /// The pieces, as the channel request names them. Valid until the next call.
+  /// The pieces, as the RDMA-channel request names them. Valid until the next call.
   [[nodiscard]] std::span<const protocol::smb2::BufferDescriptor> descriptors(uint64_t cookie);
 
   /// The peer has revoked this token.

@@ -20,15 +20,15 @@ struct Pools {
 
   Arena arena;
   SlabPool receive;                     // received SMB Direct messages
-  SlabPool header{arena, kHeaderSlab};  // SMB Direct headers, channel requests
-  SlabPool stream;                      // bytes from the client; memory for large channel READs
-  SlabPool small{arena, kSmallSlab};    // memory for channel READs that fit
+  SlabPool header{arena, kHeaderSlab};  // SMB Direct headers, RDMA-channel requests
+  SlabPool stream;                      // bytes from the client; memory for large RDMA-channel READs
+  SlabPool small{arena, kSmallSlab};    // memory for RDMA-channel READs that fit
 };
 
 /// Per connection, in bytes.
 struct MemoryLimits {
-  uint64_t requests = 32u << 20;   // read from the client and not yet sent, or exposed for channel WRITEs
-  uint64_t reads = 32u << 20;      // exposed for channel READs and not yet delivered
+  uint64_t requests = 32u << 20;  // read from the client and not yet sent, or exposed for RDMA-channel WRITEs
+  uint64_t reads = 32u << 20;     // exposed for RDMA-channel READs and not yet delivered
   uint64_t responses = 64u << 20;  // copied out of received messages that a slow client has not taken
 };
 

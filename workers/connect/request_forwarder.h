@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // From the SMB client to the server: length-prefixed PDUs read from TCP, sent on as SMB Direct messages
 // straight from the memory they were read into. Ordinary PDUs are cut through; READ and WRITE that become
-// channel I/O wait until they are complete and until there is memory for them, and everything behind them
-// waits too (MS-SMB2 keeps no order, but CANCEL must not overtake what it cancels). Some requests are
+// RDMA-channel I/O wait until they are complete and until there is memory for them, and everything behind
+// them waits too (MS-SMB2 keeps no order, but CANCEL must not overtake what it cancels). Some requests are
 // answered only after later ones (a READ of a pipe, by a CANCEL): when no memory has been released for a
 // while, requests do not wait for it any longer and travel inside messages. Owned by one ClientSession, on
 // its thread.
@@ -41,7 +41,7 @@ class RequestForwarder {
   RequestForwarder(Pools& pools, const MemoryLimits& limits, uint32_t largest_response, Transport& transport,
                    protocol::smb2::ClientTranslator& translator, ExposedMemory& memory, Outbox& out);
 
-  /// Largest READ and WRITE, in bytes, that memory allows to become channel I/O.
+  /// Largest READ and WRITE, in bytes, that memory allows to become RDMA-channel I/O.
   [[nodiscard]] uint32_t most_rdma_channel_bytes() const;
 
   /// What was read before: the client's first message. False: there is no memory.

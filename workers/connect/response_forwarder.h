@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // From the server to the SMB client: fragments of SMB Direct messages queued for TCP behind a length word,
-// straight from the buffers they were received in; answers to channel requests followed by the memory the
-// server wrote. Owned by one ClientSession, on its thread.
+// straight from the buffers they were received in; answers to RDMA-channel requests followed by the memory
+// the server wrote. Owned by one ClientSession, on its thread.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Client -> smbd: SMB Direct fragments become the bytes of smbd's stream. Single plain requests are cut
-// through from the receive buffers; NEGOTIATE, compounds and channel I/O are gathered, translated and
+// through from the receive buffers; NEGOTIATE, compounds and RDMA-channel I/O are gathered, translated and
 // queued (RequestQueue). Owned by one session, one thread.
 //
 // A request whose reply has no room yet stalls everything behind it: fragments wait in their receive buffers

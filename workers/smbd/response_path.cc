@@ -171,8 +171,8 @@ bool ResponsePath::finish_placed() {
   return true;
 }
 
-/// A compound with channel READs in it must be complete and contiguous: as it lies, or copied together as it
-/// comes, so that the slabs it came in are free again.
+/// A compound with RDMA-channel READs in it must be complete and contiguous: as it lies, or copied together
+/// as it comes, so that the slabs it came in are free again.
 bool ResponsePath::gather_some() {
   if (left_ == total_ && reader_.available() >= total_) {
     if (reader_.front(total_).size() == total_) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // smbd -> client: smbd's stream is read in bulk into slabs, cut into PDUs, and sent from there: as
-// fragments, or, for the answer to a channel READ, by RDMA WRITE as the data comes in. Owned by one
+// fragments, or, for the answer to an RDMA-channel READ, by RDMA WRITE as the data comes in. Owned by one
 // session, one thread.
 #pragma once
 

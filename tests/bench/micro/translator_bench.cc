@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The server's channel translator alone: one item is a channel READ or WRITE request rewritten for smbd and
-// smbd's response turned back. Payload is not touched.
+// The server's RDMA-channel translator alone: one item is an RDMA-channel READ or WRITE request rewritten for
+// smbd and smbd's response turned back. Payload is not touched.
 #include <algorithm>
 #include <vector>
 

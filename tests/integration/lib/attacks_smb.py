@@ -17,7 +17,7 @@ NOBODY = b"\xff" * 16
 
 
 def unread_write(c, length, *parts):
-    """A channel WRITE whose RDMA READs are not answered."""
+    """An RDMA-channel WRITE whose RDMA READs are not answered."""
     c.transport.iwarp.answer_reads = False
     info = descriptors(*parts)
     body = smb2.write_body(NOBODY, b"", 0, channel=1, info=info, remaining=length)
@@ -257,7 +257,7 @@ def reads_nobody_takes(g, shut=False):
 
 
 def shut_windows(g):
-    """Channel READs, and a TCP window that never opens again."""
+    """RDMA-channel READs, and a TCP window that never opens again."""
     reads_nobody_takes(g, shut=True)
 
 

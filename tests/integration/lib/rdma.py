@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""SMB2 over SMB Direct against a running smbdirectd: connections, channel READ and WRITE, and their checks."""
+"""SMB2 over SMB Direct against a running smbdirectd: connections, RDMA-channel READ and WRITE, and their checks."""
 
 import contextlib
 
@@ -53,7 +53,7 @@ def channel_read(c, file_id, length, offset=0, **kw):
     if response.status != smb2.SUCCESS:
         return response, b""
     assert len(response.pdu) >= 80 and response.structure_size == 17, response
-    assert response.data_offset == 80 and response.data_length == 0, "a channel READ was answered inline"
+    assert response.data_offset == 80 and response.data_length == 0, "an RDMA-channel READ was answered inline"
     return response, bytes(region.memory[: response.data_remaining])
 
 

@@ -80,7 +80,7 @@ TEST_CASE("plain messages go both ways as they are, in order") {
   for (uint64_t id = 50; id >= 1; --id) CHECK(served.worker.reply().pdu == echo_response(id));
 }
 
-TEST_CASE("data of a channel WRITE is read into the area, and smbd gets an ordinary WRITE") {
+TEST_CASE("data of an RDMA-channel WRITE is read into the area, and smbd gets an ordinary WRITE") {
   Served served;
   const Bytes data = pattern(3'000'000, 1);
   served.worker.send_pdu(rdma_channel_write(1, 3'000'000));
@@ -110,7 +110,7 @@ TEST_CASE("data of a channel WRITE is read into the area, and smbd gets an ordin
   CHECK(reply.invalidate == std::vector<uint32_t>{9});
 }
 
-TEST_CASE("a request behind a channel WRITE waits for its data") {
+TEST_CASE("a request behind an RDMA-channel WRITE waits for its data") {
   Served served;
   served.worker.send_pdu(rdma_channel_write(1, 100));
   served.worker.send_pdu(echo(2));
@@ -127,7 +127,7 @@ TEST_CASE("a request behind a channel WRITE waits for its data") {
   CHECK(std::ranges::equal(data_of_write(served.smbd.receive()), pattern(100, 3)));
 }
 
-TEST_CASE("data that answers a channel READ is in the area before the message that says so") {
+TEST_CASE("data that answers an RDMA-channel READ is in the area before the message that says so") {
   Served served;
   const Bytes data = pattern(2'500'000, 2);
   served.worker.send_pdu(rdma_channel_read(1, 4'000'000, 77));
@@ -151,7 +151,7 @@ TEST_CASE("data that answers a channel READ is in the area before the message th
   CHECK(reply.invalidate == std::vector<uint32_t>{77});
 }
 
-TEST_CASE("a channel READ of a few bytes, and one of none") {
+TEST_CASE("an RDMA-channel READ of a few bytes, and one of none") {
   Served served;
   served.worker.send_pdu(rdma_channel_read(1, 100));
   served.worker.send_pdu(rdma_channel_read(2, 100));
@@ -167,7 +167,7 @@ TEST_CASE("a channel READ of a few bytes, and one of none") {
   served.worker.send_done(id);
 }
 
-TEST_CASE("a compound of channel READs: all is placed, then the chain is sent without its data") {
+TEST_CASE("a compound of RDMA-channel READs: all is placed, then the chain is sent without its data") {
   Served served;
   served.worker.send_pdu(smb2_test::chain({rdma_channel_read(1, 1000, 5), rdma_channel_read(2, 1000, 6)}));
   (void)served.smbd.receive();
@@ -185,7 +185,7 @@ TEST_CASE("a compound of channel READs: all is placed, then the chain is sent wi
   CHECK(reply.invalidate == std::vector<uint32_t>{5, 6});
 }
 
-TEST_CASE("a channel WRITE that finds the area full waits for room") {
+TEST_CASE("an RDMA-channel WRITE that finds the area full waits for room") {
   Served served({.area = 128 * 1024});
   for (const uint64_t id : {1, 2}) served.worker.send_pdu(rdma_channel_write(id, 40'000));
   const auto first = served.worker.operation(FrameType::rdma_read);

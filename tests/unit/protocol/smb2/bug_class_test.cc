@@ -20,7 +20,7 @@ const std::vector<BufferDescriptor> kMemory{{0x1000, 0x55, 4096}};
 
 struct Server : PromptTranslator {
   explicit Server(const Limits& limits = {}) : PromptTranslator(limits) { agree(*this, 0x0311); }
-  /// Sends one channel request; true when smbd is made to refuse it.
+  /// Sends one RDMA-channel request; true when smbd is made to refuse it.
   bool refuses(Bytes pdu) {
     const uint64_t before = refused_requests();
     RewrittenRequest out;
@@ -176,7 +176,7 @@ TEST_CASE("ksmbd 6d896d3b: ChannelInfoOffset and ChannelInfoLength lie within th
   }
 }
 
-TEST_CASE("ksmbd 03a38d84: no channel I/O where there is no RDMA") {
+TEST_CASE("ksmbd 03a38d84: no RDMA-channel I/O where there is no RDMA") {
   // Before a dialect that has it ...
   ServerTranslator unnegotiated({});
   RewrittenRequest out;

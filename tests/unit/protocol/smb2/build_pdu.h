@@ -109,7 +109,7 @@ inline Bytes descriptors(std::span<const BufferDescriptor> memory) {
 
 struct Io {
   uint64_t offset{};
-  uint32_t length{};  // READ: Length; channel WRITE: RemainingBytes
+  uint32_t length{};  // READ: Length; RDMA-channel WRITE: RemainingBytes
   uint64_t file = 0x77;
   uint32_t channel{};
   std::vector<BufferDescriptor> memory{};

@@ -64,7 +64,7 @@ TEST_CASE("a related READ stands behind the request that names its file") {
   CHECK_FALSE(info.may_pass);
 }
 
-TEST_CASE("NEGOTIATE, compounds and channel I/O are gathered") {
+TEST_CASE("NEGOTIATE, compounds and RDMA-channel I/O are gathered") {
   CHECK(classify(negotiate_request({0x0300, 0x0311})).route == Route::gather);
 
   const RequestInfo compound = classify(chain({plain(kCreate, {}, 57), plain(kClose, {}, 24)}));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// An ordinary client's READ and WRITE as channel I/O, and the answers back.
+// An ordinary client's READ and WRITE as RDMA-channel I/O, and the answers back.
 #include "protocol/smb2/client_translator.h"
 
 #include <algorithm>
@@ -60,7 +60,7 @@ Bytes placed(uint64_t id, uint32_t n, uint32_t status = 0) {
 
 }  // namespace
 
-TEST_CASE("golden: READ becomes channel READ") {
+TEST_CASE("golden: READ becomes RDMA-channel READ") {
   const Bytes request =
       hex("fe534d42 4000 0100 0000 0000 0800 0100 00000000 00000000 0600000000000000 fffe0000 01000000"
           "0900000000000000 00000000000000000000000000000000"
@@ -81,7 +81,7 @@ TEST_CASE("golden: READ becomes channel READ") {
   CHECK(client.channel(request, kMemory) == expected);
 }
 
-TEST_CASE("golden: WRITE becomes channel WRITE") {
+TEST_CASE("golden: WRITE becomes RDMA-channel WRITE") {
   const Bytes request = hex("fe534d42 4000 0100 0000 0000 0900 0100 00000000 00000000 0500000000000000 "
                             "fffe0000 01000000 0900000000000000 00000000000000000000000000000000"
                             "3100 7000 00200000 0010000000000000 11111111111111112222222222222222 00000000 "
@@ -257,7 +257,7 @@ TEST_CASE("rdma_channel_request checks the memory it is given") {
         Violation::duplicate_message_id);
 }
 
-TEST_CASE("channel READ answers: placed, short, empty, error, warning, interim, inline") {
+TEST_CASE("RDMA-channel READ answers: placed, short, empty, error, warning, interim, inline") {
   Client client;
   const Bytes pdu = read_request({.message_id = 5}, {.length = 8192});
   (void)client.channel(pdu, kMemory, 77);
@@ -333,7 +333,7 @@ TEST_CASE("channel READ answers: placed, short, empty, error, warning, interim, 
   }
 }
 
-TEST_CASE("channel WRITE answers pass and say whose memory is free") {
+TEST_CASE("RDMA-channel WRITE answers pass and say whose memory is free") {
   Client client;
   (void)client.channel(write_request({.message_id = 1}, {.data = pattern(8192, 1)}), kMemory, 10);
   (void)client.channel(write_request({.message_id = 2}, {.data = pattern(8192, 1)}), kMemory, 20);

@@ -94,7 +94,7 @@ TEST_CASE("client and server translator together are invisible: every PDU arrive
         } else if (plan->kind == smb2::ResponsePlan::Kind::gather) {
           smb2::ChainPlan chain_plan;
           REQUIRE(server.response_chain(response, chain_plan));
-          REQUIRE(chain_plan.placements.empty());  // channel I/O went out uncompounded
+          REQUIRE(chain_plan.placements.empty());  // RDMA-channel I/O went out uncompounded
           to_client = assemble(chain_plan);
         }
         const auto answer = client.response(prefix_of(to_client), to_client.size());

@@ -76,7 +76,8 @@ TEST_CASE("chain: a bad link or element anywhere is refused") {
   CHECK(RequestSide().refusal({}) == Violation::too_short);
 }
 
-TEST_CASE("channel WRITEs that would outgrow smbd's 24-bit length are refused by smbd, not by the length") {
+TEST_CASE(
+    "RDMA-channel WRITEs that would outgrow smbd's 24-bit length are refused by smbd, not by the length") {
   const std::vector<BufferDescriptor> large{{0, 9, 0xFFFFFFFF}};
   const auto io = Io{.length = 8 << 20, .channel = 2, .memory = large};
   RequestSide server;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Channel requests as smbd gets them: golden bytes, each rule of MS-SMB2 3.3.5.12/13.
+// RDMA-channel requests as smbd gets them: golden bytes, each rule of MS-SMB2 3.3.5.12/13.
 #include <doctest/doctest.h>
 
 #include "tests/unit/protocol/smb2/build_pdu.h"
@@ -27,7 +27,7 @@ Bytes rdma_channel_write(uint32_t length, uint32_t channel = 1,
 
 }  // namespace
 
-TEST_CASE("golden: channel WRITE") {
+TEST_CASE("golden: RDMA-channel WRITE") {
   // MS-SMBD 4's descriptor, 5 bytes at offset 0x1000 of a file; Flags = WRITE_THROUGH.
   const Bytes request =
       hex("fe534d42 4000 0100 0000 0000 0900 0100 00000000 00000000 0500000000000000 fffe0000 01000000"
@@ -50,7 +50,7 @@ TEST_CASE("golden: channel WRITE") {
   CHECK(server.in_flight() == 1);
 }
 
-TEST_CASE("golden: channel READ") {
+TEST_CASE("golden: RDMA-channel READ") {
   const Bytes request =
       hex("fe534d42 4000 1000 0000 0000 0800 0100 00000000 00000000 0600000000000000 fffe0000 01000000"
           "0900000000000000 00000000000000000000000000000000"
@@ -86,7 +86,7 @@ TEST_CASE("NEGOTIATE, SESSION_SETUP, signed and opaque PDUs reach smbd byte-iden
   }
 }
 
-TEST_CASE("signed channel requests end the connection, alone or in a chain") {
+TEST_CASE("signed RDMA-channel requests end the connection, alone or in a chain") {
   const auto io = smb2_test::Io{.length = 100, .channel = 1, .memory = kOneDescriptor};
   CHECK(Server().refusal(read_request({.flags = kSigned}, io)) == Violation::signed_rdma_channel_request);
   CHECK(Server().refusal(write_request({.flags = kSigned}, io)) == Violation::signed_rdma_channel_request);

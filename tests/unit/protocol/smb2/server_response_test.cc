@@ -16,7 +16,7 @@ using smb2::ServerTranslator;
 using smb2::Violation;
 using Kind = smb2::ResponsePlan::Kind;
 
-TEST_CASE("golden: channel READ response") {
+TEST_CASE("golden: RDMA-channel READ response") {
   Server server;
   server.read(6);
   // smbd: 5 bytes "hello", 31 credits.
@@ -47,7 +47,7 @@ TEST_CASE("channel 1 is never invalidated") {
   CHECK_FALSE(server.plan(write_response({.message_id = 2}, 100)).invalidate);
 }
 
-TEST_CASE("channel WRITE: success and error pass unchanged, with invalidate") {
+TEST_CASE("RDMA-channel WRITE: success and error pass unchanged, with invalidate") {
   Server server;
   server.write(1);
   server.write(2);
@@ -61,7 +61,7 @@ TEST_CASE("channel WRITE: success and error pass unchanged, with invalidate") {
   CHECK(server.in_flight() == 0);
 }
 
-TEST_CASE("channel READ: errors pass unchanged, with invalidate") {
+TEST_CASE("RDMA-channel READ: errors pass unchanged, with invalidate") {
   Server server;
   for (const uint32_t status : {kEndOfFile, kInvalidParameter, kCancelled, 0x80000006u, 0xC00000B5u}) {
     server.read(1);

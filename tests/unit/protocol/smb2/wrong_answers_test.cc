@@ -29,8 +29,8 @@ enum Id : uint64_t {
   kOpened,
   kLoggedOn,
   kWaiting,        // has had its interim response
-  kNotSentRead,    // channel READ, not forwarded
-  kNotSentWrite,   // channel WRITE, not forwarded
+  kNotSentRead,    // RDMA-channel READ, not forwarded
+  kNotSentWrite,   // RDMA-channel WRITE, not forwarded
   kNotSentCreate,  // in a compound, not forwarded
   kDone,           // answered
   kNever,          // no such request

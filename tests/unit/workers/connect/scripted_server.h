@@ -26,10 +26,10 @@ struct ServerScript {
   bool interim = false;          // STATUS_PENDING before each final answer
   uint32_t short_read = 0;       // > 0: a READ returns at most so many bytes
   uint32_t error_status = 0;     // > 0: READ and WRITE fail with it
-  bool answer_inline = false;    // channel READs are answered inline
+  bool answer_inline = false;    // RDMA-channel READs are answered inline
   uint64_t hold_until = 0;       // answers are held back until so many requests are there
   bool never_answer_io = false;  // READ and WRITE, as a pipe that nobody is at the other end of
-  bool lie = false;              // channel READs: "all is placed", and nothing is
+  bool lie = false;              // RDMA-channel READs: "all is placed", and nothing is
 
   // How it ends; 0: never.
   uint64_t disconnect_after = 0;    // requests, in an orderly way, instead of answering the last

@@ -126,7 +126,7 @@ TEST_CASE("only unsigned READ and WRITE of SMB 3.0 at or above the threshold tra
   CHECK(rdma_channel_requests(settings, false, 64 * 1024 + 1) == 0);
 }
 
-TEST_CASE("interim answers, errors, short reads and inline answers to channel requests") {
+TEST_CASE("interim answers, errors, short reads and inline answers to RDMA-channel requests") {
   const auto status_and_data = [](void (*change)(ServerScript&), size_t answers) {
     RigSettings settings;
     change(settings.server);
@@ -301,7 +301,7 @@ TEST_CASE("eight clients at once") {
   CHECK(rig.counters().connections == 8);
 }
 
-TEST_CASE("payload of channel I/O never travels inside messages") {
+TEST_CASE("payload of RDMA-channel I/O never travels inside messages") {
   RigSettings settings;
   settings.options.rdma_io = true;
   Rig rig(settings);

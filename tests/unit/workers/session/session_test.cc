@@ -56,7 +56,8 @@ TEST_CASE(
   CHECK_FALSE(rig.ended);
 }
 
-TEST_CASE("a channel WRITE of more bytes than its connection may hold goes on whenever smbd has taken some") {
+TEST_CASE(
+    "an RDMA-channel WRITE of more bytes than its connection may hold goes on whenever smbd has taken some") {
   SessionRig rig(few_receives());
   rig.connect();
   rig.set_up();
@@ -74,7 +75,8 @@ TEST_CASE("a channel WRITE of more bytes than its connection may hold goes on wh
   CHECK(rig.smbd.heard == Messages{smb2_test::write_request({.message_id = 2}, {.data = memory})});
 }
 
-TEST_CASE("channel WRITEs go on while their connection's memory is full of what the client does not take") {
+TEST_CASE(
+    "RDMA-channel WRITEs go on while their connection's memory is full of what the client does not take") {
   SessionRig rig(few_receives());
   rig.connect();
   rig.set_up();

@@ -13,7 +13,8 @@ namespace {
 
 constexpr uint32_t kPlaced = 150;
 
-/// A plain READ, a channel READ, a compound with one, an ECHO; and smbd's answers to them on its stream.
+/// A plain READ, an RDMA-channel READ, a compound with one, an ECHO; and smbd's answers to them on its
+/// stream.
 struct Asked {
   explicit Asked(SmbdExchangeRig& rig) {
     rig.open();

@@ -121,7 +121,7 @@ TEST_CASE("before smbd has let the client in, a request has no more than a small
     rig.settle();
     CHECK(rig.broken == "the client sent a request of 1048577 bytes before it had a session");
   }
-  SUBCASE("a channel READ") {
+  SUBCASE("an RDMA-channel READ") {
     rig.from_client(
         smb2_test::read_request({.message_id = 2}, {.length = 10, .channel = 1, .memory = {{1, 2, 10}}}));
     rig.settle();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What may go to smbd before a channel WRITE that waits for its data, and what may not.
+// What may go to smbd before an RDMA-channel WRITE that waits for its data, and what may not.
 #include <doctest/doctest.h>
 
 #include "smbd_exchange_rig.h"
@@ -23,7 +23,7 @@ Bytes write_of(uint64_t id, uint64_t file, size_t size) {
                                   {.file = file, .data = pattern(size, static_cast<uint32_t>(id))});
 }
 
-/// A channel WRITE on kFile, as request 2, waits for RDMA READs that are under way.
+/// An RDMA-channel WRITE on kFile, as request 2, waits for RDMA READs that are under way.
 struct Waiting {
   Waiting() : rig(many_credits()) {
     rig.open();
@@ -62,7 +62,8 @@ struct Waiting {
 
 }  // namespace
 
-TEST_CASE("an ECHO, and plain READs and WRITEs on other files, pass a channel WRITE that waits for data") {
+TEST_CASE(
+    "an ECHO, and plain READs and WRITEs on other files, pass an RDMA-channel WRITE that waits for data") {
   Waiting waiting;
   const Bytes large = write_of(5, kOther, 400'000);  // cut through, as ever
   CHECK(waiting.after(echo(3)) == Ids{3});

@@ -21,7 +21,8 @@ Bytes plain_write(uint64_t id, std::span<const std::byte> data) {
 
 }  // namespace
 
-TEST_CASE("the data of a channel WRITE is gathered from the client's memory in order, whatever its pieces") {
+TEST_CASE(
+    "the data of an RDMA-channel WRITE is gathered from the client's memory in order, whatever its pieces") {
   SmbdExchangeRig rig;
   rig.open();
   // Over several slabs; a byte; one that is used in part.
@@ -38,7 +39,7 @@ TEST_CASE("the data of a channel WRITE is gathered from the client's memory in o
   CHECK_FALSE(rig.exchange->unfinished());
 }
 
-TEST_CASE("channel WRITEs go to smbd in their order, with all that came between them") {
+TEST_CASE("RDMA-channel WRITEs go to smbd in their order, with all that came between them") {
   SmbdExchangeRig rig;
   rig.open();
   std::vector<Bytes> memories;
@@ -55,7 +56,7 @@ TEST_CASE("channel WRITEs go to smbd in their order, with all that came between 
   CHECK(rig.smbd.heard == expected);
 }
 
-TEST_CASE("a compound has the data of each of its channel WRITEs in its place") {
+TEST_CASE("a compound has the data of each of its RDMA-channel WRITEs in its place") {
   SmbdExchangeRig rig;
   rig.open();
   Bytes one = pattern(300'000, 1), two = pattern(7, 2);
@@ -67,7 +68,7 @@ TEST_CASE("a compound has the data of each of its channel WRITEs in its place") 
   CHECK(rig.smbd.heard == Messages{smb2_test::chain({plain_write(2, one), plain_write(3, two), close})});
 }
 
-TEST_CASE("a channel WRITE passes through less memory than it has bytes") {
+TEST_CASE("an RDMA-channel WRITE passes through less memory than it has bytes") {
   SmbdExchangeRig rig(SmbdExchangeRig::limited_to(1u << 20));
   rig.open();
   Bytes memory = pattern(8u << 20, 1);

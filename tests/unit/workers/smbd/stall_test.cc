@@ -149,7 +149,7 @@ TEST_CASE("a compound's cost is known when it is whole: then it waits for room, 
   CHECK_FALSE(rig.exchange->stalled());
 }
 
-TEST_CASE("a channel READ that waits for room goes on by itself") {
+TEST_CASE("an RDMA-channel READ that waits for room goes on by itself") {
   SmbdExchangeRig rig(SmbdExchangeRig::limited_to(1'024 * kKiB));
   rig.open();
   Bytes memory(300 * kKiB);
