@@ -78,8 +78,8 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
 }
 
 ExitCode Supervisor::run() {
-  // What cannot be made at all is told by whoever needs it; what is not ours alone is nobody's place to work
-  // in.
+  // A directory that cannot be made is reported by the parts that need it; one that others can write to is
+  // refused.
   if (const auto owned = own_directory(config_.run_directory);
       !owned && owned.error().system_errno == EPERM) {
     log::write(log::Level::error, "%s", owned.error().what.c_str());
@@ -112,7 +112,8 @@ ExitCode Supervisor::run() {
   return exit_code_;
 }
 
-/// Before any worker: what lies in the run directory besides is this daemon's alone if that socket is.
+/// Before any worker: if this daemon has the control socket, the other files in the run directory are its
+/// own, too.
 ExitCode Supervisor::open_control() {
   ControlSocket::Keep keep;
   if (native()) keep = [this](shm::UniqueFd socket) { peers_.registered(std::move(socket)); };

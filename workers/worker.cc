@@ -127,7 +127,7 @@ void Worker::report(uint64_t sequence, const shm::UniqueFd& into) {
             session->events().json(uv_now(&loop_)) + "}";
   }
   text += "]}";
-  // Short or failed: the supervisor finds no JSON there, and says so.
+  // If the write is short or fails, the supervisor finds no JSON there and logs that.
   if (!into.valid() || ::write(into.get(), text.data(), text.size()) < 0) {
     log::write(log::Level::warning, "cannot write the report of connection events for smbdirectctl: %s",
                std::strerror(errno));
@@ -216,7 +216,7 @@ fabric::verbs::Request Worker::request_of(const message::Offer& offer) {
   fabric::verbs::Request request{.id = offer.cm.id, .handover_fd = daemon::kHandoverFd, .parameters = {}};
   request.parameters.responder_resources = offer.cm.responder_resources;
   request.parameters.initiator_depth = offer.cm.initiator_depth;
-  // Longer than what was kept of it is not SMB Direct's; its length says so to whoever looks.
+  // Private data longer than what is kept of it is not SMB Direct's; its length shows that.
   request.parameters.private_data_length = offer.cm.private_data_length;
   std::ranges::copy(offer.cm.private_data, request.parameters.private_data.begin());
   return request;
@@ -312,7 +312,7 @@ void Worker::on_session_ended(uint64_t offer, const std::string& why, bool clean
 
 void Worker::on_end(const message::End& end) {
   const auto at = sessions_.find(end.offer);
-  // A word that crossed ours: it has a session, or has ended.
+  // The message crossed one of ours: the connection has a session, or has ended.
   if (at == sessions_.end() || at->second->has_session()) return;
   at->second->end(std::string(daemon::end_reason_text(end.reason)));
 }

@@ -80,7 +80,7 @@ void Dispatcher::turn_away(uint64_t number) {
   places_.remove(number);
 }
 
-/// The connection, which has no session, goes for another.
+/// Ends this connection, which has no session, so that another gets its place.
 void Dispatcher::make_room(uint64_t number) {
   ++made_room_;
   Offer* offer = offers_.find(number);
@@ -172,7 +172,7 @@ void Dispatcher::hand_over(Offer& offer) {
   handed_over(offer, slot);
 }
 
-/// The offer ends; the connection table keeps the count until the worker says CLOSED, or dies.
+/// The offer ends; the connection table keeps the count until the worker sends CLOSED, or dies.
 void Dispatcher::handed_over(const Offer& offer, size_t slot) {
   ++granted_;
   log::write(log::Level::debug, "connection %" PRIu64 " of %s is worker %zu's", offer.number,
@@ -230,7 +230,7 @@ size_t Dispatcher::worker_gone(size_t slot) {
   for (const uint64_t number : offered) {
     if (Offer* offer = offers_.find(number)) dispatch(*offer);
   }
-  // Those that waited for this worker to become ready may have nobody to wait for now.
+  // Offers that waited for this worker to become ready may have no worker to wait for now.
   worker_ready();
   return lost.size();
 }

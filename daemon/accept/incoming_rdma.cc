@@ -22,7 +22,7 @@ IncomingRdma::IncomingRdma(RdmaCm& listeners, const CmEvent& request) : listener
 
 IncomingRdma::~IncomingRdma() {
   if (take_back() != TakenBack::ours) return;
-  // A client that has given up meanwhile cannot be told; the id goes in any case.
+  // The reject fails if the client has given up meanwhile; the id is destroyed in any case.
   [[maybe_unused]] const auto told = listeners_.reject(request_.id);
   if (const auto destroyed = listeners_.destroy(request_.id); !destroyed) {
     shm::log::write(shm::log::Level::warning, "cannot discard a connection request that no worker took: %s",

@@ -60,7 +60,7 @@ bool Places::session_up(uint64_t connection) {
   if (std::exchange(found->second.standing, Standing::session) == Standing::without_session) {
     no_longer_waits(connection, found->second.client);
   } else {
-    // Its word crossed ours: the worker lets it be, for it has a session.
+    // SESSION_UP crossed our END: the worker ignores the END, because the connection has a session.
     --ending_;
     ++clients_[found->second.client].connections;
   }
@@ -89,7 +89,7 @@ Places::Room Places::room_for(const shm::Host& client, uint64_t now_ms) {
   const size_t here = own == clients_.end() ? 0 : own->second.without_session.size();
   const auto& [rank, oldest, host] = *ranks_.begin();
   const size_t most = std::numeric_limits<size_t>::max() - rank;
-  // With the newcomer it would be this client who has most.
+  // With the new connection this client would be the one with the most.
   const uint64_t goes = here + 1 > most ? *own->second.without_session.begin() : oldest;
   const bool young = now_ms - everyone_.at(goes).since_ms < kPatienceMs;
   if (most > here + kFew || !young) return {.none = false, .goes = goes};

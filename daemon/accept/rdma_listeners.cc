@@ -160,7 +160,7 @@ void RdmaListeners::read_events() {
         if (listener != listeners_.end()) lose(*listener, **event);
         break;
       }
-      // Of a request: the kernel tells nothing of one before it is accepted (rdma_ucm.h).
+      // Events of a request: the kernel reports none before it is accepted (rdma_ucm.h).
       case CmEventType::connect_error:
       case CmEventType::unreachable:
       case CmEventType::rejected:

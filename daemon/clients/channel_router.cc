@@ -154,7 +154,7 @@ void ChannelRouter::refuse(const Key& key, const std::string& why, int error) {
 void ChannelRouter::passed(size_t slot, uint64_t offer, shm::UniqueFd socket) {
   const Key key{slot, offer};
   const auto found = passes_.find(key);
-  // One for each time that it was told of a process.
+  // One for each time that it was given a process.
   if (clients_ == nullptr || found == passes_.end() || found->second.socket.valid()) return;
   Pass& pass = found->second;
   const auto guid = clients_->guid_of(workers_.ref(slot), offer);

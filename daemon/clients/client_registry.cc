@@ -62,7 +62,7 @@ void ClientRegistry::claimed(const shm::WorkerRef& worker, uint64_t connection, 
   claim(key, claiming);
 }
 
-/// Claims the connection's client for it, and says what came of it.
+/// Claims the connection's client for it, and returns the outcome.
 void ClientRegistry::claim(const Key& key, Connection& connection) {
   const ConnectionTable::Addresses* addresses = table_.addresses(key.second, key.first);
   if (addresses == nullptr) return;
@@ -91,7 +91,8 @@ void ClientRegistry::claim(const Key& key, Connection& connection) {
   }
 }
 
-/// A start that has had its time has failed, whether its worker says so or not: nobody waits for it any more.
+/// A start that has run out of time has failed, whether its worker reports it or not: claims stop waiting for
+/// it.
 bool ClientRegistry::end_old_start(const shm::Guid& guid) {
   if (start_ms_ == 0) return false;
   for (auto at = by_client_.lower_bound({guid, {}}); at != by_client_.end() && at->first == guid; ++at) {
@@ -142,7 +143,7 @@ void ClientRegistry::channel_up(const shm::WorkerRef& worker, uint64_t connectio
   const auto found = connections_.find({worker.slot, connection});
   if (found == connections_.end()) return;
   auto& [key, channel] = *found;
-  // Which smbd it is is looked up when somebody asks: it brings a client's channels together by itself.
+  // The smbd process is looked up only for smbdirectctl: smbd brings a client's channels together by itself.
   shm::Peer peer;
   if (process != 0) {
     const auto known = find_process(process);
@@ -167,7 +168,7 @@ void ClientRegistry::channel_up(const shm::WorkerRef& worker, uint64_t connectio
   peer_ended(entry->peer);
 }
 
-/// The connection has no channel that counts: those who wait for its claim go on without it.
+/// The connection has no valid channel: claims that wait for it continue without it.
 void ClientRegistry::not_believed(const Key& key, Connection& connection, uint32_t process,
                                   const std::string& why) {
   log_.write(shm::log::Level::warning, "worker " + std::to_string(key.first), loop_.now(),

@@ -51,7 +51,7 @@ shm::Result<std::unique_ptr<ServerRegistration>> ServerRegistration::adopt(shm::
   if (!watch) return std::unexpected(watch.error());
   main->watch_ = std::make_unique<shm::ReadWatch>(std::move(*watch));
   main->watch_->start();
-  // Children may have inherited the socket: the process itself says when it is over, where it can be watched.
+  // Children may have inherited the socket, so the process itself is watched, where that is possible.
   if (auto process = open_process(main->pid_)) {
     main->process_ = std::move(*process);
     auto ended =
@@ -64,7 +64,7 @@ shm::Result<std::unique_ptr<ServerRegistration>> ServerRegistration::adopt(shm::
 }
 
 void ServerRegistration::refuse(const shm::UniqueFd& socket, int error) {
-  // Whether it still hears it is its own affair.
+  // It does not matter whether the process still receives it.
   (void)say(socket.get(), {.type = proxy::FrameType::refused, .count = uint16_t(error)}, {});
 }
 

@@ -198,7 +198,7 @@ std::expected<Document, Problem> read_document(std::string_view text) {
   if (text.size() > kMaxPoolFileBytes) {
     return std::unexpected(Problem{.text = "is larger than " + std::to_string(kMaxPoolFileBytes) + " bytes"});
   }
-  // The library has other words for this in each version.
+  // The library's text for this differs between its versions.
   if (is_empty(text)) {
     return std::unexpected(
         Problem{.line = line_at(text, text.size()), .text = "is empty; allowed: an object"});

@@ -65,7 +65,7 @@ constexpr std::tuple kMembers{
 #undef MEMBER
 constexpr size_t kMemberCount = std::tuple_size_v<decltype(kMembers)>;
 
-// One that is forgotten above would keep its default, and nobody would be told.
+// One that is forgotten above would silently keep its default.
 struct Anything {
   template <class T>
   operator T() const;  // NOLINT: to whatever a member is

@@ -107,7 +107,7 @@ void ControlSocket::read(uint64_t number) {
   char bytes[1024];
   const ssize_t got = recv(peer.fd.get(), bytes, sizeof bytes, 0);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  // Who says no more may still listen; if it does not, the answer or the deadline ends it.
+  // A peer that sends no more may still read; if it does not, the answer or the deadline ends it.
   if (got == 0 && peer.asked) return peer.readable->stop();
   if (got <= 0 || peer.asked) {  // gone, or more than one line
     peers_.erase(number);

@@ -43,7 +43,7 @@ shm::Result<std::string> ask_daemon(const std::string& socket, const CtlRequest&
     return shm::fail("cannot connect to '" + socket + "': " + std::strerror(error) + advice(error));
   }
   const std::string line = request_text(request) + "\n";
-  // One who is refused may have been answered and left before the question came.
+  // A refused connection may have been answered and closed before the request was sent.
   [[maybe_unused]] const ssize_t sent = ::send(fd.get(), line.data(), line.size(), MSG_NOSIGNAL);
   std::string answer;
   char bytes[65536];

@@ -24,7 +24,7 @@ namespace log = shm::log;
 constexpr uint64_t kKillGraceMs = 250;      // beyond a deadline, for a worker that is ending in time
 constexpr uint64_t kEndAfterEofMs = 1'000;  // a process whose control socket is closed is about to be reaped
 constexpr int kMessagesPerWake = 64;
-// A worker that loses all its connections at once says so of each.
+// A worker that loses all its connections at once reports each of them.
 constexpr int kControlBufferBytes = 1 << 20;
 
 struct ControlPair {

@@ -37,7 +37,7 @@ sockaddr_storage SmbdRequests::server_for(const ConnectionTable::Addresses& addr
 void SmbdRequests::wanted(size_t slot, uint64_t offer) {
   const Key key{slot, offer};
   const ConnectionTable::Addresses* addresses = table_.addresses(offer, slot);
-  // A worker's word is not trusted: for its own connections, and once for each.
+  // A worker is not trusted: it can ask for its own connections only, and once for each.
   if (connector_ == nullptr || addresses == nullptr || asked_for_.contains(key)) {
     return refuse(key, "its worker asked for a connection that is not its own, or asked twice", EPERM);
   }
@@ -70,7 +70,7 @@ void SmbdRequests::answer(const Key& key, shm::Result<shm::UniqueFd> stream) {
   if (!sent) not_told(slot, sent.error());
 }
 
-/// It does not read what it is told; what it asks goes on being answered so.
+/// The worker does not read its messages; its requests are still answered in this way.
 void SmbdRequests::not_told(size_t slot, const shm::Error& error) {
   log_.write(log::Level::warning, "worker " + std::to_string(slot), loop_.now(), "worker %zu: %s", slot,
              error.text().c_str());

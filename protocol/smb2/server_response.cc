@@ -36,7 +36,7 @@ std::expected<void, Violation> ServerTranslator::unmatched(const Header& header)
   }
   // An encrypted request, whose MessageId we cannot know, may be refused in the clear.
   if (!opaque_seen_) return std::unexpected(Violation::response_unmatched);
-  // Data nobody asked for would be taken for the answer to something else.
+  // Unrequested data would be taken for the response to another request.
   if (header.command == Command::read && !is_error(header.status))
     return std::unexpected(Violation::response_unmatched_data);
   return {};
@@ -62,7 +62,8 @@ std::expected<ServerTranslator::Settled, Violation> ServerTranslator::settle(
   if (!answer) return std::unexpected(answer.error());
   if (*answer == Answer::interim) {  // it carries credits; the final response is to come
     // A READ's data mostly follows at once (smbd says so of what takes more than half a millisecond): it must
-    // find room, for smbd's socket is to be drained. Of a pipe's, whoever reserves loses patience.
+    // find room, because smbd's socket must be drained. For a READ of a pipe the reservation is dropped after
+    // a while.
     const bool soon = request->command == Command::read;
     const uint64_t kept = soon ? request->reserved : std::min(request->reserved, kReplyToken);
     settled.released = request->reserved - kept;
@@ -108,7 +109,8 @@ std::expected<ResponsePlan, Violation> ServerTranslator::response(std::span<cons
   if (total < kHeaderBytes) return std::unexpected(Violation::too_short);
   const ProtocolId kind = protocol_id(prefix);
   if (kind == ProtocolId::encrypted || kind == ProtocolId::compressed) {
-    // To which request nobody can tell, nor whether it is an interim one: each gives back one request's.
+    // Which request it answers is not known, nor whether it is interim: each releases the reservation of one
+    // request.
     plan.released = std::min(opaque_reserved_, kReplyUnit);
     opaque_reserved_ -= plan.released;
     return plan;

@@ -293,7 +293,7 @@ uint64_t ClientSession::moved() const {
 
 void ClientSession::on_patience_over() {
   const uint64_t before = std::exchange(moved_seen_, moved());
-  // Memory that waits to be read by the client comes back when it is: that is the client's own affair.
+  // Memory that the client has yet to read is released when it does; that is up to the client.
   if (before != moved_seen_ || output_blocked_) return patience_.start(config_.patience_ms);
   link_->requests.stop_waiting();
   turn(false);

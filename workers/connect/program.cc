@@ -87,7 +87,7 @@ void Program::accepted(shm::UniqueFd client, const sockaddr_storage& peer) {
   sessions_.back()->start();
 }
 
-/// The session needs no place among those whom the server has not let in.
+/// The session needs no place among those without an SMB2 session any more.
 void Program::vacate(const ClientSession& session) {
   places_.remove(session);
   serve_.trigger();

@@ -199,7 +199,7 @@ shm::Result<bool> RequestForwarder::next_head() {
   }
 }
 
-/// The client speaks SMB1 too, and asks in SMB1's words which it is to be.
+/// The client also supports SMB1, and sends an SMB1 NEGOTIATE that offers both.
 shm::Result<bool> RequestForwarder::multi_protocol(uint32_t total) {
   std::array<std::byte, smb2::kNbtBytes + smb2::kMaxSmb1Negotiate> scratch{};
   if (total > smb2::kMaxSmb1Negotiate) return shm::fail(not_smb2(smb2::Violation::smb1));
@@ -283,7 +283,7 @@ shm::Result<RequestForwarder::Step> RequestForwarder::rdma_channel_read() {
     if (!slab) return shm::fail("out of memory");
     const auto bytes = slab.bytes().first(std::min(left, pool.slab_size()));
     left -= static_cast<uint32_t>(bytes.size());
-    // It may hold another client's data, and that the server has placed something here is only its word.
+    // It may hold another client's data, and the server may report that it has placed data when it has not.
     std::ranges::fill(bytes, std::byte{0});
     if (!memory_.add(cookie, std::move(slab), bytes, fabric::Access::remote_write)) {
       return shm::fail("the fabric exposes no more memory");

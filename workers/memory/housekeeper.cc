@@ -54,8 +54,8 @@ bool Housekeeper::turn() {
   return more;
 }
 
-/// glibc gives back by itself only what is free at the heap's end. Its count of free bytes says nothing of
-/// which have gone back, so it is looked at again when there are more of them.
+/// glibc by itself returns only memory that is free at the heap's end. Its count of free bytes says nothing
+/// of which have gone back, so it is looked at again when there are more of them.
 void Housekeeper::trim_heap() {
   const size_t holes = ::mallinfo2().fordblks;
   heap_holes_ = std::min(heap_holes_, holes);

@@ -72,7 +72,7 @@ void NativeExchange::gather_negotiate(const Fragment& fragment) {
   negotiate_ = std::vector<std::byte>();
 }
 
-/// The peer's process is told first who the client is, and given the area.
+/// The peer's process first gets the facts about the client, and the data area.
 shm::Result<std::unique_ptr<Upstream>> NativeExchange::open_upstream(UpstreamRequest client) {
   auto fd = shm::make_area(config_.native_area_bytes);
   if (!fd) return std::unexpected(fd.error());

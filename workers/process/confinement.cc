@@ -70,7 +70,7 @@ class Rules {
 constexpr uint64_t kSocketType = 0xf;
 
 void allow_sockets(Rules& rules, const Needs& needs) {
-  // A pair connects nobody but those who are passed an end (native channels).
+  // A socket pair connects only the processes that are passed an end (native channels).
   rules.allow("socketpair", {is(0, AF_UNIX)});
   if (needs.dials) {
     for (const int family : {AF_INET, AF_INET6}) {

@@ -35,7 +35,7 @@ shm::Result<> empty_bounding_set() {
   return {};
 }
 
-/// However the daemon was started: what it has for its listeners and favours is of no use to a worker.
+/// However the daemon was started: a worker needs none of the capabilities that the supervisor needs.
 shm::Result<> drop_capabilities() {
   if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) {
     return shm::fail("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", errno);

@@ -128,8 +128,8 @@ StreamReader::Chunk StreamReader::take(size_t most) {
   Chunk chunk{first.slab.share(), first.slab.bytes().subspan(first.begin, here)};
   first.begin += here;
   available_ -= here;
-  // An exhausted slab goes to whoever took its last bytes; but the last one with room at its end takes
-  // the next read as well, so that small messages share a slab.
+  // An exhausted slab is released to the reference that took its last bytes; but the last one with room at
+  // its end takes the next read as well, so that small messages share a slab.
   if (first.begin == first.end && (extents_.size() > 1 || first.end == pool_.slab_size())) {
     (void)extents_.pop();
   }

@@ -175,7 +175,7 @@ void HandoffConnector::pair_made(uint64_t number, shm::Result<TcpPair> pair) {
   if (found == pending_.end()) return;  // cancelled or overdue: the pair closes
   const Pending& pending = *found->second;
   if (!pair) return finish(number, std::unexpected(pair.error()));
-  // It may have ended meanwhile, and its end have been told to those that run.
+  // smbd may have ended meanwhile, after the running processes were told to end.
   if (const auto running = main_.find(); !running) {
     return finish(number, shm::fail(pending.what() + ": " + running.error().text()));
   }

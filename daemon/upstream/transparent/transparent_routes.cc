@@ -105,7 +105,7 @@ shm::Result<std::unique_ptr<TransparentRoutes>> TransparentRoutes::set_up(const 
   if (!lock) return missing(lock.error());
   if (auto locked = lock->lock(); !locked) return missing(locked.error());
   if (auto joined = lock->join(); !joined) return missing(joined.error());
-  // From here on its end takes back what its beginning added.
+  // From here on the destructor removes what has been added.
   std::unique_ptr<TransparentRoutes> routes(
       new TransparentRoutes(options, std::move(*netlink), std::move(*lock), loopback));
   auto prepared = routes->prepare();

@@ -32,7 +32,7 @@ shm::Result<UserCountLock> UserCountLock::open(const std::string& directory, con
     return shm::fail("make the directory " + directory, errno);
   }
   std::string path = directory + "/" + name;
-  // Opened for writing, so that only who may write the file can hold its locks against us.
+  // Opened for writing, so that only processes that may write the file can hold its locks.
   shm::UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return shm::fail("open the lock file " + path, errno);
   return UserCountLock(std::move(fd), std::move(path));

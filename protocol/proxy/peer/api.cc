@@ -27,7 +27,7 @@ static_assert(sizeof(smbdirect_start::socket) == proxy::kMaxSocketPath + 1);
 
 namespace {
 
-/// Nothing in here throws but for want of memory.
+/// Nothing in here throws except when memory runs out.
 template <typename Result = int, typename Function>
 Result guarded(Function&& function) noexcept {
   try {

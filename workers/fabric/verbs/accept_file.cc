@@ -9,7 +9,7 @@ namespace {
 
 namespace log = shm::log;
 
-// What is left waits for the loop's next turn, so that events starve nobody.
+// The rest waits for the loop's next turn, so that events do not starve other work.
 constexpr int kEventsPerTurn = 64;
 
 constexpr uint64_t cookie_of(size_t index, uint32_t generation) {

@@ -126,7 +126,7 @@ void Device::look_again() {
 
 void Device::on_polling_failed(std::string why, bool taken_away) { failed(std::move(why), taken_away); }
 
-/// What fails because the device is being removed may be heard of before the removal is.
+/// A failure caused by the removal of the device may be reported before the removal itself.
 void Device::failed(std::string why, bool taken_away) {
   if (!taken_away) look();
   remove(taken_away ? kRemoved : "failed: " + std::move(why));

@@ -186,7 +186,7 @@ void VerbsEndpoint::drain() {
 void VerbsEndpoint::proceed() {
   if (phase_ == Phase::finishing && sends_.idle()) {
     phase_ = Phase::closing;
-    // No answer can come when it could not be told, which it could not when it has hung up.
+    // The peer cannot answer if it could not be told, as when it has disconnected already.
     if (!tell_peer()) drain();
   } else if (phase_ == Phase::draining && sends_.outstanding() + receives_.outstanding() == 0) {
     if (!verdict_open_) {
