@@ -96,7 +96,7 @@ ExitCode Supervisor::run() {
   }
   smbd_requests_.open(std::move(*connector));
   if (native()) {
-    clients_.answer_with([this](size_t slot, uint64_t connection, ClaimOutcome outcome) {
+    clients_.answer_with([this](size_t slot, shm::ConnectionId connection, ClaimOutcome outcome) {
       peers_.answer(slot, connection, outcome);
     });
     peers_.use(&clients_);
@@ -163,27 +163,27 @@ void Supervisor::worker_said(size_t slot, Received<FromWorker> said) {
       [](const message::Pong&) {},
       [&](const message::Scoreboard&) { control_.scoreboard(slot, std::move(said.descriptor)); },
       [&](const message::Reported& m) { control_.reported(slot, m.sequence); },
-      [&](const message::Take& m) { dispatcher_.taken(slot, m.offer); },
-      [&](const message::Refuse& m) { dispatcher_.refused(slot, m.offer); },
+      [&](const message::Take& m) { dispatcher_.taken(slot, m.connection); },
+      [&](const message::Refuse& m) { dispatcher_.refused(slot, m.connection); },
       [&](const message::SessionUp& m) {
-        smbd_requests_.session_up(slot, m.offer);
-        dispatcher_.session_up(slot, m.offer);
+        smbd_requests_.session_up(slot, m.connection);
+        dispatcher_.session_up(slot, m.connection);
       },
       [&](const message::Closed& m) {
-        smbd_requests_.forget(slot, m.offer);
-        peers_.forget(slot, m.offer);
-        clients_.channel_down(worker, m.offer);
-        dispatcher_.closed(slot, m.offer);
+        smbd_requests_.forget(slot, m.connection);
+        peers_.forget(slot, m.connection);
+        clients_.channel_down(worker, m.connection);
+        dispatcher_.closed(slot, m.connection);
       },
-      [&](const message::WantSmbd& m) { smbd_requests_.wanted(slot, m.offer); },
-      [&](const message::Claim& m) { clients_.claimed(worker, m.offer, m.guid); },
+      [&](const message::WantSmbd& m) { smbd_requests_.wanted(slot, m.connection); },
+      [&](const message::Claim& m) { clients_.claimed(worker, m.connection, m.guid); },
       [&](const message::ChannelUp& m) {
-        peers_.channel_up(slot, m.offer);
-        clients_.channel_up(worker, m.offer, m.process);
+        peers_.channel_up(slot, m.connection);
+        clients_.channel_up(worker, m.connection, m.process);
       },
-      [&](const message::ChannelDown& m) { clients_.channel_down(worker, m.offer); },
-      [&](const message::WantProcess& m) { peers_.wanted(slot, m.offer, m.guid); },
-      [&](const message::Pass& m) { peers_.passed(slot, m.offer, std::move(said.descriptor)); },
+      [&](const message::ChannelDown& m) { clients_.channel_down(worker, m.connection); },
+      [&](const message::WantProcess& m) { peers_.wanted(slot, m.connection, m.cookie); },
+      [&](const message::Pass& m) { peers_.passed(slot, m.connection, std::move(said.descriptor)); },
       [&](const message::NotPassed& m) { peers_.not_passed(slot, m.sequence); });
 }
 

@@ -35,12 +35,14 @@ uint64_t Entry::channels() const {
   return sum;
 }
 
-std::array<uint64_t, 2> guid_words(const Guid& guid) { return std::bit_cast<std::array<uint64_t, 2>>(guid); }
+std::array<uint64_t, 2> guid_words(const Guid& guid) {
+  return std::bit_cast<std::array<uint64_t, 2>>(guid.bytes);
+}
 
 Record encode(const Entry& entry) {
   Record words{};
   const size_t addresses = std::min(entry.addresses.size(), kClientAddresses);
-  std::memcpy(&words[record::kGuid], entry.guid.data(), entry.guid.size());
+  std::memcpy(&words[record::kGuid], entry.guid.bytes.data(), entry.guid.bytes.size());
   words[record::kStatus] = uint64_t(entry.state) | addresses << 8;
   words[record::kWorkers] = entry.workers;
   words[record::kPeerPid] = entry.peer.pid;
@@ -63,7 +65,7 @@ std::optional<Entry> decode(const Record& words) {
   const size_t addresses = address_count(words[record::kStatus]);
   if (entry.state != EntryState::starting && entry.state != EntryState::live) return std::nullopt;
   if (addresses > kClientAddresses || words[record::kPeerPid] > UINT32_MAX) return std::nullopt;
-  std::memcpy(entry.guid.data(), &words[record::kGuid], entry.guid.size());
+  std::memcpy(entry.guid.bytes.data(), &words[record::kGuid], entry.guid.bytes.size());
   if (entry.guid == Guid{}) return std::nullopt;
   entry.workers = words[record::kWorkers];
   if ((entry.state == EntryState::live) != (entry.workers != 0)) return std::nullopt;

@@ -133,7 +133,9 @@ struct RegistryGeometry {
   SipKey hash_key{};
 
   /// Where a search for the GUID begins.
-  [[nodiscard]] size_t home(const Guid& guid) const { return siphash(hash_key, guid) & (entry_count - 1); }
+  [[nodiscard]] size_t home(const Guid& guid) const {
+    return siphash(hash_key, guid.bytes) & (entry_count - 1);
+  }
   [[nodiscard]] size_t next(size_t index) const { return (index + 1) & (entry_count - 1); }
   [[nodiscard]] size_t previous(size_t index) const { return (index - 1) & (entry_count - 1); }
   /// The entry's sequence word; its record follows.

@@ -18,9 +18,9 @@ std::array<uint64_t, row_word::kWords> encode(const ConnectionRow& row) {
   words[row_word::kStatus] = 1 | uint64_t(row.phase) << 8 | uint64_t(row.peer_port) << 16 |
                              uint64_t(row.upstream_local_port) << 32 |
                              uint64_t(row.upstream_remote_port) << 48;
-  words[row_word::kNumber] = row.number;
+  words[row_word::kNumber] = std::to_underlying(row.connection);
   std::memcpy(&words[row_word::kPeer], row.peer.data(), row.peer.size());
-  std::memcpy(&words[row_word::kGuid], row.guid.data(), row.guid.size());
+  std::memcpy(&words[row_word::kGuid], row.guid.bytes.data(), row.guid.bytes.size());
   words[row_word::kSince] = row.since_ms;
   words[row_word::kCredits] = row.receive_credits | uint64_t(row.send_credits) << 32;
   words[row_word::kRequests] = row.requests;
@@ -33,13 +33,13 @@ std::optional<ConnectionRow> decode(const std::array<uint64_t, row_word::kWords>
   const uint64_t phase = status >> 8 & 0xff;
   if ((status & 0xff) != 1 || phase >= kConnectionPhases.size()) return std::nullopt;
   ConnectionRow row;
-  row.number = words[row_word::kNumber];
+  row.connection = ConnectionId{words[row_word::kNumber]};
   row.phase = ConnectionPhase(phase);
   row.peer_port = uint16_t(status >> 16);
   row.upstream_local_port = uint16_t(status >> 32);
   row.upstream_remote_port = uint16_t(status >> 48);
   std::memcpy(row.peer.data(), &words[row_word::kPeer], row.peer.size());
-  std::memcpy(row.guid.data(), &words[row_word::kGuid], row.guid.size());
+  std::memcpy(row.guid.bytes.data(), &words[row_word::kGuid], row.guid.bytes.size());
   row.since_ms = words[row_word::kSince];
   row.receive_credits = uint32_t(words[row_word::kCredits]);
   row.send_credits = uint32_t(words[row_word::kCredits] >> 32);

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "shm/base/connection_id.h"
 #include "shm/base/guid.h"
 #include "shm/base/socket_address.h"
 #include "shm/counter_table.h"
@@ -55,7 +56,7 @@ struct WorkerSummary {
 };
 
 struct ConnectionRow {
-  uint64_t number = 0;  // the supervisor's, of its offer
+  ConnectionId connection{};
   ConnectionPhase phase{};
   Host peer{};
   uint16_t peer_port = 0;

@@ -53,28 +53,29 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
       memory_(loop, config.buffered_bytes_per_worker, config.ipv6_prefix_length),
       areas_(config.native_area_bytes_per_worker),
       supervisor_connector_(
-          loop, [this](uint64_t offer) { to_supervisor_.send(message::WantSmbd{{offer}}); },
+          loop,
+          [this](shm::ConnectionId connection) { to_supervisor_.send(message::WantSmbd{{connection}}); },
           config.upstream_connect_timeout_ms + kAnswerGraceMs),
       connect_([this](const UpstreamRequest& request) { return connect_upstream(request); }),
-      resources_{loop_,
-                 config_,
-                 slabs_,
-                 receive_slabs_,
-                 header_slabs_,
-                 memory_,
-                 [this](SessionContext& context) { return make_exchange(context); },
-                 [this](uint64_t number, const smb2::Guid& guid) {
-                   to_supervisor_.send(message::Claim{{number}, {guid}});
-                 },
-                 [this](uint64_t number, uint32_t process) {
-                   to_supervisor_.send(message::ChannelUp{{number}, {process}});
-                 },
-                 [this](uint64_t number) { to_supervisor_.send(message::ChannelDown{{number}}); },
-                 [this](uint64_t number) { to_supervisor_.send(message::SessionUp{{number}}); },
-                 [this](const std::string& text) {
-                   if (advice_lines_.pass(text, uv_now(&loop_)))
-                     log::write(log::Level::warning, "%s", text.c_str());
-                 }},
+      resources_{
+          loop_,
+          config_,
+          slabs_,
+          receive_slabs_,
+          header_slabs_,
+          memory_,
+          [this](SessionContext& context) { return make_exchange(context); },
+          [this](shm::ConnectionId connection, const smb2::Guid& guid) {
+            to_supervisor_.send(message::Claim{{connection}, {{guid.bytes}}});
+          },
+          [this](shm::ConnectionId connection, uint32_t process) {
+            to_supervisor_.send(message::ChannelUp{{connection}, {process}});
+          },
+          [this](shm::ConnectionId connection) { to_supervisor_.send(message::ChannelDown{{connection}}); },
+          [this](shm::ConnectionId connection) { to_supervisor_.send(message::SessionUp{{connection}}); },
+          [this](const std::string& text) {
+            if (advice_lines_.pass(text, uv_now(&loop_))) log::write(log::Level::warning, "%s", text.c_str());
+          }},
       end_lines_(kEndLineIntervalMs, kEndLineKeys),
       advice_lines_(kAdviceIntervalMs, kEndLineKeys),
       destroy_soon_(loop, [this] { destroy_ended(); }),
@@ -111,7 +112,7 @@ void Worker::show_scoreboard(uint32_t slot) {
 void Worker::look(ScoreboardPublisher::View& view) const {
   view.summary.phase = draining_ ? shm::WorkerPhase::draining : shm::WorkerPhase::ready;
   Counters all = totals_;
-  for (const auto& [offer, session] : sessions_) {
+  for (const auto& [connection, session] : sessions_) {
     all.add(session->counters());
     view.connections.push_back(session->row());
     ++view.summary.connections[size_t(view.connections.back().phase)];
@@ -121,9 +122,9 @@ void Worker::look(ScoreboardPublisher::View& view) const {
 
 void Worker::report(uint64_t sequence, const shm::UniqueFd& into) {
   std::string text = R"({"connections":[)";
-  for (const auto& [offer, session] : sessions_) {
+  for (const auto& [connection, session] : sessions_) {
     if (text.back() != '[') text += ',';
-    text += R"({"number":)" + std::to_string(offer) + R"(,"events":)" +
+    text += R"({"number":)" + shm::connection_text(connection) + R"(,"events":)" +
             session->events().json(uv_now(&loop_)) + "}";
   }
   text += "]}";
@@ -176,7 +177,7 @@ void Worker::on_message(daemon::Received<daemon::FromSupervisor> received) {
   shm::UniqueFd& descriptor = received.descriptor;
   daemon::hear(
       received.message, [&](const message::Offer& m) { on_offer(m); },
-      [&](const message::Grant& m) { on_grant(m.offer, std::move(descriptor)); },
+      [&](const message::Grant& m) { on_grant(m.connection, std::move(descriptor)); },
       [&](const message::End& m) { on_end(m); },
       [&](const message::Ping& m) { to_supervisor_.send(message::Pong{{m.sequence}}); },
       [&](const message::Drain& m) { begin_stop(false, m.deadline_ms); },
@@ -184,10 +185,10 @@ void Worker::on_message(daemon::Received<daemon::FromSupervisor> received) {
       [&](const message::Report& m) { report(m.sequence, descriptor); },
       [&](const message::Smbd& m) {
         // A descriptor that found no room in our table is no answer either.
-        if (!descriptor.valid()) return on_smbd(m.offer, no_smbd(EMFILE));
-        on_smbd(m.offer, std::move(descriptor));
+        if (!descriptor.valid()) return on_smbd(m.connection, no_smbd(EMFILE));
+        on_smbd(m.connection, std::move(descriptor));
       },
-      [&](const message::NoSmbd& m) { on_smbd(m.offer, no_smbd(static_cast<int>(m.error))); },
+      [&](const message::NoSmbd& m) { on_smbd(m.connection, no_smbd(static_cast<int>(m.error))); },
       // Only a pool with native peers has these.
       [&](const message::Registry&) {
         if (peer_finder_) peer_finder_->map_registry(descriptor);
@@ -196,7 +197,7 @@ void Worker::on_message(daemon::Received<daemon::FromSupervisor> received) {
         if (peer_finder_) peer_finder_->listen_for_peers(std::move(descriptor));
       },
       [&](const message::Claimed& m) {
-        if (peer_finder_) peer_finder_->claimed(m.offer, m.outcome);
+        if (peer_finder_) peer_finder_->claimed(m.connection, m.outcome);
       },
       [&](const message::PassTo& m) {
         if (peer_finder_) peer_finder_->pass_to(m.sequence, m.process, std::move(descriptor));
@@ -205,10 +206,10 @@ void Worker::on_message(daemon::Received<daemon::FromSupervisor> received) {
 
 void Worker::on_offer(const message::Offer& offer) {
   const bool verbs = offer.fabric == daemon::Fabric::verbs;
-  bool take = !draining_ && sessions_.size() < config_.connections && !sessions_.contains(offer.offer);
+  bool take = !draining_ && sessions_.size() < config_.connections && !sessions_.contains(offer.connection);
   if (take && verbs) take = take_request(offer);
-  if (!take) return to_supervisor_.send(message::Refuse{{offer.offer}});
-  to_supervisor_.send(message::Take{{offer.offer}});
+  if (!take) return to_supervisor_.send(message::Refuse{{offer.connection}});
+  to_supervisor_.send(message::Take{{offer.connection}});
   if (verbs) accept_request(offer);
 }
 
@@ -246,18 +247,18 @@ void Worker::accept_request(const message::Offer& offer) {
       .handshake_timeout_ms = config_.handshake_timeout_ms,
       .busy_poll_us = config_.verbs_busy_poll_us,
       .device_idle_ms = config_.verbs_device_idle_ms};
-  begin_session(offer.offer, offer.peer, offer.local, [&](fabric::Handler& handler) {
+  begin_session(offer.connection, offer.peer, offer.local, [&](fabric::Handler& handler) {
     return verbs_->accept(request_of(offer), options, handler);
   });
 }
 
-void Worker::on_grant(uint64_t offer, shm::UniqueFd connection) {
+void Worker::on_grant(shm::ConnectionId connection, shm::UniqueFd socket) {
   sockaddr_storage peer{};
   socklen_t length = sizeof peer;
   // It found no room in our table, is one that we have, or is gone already.
-  if (!connection.valid() || sessions_.contains(offer) ||
-      ::getpeername(connection.get(), reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
-    return to_supervisor_.send(message::Closed{{offer}});
+  if (!socket.valid() || sessions_.contains(connection) ||
+      ::getpeername(socket.get(), reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
+    return to_supervisor_.send(message::Closed{{connection}});
   }
   const fabric::iwarp::Options options{
       .want_crc = config_.iwarp_crc,
@@ -267,9 +268,9 @@ void Worker::on_grant(uint64_t offer, shm::UniqueFd connection) {
       .peer_timeout_ms = config_.idle_timeout_ms + config_.keepalive_timeout_ms};
   sockaddr_storage server{};
   length = sizeof server;
-  (void)::getsockname(connection.get(), reinterpret_cast<sockaddr*>(&server), &length);
-  begin_session(offer, peer, server, [&](fabric::Handler& handler) {
-    return fabric::iwarp::accept(loop_, std::move(connection), options, handler);
+  (void)::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&server), &length);
+  begin_session(connection, peer, server, [&](fabric::Handler& handler) {
+    return fabric::iwarp::accept(loop_, std::move(socket), options, handler);
   });
 }
 
@@ -280,38 +281,38 @@ std::unique_ptr<Exchange> Worker::make_exchange(SessionContext& context) {
 
 std::unique_ptr<Upstream> Worker::connect_upstream(const UpstreamRequest& request) {
   if (config_.upstream == daemon::WorkerConfig::Upstream::ask)
-    return supervisor_connector_.request(request.offer);
+    return supervisor_connector_.request(request.connection);
   return std::make_unique<Connector>(loop_, config_.upstream_address, config_.upstream_port,
                                      config_.upstream_connect_timeout_ms);
 }
 
-void Worker::on_smbd(uint64_t offer, shm::Result<shm::UniqueFd> stream) {
-  if (peer_finder_) return peer_finder_->refused(offer, stream ? 0 : stream.error().system_errno);
-  supervisor_connector_.answered(offer, std::move(stream));
+void Worker::on_smbd(shm::ConnectionId connection, shm::Result<shm::UniqueFd> stream) {
+  if (peer_finder_) return peer_finder_->refused(connection, stream ? 0 : stream.error().system_errno);
+  supervisor_connector_.answered(connection, std::move(stream));
 }
 
-void Worker::begin_session(uint64_t offer, const sockaddr_storage& client, const sockaddr_storage& server,
-                           const Transport::MakeEndpoint& make_endpoint) {
+void Worker::begin_session(shm::ConnectionId connection, const sockaddr_storage& client,
+                           const sockaddr_storage& server, const Transport::MakeEndpoint& make_endpoint) {
   auto session = std::make_unique<Session>(
-      resources_, Session::Client{offer, client, server, shm::address_text(client)},
-      [this, offer](const std::string& why, bool clean) { on_session_ended(offer, why, clean); });
+      resources_, Session::Client{connection, client, server, shm::address_text(client)},
+      [this, connection](const std::string& why, bool clean) { on_session_ended(connection, why, clean); });
   Session& started = *session;
-  sessions_.emplace(offer, std::move(session));
-  if (!started.start(make_endpoint)) on_session_ended(offer, "out of memory", false);
+  sessions_.emplace(connection, std::move(session));
+  if (!started.start(make_endpoint)) on_session_ended(connection, "out of memory", false);
 }
 
-void Worker::on_session_ended(uint64_t offer, const std::string& why, bool clean) {
-  const auto at = sessions_.find(offer);
+void Worker::on_session_ended(shm::ConnectionId connection, const std::string& why, bool clean) {
+  const auto at = sessions_.find(connection);
   if (at == sessions_.end()) return;
   report_end(*at->second, why, clean);
   dead_.push_back(std::move(at->second));
   sessions_.erase(at);
-  to_supervisor_.send(message::Closed{{offer}});
+  to_supervisor_.send(message::Closed{{connection}});
   destroy_soon_.trigger();
 }
 
 void Worker::on_end(const message::End& end) {
-  const auto at = sessions_.find(end.offer);
+  const auto at = sessions_.find(end.connection);
   // The message crossed one of ours: the connection has a session, or has ended.
   if (at == sessions_.end() || at->second->has_session()) return;
   at->second->end(std::string(daemon::end_reason_text(end.reason)));
@@ -355,7 +356,7 @@ void Worker::begin_stop(bool at_once, uint32_t deadline_ms) {
     return;
   }
   if (at_once) {
-    for (auto& [offer, session] : sessions_) session->stop("the server is stopping");
+    for (auto& [connection, session] : sessions_) session->stop("the server is stopping");
   }
   if (deadline_ms > 0) deadline_.start(deadline_ms);
   finish_if_empty();
@@ -367,7 +368,7 @@ void Worker::finish_if_empty() {
 
 void Worker::dump() {
   Counters all = totals_;
-  for (auto& [offer, session] : sessions_) {
+  for (auto& [connection, session] : sessions_) {
     const Counters counters = session->counters();
     all.add(counters);
     const smb_direct::Credits credits = session->engine().credits();

@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "daemon/contract/contract.h"
+#include "shm/base/connection_id.h"
 #include "shm/base/log.h"
 #include "shm/loop/loop.h"
 #include "shm/loop/watched.h"
@@ -46,17 +47,17 @@ class Worker {
   void on_control(int events, int status);
   void on_message(daemon::Received<daemon::FromSupervisor> received);
   void on_offer(const daemon::message::Offer& offer);
-  void on_grant(uint64_t offer, shm::UniqueFd connection);
+  void on_grant(shm::ConnectionId connection, shm::UniqueFd socket);
   void on_end(const daemon::message::End& end);
-  void on_smbd(uint64_t offer, shm::Result<shm::UniqueFd> stream);
+  void on_smbd(shm::ConnectionId connection, shm::Result<shm::UniqueFd> stream);
   [[nodiscard]] std::unique_ptr<Exchange> make_exchange(SessionContext& context);
   [[nodiscard]] std::unique_ptr<Upstream> connect_upstream(const UpstreamRequest& request);
   [[nodiscard]] static fabric::verbs::Request request_of(const daemon::message::Offer& offer);
   [[nodiscard]] bool take_request(const daemon::message::Offer& offer);
   void accept_request(const daemon::message::Offer& offer);
-  void begin_session(uint64_t offer, const sockaddr_storage& client, const sockaddr_storage& server,
-                     const Transport::MakeEndpoint& make_endpoint);
-  void on_session_ended(uint64_t offer, const std::string& why, bool clean);
+  void begin_session(shm::ConnectionId connection, const sockaddr_storage& client,
+                     const sockaddr_storage& server, const Transport::MakeEndpoint& make_endpoint);
+  void on_session_ended(shm::ConnectionId connection, const std::string& why, bool clean);
   void report_end(const Session& session, const std::string& why, bool clean);
   void destroy_ended();
   void trim_some(size_t share);
@@ -81,8 +82,8 @@ class Worker {
   std::optional<PeerFinder> peer_finder_;
   OpenUpstream connect_;  // to an smbd
   SessionResources resources_;
-  std::unique_ptr<fabric::verbs::Fabric> verbs_;           // outlives the sessions' endpoints
-  std::map<uint64_t, std::unique_ptr<Session>> sessions_;  // by offer
+  std::unique_ptr<fabric::verbs::Fabric> verbs_;  // outlives the sessions' endpoints
+  std::map<shm::ConnectionId, std::unique_ptr<Session>> sessions_;
   std::vector<std::unique_ptr<Session>> dead_;  // destroyed by destroy_ended(), outside their callbacks
   Counters totals_;                             // of sessions that have ended
   std::map<std::string, uint64_t> ends_;        // abnormal ends, by cause
@@ -91,7 +92,7 @@ class Worker {
   shm::Deferred destroy_soon_;
   shm::Timer deadline_;
   Housekeeper housekeeper_;
-  uint64_t trimmed_ = 0;  // the offer of the session that was trimmed last
+  shm::ConnectionId trimmed_{};  // the connection of the session that was trimmed last
   std::optional<ScoreboardPublisher> scoreboard_;
   bool draining_ = false;
   daemon::ExitCode exit_code_ = daemon::ExitCode::ok;

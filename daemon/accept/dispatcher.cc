@@ -69,24 +69,24 @@ void Dispatcher::accepted(std::unique_ptr<Incoming> incoming, const sockaddr_sto
   }
   if (room.goes) make_room(*room.goes);
   Offer& offer = offers_.add(std::move(incoming), peer, local);
-  places_.add(offer.number, client, loop_.now());
+  places_.add(offer.connection, client, loop_.now());
   dispatch(offer);
   settle();
 }
 
 /// Whatever becomes of the offer, it is over, and with no worker.
-void Dispatcher::turn_away(uint64_t number) {
-  offers_.drop(number);
-  places_.remove(number);
+void Dispatcher::turn_away(shm::ConnectionId connection) {
+  offers_.drop(connection);
+  places_.remove(connection);
 }
 
 /// Ends this connection, which has no session, so that another gets its place.
-void Dispatcher::make_room(uint64_t number) {
+void Dispatcher::make_room(shm::ConnectionId connection) {
   ++made_room_;
-  Offer* offer = offers_.find(number);
-  const auto slot = table_.slot_of(number);
-  if (offer == nullptr && !slot) return places_.remove(number);
-  const ConnectionTable::Addresses* addresses = slot ? table_.addresses(number, *slot) : nullptr;
+  Offer* offer = offers_.find(connection);
+  const auto slot = table_.slot_of(connection);
+  if (offer == nullptr && !slot) return places_.remove(connection);
+  const ConnectionTable::Addresses* addresses = slot ? table_.addresses(connection, *slot) : nullptr;
   const sockaddr_storage peer = offer != nullptr ? offer->peer
                                 : addresses      ? addresses->peer
                                                  : sockaddr_storage{};
@@ -99,18 +99,18 @@ void Dispatcher::make_room(uint64_t number) {
   if (offer != nullptr) {
     const TakenBack where = slot ? offer->incoming->take_back() : TakenBack::ours;
     if (where != TakenBack::workers) {
-      if (slot) table_.remove(number, *slot);
-      return turn_away(number);
+      if (slot) table_.remove(connection, *slot);
+      return turn_away(connection);
     }
     handed_over(*offer, *slot);
   }
-  places_.ending(number);
-  const auto sent = workers_[*slot].send(message::End{{number}, {EndReason::place_needed}});
+  places_.ending(connection);
+  const auto sent = workers_[*slot].send(message::End{{connection}, {EndReason::place_needed}});
   if (!sent) log::write(log::Level::debug, "worker %zu: %s", *slot, sent.error().text().c_str());
 }
 
 void Dispatcher::dispatch(Offer& offer) {
-  const uint64_t number = offer.number;
+  const shm::ConnectionId connection = offer.connection;
   const shm::Host client = offer.client();
   for (;;) {
     std::vector<bool> eligible(workers_.size());
@@ -122,21 +122,21 @@ void Dispatcher::dispatch(Offer& offer) {
     const auto slot = table_.choose(client, config_.affinity, eligible, known);
     if (!slot) break;
     Offers::assign(offer, *slot, loop_.now());
-    message::Offer said{{number}, {.peer = offer.peer, .local = offer.local}};
+    message::Offer said{{connection}, {.peer = offer.peer, .local = offer.local}};
     auto offered = offer.incoming->prepare(workers_[*slot].handover(), said);
     if (offered) offered = workers_[*slot].send(said);
     if (offered) {
-      table_.add(number, *slot, offer.peer, offer.local);
+      table_.add(connection, *slot, offer.peer, offer.local);
       return count_affinity(known, *slot);
     }
     log::write(log::Level::debug, "worker %zu: %s", *slot, offered.error().text().c_str());
     Offers::give_up_on(offer);
-    if (offer.incoming->take_back() != TakenBack::ours) return turn_away(number);  // it was not told
+    if (offer.incoming->take_back() != TakenBack::ours) return turn_away(connection);  // it was not told
   }
   const bool soon = workers_.any([](const WorkerSlot& worker) { return worker.soon_ready(); });
   if (soon) return Offers::wait(offer, loop_.now());
   const sockaddr_storage peer = offer.peer;
-  turn_away(number);
+  turn_away(connection);
   refuse(Refusal::no_worker, peer, "no worker accepts it; earlier lines or smbdirectctl workers show why");
 }
 
@@ -144,14 +144,14 @@ void Dispatcher::count_affinity(uint64_t known, size_t slot) {
   if (known != 0) ++((known >> slot & 1) != 0 ? affinity_hits_ : affinity_misses_);
 }
 
-void Dispatcher::retry(uint64_t number) {
-  Offer* offer = offers_.find(number);
+void Dispatcher::retry(shm::ConnectionId connection) {
+  Offer* offer = offers_.find(connection);
   if (offer == nullptr) return;
   if (offer->slot) {
     const TakenBack where = offer->incoming->take_back();
     if (where == TakenBack::workers) return handed_over(*offer, *offer->slot);
-    table_.remove(number, *offer->slot);
-    if (where == TakenBack::gone) return turn_away(number);
+    table_.remove(connection, *offer->slot);
+    if (where == TakenBack::gone) return turn_away(connection);
   }
   Offers::give_up_on(*offer);
   dispatch(*offer);
@@ -160,12 +160,12 @@ void Dispatcher::retry(uint64_t number) {
 void Dispatcher::hand_over(Offer& offer) {
   const size_t slot = *offer.slot;
   if (const auto descriptor = offer.incoming->grant()) {
-    const auto sent = workers_[slot].send(message::Grant{{offer.number}, {}}, *descriptor);
+    const auto sent = workers_[slot].send(message::Grant{{offer.connection}, {}}, *descriptor);
     if (!sent) {
       grant_log_.write(log::Level::warning, std::to_string(slot), loop_.now(),
                        "worker %zu: %s; the connection is offered to another", slot,
                        sent.error().text().c_str());
-      return retry(offer.number);
+      return retry(offer.connection);
     }
   }
   offer.incoming->handed_over();
@@ -175,60 +175,61 @@ void Dispatcher::hand_over(Offer& offer) {
 /// The offer ends; the connection table keeps the count until the worker sends CLOSED, or dies.
 void Dispatcher::handed_over(const Offer& offer, size_t slot) {
   ++granted_;
-  log::write(log::Level::debug, "connection %" PRIu64 " of %s is worker %zu's", offer.number,
-             shm::address_text(offer.peer).c_str(), slot);
-  offers_.drop(offer.number);
+  log::write(log::Level::debug, "connection %" PRIu64 " of %s is worker %zu's",
+             std::to_underlying(offer.connection), shm::address_text(offer.peer).c_str(), slot);
+  offers_.drop(offer.connection);
 }
 
-void Dispatcher::taken(size_t slot, uint64_t number) {
-  if (Offer* offer = offers_.find(number, slot)) hand_over(*offer);
+void Dispatcher::taken(size_t slot, shm::ConnectionId connection) {
+  if (Offer* offer = offers_.find(connection, slot)) hand_over(*offer);
   settle();
 }
 
-void Dispatcher::refused(size_t slot, uint64_t number) {
-  if (offers_.find(number, slot) != nullptr) retry(number);
+void Dispatcher::refused(size_t slot, shm::ConnectionId connection) {
+  if (offers_.find(connection, slot) != nullptr) retry(connection);
   settle();
 }
 
-void Dispatcher::session_up(size_t slot, uint64_t number) {
-  const ConnectionTable::Addresses* addresses = table_.addresses(number, slot);
-  if (offers_.find(number, slot) != nullptr || addresses == nullptr) return;
-  if (places_.session_up(number)) rate_.give_back(config_.client_of(addresses->peer));
+void Dispatcher::session_up(size_t slot, shm::ConnectionId connection) {
+  const ConnectionTable::Addresses* addresses = table_.addresses(connection, slot);
+  if (offers_.find(connection, slot) != nullptr || addresses == nullptr) return;
+  if (places_.session_up(connection)) rate_.give_back(config_.client_of(addresses->peer));
 }
 
 /// Only of a granted connection; an offer ends by TAKE or REFUSE.
-void Dispatcher::closed(size_t slot, uint64_t number) {
-  if (offers_.find(number, slot) == nullptr && table_.remove(number, slot)) places_.remove(number);
+void Dispatcher::closed(size_t slot, shm::ConnectionId connection) {
+  if (offers_.find(connection, slot) == nullptr && table_.remove(connection, slot))
+    places_.remove(connection);
 }
 
 void Dispatcher::worker_ready() {
-  for (const uint64_t number : offers_.waiting_numbers()) {
-    if (Offer* offer = offers_.find(number)) dispatch(*offer);
+  for (const shm::ConnectionId connection : offers_.all_waiting()) {
+    if (Offer* offer = offers_.find(connection)) dispatch(*offer);
   }
   settle();
 }
 
 size_t Dispatcher::worker_gone(size_t slot) {
-  std::vector<uint64_t> offered = offers_.forget_slot(slot);
+  std::vector<shm::ConnectionId> offered = offers_.forget_slot(slot);
   // What it had taken without saying so went with it.
-  std::erase_if(offered, [&](uint64_t number) {
-    Offer* offer = offers_.find(number);
+  std::erase_if(offered, [&](shm::ConnectionId connection) {
+    Offer* offer = offers_.find(connection);
     const TakenBack where = offer->incoming->take_back();
     if (where == TakenBack::workers) {
       handed_over(*offer, slot);
     } else {
-      table_.remove(number, slot);
-      if (where == TakenBack::gone) turn_away(number);
+      table_.remove(connection, slot);
+      if (where == TakenBack::gone) turn_away(connection);
     }
     return where != TakenBack::ours;
   });
-  const std::vector<uint64_t> lost = table_.connections_of(slot);
-  for (const uint64_t number : lost) {
-    table_.remove(number, slot);
-    places_.remove(number);
+  const std::vector<shm::ConnectionId> lost = table_.connections_of(slot);
+  for (const shm::ConnectionId connection : lost) {
+    table_.remove(connection, slot);
+    places_.remove(connection);
   }
-  for (const uint64_t number : offered) {
-    if (Offer* offer = offers_.find(number)) dispatch(*offer);
+  for (const shm::ConnectionId connection : offered) {
+    if (Offer* offer = offers_.find(connection)) dispatch(*offer);
   }
   // Offers that waited for this worker to become ready may have no worker to wait for now.
   worker_ready();
@@ -237,12 +238,12 @@ size_t Dispatcher::worker_gone(size_t slot) {
 
 void Dispatcher::deadlines() {
   const uint64_t now = loop_.now();
-  for (const uint64_t number : offers_.overdue(now)) {
-    Offer* offer = offers_.find(number);
+  for (const shm::ConnectionId connection : offers_.overdue(now)) {
+    Offer* offer = offers_.find(connection);
     if (offer == nullptr) continue;
     if (!offer->slot) {
       const sockaddr_storage peer = offer->peer;
-      turn_away(number);
+      turn_away(connection);
       refuse(Refusal::no_worker, peer, "no worker became ready in time");
       continue;
     }
@@ -251,14 +252,14 @@ void Dispatcher::deadlines() {
                     " ms; the connection is offered to another",
                     *offer->slot, kOfferDeadlineMs);
     workers_[*offer->slot].mark_unresponsive();
-    retry(number);
+    retry(connection);
   }
   settle();
 }
 
 void Dispatcher::close() {
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
-    for (const uint64_t number : offers_.forget_slot(slot)) table_.remove(number, slot);
+    for (const shm::ConnectionId connection : offers_.forget_slot(slot)) table_.remove(connection, slot);
   }
   offers_.clear();
   deadline_timer_.stop();

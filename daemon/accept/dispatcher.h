@@ -17,6 +17,7 @@
 #include "daemon/config/pool_config.h"
 #include "daemon/prefork/connection_table.h"
 #include "daemon/prefork/worker_pool.h"
+#include "shm/base/connection_id.h"
 #include "shm/base/log.h"
 #include "shm/loop/loop.h"
 #include "shm/token_buckets.h"
@@ -38,10 +39,10 @@ class Dispatcher {
   void accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                 const sockaddr_storage& local);
   // TAKE, REFUSE, SESSION_UP, CLOSED.
-  void taken(size_t slot, uint64_t number);
-  void refused(size_t slot, uint64_t number);
-  void session_up(size_t slot, uint64_t number);
-  void closed(size_t slot, uint64_t number);
+  void taken(size_t slot, shm::ConnectionId connection);
+  void refused(size_t slot, shm::ConnectionId connection);
+  void session_up(size_t slot, shm::ConnectionId connection);
+  void closed(size_t slot, shm::ConnectionId connection);
   void worker_ready();
   /// Offers it held go elsewhere. Returns how many granted connections went with it.
   size_t worker_gone(size_t slot);
@@ -57,9 +58,9 @@ class Dispatcher {
 
  private:
   void dispatch(Offer& offer);
-  void make_room(uint64_t number);
-  void turn_away(uint64_t number);
-  void retry(uint64_t number);
+  void make_room(shm::ConnectionId connection);
+  void turn_away(shm::ConnectionId connection);
+  void retry(shm::ConnectionId connection);
   void hand_over(Offer& offer);
   void handed_over(const Offer& offer, size_t slot);
   void deadlines();

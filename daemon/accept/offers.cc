@@ -8,9 +8,9 @@ namespace smbdirect::daemon {
 
 Offer& Offers::add(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                    const sockaddr_storage& local) {
-  const uint64_t number = ++last_number_;
-  Offer& offer = offers_[number];
-  offer.number = number;
+  const shm::ConnectionId connection{++last_number_};
+  Offer& offer = offers_[connection];
+  offer.connection = connection;
   offer.incoming = std::move(incoming);
   offer.peer = peer;
   offer.local = local;
@@ -37,46 +37,46 @@ void Offers::give_up_on(Offer& offer) {
   offer.slot.reset();
 }
 
-Offer* Offers::find(uint64_t number, size_t slot) {
-  Offer* offer = find(number);
+Offer* Offers::find(shm::ConnectionId connection, size_t slot) {
+  Offer* offer = find(connection);
   return offer != nullptr && offer->slot == slot ? offer : nullptr;
 }
 
-Offer* Offers::find(uint64_t number) {
-  const auto found = offers_.find(number);
+Offer* Offers::find(shm::ConnectionId connection) {
+  const auto found = offers_.find(connection);
   return found == offers_.end() ? nullptr : &found->second;
 }
 
-std::vector<uint64_t> Offers::forget_slot(size_t slot) {
-  std::vector<uint64_t> numbers;
-  for (auto& [number, offer] : offers_) {
+std::vector<shm::ConnectionId> Offers::forget_slot(size_t slot) {
+  std::vector<shm::ConnectionId> found;
+  for (auto& [connection, offer] : offers_) {
     offer.tried.at(slot) = false;
     if (offer.slot != slot) continue;
     offer.slot.reset();
-    numbers.push_back(number);
+    found.push_back(connection);
   }
-  return numbers;
+  return found;
 }
 
-std::vector<uint64_t> Offers::waiting_numbers() const {
-  std::vector<uint64_t> numbers;
-  for (const auto& [number, offer] : offers_) {
-    if (!offer.slot) numbers.push_back(number);
+std::vector<shm::ConnectionId> Offers::all_waiting() const {
+  std::vector<shm::ConnectionId> found;
+  for (const auto& [connection, offer] : offers_) {
+    if (!offer.slot) found.push_back(connection);
   }
-  return numbers;
+  return found;
 }
 
-std::vector<uint64_t> Offers::overdue(uint64_t now_ms) const {
-  std::vector<uint64_t> numbers;
-  for (const auto& [number, offer] : offers_) {
-    if (offer.deadline_ms <= now_ms) numbers.push_back(number);
+std::vector<shm::ConnectionId> Offers::overdue(uint64_t now_ms) const {
+  std::vector<shm::ConnectionId> found;
+  for (const auto& [connection, offer] : offers_) {
+    if (offer.deadline_ms <= now_ms) found.push_back(connection);
   }
-  return numbers;
+  return found;
 }
 
 std::optional<uint64_t> Offers::next_deadline() const {
   std::optional<uint64_t> next;
-  for (const auto& [number, offer] : offers_) {
+  for (const auto& [connection, offer] : offers_) {
     if (!next || offer.deadline_ms < *next) next = offer.deadline_ms;
   }
   return next;

@@ -14,12 +14,13 @@
 
 #include "daemon/accept/incoming.h"
 #include "daemon/contract/contract.h"
+#include "shm/base/connection_id.h"
 #include "shm/base/socket_address.h"
 
 namespace smbdirect::daemon {
 
 struct Offer {
-  uint64_t number = 0;
+  shm::ConnectionId connection{};
   std::unique_ptr<Incoming> incoming;
   sockaddr_storage peer{};
   sockaddr_storage local{};
@@ -50,22 +51,22 @@ class Offers {
   static void give_up_on(Offer& offer);
 
   /// The offer, if it is with that slot now: a late TAKE finds nothing.
-  [[nodiscard]] Offer* find(uint64_t number, size_t slot);
-  [[nodiscard]] Offer* find(uint64_t number);
-  void drop(uint64_t number) { offers_.erase(number); }
+  [[nodiscard]] Offer* find(shm::ConnectionId connection, size_t slot);
+  [[nodiscard]] Offer* find(shm::ConnectionId connection);
+  void drop(shm::ConnectionId connection) { offers_.erase(connection); }
   void clear() { offers_.clear(); }
 
   /// A worker's process is gone: no worker has its offers now, and its successor may be asked again.
-  [[nodiscard]] std::vector<uint64_t> forget_slot(size_t slot);
-  [[nodiscard]] std::vector<uint64_t> waiting_numbers() const;
+  [[nodiscard]] std::vector<shm::ConnectionId> forget_slot(size_t slot);
+  [[nodiscard]] std::vector<shm::ConnectionId> all_waiting() const;
   /// Offers and waits whose time is over, oldest first.
-  [[nodiscard]] std::vector<uint64_t> overdue(uint64_t now_ms) const;
+  [[nodiscard]] std::vector<shm::ConnectionId> overdue(uint64_t now_ms) const;
   [[nodiscard]] std::optional<uint64_t> next_deadline() const;
 
  private:
   size_t slots_;
   uint64_t last_number_ = 0;
-  std::map<uint64_t, Offer> offers_;  // by number, so by age
+  std::map<shm::ConnectionId, Offer> offers_;  // so by age
 };
 
 }  // namespace smbdirect::daemon

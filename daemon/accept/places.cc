@@ -17,7 +17,7 @@ void Places::rerank(const shm::Host& host, const std::optional<Rank>& before, co
   if (const auto now = rank_of(host, client)) ranks_.insert(*now);
 }
 
-void Places::add(uint64_t connection, const shm::Host& client, uint64_t now_ms) {
+void Places::add(shm::ConnectionId connection, const shm::Host& client, uint64_t now_ms) {
   if (!everyone_.try_emplace(connection, Connection{.client = client, .since_ms = now_ms}).second) return;
   Client& one = clients_[client];
   const auto before = rank_of(client, one);
@@ -27,7 +27,7 @@ void Places::add(uint64_t connection, const shm::Host& client, uint64_t now_ms) 
   rerank(client, before, one);
 }
 
-void Places::no_longer_waits(uint64_t connection, const shm::Host& host) {
+void Places::no_longer_waits(shm::ConnectionId connection, const shm::Host& host) {
   Client& one = clients_.at(host);
   const auto before = rank_of(host, one);
   one.without_session.erase(connection);
@@ -40,7 +40,7 @@ void Places::leaves(const shm::Host& host) {
   if (--found->second.connections == 0) clients_.erase(found);
 }
 
-void Places::remove(uint64_t connection) {
+void Places::remove(shm::ConnectionId connection) {
   const auto found = everyone_.find(connection);
   if (found == everyone_.end()) return;
   const shm::Host host = found->second.client;
@@ -54,7 +54,7 @@ void Places::remove(uint64_t connection) {
   leaves(host);
 }
 
-bool Places::session_up(uint64_t connection) {
+bool Places::session_up(shm::ConnectionId connection) {
   const auto found = everyone_.find(connection);
   if (found == everyone_.end() || found->second.standing == Standing::session) return false;
   if (std::exchange(found->second.standing, Standing::session) == Standing::without_session) {
@@ -67,7 +67,7 @@ bool Places::session_up(uint64_t connection) {
   return true;
 }
 
-void Places::ending(uint64_t connection) {
+void Places::ending(shm::ConnectionId connection) {
   const auto found = everyone_.find(connection);
   if (found == everyone_.end() || found->second.standing != Standing::without_session) return;
   found->second.standing = Standing::ending;
@@ -90,7 +90,7 @@ Places::Room Places::room_for(const shm::Host& client, uint64_t now_ms) {
   const auto& [rank, oldest, host] = *ranks_.begin();
   const size_t most = std::numeric_limits<size_t>::max() - rank;
   // With the new connection this client would be the one with the most.
-  const uint64_t goes = here + 1 > most ? *own->second.without_session.begin() : oldest;
+  const shm::ConnectionId goes = here + 1 > most ? *own->second.without_session.begin() : oldest;
   const bool young = now_ms - everyone_.at(goes).since_ms < kPatienceMs;
   if (most > here + kFew || !young) return {.none = false, .goes = goes};
   if (!last_refused_ms_ || now_ms - *last_refused_ms_ > kForgetMs) first_refused_ms_ = now_ms;

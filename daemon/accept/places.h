@@ -17,6 +17,7 @@
 #include <set>
 #include <tuple>
 
+#include "shm/base/connection_id.h"
 #include "shm/base/socket_address.h"
 
 namespace smbdirect::daemon {
@@ -28,20 +29,20 @@ class Places {
       : connections_(connections), without_session_(without_session) {}
 
   /// Numbers ascend with age.
-  void add(uint64_t connection, const shm::Host& client, uint64_t now_ms);
-  void remove(uint64_t connection);
+  void add(shm::ConnectionId connection, const shm::Host& client, uint64_t now_ms);
+  void remove(shm::ConnectionId connection);
   /// The server has let it in, which ends its ending too. False: it is not here, or was let in before.
-  bool session_up(uint64_t connection);
+  bool session_up(shm::ConnectionId connection);
   /// It is to make room, and holds no place from now on; until remove().
-  void ending(uint64_t connection);
+  void ending(shm::ConnectionId connection);
 
   [[nodiscard]] size_t total() const { return everyone_.size() - ending_; }
   [[nodiscard]] size_t without_session() const { return waiting_; }
   [[nodiscard]] size_t of_client(const shm::Host& client) const;
 
   struct Room {
-    bool none = false;             // it is turned away
-    std::optional<uint64_t> goes;  // the connection that must end first
+    bool none = false;                      // it is turned away
+    std::optional<shm::ConnectionId> goes;  // the connection that must end first
   };
   /// For this client's next connection.
   [[nodiscard]] Room room_for(const shm::Host& client, uint64_t now_ms);
@@ -55,14 +56,14 @@ class Places {
   };
   struct Client {
     size_t connections = 0;
-    std::set<uint64_t> without_session;  // oldest first
+    std::set<shm::ConnectionId> without_session;  // oldest first
   };
   /// Those with most of these places first, then the one whose oldest is oldest.
-  using Rank = std::tuple<size_t, uint64_t, shm::Host>;
+  using Rank = std::tuple<size_t, shm::ConnectionId, shm::Host>;
 
   [[nodiscard]] static std::optional<Rank> rank_of(const shm::Host& host, const Client& client);
   void rerank(const shm::Host& host, const std::optional<Rank>& before, const Client& client);
-  void no_longer_waits(uint64_t connection, const shm::Host& host);
+  void no_longer_waits(shm::ConnectionId connection, const shm::Host& host);
   void leaves(const shm::Host& host);
 
   static constexpr size_t kMostEnding = 256;  // besides, for pools with few places
@@ -72,7 +73,7 @@ class Places {
 
   size_t connections_;
   size_t without_session_;
-  std::map<uint64_t, Connection> everyone_;
+  std::map<shm::ConnectionId, Connection> everyone_;
   std::map<shm::Host, Client> clients_;
   std::set<Rank> ranks_;
   size_t waiting_ = 0;  // for a session

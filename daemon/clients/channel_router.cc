@@ -106,14 +106,14 @@ void ChannelRouter::worker_ready(size_t slot) {
   tell(slot, message::PeerListener{}, listener->get());
 }
 
-void ChannelRouter::answer(size_t slot, uint64_t offer, ClaimOutcome outcome) {
-  if (outcome == ClaimOutcome::owner) passes_.try_emplace({slot, offer});
-  tell(slot, message::Claimed{{offer}, {outcome}});
+void ChannelRouter::answer(size_t slot, shm::ConnectionId connection, ClaimOutcome outcome) {
+  if (outcome == ClaimOutcome::owner) passes_.try_emplace({slot, connection});
+  tell(slot, message::Claimed{{connection}, {outcome}});
 }
 
-void ChannelRouter::wanted(size_t slot, uint64_t offer, const shm::Guid& cookie) {
-  const Key key{slot, offer};
-  const ConnectionTable::Addresses* addresses = table_.addresses(offer, slot);
+void ChannelRouter::wanted(size_t slot, shm::ConnectionId connection, const proxy::Cookie& cookie) {
+  const Key key{slot, connection};
+  const ConnectionTable::Addresses* addresses = table_.addresses(connection, slot);
   if (clients_ == nullptr || addresses == nullptr || asked_.contains(key)) {
     return refuse(key, "its worker asked for a connection that is not its own, or asked twice", EPERM);
   }
@@ -124,13 +124,12 @@ void ChannelRouter::wanted(size_t slot, uint64_t offer, const shm::Guid& cookie)
                   ENOTCONN);
   }
   proxy::Start start{
-      .cookie = {},
+      .cookie = cookie,
       .client_guid = {},
       .client = proxy::address_of_host(shm::host_of(addresses->peer), shm::port_of(addresses->peer)),
       .socket = listener_path(slot)};
-  std::memcpy(start.cookie.data(), cookie.data(), start.cookie.size());
-  if (const auto guid = clients_->guid_of(workers_.ref(slot), offer)) {
-    std::memcpy(start.client_guid.data(), guid->data(), start.client_guid.size());
+  if (const auto guid = clients_->guid_of(workers_.ref(slot), connection)) {
+    start.client_guid = {guid->bytes};
   }
   const uint64_t number = next_++;
   if (const auto told = main_->start(number, start); !told) {
@@ -141,27 +140,27 @@ void ChannelRouter::wanted(size_t slot, uint64_t offer, const shm::Guid& cookie)
 }
 
 void ChannelRouter::refuse(const Key& key, const std::string& why, int error) {
-  const auto [slot, offer] = key;
-  const ConnectionTable::Addresses* addresses = table_.addresses(offer, slot);
+  const auto [slot, connection] = key;
+  const ConnectionTable::Addresses* addresses = table_.addresses(connection, slot);
   const std::string client = addresses == nullptr ? "?" : shm::host_text(shm::host_of(addresses->peer));
   log_.write(log::Level::warning, client + std::to_string(error), loop_.now(), "no server process for %s: %s",
              client.c_str(), why.c_str());
-  tell(slot, message::NoSmbd{{offer}, {uint32_t(error == 0 ? ECONNREFUSED : error)}});
+  tell(slot, message::NoSmbd{{connection}, {uint32_t(error == 0 ? ECONNREFUSED : error)}});
 }
 
 // --- channels on their way ---
 
-void ChannelRouter::passed(size_t slot, uint64_t offer, shm::UniqueFd socket) {
-  const Key key{slot, offer};
+void ChannelRouter::passed(size_t slot, shm::ConnectionId connection, shm::UniqueFd socket) {
+  const Key key{slot, connection};
   const auto found = passes_.find(key);
   // One for each time that it was given a process.
   if (clients_ == nullptr || found == passes_.end() || found->second.socket.valid()) return;
   Pass& pass = found->second;
-  const auto guid = clients_->guid_of(workers_.ref(slot), offer);
+  const auto guid = clients_->guid_of(workers_.ref(slot), connection);
   const auto entry = guid ? clients_->find(*guid) : std::nullopt;
   if (!entry || entry->state != shm::EntryState::live || !entry->peer.known()) {
     passes_.erase(found);
-    return clients_->ask_again(workers_.ref(slot), offer);  // its process has gone meanwhile
+    return clients_->ask_again(workers_.ref(slot), connection);  // its process has gone meanwhile
   }
   if (!is_channel(socket)) return give_up(key);
   if (pass.process != entry->peer) {
@@ -217,9 +216,9 @@ void ChannelRouter::not_passed(size_t slot, uint64_t sequence) {
 
 // --- the end ---
 
-void ChannelRouter::forget(size_t slot, uint64_t offer) {
-  asked_.erase({slot, offer});
-  passes_.erase({slot, offer});
+void ChannelRouter::forget(size_t slot, shm::ConnectionId connection) {
+  asked_.erase({slot, connection});
+  passes_.erase({slot, connection});
 }
 
 void ChannelRouter::forget_worker(size_t slot) {

@@ -21,6 +21,7 @@
 #include "daemon/config/pool_config.h"
 #include "daemon/prefork/connection_table.h"
 #include "daemon/prefork/worker_pool.h"
+#include "shm/base/connection_id.h"
 #include "shm/base/log.h"
 #include "shm/loop/loop.h"
 #include "shm/totals.h"
@@ -43,16 +44,16 @@ class ChannelRouter {
   /// Gives a worker the registry, and its socket at which processes open their channels.
   void worker_ready(size_t slot);
   /// The answer to a connection's CLAIM.
-  void answer(size_t slot, uint64_t offer, ClaimOutcome outcome);
+  void answer(size_t slot, shm::ConnectionId connection, ClaimOutcome outcome);
 
   // WANT_PROCESS, PASS, NOT_PASSED, CHANNEL_UP.
-  void wanted(size_t slot, uint64_t offer, const shm::Guid& cookie);
-  void passed(size_t slot, uint64_t offer, shm::UniqueFd socket);
+  void wanted(size_t slot, shm::ConnectionId connection, const protocol::proxy::Cookie& cookie);
+  void passed(size_t slot, shm::ConnectionId connection, shm::UniqueFd socket);
   void not_passed(size_t slot, uint64_t sequence);
-  void channel_up(size_t slot, uint64_t offer) { settle({slot, offer}); }
+  void channel_up(size_t slot, shm::ConnectionId connection) { settle({slot, connection}); }
 
   /// The connection has ended, or its worker.
-  void forget(size_t slot, uint64_t offer);
+  void forget(size_t slot, shm::ConnectionId connection);
   void forget_worker(size_t slot);
   void close();
 
@@ -63,7 +64,7 @@ class ChannelRouter {
   [[nodiscard]] shm::Totals totals() const;
 
  private:
-  using Key = std::pair<size_t, uint64_t>;  // slot, offer
+  using Key = std::pair<size_t, shm::ConnectionId>;  // slot, connection
 
   /// A channel on its way to the process that serves its client: once the worker has said PASS.
   struct Pass {

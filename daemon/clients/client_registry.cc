@@ -54,7 +54,8 @@ shm::WorkerRef ClientRegistry::current(const Key& key) const {
   return {.slot = key.first, .generation = generation == generations_.end() ? 0 : generation->second};
 }
 
-void ClientRegistry::claimed(const shm::WorkerRef& worker, uint64_t connection, const shm::Guid& guid) {
+void ClientRegistry::claimed(const shm::WorkerRef& worker, shm::ConnectionId connection,
+                             const shm::Guid& guid) {
   const Key key{worker.slot, connection};
   if (table_.addresses(connection, worker.slot) == nullptr || connections_.contains(key)) return;
   Connection& claiming = connections_[key] = {.guid = guid, .peer = {}, .order = ++claims_};
@@ -105,7 +106,7 @@ bool ClientRegistry::end_old_start(const shm::Guid& guid) {
   return false;
 }
 
-void ClientRegistry::ask_again(const shm::WorkerRef& worker, uint64_t connection) {
+void ClientRegistry::ask_again(const shm::WorkerRef& worker, shm::ConnectionId connection) {
   const auto found = connections_.find({worker.slot, connection});
   if (found == connections_.end() || found->second.up || found->second.starter) return;
   claim(found->first, found->second);
@@ -139,7 +140,8 @@ bool ClientRegistry::record(const Key& key, Connection& connection) {
   return true;
 }
 
-void ClientRegistry::channel_up(const shm::WorkerRef& worker, uint64_t connection, uint32_t process) {
+void ClientRegistry::channel_up(const shm::WorkerRef& worker, shm::ConnectionId connection,
+                                uint32_t process) {
   const auto found = connections_.find({worker.slot, connection});
   if (found == connections_.end()) return;
   auto& [key, channel] = *found;
@@ -179,7 +181,7 @@ void ClientRegistry::not_believed(const Key& key, Connection& connection, uint32
   settle({connection.guid});
 }
 
-void ClientRegistry::channel_down(const shm::WorkerRef& worker, uint64_t connection) {
+void ClientRegistry::channel_down(const shm::WorkerRef& worker, shm::ConnectionId connection) {
   const auto found = connections_.find({worker.slot, connection});
   if (found == connections_.end()) return;
   auto& [key, closing] = *found;
@@ -212,7 +214,8 @@ std::vector<size_t> ClientRegistry::workers_of(const shm::Guid& guid, const shm:
   return slots;
 }
 
-std::optional<shm::Guid> ClientRegistry::guid_of(const shm::WorkerRef& worker, uint64_t connection) const {
+std::optional<shm::Guid> ClientRegistry::guid_of(const shm::WorkerRef& worker,
+                                                 shm::ConnectionId connection) const {
   const auto found = connections_.find({worker.slot, connection});
   return found == connections_.end() ? std::nullopt : std::optional(found->second.guid);
 }

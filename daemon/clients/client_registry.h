@@ -23,6 +23,7 @@
 
 #include "daemon/contract/contract.h"
 #include "daemon/prefork/connection_table.h"
+#include "shm/base/connection_id.h"
 #include "shm/base/guid.h"
 #include "shm/base/log.h"
 #include "shm/loop/borrowed_watch.h"
@@ -44,13 +45,13 @@ class ClientRegistry {
   void worker_gone(const shm::WorkerRef& worker);
   /// CLAIM, CHANNEL_UP, and CHANNEL_DOWN or CLOSED, the last before the connection table forgets the
   /// connection.
-  void claimed(const shm::WorkerRef& worker, uint64_t connection, const shm::Guid& guid);
+  void claimed(const shm::WorkerRef& worker, shm::ConnectionId connection, const shm::Guid& guid);
   /// process: of the native peer that serves the connection, now or from now on; 0: smbd.
-  void channel_up(const shm::WorkerRef& worker, uint64_t connection, uint32_t process);
-  void channel_down(const shm::WorkerRef& worker, uint64_t connection);
+  void channel_up(const shm::WorkerRef& worker, shm::ConnectionId connection, uint32_t process);
+  void channel_down(const shm::WorkerRef& worker, shm::ConnectionId connection);
 
   /// Native peers: what claims are answered with.
-  using Answer = std::function<void(size_t slot, uint64_t connection, ClaimOutcome outcome)>;
+  using Answer = std::function<void(size_t slot, shm::ConnectionId connection, ClaimOutcome outcome)>;
   void answer_with(Answer answer) { answer_ = std::move(answer); }
   /// Why a process is not the server's; null: it is. Without this every one is.
   using Object = std::function<const char*(pid_t process)>;
@@ -62,8 +63,9 @@ class ClientRegistry {
   /// the client falsely.
   [[nodiscard]] std::vector<size_t> workers_of(const shm::Guid& guid, const shm::Peer& peer) const;
   /// The process that a connection was sent to has gone: claims again.
-  void ask_again(const shm::WorkerRef& worker, uint64_t connection);
-  [[nodiscard]] std::optional<shm::Guid> guid_of(const shm::WorkerRef& worker, uint64_t connection) const;
+  void ask_again(const shm::WorkerRef& worker, shm::ConnectionId connection);
+  [[nodiscard]] std::optional<shm::Guid> guid_of(const shm::WorkerRef& worker,
+                                                 shm::ConnectionId connection) const;
   [[nodiscard]] std::optional<shm::Entry> find(const shm::Guid& guid) const { return writer_.find(guid); }
   /// To be passed to workers.
   [[nodiscard]] int registry_fd() const { return writer_.fd(); }
@@ -87,7 +89,7 @@ class ClientRegistry {
     uint64_t order = 0;  // of the claims
     uint64_t claimed_ms = 0;
   };
-  using Key = std::pair<uint32_t, uint64_t>;  // slot, connection
+  using Key = std::pair<uint32_t, shm::ConnectionId>;  // slot, connection
 
   void claim(const Key& key, Connection& connection);
   [[nodiscard]] bool end_old_start(const shm::Guid& guid);

@@ -15,6 +15,8 @@
 #include <utility>
 #include <variant>
 
+#include "protocol/proxy/cookie.h"
+#include "shm/base/connection_id.h"
 #include "shm/base/guid.h"
 
 namespace smbdirect::daemon {
@@ -47,9 +49,9 @@ struct CmRequest {
 
 /// What a message may carry: a member of its own, laid at its place among the bytes.
 namespace with {
-struct Offer {
-  uint64_t offer = 0;  // the connection's number, from its OFFER on
-  static void lay(auto& self, auto& wire) { wire.number(16, self.offer); }
+struct Connection {
+  shm::ConnectionId connection{};
+  static void lay(auto& self, auto& wire) { wire.number(16, self.connection); }
 };
 struct Sequence {
   uint64_t sequence = 0;
@@ -77,7 +79,11 @@ struct Reason {
 };
 struct Guid {
   shm::Guid guid{};
-  static void lay(auto& self, auto& wire) { wire.octets(40, self.guid); }
+  static void lay(auto& self, auto& wire) { wire.octets(40, self.guid.bytes); }
+};
+struct Cookie {
+  protocol::proxy::Cookie cookie{};
+  static void lay(auto& self, auto& wire) { wire.octets(40, self.cookie.bytes); }
 };
 struct Client {
   Fabric fabric{};
@@ -124,38 +130,38 @@ namespace message {
 /// Configuration applied, memory and loop stand.
 using Ready = Row<1, "ready">;
 /// With verbs: the id is on a file of the worker's.
-using Take = Row<2, "take", with::Offer>;
+using Take = Row<2, "take", with::Connection>;
 /// Draining or at a limit.
-using Refuse = Row<3, "refuse", with::Offer>;
+using Refuse = Row<3, "refuse", with::Connection>;
 /// The connection granted under this number has ended.
-using Closed = Row<4, "closed", with::Offer>;
+using Closed = Row<4, "closed", with::Connection>;
 using Pong = Row<5, "pong", with::Sequence>;
 /// This connection's client wants smbd; asked once, answered by SMBD or NO_SMBD.
-using WantSmbd = Row<6, "want_smbd", with::Offer>;
+using WantSmbd = Row<6, "want_smbd", with::Connection>;
 /// The connection's client named itself so (MS-SMB2 2.2.3 ClientGuid).
-using Claim = Row<7, "claim", with::Offer, with::Guid>;
+using Claim = Row<7, "claim", with::Connection, with::Guid>;
 /// A channel between that client and smbd is up, until CHANNEL_DOWN or CLOSED. With a native peer the process
 /// is what the kernel calls it, and a later one says that another has it; else 0.
-using ChannelUp = Row<8, "channel_up", with::Offer, with::Process>;
+using ChannelUp = Row<8, "channel_up", with::Connection, with::Process>;
 /// The scoreboard of this worker (shm/scoreboard.h); once, before READY.
 using Scoreboard = Row<9, "scoreboard", with::Descriptor>;
 /// The report asked for under this number is written.
 using Reported = Row<10, "reported", with::Sequence>;
-/// A process is to open this connection's channel, with the guid's bytes as its cookie.
-using WantProcess = Row<11, "want_process", with::Offer, with::Guid>;
+/// A process is to open this connection's channel, with this cookie.
+using WantProcess = Row<11, "want_process", with::Connection, with::Cookie>;
 /// The channel of this connection, for the process that serves its client.
-using Pass = Row<12, "pass", with::Offer, with::Descriptor>;
+using Pass = Row<12, "pass", with::Connection, with::Descriptor>;
 /// The process of PASS_TO has no channel with this worker.
 using NotPassed = Row<13, "not_passed", with::Sequence>;
 /// Its channel has ended, or its claim; the connection itself until CLOSED.
-using ChannelDown = Row<14, "channel_down", with::Offer>;
+using ChannelDown = Row<14, "channel_down", with::Connection>;
 /// The server has let the connection's client in (SESSION_SETUP, success); once.
-using SessionUp = Row<15, "session_up", with::Offer>;
+using SessionUp = Row<15, "session_up", with::Connection>;
 
 // --- supervisor -> worker ---
-using Offer = Row<64, "offer", with::Offer, with::Client>;
+using Offer = Row<64, "offer", with::Connection, with::Client>;
 /// And the connection's descriptor.
-using Grant = Row<65, "grant", with::Offer, with::Descriptor>;
+using Grant = Row<65, "grant", with::Connection, with::Descriptor>;
 using Ping = Row<66, "ping", with::Sequence>;
 /// Finish what you have, take no more, exit by the deadline (0: there is none).
 using Drain = Row<67, "drain", with::Deadline>;
@@ -164,9 +170,9 @@ using Stop = Row<68, "stop", with::Deadline>;
 /// Log totals and one line per connection, with its recent events.
 using Dump = Row<69, "dump">;
 /// A stream to smbd, which sees the client's address on it.
-using Smbd = Row<70, "smbd", with::Offer, with::Descriptor>;
+using Smbd = Row<70, "smbd", with::Connection, with::Descriptor>;
 /// There is none; the log of the supervisor says why.
-using NoSmbd = Row<71, "no_smbd", with::Offer, with::Error>;
+using NoSmbd = Row<71, "no_smbd", with::Connection, with::Error>;
 /// A memfd to write the connections' recent events into, as JSON.
 using Report = Row<72, "report", with::Sequence, with::Descriptor>;
 /// The GUID registry, to be read (native peers only, as those that follow).
@@ -174,11 +180,11 @@ using Registry = Row<73, "registry", with::Descriptor>;
 /// The listening socket at which started processes open their channels.
 using PeerListener = Row<74, "peer_listener", with::Descriptor>;
 /// The answer to its CLAIM; not after CHANNEL_UP.
-using Claimed = Row<75, "claimed", with::Offer, with::Outcome>;
+using Claimed = Row<75, "claimed", with::Connection, with::Outcome>;
 /// Give that process this channel, of another worker's.
 using PassTo = Row<76, "pass_to", with::Sequence, with::Process, with::Descriptor>;
 /// Close the connection now; its CLOSED follows.
-using End = Row<77, "end", with::Offer, with::Reason>;
+using End = Row<77, "end", with::Connection, with::Reason>;
 }  // namespace message
 
 /// The messages from a worker to the supervisor.

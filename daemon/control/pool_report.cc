@@ -102,7 +102,7 @@ std::vector<shm::ConnectionRow> PoolReport::rows_of(size_t slot) const {
   if (scoreboard == nullptr) return rows;
   for (size_t i = 0; i < scoreboard->rows(); ++i) {
     const auto row = scoreboard->row(i);
-    if (row && parts_.dispatcher.connection_table().addresses(row->number, slot) != nullptr)
+    if (row && parts_.dispatcher.connection_table().addresses(row->connection, slot) != nullptr)
       rows.push_back(*row);
   }
   return rows;
@@ -112,10 +112,12 @@ json PoolReport::connections() const {
   json out = json::array();
   for (size_t slot = 0; slot < parts_.workers.size(); ++slot) {
     const std::vector<shm::ConnectionRow> rows = rows_of(slot);
-    for (const uint64_t number : parts_.dispatcher.connection_table().connections_of(slot)) {
-      const auto* addresses = parts_.dispatcher.connection_table().addresses(number, slot);
-      json line{{"number", number}, {"worker", slot}, {"client", shm::address_text(addresses->peer)}};
-      const auto row = std::ranges::find(rows, number, &shm::ConnectionRow::number);
+    for (const shm::ConnectionId connection : parts_.dispatcher.connection_table().connections_of(slot)) {
+      const auto* addresses = parts_.dispatcher.connection_table().addresses(connection, slot);
+      json line{{"number", std::to_underlying(connection)},
+                {"worker", slot},
+                {"client", shm::address_text(addresses->peer)}};
+      const auto row = std::ranges::find(rows, connection, &shm::ConnectionRow::connection);
       if (row == rows.end()) {
         for (const CtlColumn& column : ctl_table()[size_t(CtlCommand::connections)].columns) {
           if (!line.contains(column.member)) line[std::string(column.member)] = nullptr;

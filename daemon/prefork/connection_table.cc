@@ -7,7 +7,7 @@
 
 namespace smbdirect::daemon {
 
-void ConnectionTable::add(uint64_t connection, size_t slot, const sockaddr_storage& peer,
+void ConnectionTable::add(shm::ConnectionId connection, size_t slot, const sockaddr_storage& peer,
                           const sockaddr_storage& local) {
   const shm::Host client = shm::host_of(peer);
   if (!connections_.try_emplace(connection, Connection{slot, client, {peer, local}}).second) return;
@@ -16,7 +16,7 @@ void ConnectionTable::add(uint64_t connection, size_t slot, const sockaddr_stora
   ++slots_[slot].networks[shm::network_of(client, prefix_length_)];
 }
 
-bool ConnectionTable::remove(uint64_t connection, size_t slot) {
+bool ConnectionTable::remove(shm::ConnectionId connection, size_t slot) {
   const auto found = connections_.find(connection);
   if (found == connections_.end() || found->second.slot != slot) return false;
   Slot& worker = slots_[slot];
@@ -31,12 +31,13 @@ bool ConnectionTable::remove(uint64_t connection, size_t slot) {
   return true;
 }
 
-const ConnectionTable::Addresses* ConnectionTable::addresses(uint64_t connection, size_t slot) const {
+const ConnectionTable::Addresses* ConnectionTable::addresses(shm::ConnectionId connection,
+                                                             size_t slot) const {
   const auto found = connections_.find(connection);
   return found == connections_.end() || found->second.slot != slot ? nullptr : &found->second.addresses;
 }
 
-std::optional<size_t> ConnectionTable::slot_of(uint64_t connection) const {
+std::optional<size_t> ConnectionTable::slot_of(shm::ConnectionId connection) const {
   const auto found = connections_.find(connection);
   return found == connections_.end() ? std::nullopt : std::optional(found->second.slot);
 }
@@ -46,13 +47,13 @@ size_t ConnectionTable::of_slot_and_client(size_t slot, const shm::Host& client)
   return found == slots_[slot].clients.end() ? 0 : found->second;
 }
 
-std::vector<uint64_t> ConnectionTable::connections_of(size_t slot) const {
-  std::vector<uint64_t> numbers;
-  for (const auto& [number, connection] : connections_) {
-    if (connection.slot == slot) numbers.push_back(number);
+std::vector<shm::ConnectionId> ConnectionTable::connections_of(size_t slot) const {
+  std::vector<shm::ConnectionId> found;
+  for (const auto& [id, connection] : connections_) {
+    if (connection.slot == slot) found.push_back(id);
   }
-  std::ranges::sort(numbers);
-  return numbers;
+  std::ranges::sort(found);
+  return found;
 }
 
 std::optional<size_t> ConnectionTable::choose(const shm::Host& client, Affinity affinity,

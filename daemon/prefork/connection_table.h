@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "daemon/config/pool_config.h"
+#include "shm/base/connection_id.h"
 #include "shm/base/socket_address.h"
 
 namespace smbdirect::daemon {
@@ -24,9 +25,10 @@ class ConnectionTable {
       : slots_(slots), prefix_length_(ipv6_prefix_length) {}
 
   /// A connection is with a worker from its offer on. One that is there already is not added again.
-  void add(uint64_t connection, size_t slot, const sockaddr_storage& peer, const sockaddr_storage& local);
+  void add(shm::ConnectionId connection, size_t slot, const sockaddr_storage& peer,
+           const sockaddr_storage& local);
   /// False when there is no such connection with that slot (a worker's word is not trusted).
-  bool remove(uint64_t connection, size_t slot);
+  bool remove(shm::ConnectionId connection, size_t slot);
 
   [[nodiscard]] size_t total() const { return connections_.size(); }
   [[nodiscard]] size_t of_slot(size_t slot) const { return slots_.at(slot).connections; }
@@ -36,11 +38,11 @@ class ConnectionTable {
     sockaddr_storage local{};
   };
   /// The slot that has a connection.
-  [[nodiscard]] std::optional<size_t> slot_of(uint64_t connection) const;
+  [[nodiscard]] std::optional<size_t> slot_of(shm::ConnectionId connection) const;
   /// Of a connection, if that slot has it.
-  [[nodiscard]] const Addresses* addresses(uint64_t connection, size_t slot) const;
+  [[nodiscard]] const Addresses* addresses(shm::ConnectionId connection, size_t slot) const;
   /// The numbers of a slot's connections, ascending.
-  [[nodiscard]] std::vector<uint64_t> connections_of(size_t slot) const;
+  [[nodiscard]] std::vector<shm::ConnectionId> connections_of(size_t slot) const;
 
   /// Among the eligible slots: for Affinity::client one that is known to serve this client (bit n of `known`:
   /// slot n), also from other addresses; of those, the one with the most connections of this address, if any
@@ -66,7 +68,7 @@ class ConnectionTable {
 
   std::vector<Slot> slots_;
   unsigned prefix_length_;
-  std::unordered_map<uint64_t, Connection> connections_;
+  std::unordered_map<shm::ConnectionId, Connection> connections_;
   size_t turn_ = 0;  // where the next search among equals begins
 };
 

@@ -34,9 +34,9 @@ sockaddr_storage SmbdRequests::server_for(const ConnectionTable::Addresses& addr
   return server;
 }
 
-void SmbdRequests::wanted(size_t slot, uint64_t offer) {
-  const Key key{slot, offer};
-  const ConnectionTable::Addresses* addresses = table_.addresses(offer, slot);
+void SmbdRequests::wanted(size_t slot, shm::ConnectionId connection) {
+  const Key key{slot, connection};
+  const ConnectionTable::Addresses* addresses = table_.addresses(connection, slot);
   // A worker is not trusted: it can ask for its own connections only, and once for each.
   if (connector_ == nullptr || addresses == nullptr || asked_for_.contains(key)) {
     return refuse(key, "its worker asked for a connection that is not its own, or asked twice", EPERM);
@@ -53,20 +53,20 @@ void SmbdRequests::wanted(size_t slot, uint64_t offer) {
                        [this, key](shm::Result<shm::UniqueFd> stream) { answer(key, std::move(stream)); });
 }
 
-void SmbdRequests::session_up(size_t slot, uint64_t offer) {
-  const ConnectionTable::Addresses* addresses = table_.addresses(offer, slot);
-  const auto asked = asked_for_.find({slot, offer});
+void SmbdRequests::session_up(size_t slot, shm::ConnectionId connection) {
+  const ConnectionTable::Addresses* addresses = table_.addresses(connection, slot);
+  const auto asked = asked_for_.find({slot, connection});
   // Whether this supervisor has itself opened something, once: the number of what is done is 0.
-  if (addresses == nullptr || asked == asked_for_.end() || !let_in_.emplace(slot, offer).second) return;
+  if (addresses == nullptr || asked == asked_for_.end() || !let_in_.emplace(slot, connection).second) return;
   rate_.give_back(config_.client_of(addresses->peer));
 }
 
 void SmbdRequests::answer(const Key& key, shm::Result<shm::UniqueFd> stream) {
   asked_for_[key] = 0;
-  const auto [slot, offer] = key;
+  const auto [slot, connection] = key;
   if (!stream) return refuse(key, stream.error().text(), stream.error().system_errno);
   ++opened_;
-  const auto sent = workers_[slot].send(message::Smbd{{offer}, {}}, stream->get());
+  const auto sent = workers_[slot].send(message::Smbd{{connection}, {}}, stream->get());
   if (!sent) not_told(slot, sent.error());
 }
 
@@ -78,22 +78,22 @@ void SmbdRequests::not_told(size_t slot, const shm::Error& error) {
 
 void SmbdRequests::refuse(const Key& key, const std::string& why, int error) {
   ++failed_;
-  const auto [slot, offer] = key;
-  const ConnectionTable::Addresses* addresses = table_.addresses(offer, slot);
+  const auto [slot, connection] = key;
+  const ConnectionTable::Addresses* addresses = table_.addresses(connection, slot);
   const std::string client = addresses == nullptr ? "?" : shm::host_text(shm::host_of(addresses->peer));
   log_.write(log::Level::warning, client + std::to_string(error), loop_.now(),
              "no connection to smbd for %s: %s", client.c_str(), why.c_str());
   const auto sent =
-      workers_[slot].send(message::NoSmbd{{offer}, {uint32_t(error == 0 ? ECONNREFUSED : error)}});
+      workers_[slot].send(message::NoSmbd{{connection}, {uint32_t(error == 0 ? ECONNREFUSED : error)}});
   if (!sent) not_told(slot, sent.error());
 }
 
-void SmbdRequests::forget(size_t slot, uint64_t offer) {
-  const auto found = asked_for_.find({slot, offer});
+void SmbdRequests::forget(size_t slot, shm::ConnectionId connection) {
+  const auto found = asked_for_.find({slot, connection});
   if (found == asked_for_.end()) return;
   if (found->second != 0) connector_->cancel(found->second);
   asked_for_.erase(found);
-  let_in_.erase({slot, offer});
+  let_in_.erase({slot, connection});
 }
 
 void SmbdRequests::forget_worker(size_t slot) {

@@ -15,6 +15,7 @@
 #include "daemon/prefork/connection_table.h"
 #include "daemon/prefork/worker_pool.h"
 #include "daemon/upstream/smbd_connector.h"
+#include "shm/base/connection_id.h"
 #include "shm/base/log.h"
 #include "shm/loop/loop.h"
 #include "shm/token_buckets.h"
@@ -29,18 +30,18 @@ class SmbdRequests {
 
   void open(std::unique_ptr<SmbdConnector> connector) { connector_ = std::move(connector); }
   /// WANT_SMBD.
-  void wanted(size_t slot, uint64_t offer);
+  void wanted(size_t slot, shm::ConnectionId connection);
   /// SESSION_UP: the connection does not count for the rate.
-  void session_up(size_t slot, uint64_t offer);
+  void session_up(size_t slot, shm::ConnectionId connection);
   /// The connection or its worker has ended: the stream is no longer wanted.
-  void forget(size_t slot, uint64_t offer);
+  void forget(size_t slot, shm::ConnectionId connection);
   void forget_worker(size_t slot);
   void close();
 
   [[nodiscard]] shm::Totals totals() const;
 
  private:
-  using Key = std::pair<size_t, uint64_t>;  // slot, offer
+  using Key = std::pair<size_t, shm::ConnectionId>;  // slot, connection
 
   void answer(const Key& key, shm::Result<shm::UniqueFd> stream);
   void not_told(size_t slot, const shm::Error& error);

@@ -146,7 +146,7 @@ std::vector<std::byte> encode_facts(const Facts& facts) {
   body.number(facts.max_read_write);
   body.number(facts.max_operations);
   body.number(uint16_t{0});
-  body.copy(facts.client_guid);
+  body.copy(facts.client_guid.bytes);
   body.address(facts.client);
   body.address(facts.server);
   body.copy(facts.negotiate);
@@ -164,7 +164,7 @@ std::expected<Facts, FrameError> parse_facts(std::span<const std::byte> body) {
               .max_pdu = wire::load32(body, 12),
               .max_read_write = wire::load32(body, 16),
               .max_operations = wire::load16(body, 20),
-              .client_guid = take_array<16>(body, 24),
+              .client_guid = {take_array<16>(body, 24)},
               .client = {},
               .server = {},
               .negotiate = {}};
@@ -214,8 +214,8 @@ std::expected<void, FrameError> parse_operation(std::span<const std::byte> body,
 
 std::vector<std::byte> encode_start(const Start& start) {
   Body body(kStartFixedBytes + start.socket.size());
-  body.copy(start.cookie);
-  body.copy(start.client_guid);
+  body.copy(start.cookie.bytes);
+  body.copy(start.client_guid.bytes);
   body.address(start.client);
   body.copy(std::as_bytes(std::span(start.socket)));
   return body.take();
@@ -230,8 +230,8 @@ std::expected<Start, FrameError> parse_start(std::span<const std::byte> body) {
   if (!client || std::ranges::find(path, std::byte{0}) != path.end()) {
     return std::unexpected(FrameError::bad_value);
   }
-  Start start{.cookie = take_array<kCookieBytes>(body, 0),
-              .client_guid = take_array<16>(body, kCookieBytes),
+  Start start{.cookie = {take_array<kCookieBytes>(body, 0)},
+              .client_guid = {take_array<16>(body, kCookieBytes)},
               .client = *client,
               .socket = std::string(path.size(), '\0')};
   std::memcpy(start.socket.data(), path.data(), path.size());
@@ -241,7 +241,7 @@ std::expected<Start, FrameError> parse_start(std::span<const std::byte> body) {
 std::vector<std::byte> encode_hello(const Cookie& cookie) {
   Body body(kVersionBytes + kCookieBytes);
   body.number(kVersion);
-  body.copy(cookie);
+  body.copy(cookie.bytes);
   return body.take();
 }
 
@@ -250,7 +250,7 @@ std::expected<Cookie, FrameError> parse_hello(std::span<const std::byte> body) {
   if (auto version = parse_version(body.first(kVersionBytes)); !version) {
     return std::unexpected(version.error());
   }
-  return take_array<kCookieBytes>(body, kVersionBytes);
+  return Cookie{take_array<kCookieBytes>(body, kVersionBytes)};
 }
 
 std::array<std::byte, 4> encode_version() {

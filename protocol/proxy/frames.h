@@ -25,8 +25,9 @@
 #include <string_view>
 #include <vector>
 
+#include "protocol/proxy/cookie.h"
 #include "protocol/smb2/descriptor.h"
-#include "protocol/smb2/pdu.h"
+#include "protocol/smb2/ids.h"
 
 namespace smbdirect::protocol::proxy {
 
@@ -72,8 +73,6 @@ enum class Sender : uint8_t { worker, peer, daemon, main };
 inline constexpr uint32_t kMaxPdu = 0xFFFFFF;
 inline constexpr uint16_t kMaxInvalidate = 16;
 inline constexpr uint16_t kMaxOperationDescriptors = 512;
-inline constexpr size_t kCookieBytes = 16;
-using Cookie = std::array<std::byte, kCookieBytes>;
 
 [[nodiscard]] std::array<std::byte, kFrameHeaderBytes> encode_header(const FrameHeader& header);
 /// Errors: unknown_type (of this sender's), bad_length (not one this type and count can have), bad_value.

@@ -136,8 +136,8 @@ std::expected<NegotiateRequest, Violation> parse_negotiate_request(std::span<con
   if (count * 2 > pdu.size() - negotiate_at::kDialects) return std::unexpected(Violation::bad_body);
 
   NegotiateRequest facts;
-  std::ranges::copy(pdu.subspan(negotiate_at::kClientGuid, facts.client_guid.size()),
-                    facts.client_guid.begin());
+  std::ranges::copy(pdu.subspan(negotiate_at::kClientGuid, facts.client_guid.bytes.size()),
+                    facts.client_guid.bytes.begin());
   for (size_t i = 0; i < count; ++i) {
     const uint16_t dialect = wire::load16(pdu, negotiate_at::kDialects + 2 * i);
     // Wildcards, drafts and the future say nothing about what smbd will choose.

@@ -10,6 +10,8 @@
 #include <span>
 #include <string_view>
 
+#include "protocol/smb2/ids.h"
+
 namespace smbdirect::protocol::smb2 {
 
 /// Why bytes are refused. One table (violation_text) gives the words for logs and counters.
@@ -47,9 +49,6 @@ enum class Command : uint16_t {
   oplock_break,
   server_to_client_notification,
 };
-
-using FileId = std::array<std::byte, 16>;
-using Guid = std::array<std::byte, 16>;
 
 /// MS-SMB2 2.2.1, decoded.
 struct Header {

@@ -3,12 +3,17 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstddef>
 #include <string>
 
 namespace smbdirect::shm {
 
-using Guid = std::array<std::byte, 16>;
+/// A type of its own: it is no FileId, no cookie.
+struct Guid {
+  std::array<std::byte, 16> bytes{};
+  auto operator<=>(const Guid&) const = default;
+};
 
 /// "01234567-89ab-cdef-0123-456789abcdef": the first three parts are little-endian in memory (MS-DTYP 2.3.4).
 [[nodiscard]] inline std::string guid_text(const Guid& guid) {
@@ -17,7 +22,7 @@ using Guid = std::array<std::byte, 16>;
   std::string text;
   for (size_t i = 0; i < kOrder.size(); ++i) {
     if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    const auto value = static_cast<unsigned>(guid[kOrder[i]]);
+    const auto value = static_cast<unsigned>(guid.bytes[kOrder[i]]);
     text += kDigits[value >> 4];
     text += kDigits[value & 15];
   }

@@ -17,6 +17,7 @@
 #include "protocol/smbdirect/messages.h"
 #include "shm/base/log.h"
 #include "tests/unit/protocol/smb2/build_pdu.h"
+#include "tests/unit/shm/connection_literal.h"
 #include "tests/unit/workers/fabric/small_room_fabric.h"
 #include "tests/unit/workers/fake_clock.h"
 #include "workers/session/session.h"
@@ -97,9 +98,9 @@ class Rig {
     resources_.emplace(SessionResources{
         loop_, config_, slabs_, receives_, headers_, *memory_,
         [this](SessionContext& context) { return std::make_unique<SmbdExchange>(context, connect_); },
-        [](uint64_t, const smb2::Guid&) {}, [](uint64_t, uint32_t) {}, [](uint64_t) {}, [](uint64_t) {},
-        [](const std::string&) {}});
-    session_ = std::make_unique<Session>(*resources_, Session::Client{1, {}, {}, "fuzz"},
+        [](shm::ConnectionId, const smb2::Guid&) {}, [](shm::ConnectionId, uint32_t) {},
+        [](shm::ConnectionId) {}, [](shm::ConnectionId) {}, [](const std::string&) {}});
+    session_ = std::make_unique<Session>(*resources_, Session::Client{1_c, {}, {}, "fuzz"},
                                          [this](const std::string& why, bool) {
                                            if (std::getenv("SESSION_WHY") != nullptr)
                                              std::fprintf(stderr, "ended: %s\n", why.c_str());

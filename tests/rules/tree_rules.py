@@ -16,7 +16,7 @@ import sys
 MAY_INCLUDE = {
     'protocol': ['protocol/'],
     'shm': ['shm/'],
-    'daemon': ['daemon/', 'shm/', 'protocol/proxy/frames.h'],  # what a registration says
+    'daemon': ['daemon/', 'shm/', 'protocol/proxy/frames.h', 'protocol/proxy/cookie.h'],  # what a registration says
     'workers': ['workers/', 'protocol/', 'shm/', 'daemon/contract/'],
 }
 

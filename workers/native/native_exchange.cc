@@ -89,14 +89,14 @@ shm::Result<std::unique_ptr<Upstream>> NativeExchange::open_upstream(UpstreamReq
       .max_pdu = uint32_t(std::min<uint64_t>(agreed.max_fragmented_send_size, proxy::kMaxPdu)),
       .max_read_write = config_.max_read_write_size,
       .max_operations = config_.native_operations,
-      .client_guid = client.client_guid,
+      .client_guid = {client.client_guid.bytes},
       .client = frame_address(client.client),
       .server = frame_address(client.server),
       .negotiate = {client.negotiate.begin(), client.negotiate.end()}};
   const auto body = proxy::encode_facts(facts);
   const auto header =
       proxy::encode_header({.length = uint32_t(body.size()), .type = proxy::FrameType::facts});
-  offer_ = client.offer;
+  connection_ = client.connection;
   client.negotiate = {};
   PeerRequest request{
       .client = client, .introduction = {header.begin(), header.end()}, .area = std::move(*fd)};
@@ -105,7 +105,7 @@ shm::Result<std::unique_ptr<Upstream>> NativeExchange::open_upstream(UpstreamReq
 }
 
 void NativeExchange::attached(uint32_t process) {
-  peers_.serving(offer_, process, [this](shm::UniqueFd& socket) {
+  peers_.serving(connection_, process, [this](shm::UniqueFd& socket) {
     const bool taken = pass_channel(socket);
     if (taken) context_.events.on_queued();
     return taken;

@@ -13,6 +13,7 @@
 
 #include "daemon/contract/worker_config.h"
 #include "protocol/proxy/frames.h"
+#include "shm/base/connection_id.h"
 #include "workers/native/peers.h"
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"
@@ -46,7 +47,7 @@ class NativeExchange final : public Exchange, private StreamOwner {
 
   [[nodiscard]] shm::Result<std::unique_ptr<Upstream>> open_upstream(UpstreamRequest request) override;
   void attached(uint32_t process) override;
-  void detached() override { peers_.ended(offer_); }
+  void detached() override { peers_.ended(connection_); }
   [[nodiscard]] const Names& names() const override {
     static constexpr Names kNames{.server = "the server", .stream = "channel", .unreachable = ""};
     return kNames;
@@ -87,7 +88,7 @@ class NativeExchange final : public Exchange, private StreamOwner {
   const daemon::WorkerConfig& config_;
   Budget& areas_;
   Peers& peers_;
-  uint64_t offer_ = 0;  // the connection's number, once its client has said who it is
+  shm::ConnectionId connection_{};  // once its client has said who it is
   SlabRef area_;
 
   // To the peer.

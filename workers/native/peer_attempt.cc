@@ -16,15 +16,9 @@ namespace proxy = protocol::proxy;
 
 std::optional<proxy::Cookie> make_cookie() {
   proxy::Cookie cookie{};
-  if (::getrandom(cookie.data(), cookie.size(), 0) != ssize_t(cookie.size())) return std::nullopt;
+  if (::getrandom(cookie.bytes.data(), cookie.bytes.size(), 0) != ssize_t(cookie.bytes.size()))
+    return std::nullopt;
   return cookie;
-}
-
-shm::Guid as_guid(const proxy::Cookie& cookie) {
-  shm::Guid guid{};
-  static_assert(sizeof guid == sizeof cookie);
-  std::memcpy(guid.data(), cookie.data(), cookie.size());
-  return guid;
 }
 
 }  // namespace
@@ -38,7 +32,7 @@ PeerFinder::Attempt::Attempt(PeerFinder& finder, PeerRequest request)
 
 void PeerFinder::Attempt::start(Done done) {
   done_ = std::move(done);
-  finder_.attempts_[request_.client.offer] = this;
+  finder_.attempts_[request_.client.connection] = this;
   deadline_.start(finder_.deadline_ms_);
   if (!request_.client.claimed) return ask_for_process();
   // The registry spares a way to the supervisor and back where this worker has a channel with the process.
@@ -75,7 +69,7 @@ void PeerFinder::Attempt::act() {
     case ClaimOutcome::owner:
       if (auto theirs = introduce_to_pair(Way::supervisor)) {
         expected_ = finder_.owner(request_.client.client_guid);
-        finder_.send_(message::Pass{{request_.client.offer}, {}}, theirs->get());
+        finder_.send_(message::Pass{{request_.client.connection}, {}}, theirs->get());
       }
       return;
   }
@@ -86,7 +80,7 @@ void PeerFinder::Attempt::ask_for_process() {
   if (!cookie) return fail_soon({"make a random cookie for the channel", errno});
   finder_.by_cookie_.erase(std::exchange(cookie_, *cookie));
   finder_.by_cookie_[cookie_] = this;
-  finder_.send_(message::WantProcess{{request_.client.offer}, {as_guid(cookie_)}}, -1);
+  finder_.send_(message::WantProcess{{request_.client.connection}, {cookie_}}, -1);
 }
 
 void PeerFinder::Attempt::introduce(Way way, shm::UniqueFd socket) {
@@ -152,7 +146,7 @@ void PeerFinder::Attempt::finish(shm::Result<shm::UniqueFd> result) {
 
 void PeerFinder::Attempt::leave() {
   finder_.by_cookie_.erase(cookie_);
-  finder_.attempts_.erase(request_.client.offer);
+  finder_.attempts_.erase(request_.client.connection);
   deadline_.stop();
   pass_deadline_.stop();
 }

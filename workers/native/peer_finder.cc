@@ -49,13 +49,13 @@ void PeerFinder::map_registry(const shm::UniqueFd& registry) {
                   opened.error().text().c_str());
 }
 
-void PeerFinder::claimed(uint64_t offer, daemon::ClaimOutcome outcome) {
-  const auto found = attempts_.find(offer);
+void PeerFinder::claimed(shm::ConnectionId connection, daemon::ClaimOutcome outcome) {
+  const auto found = attempts_.find(connection);
   if (found != attempts_.end()) found->second->claimed(outcome);
 }
 
-void PeerFinder::refused(uint64_t offer, int error) {
-  const auto found = attempts_.find(offer);
+void PeerFinder::refused(shm::ConnectionId connection, int error) {
+  const auto found = attempts_.find(connection);
   if (found != attempts_.end()) found->second->refused(error);
 }
 
@@ -68,8 +68,8 @@ std::unique_ptr<Upstream> PeerFinder::request(PeerRequest request) {
   return std::make_unique<Attempt>(*this, std::move(request));
 }
 
-void PeerFinder::serving(uint64_t offer, uint32_t process, Pass pass) {
-  serving_[offer] = {process, std::move(pass)};
+void PeerFinder::serving(shm::ConnectionId connection, uint32_t process, Pass pass) {
+  serving_[connection] = {process, std::move(pass)};
 }
 
 bool PeerFinder::knows(uint32_t process) const {
@@ -77,12 +77,12 @@ bool PeerFinder::knows(uint32_t process) const {
 }
 
 bool PeerFinder::pass(uint32_t process, shm::UniqueFd socket) {
-  std::vector<uint64_t> channels;  // by number: one that passes it may end by that, and its entry here
-  for (const auto& [offer, serving] : serving_) {
-    if (serving.process == process) channels.push_back(offer);
+  std::vector<shm::ConnectionId> channels;  // one that passes it may end by that, and its entry here
+  for (const auto& [connection, serving] : serving_) {
+    if (serving.process == process) channels.push_back(connection);
   }
-  return std::ranges::any_of(channels, [&](uint64_t offer) {
-    const auto found = serving_.find(offer);
+  return std::ranges::any_of(channels, [&](shm::ConnectionId connection) {
+    const auto found = serving_.find(connection);
     if (found == serving_.end()) return false;
     const Pass pass = found->second.pass;
     return pass(socket);

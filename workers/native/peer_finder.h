@@ -18,6 +18,7 @@
 
 #include "daemon/contract/messages.h"
 #include "protocol/proxy/frames.h"
+#include "shm/base/connection_id.h"
 #include "shm/registry_reader.h"
 #include "workers/native/peer_listener.h"
 #include "workers/native/peers.h"
@@ -38,15 +39,15 @@ class PeerFinder final : public Peers {
   // --- from the supervisor ---
   void listen_for_peers(shm::UniqueFd listening);
   void map_registry(const shm::UniqueFd& registry);
-  void claimed(uint64_t offer, daemon::ClaimOutcome outcome);
-  void refused(uint64_t offer, int error);
+  void claimed(shm::ConnectionId connection, daemon::ClaimOutcome outcome);
+  void refused(shm::ConnectionId connection, int error);
   /// Another worker's channel, for a process that has one with this worker.
   void pass_to(uint64_t sequence, uint32_t process, shm::UniqueFd socket);
 
   // --- for the sessions ---
   [[nodiscard]] std::unique_ptr<Upstream> request(PeerRequest request) override;
-  void serving(uint64_t offer, uint32_t process, Pass pass) override;
-  void ended(uint64_t offer) override { serving_.erase(offer); }
+  void serving(shm::ConnectionId connection, uint32_t process, Pass pass) override;
+  void ended(shm::ConnectionId connection) override { serving_.erase(connection); }
 
  private:
   class Attempt;
@@ -65,9 +66,9 @@ class PeerFinder final : public Peers {
   Send send_;
   uint32_t deadline_ms_;
   std::optional<shm::RegistryReader> registry_;
-  std::unordered_map<uint64_t, Attempt*> attempts_;        // by offer
+  std::unordered_map<shm::ConnectionId, Attempt*> attempts_;
   std::map<protocol::proxy::Cookie, Attempt*> by_cookie_;  // those that wait for a process to come
-  std::unordered_map<uint64_t, Serving> serving_;          // by offer
+  std::unordered_map<shm::ConnectionId, Serving> serving_;
   std::unique_ptr<PeerListener> listener_;
 };
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "shm/base/connection_id.h"
 #include "shm/base/unique_fd.h"
 #include "workers/upstream/upstream.h"
 
@@ -28,8 +29,8 @@ class Peers {
 
   [[nodiscard]] virtual std::unique_ptr<Upstream> request(PeerRequest request) = 0;
   /// The connection is served by this process, which takes further channels with `pass`.
-  virtual void serving(uint64_t offer, uint32_t process, Pass pass) = 0;
-  virtual void ended(uint64_t offer) = 0;
+  virtual void serving(shm::ConnectionId connection, uint32_t process, Pass pass) = 0;
+  virtual void ended(shm::ConnectionId connection) = 0;
 
  protected:
   ~Peers() = default;

@@ -177,15 +177,15 @@ void Session::on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<co
   client_guid_ = negotiate.client_guid;
   // Before SMB 2.1 the field means nothing (MS-SMB2 2.2.3).
   const bool claims = negotiate.highest_dialect >= kSmb21;
-  UpstreamRequest request{.offer = client_.offer,
-                          .client_guid = negotiate.client_guid,
+  UpstreamRequest request{.connection = client_.connection,
+                          .client_guid = {negotiate.client_guid.bytes},
                           .claimed = claims,
                           .client = client_.address,
                           .server = client_.server,
                           .negotiate = pdu};
   auto way = exchange_->open_upstream(std::move(request));
   if (!way) return on_broken(way.error().text());
-  if (claims) resources_.claim(client_.offer, negotiate.client_guid);
+  if (claims) resources_.claim(client_.connection, negotiate.client_guid);
   stream_.open(std::move(*way));
 }
 
@@ -199,7 +199,7 @@ void Session::on_stream_up(uint32_t process) {
 /// The stream is up, or has gone to another process of the server's.
 void Session::on_attached(uint32_t process) {
   if (!stream_.up()) return;  // said while the stream was being closed
-  resources_.channel_up(client_.offer, process);
+  resources_.channel_up(client_.connection, process);
   exchange_->attached(process);
 }
 
@@ -221,7 +221,7 @@ void Session::on_session_set_up() {
   if (context_.set_up || broken_ || over_) return;
   session_timer_.stop();
   allow_all();
-  resources_.session_up(client_.offer);
+  resources_.session_up(client_.connection);
 }
 
 void Session::on_agreed(const smb2::NegotiateResponse& agreed) {
@@ -231,7 +231,7 @@ void Session::on_agreed(const smb2::NegotiateResponse& agreed) {
 
 void Session::close_stream(bool orderly) {
   // At once: a client that does not close its side keeps the connection for some seconds more.
-  if (stream_.connecting() || stream_.up()) resources_.channel_down(client_.offer);
+  if (stream_.connecting() || stream_.up()) resources_.channel_down(client_.connection);
   exchange_->detached();
   stream_.close(orderly);
 }
@@ -241,13 +241,13 @@ void Session::close_stream(bool orderly) {
 shm::ConnectionRow Session::row() const {
   const Counters counters = transport_.counters();
   const smb_direct::Credits credits = transport_.engine().credits();
-  shm::ConnectionRow row{.number = client_.offer,
+  shm::ConnectionRow row{.connection = client_.connection,
                          .phase = phase(),
                          .peer = shm::host_of(client_.address),
                          .peer_port = shm::port_of(client_.address),
                          .upstream_local_port = stream_.local_port(),
                          .upstream_remote_port = stream_.remote_port(),
-                         .guid = client_guid_,
+                         .guid = {client_guid_.bytes},
                          .since_ms = since_ms_,
                          .receive_credits = credits.granted,
                          .send_credits = credits.send,

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "daemon/contract/worker_config.h"
+#include "shm/base/connection_id.h"
 #include "shm/loop/loop.h"
 #include "shm/scoreboard.h"
 #include "workers/session/context.h"
@@ -32,10 +33,10 @@ struct SessionResources {
   WorkerMemory& memory;                                                             // of all connections
   std::function<std::unique_ptr<Exchange>(SessionContext& context)> make_exchange;  // what the pool serves
   // What the supervisor hears of a connection (contract.h): CLAIM, CHANNEL_UP, CHANNEL_DOWN, SESSION_UP.
-  std::function<void(uint64_t offer, const smb2::Guid& client_guid)> claim;
-  std::function<void(uint64_t offer, uint32_t process)> channel_up;
-  std::function<void(uint64_t offer)> channel_down;
-  std::function<void(uint64_t offer)> session_up;
+  std::function<void(shm::ConnectionId connection, const smb2::Guid& client_guid)> claim;
+  std::function<void(shm::ConnectionId connection, uint32_t process)> channel_up;
+  std::function<void(shm::ConnectionId connection)> channel_down;
+  std::function<void(shm::ConnectionId connection)> session_up;
   std::function<void(const std::string& text)> advise;  // what the administrator should know, once in a while
 };
 
@@ -48,10 +49,10 @@ class Session final : private Transport::Owner,
   /// not inside the call).
   using Ended = std::function<void(const std::string& why, bool clean)>;
 
-  /// offer: the number the supervisor knows this connection by. peer: the client's address, as log lines have
-  /// it.
+  /// connection: the number the supervisor knows this connection by. peer: the client's address, as log lines
+  /// have it.
   struct Client {
-    uint64_t offer{};
+    shm::ConnectionId connection{};
     sockaddr_storage address{};
     sockaddr_storage server{};  // the address of ours that it has connected to
     std::string peer;

@@ -24,16 +24,16 @@ void ScoreboardPublisher::tick() {
 void ScoreboardPublisher::show(const std::vector<shm::ConnectionRow>& connections) {
   std::erase_if(rows_, [&](const auto& row) {
     const bool gone =
-        std::ranges::find(connections, row.first, &shm::ConnectionRow::number) == connections.end();
+        std::ranges::find(connections, row.first, &shm::ConnectionRow::connection) == connections.end();
     if (gone) writer_.close_row(row.second);
     return gone;
   });
   for (const shm::ConnectionRow& connection : connections) {
-    const auto found = rows_.find(connection.number);
+    const auto found = rows_.find(connection.connection);
     if (found != rows_.end()) {
       writer_.update_row(found->second, connection);
     } else if (const auto row = writer_.open_row(connection)) {
-      rows_[connection.number] = *row;
+      rows_[connection.connection] = *row;
     }
   }
 }

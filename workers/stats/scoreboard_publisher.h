@@ -38,8 +38,8 @@ class ScoreboardPublisher {
   uv_loop_t& loop_;
   shm::ScoreboardWriter writer_;
   Look look_;
-  View view_;                        // keeps its memory from one time to the next
-  std::map<uint64_t, size_t> rows_;  // connection -> row
+  View view_;  // keeps its memory from one time to the next
+  std::map<shm::ConnectionId, size_t> rows_;
   shm::Timer timer_;
 };
 

@@ -11,27 +11,29 @@
 
 #include <uv.h>
 
+#include "shm/base/connection_id.h"
 #include "workers/upstream/upstream.h"
 
 namespace smbdirect::workers {
 
 class SupervisorConnector {
  public:
-  /// ask: sends WANT_SMBD for an offer (contract.h). timeout_ms: until an answer is given up on.
-  SupervisorConnector(uv_loop_t& loop, std::function<void(uint64_t offer)> ask, uint32_t timeout_ms);
+  /// ask: sends WANT_SMBD for an connection (contract.h). timeout_ms: until an answer is given up on.
+  SupervisorConnector(uv_loop_t& loop, std::function<void(shm::ConnectionId connection)> ask,
+                      uint32_t timeout_ms);
   ~SupervisorConnector();
 
-  [[nodiscard]] std::unique_ptr<Upstream> request(uint64_t offer);
+  [[nodiscard]] std::unique_ptr<Upstream> request(shm::ConnectionId connection);
   /// The supervisor's answer: a stream, or why there is none. Nobody waits for it: it is closed.
-  void answered(uint64_t offer, shm::Result<shm::UniqueFd> stream);
+  void answered(shm::ConnectionId connection, shm::Result<shm::UniqueFd> stream);
 
  private:
   class Request;
 
   uv_loop_t& loop_;
-  std::function<void(uint64_t)> ask_;
+  std::function<void(shm::ConnectionId)> ask_;
   uint32_t timeout_ms_;
-  std::unordered_map<uint64_t, Request*> waiting_;
+  std::unordered_map<shm::ConnectionId, Request*> waiting_;
 };
 
 }  // namespace smbdirect::workers

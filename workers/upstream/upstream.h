@@ -10,6 +10,7 @@
 #include <span>
 #include <sys/socket.h>
 
+#include "shm/base/connection_id.h"
 #include "shm/base/guid.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
@@ -18,7 +19,7 @@ namespace smbdirect::workers {
 
 /// The client that the stream is for.
 struct UpstreamRequest {
-  uint64_t offer{};  // the number of the client's connection
+  shm::ConnectionId connection{};  // the number of the client's connection
   shm::Guid client_guid{};
   bool claimed{};  // the GUID identifies the client (the dialect has one): the supervisor knows
   sockaddr_storage client{};

@@ -96,7 +96,7 @@ int smbdirect_channel_open(const smbdirect_start* start, smbdirect_channel** cha
   const size_t length = strnlen(start->socket, sizeof start->socket);
   if (length == 0 || length == sizeof start->socket) return -EINVAL;
   proxy::Cookie cookie{};
-  std::memcpy(cookie.data(), start->cookie, cookie.size());
+  std::memcpy(cookie.bytes.data(), start->cookie, cookie.bytes.size());
   return into_handle(channel, [&] { return peer::NativeChannel::open({start->socket, length}, cookie); });
 }
 

@@ -92,7 +92,7 @@ void NativeChannel::know(Facts facts, Area area) {
                    .max_pdu = facts_.max_pdu,
                    .max_read_write = facts_.max_read_write,
                    .max_operations = facts_.max_operations};
-  copy_bytes(facts_.client_guid, public_facts_.client_guid);
+  copy_bytes(facts_.client_guid.bytes, public_facts_.client_guid);
 }
 
 short NativeChannel::events() const {

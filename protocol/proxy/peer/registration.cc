@@ -66,8 +66,8 @@ int Registration::next(smbdirect_start& start) {
            .client_guid = {},
            .client = to_sockaddr(parsed->client),
            .socket = {}};
-  copy_bytes(parsed->cookie, start.cookie);
-  copy_bytes(parsed->client_guid, start.client_guid);
+  copy_bytes(parsed->cookie.bytes, start.cookie);
+  copy_bytes(parsed->client_guid.bytes, start.client_guid);
   std::ranges::copy(parsed->socket, start.socket);
   return 1;
 }

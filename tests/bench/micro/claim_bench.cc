@@ -19,7 +19,7 @@ namespace {
 
 namespace message = daemon::message;
 
-constexpr uint64_t kConnection = 1;
+constexpr shm::ConnectionId kConnection{1};
 constexpr shm::WorkerRef kWorker{0, 1};
 
 /// The supervisor's part of it, on a loop of its own; ends with the other end of the socket.
@@ -28,8 +28,9 @@ class Supervisor {
   explicit Supervisor(shm::UniqueFd control) : control_(std::move(control)) {
     table_.add(kConnection, 0, *shm::address_from_text("192.0.2.7", 40'000), {});
     clients_->worker_ready(kWorker);
-    clients_->answer_with([this](size_t, uint64_t offer, daemon::ClaimOutcome outcome) {
-      (void)daemon::send_message(control_.get(), kWorker.generation, message::Claimed{{offer}, {outcome}});
+    clients_->answer_with([this](size_t, shm::ConnectionId connection, daemon::ClaimOutcome outcome) {
+      (void)daemon::send_message(control_.get(), kWorker.generation,
+                                 message::Claimed{{connection}, {outcome}});
     });
     watch_.start();
   }
@@ -45,7 +46,7 @@ class Supervisor {
       }
       if (!*received) return;
       if (const auto* claim = std::get_if<message::Claim>(&(*received)->message)) {
-        clients_->claimed(kWorker, claim->offer, claim->guid);
+        clients_->claimed(kWorker, claim->connection, claim->guid);
       } else {
         clients_->channel_down(kWorker, kConnection);
       }
@@ -71,7 +72,7 @@ void claim_round_trip(benchmark::State& state) {
   uint64_t number = 0;
   for (auto _ : state) {
     ++number;
-    for (size_t i = 0; i < 8; ++i) guid[i] = std::byte(number >> 8 * i);
+    for (size_t i = 0; i < 8; ++i) guid.bytes[i] = std::byte(number >> 8 * i);
     (void)daemon::send_message(control.get(), kWorker.generation, message::Claim{{kConnection}, {guid}});
     pollfd readable{.fd = control.get(), .events = POLLIN, .revents = 0};
     (void)poll(&readable, 1, -1);

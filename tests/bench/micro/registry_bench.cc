@@ -22,8 +22,8 @@ constexpr shm::WorkerRef kWorker{0, 1};
 
 shm::Guid guid_number(uint64_t number) {
   shm::Guid guid{};
-  for (size_t i = 0; i < 8; ++i) guid[i] = std::byte(number >> 8 * i);
-  guid[15] = std::byte{1};
+  for (size_t i = 0; i < 8; ++i) guid.bytes[i] = std::byte(number >> 8 * i);
+  guid.bytes[15] = std::byte{1};
   return guid;
 }
 shm::Host host_number(size_t number) { return {10, uint8_t(number >> 8), uint8_t(number)}; }

@@ -29,7 +29,9 @@
 
 #include "daemon/contract/contract.h"
 #include "shm/memfd.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using namespace smbdirect::daemon;
 namespace shm = smbdirect::shm;
 
@@ -68,7 +70,7 @@ class Worker {
     if (mode_ == "crash") std::abort();
     if (mode_ == "deaf") wait_forever();
     if (mode_ == "garbage" && send(kControlFd, "rubbish", 7, MSG_NOSIGNAL) != 7) return 1;
-    if (mode_ == "foreign" && !send_message(kControlFd, generation(), message::Offer{{1}, {}})) return 1;
+    if (mode_ == "foreign" && !send_message(kControlFd, generation(), message::Offer{{1_c}, {}})) return 1;
     while (!done()) {
       if (!step()) return 1;
     }
@@ -102,7 +104,7 @@ class Worker {
       if (polls[i].revents != 0) echo(numbers[i - 1]);
     }
     while (!delayed_.empty() && delayed_.begin()->first <= now_ms()) {
-      say(message::Take{{delayed_.begin()->second}});
+      say(message::Take{{shm::ConnectionId{delayed_.begin()->second}}});
       std::fprintf(stderr, "fake worker %s: took %llu\n", slot_.c_str(),
                    static_cast<unsigned long long>(delayed_.begin()->second));
       delayed_.erase(delayed_.begin());
@@ -115,11 +117,11 @@ class Worker {
     const ssize_t got = recv(connections_[number].get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return;
     if (std::string_view(bytes.data(), got > 0 ? size_t(got) : 0).starts_with("login")) {
-      say(message::SessionUp{{number}});
+      say(message::SessionUp{{shm::ConnectionId{number}}});
     }
     if (got > 0 && send(connections_[number].get(), bytes.data(), size_t(got), MSG_NOSIGNAL) == got) return;
     connections_.erase(number);
-    say(message::Closed{{number}});
+    say(message::Closed{{shm::ConnectionId{number}}});
   }
 
   bool hear() {
@@ -131,10 +133,13 @@ class Worker {
     if (!*received) return true;
     if ((*received)->generation != generation()) return false;
     return smbdirect::daemon::hear(
-        (*received)->message, [&](const message::Offer& m) { return offered(m.offer); },
-        [&](const message::Grant& m) { return granted(m.offer, std::move((*received)->descriptor)); },
+        (*received)->message,
+        [&](const message::Offer& m) { return offered(std::to_underlying(m.connection)); },
+        [&](const message::Grant& m) {
+          return granted(std::to_underlying(m.connection), std::move((*received)->descriptor));
+        },
         [&](const message::End& m) {
-          if (connections_.erase(m.offer) > 0) say(message::Closed{{m.offer}});
+          if (connections_.erase(std::to_underlying(m.connection)) > 0) say(message::Closed{{m.connection}});
           return true;
         },
         [&](const message::Ping& m) {
@@ -158,7 +163,7 @@ class Worker {
     if (mode_ == "die") _exit(1);
     if (mode_ == "silent") return true;
     if (mode_ == "refuse" || draining_) {
-      say(message::Refuse{{number}});
+      say(message::Refuse{{shm::ConnectionId{number}}});
       return true;
     }
     if (mode_ == "slow" || mode_ == "late") {
@@ -166,12 +171,12 @@ class Worker {
       return true;
     }
     if (mode_ == "stale") {
-      if (!send_message(kControlFd, 4'000'000, message::Take{{number}})) return false;
+      if (!send_message(kControlFd, 4'000'000, message::Take{{shm::ConnectionId{number}}})) return false;
       for (const uint64_t other : {number, number + 1, number + 1000}) {
-        say(message::Closed{{other}});
+        say(message::Closed{{shm::ConnectionId{other}}});
       }
     }
-    say(message::Take{{number}});
+    say(message::Take{{shm::ConnectionId{number}}});
     return true;
   }
 
@@ -181,7 +186,7 @@ class Worker {
     if (send(fd.get(), line.data(), line.size(), MSG_NOSIGNAL) == ssize_t(line.size())) {
       connections_.emplace(number, std::move(fd));
     } else {
-      say(message::Closed{{number}});
+      say(message::Closed{{shm::ConnectionId{number}}});
     }
     return true;
   }

@@ -98,7 +98,7 @@ proxy::Start Worker::start_frame() const {
 smbdirect_start Worker::start() const {
   smbdirect_start start{};
   start.number = 1;
-  std::memcpy(start.cookie, kCookie.data(), kCookie.size());
+  std::memcpy(start.cookie, kCookie.bytes.data(), kCookie.bytes.size());
   const std::string path = start_frame().socket;
   std::memcpy(start.socket, path.c_str(), path.size() + 1);
   return start;

@@ -16,13 +16,13 @@ namespace smbdirect::tests {
 
 inline shm::Guid guid_number(uint64_t number) {
   shm::Guid guid{};
-  for (size_t i = 0; i < 8; ++i) guid[i] = std::byte(number >> 8 * i);
-  guid[15] = std::byte{0x42};  // never the zero GUID
+  for (size_t i = 0; i < 8; ++i) guid.bytes[i] = std::byte(number >> 8 * i);
+  guid.bytes[15] = std::byte{0x42};  // never the zero GUID
   return guid;
 }
 inline uint64_t number_of(const shm::Guid& guid) {
   uint64_t number = 0;
-  for (size_t i = 0; i < 8; ++i) number |= std::to_integer<uint64_t>(guid[i]) << 8 * i;
+  for (size_t i = 0; i < 8; ++i) number |= std::to_integer<uint64_t>(guid.bytes[i]) << 8 * i;
   return number;
 }
 

@@ -21,13 +21,13 @@ constexpr shm::ScoreboardIdentity kWorker{3, 7, 4711};
 
 shm::ConnectionRow row_number(uint64_t number) {
   shm::ConnectionRow row;
-  row.number = number;
+  row.connection = shm::ConnectionId{number};
   row.phase = shm::ConnectionPhase(number % shm::kConnectionPhases.size());
   row.peer.fill(uint8_t(number));
   row.peer_port = uint16_t(number + 1);
   row.upstream_local_port = uint16_t(number + 2);
   row.upstream_remote_port = 445;
-  row.guid.fill(std::byte(number + 3));
+  row.guid.bytes.fill(std::byte(number + 3));
   row.since_ms = number + 4;
   row.receive_credits = uint32_t(number + 5);
   row.send_credits = uint32_t(number + 6);

@@ -91,10 +91,12 @@ TEST_CASE("a scoreboard read while it is written") {
           writer.publish(summary);
           writer.beat(i);
           shm::ConnectionRow row;
-          row.number = row.requests = row.since_ms = i;
+          row.requests = row.since_ms = i;
+          row.connection = shm::ConnectionId{i};
           row.bytes.fill(i);
           const auto index = writer.open_row(row);
-          row.number = row.requests = row.since_ms = i + 1;
+          row.requests = row.since_ms = i + 1;
+          row.connection = shm::ConnectionId{i + 1};
           row.bytes.fill(i + 1);
           writer.update_row(*index, row);
           writer.close_row(*index);
@@ -110,7 +112,7 @@ TEST_CASE("a scoreboard read while it is written") {
           const auto row = reader.row(i);
           if (!row) continue;
           ++rows;
-          wrong += row->number != row->requests || row->bytes.back() != row->number;
+          wrong += row->connection != shm::ConnectionId{row->requests} || row->bytes.back() != row->requests;
         }
       });
   CHECK(rows > 0);

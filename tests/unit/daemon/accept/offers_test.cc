@@ -7,7 +7,9 @@
 #include <doctest/doctest.h>
 
 #include "shm/base/socket_address.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using smbdirect::daemon::IncomingSocket;
 using smbdirect::daemon::kOfferDeadlineMs;
 using smbdirect::daemon::Offer;
@@ -30,29 +32,29 @@ bool is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 TEST_CASE("an offer belongs to one worker at a time, and a late answer finds nothing") {
   Offers offers(3);
   Offer& offer = add(offers);
-  const uint64_t number = offer.number;
+  const shm::ConnectionId connection = offer.connection;
   Offers::assign(offer, 0, 100);
-  CHECK(offers.find(number, 0) == &offer);
-  CHECK(offers.find(number, 1) == nullptr);
+  CHECK(offers.find(connection, 0) == &offer);
+  CHECK(offers.find(connection, 1) == nullptr);
   CHECK(offers.overdue(100 + kOfferDeadlineMs - 1).empty());
-  CHECK(offers.overdue(100 + kOfferDeadlineMs) == std::vector{number});
+  CHECK(offers.overdue(100 + kOfferDeadlineMs) == std::vector{connection});
   Offers::give_up_on(offer);
   CHECK(offer.tried == std::vector{true, false, false});
   Offers::assign(offer, 1, 1100);
-  CHECK(offers.find(number, 0) == nullptr);
-  CHECK(offers.find(number, 1) == &offer);
-  offers.drop(number);
-  CHECK(offers.find(number, 1) == nullptr);
+  CHECK(offers.find(connection, 0) == nullptr);
+  CHECK(offers.find(connection, 1) == &offer);
+  offers.drop(connection);
+  CHECK(offers.find(connection, 1) == nullptr);
   CHECK(offers.size() == 0);
 }
 
 TEST_CASE("numbers are never used again") {
   Offers offers(1);
-  const uint64_t first = add(offers).number;
+  const shm::ConnectionId first = add(offers).connection;
   offers.drop(first);
-  CHECK(add(offers).number > first);
+  CHECK(add(offers).connection > first);
   offers.clear();
-  CHECK(add(offers).number > first + 1);
+  CHECK(std::to_underlying(add(offers).connection) > std::to_underlying(first) + 1);
 }
 
 TEST_CASE("a dead worker's offers are with nobody, and its successor may be asked") {
@@ -65,7 +67,7 @@ TEST_CASE("a dead worker's offers are with nobody, and its successor may be aske
   Offers::assign(three, 0, 0);
   Offers::give_up_on(three);  // slot 0 refused it
   Offers::assign(three, 1, 0);
-  CHECK(offers.forget_slot(0) == std::vector{one.number});
+  CHECK(offers.forget_slot(0) == std::vector{one.connection});
   CHECK_FALSE(one.slot);
   CHECK(one.tried == std::vector{false, false});
   CHECK(three.tried == std::vector{false, false});
@@ -80,9 +82,9 @@ TEST_CASE("those who wait for a worker are counted apart and have a deadline too
   Offers::assign(one, 0, 50);
   Offers::wait(two, 70);
   CHECK(offers.waiting() == 1);
-  CHECK(offers.waiting_numbers() == std::vector{two.number});
+  CHECK(offers.all_waiting() == std::vector{two.connection});
   CHECK(offers.next_deadline() == 50 + kOfferDeadlineMs);
-  offers.drop(one.number);
+  offers.drop(one.connection);
   CHECK(offers.next_deadline() == 70 + kOfferDeadlineMs);
   offers.clear();
   CHECK_FALSE(offers.next_deadline());
@@ -92,11 +94,11 @@ TEST_CASE("whoever is dropped is closed") {
   Offers offers(1);
   const int first = open("/dev/null", O_RDONLY | O_CLOEXEC);
   const int second = open("/dev/null", O_RDONLY | O_CLOEXEC);
-  const uint64_t number =
-      offers.add(std::make_unique<IncomingSocket>(shm::UniqueFd(first)), kPeer, kLocal).number;
+  const shm::ConnectionId connection =
+      offers.add(std::make_unique<IncomingSocket>(shm::UniqueFd(first)), kPeer, kLocal).connection;
   offers.add(std::make_unique<IncomingSocket>(shm::UniqueFd(second)), kPeer, kLocal);
   CHECK(is_open(first));
-  offers.drop(number);
+  offers.drop(connection);
   CHECK_FALSE(is_open(first));
   CHECK(is_open(second));
   offers.clear();
@@ -110,6 +112,6 @@ TEST_CASE("full at the bound") {
     add(offers);
   }
   CHECK(offers.full());
-  offers.drop(1);
+  offers.drop(1_c);
   CHECK_FALSE(offers.full());
 }

@@ -8,6 +8,9 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/unit/shm/connection_literal.h"
+
+using smbdirect::operator""_c;
 using smbdirect::daemon::Places;
 namespace shm = smbdirect::shm;
 
@@ -18,13 +21,13 @@ constexpr uint64_t kLater = 2'000;  // nobody is young then
 
 TEST_CASE("there is room until the places without a session are taken; a session frees one") {
   Places places(10, 2);
-  places.add(1, client(1), 0);
+  places.add(1_c, client(1), 0);
   CHECK_FALSE(places.room_for(client(2), 0).none);
-  places.add(2, client(2), 0);
-  CHECK(places.room_for(client(3), kLater).goes == 1);
-  CHECK(places.session_up(1));
-  CHECK_FALSE(places.session_up(1));  // a worker says it twice
-  CHECK_FALSE(places.session_up(99));
+  places.add(2_c, client(2), 0);
+  CHECK(places.room_for(client(3), kLater).goes == 1_c);
+  CHECK(places.session_up(1_c));
+  CHECK_FALSE(places.session_up(1_c));  // a worker says it twice
+  CHECK_FALSE(places.session_up(99_c));
   CHECK(places.without_session() == 1);
   CHECK(places.total() == 2);
   CHECK_FALSE(places.room_for(client(3), kLater).goes);
@@ -33,45 +36,45 @@ TEST_CASE("there is room until the places without a session are taken; a session
 
 TEST_CASE("who has a session is never in the way, and with all places theirs a newcomer is turned away") {
   Places places(2, 2);
-  places.add(1, client(1), 0);
-  places.add(2, client(1), 0);
-  CHECK(places.session_up(1));
-  CHECK(places.room_for(client(2), kLater).goes == 2);
-  CHECK(places.session_up(2));
+  places.add(1_c, client(1), 0);
+  places.add(2_c, client(1), 0);
+  CHECK(places.session_up(1_c));
+  CHECK(places.room_for(client(2), kLater).goes == 2_c);
+  CHECK(places.session_up(2_c));
   CHECK(places.room_for(client(2), kLater).none);
-  places.remove(1);
+  places.remove(1_c);
   CHECK_FALSE(places.room_for(client(2), kLater).none);
 }
 
 TEST_CASE("the oldest of the client that holds most goes, also the newcomer's own") {
   Places places(100, 30);
   uint64_t number = 0;
-  places.add(++number, client(1), 0);                               // the oldest of all, and alone
-  for (int i = 0; i < 9; ++i) places.add(++number, client(2), 0);   // 2 to 10
-  for (int i = 0; i < 20; ++i) places.add(++number, client(3), 0);  // 11 to 30
-  CHECK(places.room_for(client(4), 0).goes == 11);
-  CHECK(places.room_for(client(1), 0).goes == 11);
-  CHECK(places.room_for(client(3), kLater).goes == 11);
-  places.ending(11);
+  places.add(shm::ConnectionId{++number}, client(1), 0);  // the oldest of all, and alone
+  for (int i = 0; i < 9; ++i) places.add(shm::ConnectionId{++number}, client(2), 0);   // 2 to 10
+  for (int i = 0; i < 20; ++i) places.add(shm::ConnectionId{++number}, client(3), 0);  // 11 to 30
+  CHECK(places.room_for(client(4), 0).goes == 11_c);
+  CHECK(places.room_for(client(1), 0).goes == 11_c);
+  CHECK(places.room_for(client(3), kLater).goes == 11_c);
+  places.ending(11_c);
   CHECK(places.total() == 29);
   CHECK_FALSE(places.room_for(client(4), 0).goes);
-  places.add(++number, client(4), 0);
-  CHECK(places.room_for(client(4), 0).goes == 12);
-  CHECK(places.session_up(11));  // it crossed its end, and stays
+  places.add(shm::ConnectionId{++number}, client(4), 0);
+  CHECK(places.room_for(client(4), 0).goes == 12_c);
+  CHECK(places.session_up(11_c));  // it crossed its end, and stays
   CHECK(places.total() == 31);
   CHECK(places.of_client(client(3)) == 20);
-  places.remove(11);
+  places.remove(11_c);
   CHECK(places.total() == 30);
   CHECK(places.of_client(client(3)) == 19);
 }
 
 TEST_CASE("among equals who have just come a newcomer is refused, for a second at the most") {
   Places places(10, 2);
-  places.add(1, client(1), 5'000);
-  places.add(2, client(2), 5'000);
+  places.add(1_c, client(1), 5'000);
+  places.add(2_c, client(2), 5'000);
   CHECK(places.room_for(client(3), 5'000).none);
   CHECK(places.room_for(client(3), 5'999).none);
-  CHECK(places.room_for(client(3), 6'000).goes == 1);
+  CHECK(places.room_for(client(3), 6'000).goes == 1_c);
   SUBCASE("also where nobody gets old") {
     uint64_t refused = 0, number = 2;
     for (uint64_t now = 6'000; now < 16'000; now += 10) {
@@ -84,7 +87,7 @@ TEST_CASE("among equals who have just come a newcomer is refused, for a second a
         places.ending(*room.goes);
         places.remove(*room.goes);
       }
-      places.add(++number, client(uint16_t(now)), now);
+      places.add(shm::ConnectionId{++number}, client(uint16_t(now)), now);
     }
     CHECK(refused <= 200);
   }
@@ -97,10 +100,10 @@ TEST_CASE("ends that do not come are waited for in bounded number") {
     const Places::Room room = places.room_for(client(1), kLater);
     if (room.none) break;
     if (room.goes) places.ending(*room.goes);
-    places.add(++number, client(1), 0);
+    places.add(shm::ConnectionId{++number}, client(1), 0);
   }
   CHECK(got < 300);
-  places.remove(1);
+  places.remove(1_c);
   CHECK_FALSE(places.room_for(client(1), kLater).none);
 }
 
@@ -113,13 +116,13 @@ TEST_CASE("property: whoever goes is the oldest of a client with the most, by a 
     uint16_t who;
     bool session;
   };
-  std::map<uint64_t, One> list;
+  std::map<shm::ConnectionId, One> list;
   uint64_t number = 0;
   for (int round = 0; round < 20'000; ++round) {
     const auto pick = [&] { return std::next(list.begin(), long(random() % list.size())); };
     if (!list.empty() && random() % 4 == 0) {
       const auto one = pick();
-      places.remove(one->first);
+      places.remove(shm::ConnectionId{one->first});
       list.erase(one);
     } else if (!list.empty() && random() % 4 == 0) {
       const auto one = pick();
@@ -152,8 +155,8 @@ TEST_CASE("property: whoever goes is the oldest of a client with the most, by a 
         list.erase(gone);
       }
       if (!room.none) {
-        places.add(++number, client(who), 0);
-        list[number] = {who, false};
+        places.add(shm::ConnectionId{++number}, client(who), 0);
+        list[shm::ConnectionId{number}] = {who, false};
       }
     }
     REQUIRE(places.total() == list.size());

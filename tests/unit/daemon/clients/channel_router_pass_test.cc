@@ -5,7 +5,9 @@
 #include <doctest/doctest.h>
 
 #include "channel_router_rig.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using namespace smbdirect::daemon;        // NOLINT: a test of one part and what it speaks to
 using namespace smbdirect::daemon::test;  // NOLINT
 namespace shm = smbdirect::shm;
@@ -30,7 +32,7 @@ struct Passing : RouterRig {
     auto [ours, theirs] = socket_pair();
     kept = std::move(ours);
     channel = inode(theirs);
-    router.passed(0, 9, std::move(theirs));
+    router.passed(0, 9_c, std::move(theirs));
   }
   /// Closed everywhere, as far as the router is concerned.
   [[nodiscard]] bool dropped() const { return ended(kept); }
@@ -47,7 +49,7 @@ TEST_CASE("a channel goes to the first worker that has the process, and then it 
   }
   CHECK(router.silent());
   CHECK_FALSE(router.dropped());
-  router.router.channel_up(0, 9);
+  router.router.channel_up(0, 9_c);
   CHECK(router.dropped());
   CHECK(shm::totals_text(router.router.totals()) == "processes_asked=0 channels_passed=1");
 }
@@ -71,7 +73,7 @@ TEST_CASE("a worker that cannot pass it gives way to the next, and the last to a
   until(router.loop, [&] {
     if (auto received = router.told(0)) {
       const auto& claimed = std::get<message::Claimed>(received->message);
-      CHECK(claimed.offer == 9);
+      CHECK(claimed.connection == 9_c);
       CHECK(claimed.outcome == ClaimOutcome::granted);
       return true;
     }
@@ -92,7 +94,7 @@ TEST_CASE("a process that does not take the channel in time gets another one, th
     std::optional<Received<FromSupervisor>> next;
     until(router.loop, [&] { return (next = router.told(0)).has_value(); });
     const auto& claimed = std::get<message::Claimed>(next->message);
-    CHECK(claimed.offer == 9);
+    CHECK(claimed.connection == 9_c);
     return claimed.outcome;
   };
   CHECK(again() == ClaimOutcome::owner);
@@ -101,7 +103,7 @@ TEST_CASE("a process that does not take the channel in time gets another one, th
   router.pass();
   (void)router.asked(1);
   SUBCASE("it takes that") {
-    router.router.channel_up(0, 9);
+    router.router.channel_up(0, 9_c);
     CHECK(router.dropped());
   }
   SUBCASE("nor that") {
@@ -119,7 +121,7 @@ TEST_CASE("a worker that dies while it is asked is not waited for") {
   // Of another worker's channel, for this one's own goes with it.
   router.owned(10, 1, guid(1));
   auto [ours, theirs] = socket_pair();
-  router.router.passed(1, 10, std::move(theirs));
+  router.router.passed(1, 10_c, std::move(theirs));
   (void)router.asked(0);
   const uint64_t began = router.loop.now();
   router.router.forget_worker(0);
@@ -135,13 +137,13 @@ TEST_CASE("a connection that ends takes its channel along, as does the end of it
   Passing router;
   router.pass();
   (void)router.asked(0);
-  SUBCASE("the connection") { router.router.forget(0, 9); }
+  SUBCASE("the connection") { router.router.forget(0, 9_c); }
   SUBCASE("everything") { router.router.close(); }
   SUBCASE("not another's") {
-    router.router.forget(1, 9);
+    router.router.forget(1, 9_c);
     router.router.forget_worker(1);
     CHECK_FALSE(router.dropped());
-    router.router.forget(0, 9);
+    router.router.forget(0, 9_c);
   }
   CHECK(router.dropped());
   turn(router.loop);
@@ -162,8 +164,8 @@ TEST_CASE("one channel is passed for each time that its worker was told of a pro
 TEST_CASE("only channels are passed on") {
   Passing router;
   const shm::UniqueFd other(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  router.router.passed(0, 9, shm::UniqueFd(::dup(other.get())));
-  router.answered(0, 9, ClaimOutcome::granted);
+  router.router.passed(0, 9_c, shm::UniqueFd(::dup(other.get())));
+  router.answered(0, shm::ConnectionId{9}, ClaimOutcome::granted);
   CHECK(router.silent());
 }
 
@@ -172,28 +174,28 @@ TEST_CASE(
     "starts") {
   Passing router;
   SUBCASE("lost on the way") {
-    router.router.passed(0, 9, shm::UniqueFd());
-    router.answered(0, 9, ClaimOutcome::granted);
+    router.router.passed(0, 9_c, shm::UniqueFd());
+    router.answered(0, shm::ConnectionId{9}, ClaimOutcome::granted);
   }
   SUBCASE("gone") {
     for (uint64_t number = 1; number <= 3; ++number) {
-      router.clients->channel_down(router.ref(number - 1), number);
+      router.clients->channel_down(router.ref(number - 1), shm::ConnectionId{number});
     }
     router.pass();
     CHECK(router.dropped());
-    router.answered(0, 9, ClaimOutcome::granted);
+    router.answered(0, shm::ConnectionId{9}, ClaimOutcome::granted);
   }
   SUBCASE("gone, and another starts one") {
     for (uint64_t number = 1; number <= 3; ++number) {
-      router.clients->channel_down(router.ref(number - 1), number);
+      router.clients->channel_down(router.ref(number - 1), shm::ConnectionId{number});
     }
     router.connect(10, 1);
-    router.clients->claimed(router.ref(1), 10, guid(1));
-    router.answered(1, 10, ClaimOutcome::granted);
+    router.clients->claimed(router.ref(1), 10_c, guid(1));
+    router.answered(1, shm::ConnectionId{10}, ClaimOutcome::granted);
     router.pass();
-    router.answered(0, 9, ClaimOutcome::wait);
-    router.clients->channel_up(router.ref(1), 10, uint32_t(getpid()));
-    router.answered(0, 9, ClaimOutcome::owner);
+    router.answered(0, shm::ConnectionId{9}, ClaimOutcome::wait);
+    router.clients->channel_up(router.ref(1), 10_c, uint32_t(getpid()));
+    router.answered(0, shm::ConnectionId{9}, ClaimOutcome::owner);
   }
   CHECK(router.silent());
   CHECK(shm::totals_text(router.router.totals()) == "processes_asked=0 channels_passed=0");
@@ -202,10 +204,10 @@ TEST_CASE(
 TEST_CASE("a worker passes its own connections' channels, and only in a pool with native peers") {
   Passing router;
   auto [one, two] = socket_pair();
-  router.router.passed(1, 9, std::move(two));
+  router.router.passed(1, 9_c, std::move(two));
   CHECK(ended(one));
   auto [three, four] = socket_pair();
-  router.router.passed(1, 99, std::move(four));
+  router.router.passed(1, 99_c, std::move(four));
   CHECK(ended(three));
   router.router.use(nullptr);
   router.pass();

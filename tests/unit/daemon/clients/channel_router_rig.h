@@ -24,9 +24,11 @@ namespace smbdirect::daemon::test {
 
 inline shm::Guid guid(uint8_t n) {
   shm::Guid made{};
-  made.fill(std::byte(n));
+  made.bytes.fill(std::byte(n));
   return made;
 }
+
+inline protocol::proxy::Cookie cookie(uint8_t n) { return {guid(n).bytes}; }
 
 /// A router and its three workers, the last of which has no process; what the router tells the others is seen
 /// here.
@@ -63,8 +65,9 @@ struct RouterRig : WorkerSlot::Observer {
       clients->worker_ready(ref(slot));
     }
     for (int i = 0; i < 2; ++i) borrow(*listening);
-    clients->answer_with(
-        [this](size_t slot, uint64_t offer, ClaimOutcome outcome) { router.answer(slot, offer, outcome); });
+    clients->answer_with([this](size_t slot, shm::ConnectionId connection, ClaimOutcome outcome) {
+      router.answer(slot, connection, outcome);
+    });
     router.use(clients.get());
   }
   virtual ~RouterRig() {
@@ -96,13 +99,13 @@ struct RouterRig : WorkerSlot::Observer {
     return {.slot = uint32_t(slot), .generation = workers[slot].generation()};
   }
   void connect(uint64_t number, size_t slot, const char* from = "192.0.2.7") {
-    table.add(number, slot, *shm::address_from_text(from, 40'000), {});
+    table.add(shm::ConnectionId{number}, slot, *shm::address_from_text(from, 40'000), {});
   }
   /// A connection that this process serves.
   void serve(uint64_t number, size_t slot, const shm::Guid& client) {
     connect(number, slot);
-    clients->claimed(ref(slot), number, client);
-    clients->channel_up(ref(slot), number, uint32_t(getpid()));
+    clients->claimed(ref(slot), shm::ConnectionId{number}, client);
+    clients->channel_up(ref(slot), shm::ConnectionId{number}, uint32_t(getpid()));
     if (slot < 2)
       while (told(slot)) {
       }
@@ -110,8 +113,8 @@ struct RouterRig : WorkerSlot::Observer {
   /// A connection that has been told that its client has an owner.
   void owned(uint64_t number, size_t slot, const shm::Guid& client) {
     connect(number, slot);
-    clients->claimed(ref(slot), number, client);
-    answered(slot, number, ClaimOutcome::owner);
+    clients->claimed(ref(slot), shm::ConnectionId{number}, client);
+    answered(slot, shm::ConnectionId{number}, ClaimOutcome::owner);
   }
   MainEnd register_main() {
     auto [ours, theirs] = socket_pair();
@@ -137,14 +140,14 @@ struct RouterRig : WorkerSlot::Observer {
     CHECK(received->generation == workers[slot].generation());
     return {std::get<Row>(received->message), std::move(received->descriptor)};
   }
-  void answered(size_t slot, uint64_t offer, ClaimOutcome outcome) {
+  void answered(size_t slot, shm::ConnectionId connection, ClaimOutcome outcome) {
     const auto said = tell<message::Claimed>(slot);
-    CHECK(said.offer == offer);
+    CHECK(said.connection == connection);
     CHECK(said.outcome == outcome);
   }
-  void refused(size_t slot, uint64_t offer, int error) {
+  void refused(size_t slot, shm::ConnectionId connection, int error) {
     const auto said = tell<message::NoSmbd>(slot);
-    CHECK(said.offer == offer);
+    CHECK(said.connection == connection);
     CHECK(said.error == uint32_t(error));
   }
   [[nodiscard]] bool silent() { return !told(0) && !told(1); }

@@ -10,7 +10,9 @@
 
 #include "channel_router_rig.h"
 #include "shm/registry_reader.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using namespace smbdirect::daemon;        // NOLINT: a test of one part and what it speaks to
 using namespace smbdirect::daemon::test;  // NOLINT
 namespace shm = smbdirect::shm;
@@ -43,11 +45,11 @@ TEST_CASE("a process is asked for with all that its child must know; what failed
   MainEnd main = router.register_main();
   main.hear_registered();
   router.connect(1, 0, "192.0.2.7");
-  router.clients->claimed(router.ref(0), 1, guid(9));
-  router.answered(0, 1, ClaimOutcome::granted);
+  router.clients->claimed(router.ref(0), 1_c, guid(9));
+  router.answered(0, shm::ConnectionId{1}, ClaimOutcome::granted);
   router.connect(2, 1, "2001:db8::7");  // without a GUID that counts
-  router.router.wanted(0, 1, guid(4));
-  router.router.wanted(1, 2, guid(5));
+  router.router.wanted(0, 1_c, cookie(4));
+  router.router.wanted(1, 2_c, cookie(5));
   std::vector<uint64_t> numbers;
   for (uint8_t n = 0; n < 2; ++n) {
     const auto heard = main.hear();
@@ -56,8 +58,8 @@ TEST_CASE("a process is asked for with all that its child must know; what failed
     numbers.push_back(heard->header.id);
     const auto start = proxy::parse_start(heard->body);
     REQUIRE(start);
-    CHECK(start->cookie == proxy::Cookie(guid(uint8_t(4 + n))));
-    CHECK(start->client_guid == (n == 0 ? guid(9) : shm::Guid{}));
+    CHECK(start->cookie == cookie(uint8_t(4 + n)));
+    CHECK(start->client_guid.bytes == (n == 0 ? guid(9) : shm::Guid{}).bytes);
     const auto host = shm::host_of(*shm::address_from_text(n == 0 ? "192.0.2.7" : "2001:db8::7", 1));
     CHECK(start->client == proxy::address_of_host(host, 40'000));
     CHECK(start->socket == router.directory.path + "/channel-" + std::to_string(n));
@@ -68,10 +70,10 @@ TEST_CASE("a process is asked for with all that its child must know; what failed
   main.say(failed(numbers[0], 0));
   main.say(failed(12'345, EIO));  // nobody's
   turn(router.loop);
-  router.refused(1, 2, ENOMEM);
-  router.refused(0, 1, ECONNREFUSED);
+  router.refused(1, shm::ConnectionId{2}, ENOMEM);
+  router.refused(0, shm::ConnectionId{1}, ECONNREFUSED);
   CHECK(router.silent());
-  router.router.forget(0, 1);  // its connection has ended
+  router.router.forget(0, 1_c);  // its connection has ended
   router.router.forget_worker(1);
   main.say(failed(numbers[0], EIO));
   main.say(failed(numbers[1], EIO));
@@ -82,22 +84,22 @@ TEST_CASE("a process is asked for with all that its child must know; what failed
 TEST_CASE("who asks for what is not to be had is refused: no main process, twice, another's connection") {
   RouterRig router;
   router.connect(1, 0);
-  router.router.wanted(0, 1, guid(4));
-  router.refused(0, 1, ENOTCONN);
+  router.router.wanted(0, 1_c, cookie(4));
+  router.refused(0, shm::ConnectionId{1}, ENOTCONN);
   MainEnd main = router.register_main();
   main.hear_registered();
-  router.router.wanted(0, 1, guid(4));  // it was not asked for yet
+  router.router.wanted(0, 1_c, cookie(4));  // it was not asked for yet
   REQUIRE(main.hear());
-  router.router.wanted(0, 1, guid(4));
-  router.refused(0, 1, EPERM);
-  router.router.wanted(1, 1, guid(4));
-  router.refused(1, 1, EPERM);
-  router.router.wanted(1, 99, guid(4));
-  router.refused(1, 99, EPERM);
+  router.router.wanted(0, 1_c, cookie(4));
+  router.refused(0, shm::ConnectionId{1}, EPERM);
+  router.router.wanted(1, 1_c, cookie(4));
+  router.refused(1, shm::ConnectionId{1}, EPERM);
+  router.router.wanted(1, 99_c, cookie(4));
+  router.refused(1, shm::ConnectionId{99}, EPERM);
   router.router.use(nullptr);  // a pool without native peers
   router.connect(2, 0);
-  router.router.wanted(0, 2, guid(4));
-  router.refused(0, 2, EPERM);
+  router.router.wanted(0, 2_c, cookie(4));
+  router.refused(0, shm::ConnectionId{2}, EPERM);
   CHECK_FALSE(main.hear());
   CHECK(shm::totals_text(router.router.totals()) == "processes_asked=1 channels_passed=0");
 }
@@ -108,14 +110,14 @@ TEST_CASE("a main process that reads nothing costs the clients of that time, no 
   uint64_t number = 0;
   do {
     router.connect(++number, 0);
-    router.router.wanted(0, number, guid(4));
+    router.router.wanted(0, shm::ConnectionId{number}, cookie(4));
   } while (router.silent() && number < 100'000);
   CHECK(number < 100'000);
   CHECK(router.router.main_pid() == getpid());
   main.hear_registered();
   while (main.hear()) {
   }
-  router.router.wanted(0, number, guid(4));  // again: it was not asked for
+  router.router.wanted(0, shm::ConnectionId{number}, cookie(4));  // again: it was not asked for
   CHECK(main.hear());
 }
 

@@ -5,7 +5,9 @@
 #include <doctest/doctest.h>
 
 #include "registry_pool.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using namespace smbdirect::daemon::test;  // NOLINT: of this test's helpers
 namespace shm = smbdirect::shm;
 
@@ -13,11 +15,11 @@ TEST_CASE("a client is STARTING from its claim, LIVE from its channel, gone with
   Pool pool;
   pool.connect(1, 0, "192.0.2.7");
   CHECK(pool.clients->list().empty());
-  pool.clients->claimed(pool.workers[0], 1, guid(1));
+  pool.clients->claimed(pool.workers[0], 1_c, guid(1));
   REQUIRE(pool.clients->list().size() == 1);
   CHECK(pool.clients->list()[0].state == shm::EntryState::starting);
   CHECK(pool.clients->workers_at(Pool::host("192.0.2.7")) == 1);  // the next one goes to the same worker
-  pool.clients->channel_up(pool.workers[0], 1, 0);
+  pool.clients->channel_up(pool.workers[0], 1_c, 0);
   CHECK(pool.clients->list()[0].state == shm::EntryState::live);
   pool.serve(2, 1, "192.0.2.7", guid(1));
   CHECK(pool.clients->list()[0].workers == 3);
@@ -43,7 +45,7 @@ TEST_CASE("an address first seen elsewhere is the client's from then on") {
 TEST_CASE("a claim that came to nothing frees the GUID") {
   Pool pool;
   pool.connect(1, 0, "192.0.2.7");
-  pool.clients->claimed(pool.workers[0], 1, guid(1));
+  pool.clients->claimed(pool.workers[0], 1_c, guid(1));
   pool.close(1, 0);
   CHECK(pool.clients->list().empty());
 }
@@ -56,33 +58,33 @@ TEST_CASE("a worker's death takes its part of every client along") {
   pool.clients->worker_gone(pool.workers[1]);
   REQUIRE(pool.clients->list().size() == 1);
   CHECK(pool.clients->list()[0].workers == 1);
-  pool.clients->channel_down(pool.workers[1], 2);  // a late word changes nothing
+  pool.clients->channel_down(pool.workers[1], 2_c);  // a late word changes nothing
   CHECK(pool.clients->list()[0].channels() == 1);
   // Its successor in the slot begins anew.
   const shm::WorkerRef next{1, 3};
   pool.clients->worker_ready(next);
-  pool.table.remove(2, 1);
+  pool.table.remove(2_c, 1);
   pool.connect(2, 1, "192.0.2.7");
-  pool.clients->claimed(next, 2, guid(1));
-  pool.clients->channel_up(next, 2, 0);
+  pool.clients->claimed(next, 2_c, guid(1));
+  pool.clients->channel_up(next, 2_c, 0);
   CHECK(pool.clients->list()[0].channels() == 2);
 }
 
 TEST_CASE("a worker's word counts for its own connections, and once") {
   Pool pool;
-  pool.clients->claimed(pool.workers[0], 1, guid(1));  // no such connection
+  pool.clients->claimed(pool.workers[0], 1_c, guid(1));  // no such connection
   pool.connect(1, 0, "192.0.2.7");
-  pool.clients->claimed(pool.workers[1], 1, guid(1));  // another's
-  pool.clients->channel_up(pool.workers[0], 1, 0);     // not claimed
+  pool.clients->claimed(pool.workers[1], 1_c, guid(1));  // another's
+  pool.clients->channel_up(pool.workers[0], 1_c, 0);     // not claimed
   CHECK(pool.clients->list().empty());
-  pool.clients->claimed(pool.workers[0], 1, guid(1));
-  pool.clients->claimed(pool.workers[0], 1, guid(2));
-  pool.clients->channel_up(pool.workers[0], 1, 0);
-  pool.clients->channel_up(pool.workers[0], 1, 0);
+  pool.clients->claimed(pool.workers[0], 1_c, guid(1));
+  pool.clients->claimed(pool.workers[0], 1_c, guid(2));
+  pool.clients->channel_up(pool.workers[0], 1_c, 0);
+  pool.clients->channel_up(pool.workers[0], 1_c, 0);
   REQUIRE(pool.clients->list().size() == 1);
   CHECK(pool.clients->list()[0].guid == guid(1));
   CHECK(pool.clients->list()[0].channels() == 1);
-  pool.clients->channel_down(pool.workers[1], 1);
+  pool.clients->channel_down(pool.workers[1], 1_c);
   CHECK(pool.clients->list().size() == 1);
 }
 

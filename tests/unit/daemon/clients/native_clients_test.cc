@@ -12,7 +12,9 @@
 
 #include "peer_support.h"
 #include "registry_pool.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using namespace smbdirect::daemon::test;  // NOLINT: of this test's helpers
 using smbdirect::daemon::ClaimOutcome;
 namespace shm = smbdirect::shm;
@@ -24,15 +26,15 @@ struct NativePool : Pool {
   std::vector<std::string> answers;
 
   NativePool() {
-    clients->answer_with([this](size_t slot, uint64_t connection, ClaimOutcome outcome) {
+    clients->answer_with([this](size_t slot, shm::ConnectionId connection, ClaimOutcome outcome) {
       CHECK(table.addresses(connection, slot) != nullptr);
       static constexpr std::array<const char*, 3> kNames{" granted", " wait", " owner"};
-      answers.push_back(std::to_string(connection) + kNames.at(size_t(outcome)));
+      answers.push_back(shm::connection_text(connection) + kNames.at(size_t(outcome)));
     });
   }
   void claim(uint64_t number, size_t slot, const shm::Guid& who) {
     connect(number, slot, "192.0.2.7");
-    clients->claimed(workers[slot], number, who);
+    clients->claimed(workers[slot], shm::ConnectionId{number}, who);
   }
   std::vector<std::string> said() { return std::exchange(answers, {}); }
   [[nodiscard]] uint32_t owner(const shm::Guid& who) const {
@@ -90,15 +92,15 @@ TEST_CASE(
   pool.claim(3, 0, guid(1));
   pool.claim(4, 0, guid(2));  // another client
   CHECK(pool.said() == Answers{"1 granted", "2 wait", "3 wait", "4 granted"});
-  pool.clients->channel_up(pool.workers[0], 1, kSelf);
+  pool.clients->channel_up(pool.workers[0], 1_c, kSelf);
   CHECK(pool.said() == Answers{"2 owner", "3 owner"});
   CHECK(pool.owner(guid(1)) == kSelf);
   pool.claim(5, 1, guid(1));
   CHECK(pool.said() == Answers{"5 owner"});
-  pool.clients->channel_up(pool.workers[1], 5, kSelf);
+  pool.clients->channel_up(pool.workers[1], 5_c, kSelf);
   CHECK(pool.clients->find(guid(1))->channels() == 2);
-  CHECK(pool.clients->guid_of(pool.workers[1], 5) == guid(1));
-  CHECK_FALSE(pool.clients->guid_of(pool.workers[0], 5));
+  CHECK(pool.clients->guid_of(pool.workers[1], 5_c) == guid(1));
+  CHECK_FALSE(pool.clients->guid_of(pool.workers[0], 5_c));
   CHECK(pool.said().empty());
 }
 
@@ -110,10 +112,10 @@ TEST_CASE("a claim that came to nothing goes to one of those who wait, and the o
   (void)pool.said();
   pool.close(1, 0);
   CHECK(pool.said() == Answers{"2 granted"});
-  pool.clients->channel_down(pool.workers[1], 2);  // its claim has ended; the connection has not yet
+  pool.clients->channel_down(pool.workers[1], 2_c);  // its claim has ended; the connection has not yet
   CHECK(pool.said() == Answers{"3 granted"});
-  pool.table.remove(2, 1);
-  pool.clients->channel_up(pool.workers[1], 3, kSelf);
+  pool.table.remove(2_c, 1);
+  pool.clients->channel_up(pool.workers[1], 3_c, kSelf);
   CHECK(pool.said().empty());
   CHECK(pool.owner(guid(1)) == kSelf);
   pool.close(3, 1);
@@ -149,13 +151,13 @@ TEST_CASE("a process that ends takes its clients along, also those it serves thr
   NativePool pool;
   Process process;
   pool.claim(1, 0, guid(1));
-  pool.clients->channel_up(pool.workers[0], 1, process.pid());
+  pool.clients->channel_up(pool.workers[0], 1_c, process.pid());
   pool.claim(2, 1, guid(1));
-  pool.clients->channel_up(pool.workers[1], 2, process.pid());
+  pool.clients->channel_up(pool.workers[1], 2_c, process.pid());
   pool.claim(3, 1, guid(2));
-  pool.clients->channel_up(pool.workers[1], 3, process.pid());
+  pool.clients->channel_up(pool.workers[1], 3_c, process.pid());
   pool.claim(4, 0, guid(3));
-  pool.clients->channel_up(pool.workers[0], 4, kSelf);
+  pool.clients->channel_up(pool.workers[0], 4_c, kSelf);
   pool.claim(5, 0, guid(1));
   CHECK(pool.said() == Answers{"1 granted", "2 owner", "3 granted", "4 granted", "5 owner"});
   process.end();
@@ -163,14 +165,14 @@ TEST_CASE("a process that ends takes its clients along, also those it serves thr
   CHECK(pool.owner(guid(3)) == kSelf);
   CHECK(pool.said().empty());
   // One that was sent to it, and found it gone.
-  pool.clients->ask_again(pool.workers[0], 5);
-  pool.clients->ask_again(pool.workers[0], 4);   // has its channel
-  pool.clients->ask_again(pool.workers[0], 99);  // is none
+  pool.clients->ask_again(pool.workers[0], 5_c);
+  pool.clients->ask_again(pool.workers[0], 4_c);   // has its channel
+  pool.clients->ask_again(pool.workers[0], 99_c);  // is none
   CHECK(pool.said() == Answers{"5 granted"});
   // Its channels end later: they were counted out already.
   pool.close(1, 0);
   pool.close(2, 1);
-  pool.clients->channel_up(pool.workers[0], 5, kSelf);
+  pool.clients->channel_up(pool.workers[0], 5_c, kSelf);
   CHECK(pool.owner(guid(1)) == kSelf);
   CHECK(pool.clients->find(guid(1))->channels() == 1);
 }
@@ -179,12 +181,12 @@ TEST_CASE("an owner that has died unnoticed makes room for the process that serv
   NativePool pool;
   Process first;
   pool.claim(1, 0, guid(1));
-  pool.clients->channel_up(pool.workers[0], 1, first.pid());
+  pool.clients->channel_up(pool.workers[0], 1_c, first.pid());
   pool.claim(2, 1, guid(1));
   first.end();
   SUBCASE("a zombie still") {}
   SUBCASE("gone") { first.reap(); }
-  pool.clients->channel_up(pool.workers[1], 2, kSelf);
+  pool.clients->channel_up(pool.workers[1], 2_c, kSelf);
   CHECK(pool.owner(guid(1)) == kSelf);
   pool.close(1, 0);  // a late word
   turn(pool.loop);
@@ -196,9 +198,9 @@ TEST_CASE("of two processes that serve a client the first is known, while it liv
   NativePool pool;
   Process first;
   pool.claim(1, 0, guid(1));
-  pool.clients->channel_up(pool.workers[0], 1, first.pid());
+  pool.clients->channel_up(pool.workers[0], 1_c, first.pid());
   pool.claim(2, 1, guid(1));
-  pool.clients->channel_up(pool.workers[1], 2, kSelf);
+  pool.clients->channel_up(pool.workers[1], 2_c, kSelf);
   CHECK(pool.owner(guid(1)) == first.pid());
   CHECK(pool.clients->find(guid(1))->channels() == 1);
   pool.close(2, 1);
@@ -209,12 +211,12 @@ TEST_CASE("a channel that another process has taken over is that one's") {
   NativePool pool;
   Process first;
   pool.claim(1, 0, guid(1));
-  pool.clients->channel_up(pool.workers[0], 1, first.pid());
-  pool.clients->channel_up(pool.workers[0], 1, kSelf);
+  pool.clients->channel_up(pool.workers[0], 1_c, first.pid());
+  pool.clients->channel_up(pool.workers[0], 1_c, kSelf);
   CHECK(pool.owner(guid(1)) == kSelf);
   CHECK(pool.clients->find(guid(1))->channels() == 1);
-  pool.clients->channel_up(pool.workers[0], 1, kSelf);  // the same again
-  pool.clients->channel_up(pool.workers[0], 1, 0);      // and nobody's
+  pool.clients->channel_up(pool.workers[0], 1_c, kSelf);  // the same again
+  pool.clients->channel_up(pool.workers[0], 1_c, 0);      // and nobody's
   CHECK(pool.clients->find(guid(1))->channels() == 1);
   first.end();
   turn(pool.loop);
@@ -228,12 +230,12 @@ TEST_CASE("a process that takes several channels over, one after the other, has 
   Process first;
   for (uint64_t number = 1; number <= 3; ++number) {
     pool.claim(number, number % 2, guid(1));
-    pool.clients->channel_up(pool.workers[number % 2], number, first.pid());
+    pool.clients->channel_up(pool.workers[number % 2], shm::ConnectionId{number}, first.pid());
   }
   (void)pool.said();
   for (uint64_t number = 1; number <= 3; ++number) {
     CHECK(pool.owner(guid(1)) == first.pid());  // which has some of them still
-    pool.clients->channel_up(pool.workers[number % 2], number, kSelf);
+    pool.clients->channel_up(pool.workers[number % 2], shm::ConnectionId{number}, kSelf);
   }
   CHECK(pool.owner(guid(1)) == kSelf);
   CHECK(pool.clients->find(guid(1))->channels() == 3);
@@ -251,9 +253,9 @@ TEST_CASE("a process that serves a client beside another is known once that has 
   NativePool pool;
   Process first;
   pool.claim(1, 0, guid(1));
-  pool.clients->channel_up(pool.workers[0], 1, first.pid());
+  pool.clients->channel_up(pool.workers[0], 1_c, first.pid());
   pool.claim(2, 1, guid(1));
-  pool.clients->channel_up(pool.workers[1], 2, kSelf);
+  pool.clients->channel_up(pool.workers[1], 2_c, kSelf);
   SUBCASE("its channel has ended") { pool.close(1, 0); }
   SUBCASE("its worker") { pool.clients->worker_gone(pool.workers[0]); }
   SUBCASE("it has ended itself") {
@@ -275,7 +277,7 @@ TEST_CASE("a process that is gone when its channel is reported serves nobody") {
   process.end();
   SUBCASE("a zombie still") {}
   SUBCASE("gone") { process.reap(); }
-  pool.clients->channel_up(pool.workers[0], 1, process.pid());
+  pool.clients->channel_up(pool.workers[0], 1_c, process.pid());
   CHECK(pool.owner(guid(1)) == 0);
   CHECK(pool.said().empty());
   pool.close(1, 0);  // as its worker sees it end
@@ -287,14 +289,15 @@ TEST_CASE("who cannot be claimed is granted a process of its own, and waits for 
   pool.claim(1, 0, shm::Guid{});
   pool.claim(2, 1, shm::Guid{});
   CHECK(pool.said() == Answers{"1 granted", "2 granted"});
-  pool.clients->channel_up(pool.workers[0], 1, kSelf);
+  pool.clients->channel_up(pool.workers[0], 1_c, kSelf);
   pool.close(1, 0);
   CHECK(pool.said().empty());
   // No room for another client: the same.
   for (uint8_t n = 0; n < 64; ++n) pool.claim(100 + n, 0, guid(n + 1));
   for (const std::string& answer : pool.said()) CHECK(answer.ends_with(" granted"));
   CHECK(pool.clients->list().size() < 64);
-  for (uint8_t n = 0; n < 64; ++n) pool.clients->channel_up(pool.workers[0], 100 + n, kSelf);
+  for (uint8_t n = 0; n < 64; ++n)
+    pool.clients->channel_up(pool.workers[0], shm::ConnectionId(100 + n), kSelf);
   for (uint8_t n = 0; n < 64; ++n) pool.close(100 + n, 0);
   CHECK(pool.clients->list().empty());
 }
@@ -307,13 +310,13 @@ TEST_CASE("a worker that names one who is not the server's is not believed, and 
   pool.claim(1, 0, guid(1));
   pool.claim(2, 1, guid(1));
   CHECK(pool.said() == Answers{"1 granted", "2 wait"});
-  pool.clients->channel_up(pool.workers[0], 1, other.pid());
+  pool.clients->channel_up(pool.workers[0], 1_c, other.pid());
   CHECK(pool.owner(guid(1)) == 0);
   CHECK(pool.said() == Answers{"2 granted"});
-  pool.clients->channel_up(pool.workers[1], 2, server.pid());
+  pool.clients->channel_up(pool.workers[1], 2_c, server.pid());
   CHECK(pool.owner(guid(1)) == server.pid());
   // What it was told before does not stay with it either.
-  pool.clients->channel_up(pool.workers[1], 2, other.pid());
+  pool.clients->channel_up(pool.workers[1], 2_c, other.pid());
   CHECK(pool.owner(guid(1)) == 0);
   pool.claim(3, 0, guid(1));
   CHECK(pool.said() == Answers{"3 granted"});
@@ -325,11 +328,11 @@ TEST_CASE("a process that was the server's when it came stays so when its main p
   bool registered = true;
   pool.clients->object_with([&](pid_t) { return registered ? nullptr : "no main process"; });
   pool.claim(1, 0, guid(1));
-  pool.clients->channel_up(pool.workers[0], 1, server.pid());
+  pool.clients->channel_up(pool.workers[0], 1_c, server.pid());
   registered = false;
   pool.claim(2, 1, guid(1));
   CHECK(pool.said() == Answers{"1 granted", "2 owner"});
-  pool.clients->channel_up(pool.workers[1], 2, server.pid());
+  pool.clients->channel_up(pool.workers[1], 2_c, server.pid());
   CHECK(pool.clients->workers_of(guid(1), pool.clients->find(guid(1))->peer) == std::vector<size_t>{0, 1});
 }
 
@@ -342,8 +345,8 @@ TEST_CASE("a start that has had its time keeps nobody waiting") {
   until(pool.loop, [&] { return pool.loop.now() > began + 1; });
   pool.claim(2, 1, guid(1));
   CHECK(pool.said() == Answers{"1 granted", "2 granted"});
-  pool.clients->channel_up(pool.workers[1], 2, server.pid());
+  pool.clients->channel_up(pool.workers[1], 2_c, server.pid());
   CHECK(pool.owner(guid(1)) == server.pid());
-  pool.clients->channel_up(pool.workers[0], 1, server.pid());  // late, and by the same process: both serve
+  pool.clients->channel_up(pool.workers[0], 1_c, server.pid());  // late, and by the same process: both serve
   CHECK(pool.clients->workers_of(guid(1), pool.clients->find(guid(1))->peer).size() == 2);
 }

@@ -14,7 +14,7 @@ namespace smbdirect::daemon::test {
 
 inline shm::Guid guid(uint8_t n) {
   shm::Guid made{};
-  made.fill(std::byte(n));
+  made.bytes.fill(std::byte(n));
   return made;
 }
 
@@ -31,16 +31,16 @@ struct Pool {
   }
   static shm::Host host(const char* text) { return shm::host_of(*shm::address_from_text(text, 1)); }
   void connect(uint64_t number, size_t slot, const char* from) {
-    table.add(number, slot, *shm::address_from_text(from, 40'000), {});
+    table.add(shm::ConnectionId{number}, slot, *shm::address_from_text(from, 40'000), {});
   }
   void serve(uint64_t number, size_t slot, const char* from, const shm::Guid& who) {
     connect(number, slot, from);
-    clients->claimed(workers[slot], number, who);
-    clients->channel_up(workers[slot], number, 0);
+    clients->claimed(workers[slot], shm::ConnectionId{number}, who);
+    clients->channel_up(workers[slot], shm::ConnectionId{number}, 0);
   }
   void close(uint64_t number, size_t slot) {
-    clients->channel_down(workers[slot], number);
-    table.remove(number, slot);
+    clients->channel_down(workers[slot], shm::ConnectionId{number});
+    table.remove(shm::ConnectionId{number}, slot);
   }
 };
 

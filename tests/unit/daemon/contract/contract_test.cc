@@ -216,7 +216,7 @@ TEST_CASE("an offer says who the client is, and what a worker needs to accept it
   const auto decoded = decode_message<FromSupervisor>(encoded(sent));
   REQUIRE(decoded);
   const auto& got = std::get<message::Offer>(decoded->message);
-  CHECK(got.offer == sent.offer);
+  CHECK(got.connection == sent.connection);
   CHECK(got.fabric == Fabric::verbs);
   CHECK(shm::address_text(got.peer) == "192.0.2.1:40000");
   CHECK(shm::address_text(got.local) == "[2001:db8::1]:5445");
@@ -321,7 +321,7 @@ TEST_CASE("a descriptor that finds no room in our table is told as lost") {
   REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
   REQUIRE(grant);
   REQUIRE(*grant);
-  CHECK(std::get<message::Grant>((*grant)->message).offer == full<message::Grant>().offer);
+  CHECK(std::get<message::Grant>((*grant)->message).connection == full<message::Grant>().connection);
   CHECK_FALSE((*grant)->descriptor.valid());
   // Where none belongs, none is missing.
   REQUIRE(ping);

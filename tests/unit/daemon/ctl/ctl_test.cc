@@ -146,7 +146,7 @@ TEST_CASE("help and manual have every command") {
 
 TEST_CASE("a GUID is written as Windows writes it") {
   shm::Guid guid{};
-  for (size_t i = 0; i < guid.size(); ++i) guid[i] = std::byte(i * 0x11);
+  for (size_t i = 0; i < guid.bytes.size(); ++i) guid.bytes[i] = std::byte(i * 0x11);
   CHECK(shm::guid_text(guid) == "33221100-5544-7766-8899-aabbccddeeff");
 }
 

@@ -7,7 +7,9 @@
 #include <doctest/doctest.h>
 
 #include "shm/base/socket_address.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using smbdirect::daemon::Affinity;
 using smbdirect::daemon::ConnectionTable;
 namespace shm = smbdirect::shm;
@@ -15,7 +17,7 @@ namespace shm = smbdirect::shm;
 namespace {
 /// A connection of the client, whose address is all that counts here.
 void add(ConnectionTable& table, uint64_t connection, size_t slot, const shm::Host& client) {
-  table.add(connection, slot, *shm::address_from_text(shm::host_text(client), 40'000), {});
+  table.add(shm::ConnectionId{connection}, slot, *shm::address_from_text(shm::host_text(client), 40'000), {});
 }
 
 shm::Host client(uint8_t n) { return shm::Host{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, n}; }
@@ -45,7 +47,7 @@ TEST_CASE("affinity spread: the fewest connections whoever asks, equals in turn"
     CHECK(slot == i % 3);
     add(table, i, *slot, client(1));
   }
-  CHECK(table.remove(4, 1));
+  CHECK(table.remove(4_c, 1));
   CHECK(table.choose(client(1), Affinity::spread, all) == 1);
 }
 
@@ -69,11 +71,11 @@ TEST_CASE("a worker's word about connections it does not have changes nothing") 
   add(table, 7, 0, client(1));
   add(table, 7, 1, client(2));  // a number is given once
   CHECK(table.of_slot(1) == 0);
-  CHECK_FALSE(table.remove(7, 1));
-  CHECK_FALSE(table.remove(8, 0));
+  CHECK_FALSE(table.remove(7_c, 1));
+  CHECK_FALSE(table.remove(8_c, 0));
   CHECK(table.total() == 1);
-  CHECK(table.remove(7, 0));
-  CHECK_FALSE(table.remove(7, 0));
+  CHECK(table.remove(7_c, 0));
+  CHECK_FALSE(table.remove(7_c, 0));
   CHECK(table.total() == 0);
 }
 
@@ -102,18 +104,18 @@ TEST_CASE("property: counts agree with a plain list") {
       list[number] = {*slot, who};
     } else if (!list.empty()) {
       const auto victim = std::next(list.begin(), random() % list.size());
-      REQUIRE(table.remove(victim->first, victim->second.first));
+      REQUIRE(table.remove(shm::ConnectionId{victim->first}, victim->second.first));
       list.erase(victim);
     }
     REQUIRE(table.total() == list.size());
   }
   for (size_t slot = 0; slot < 4; ++slot) {
-    std::vector<uint64_t> numbers;
+    std::vector<shm::ConnectionId> of_slot;
     for (const auto& [number, where] : list) {
-      if (where.first == slot) numbers.push_back(number);
+      if (where.first == slot) of_slot.push_back(shm::ConnectionId{number});
     }
-    CHECK(table.connections_of(slot) == numbers);
-    CHECK(table.of_slot(slot) == numbers.size());
+    CHECK(table.connections_of(slot) == of_slot);
+    CHECK(table.of_slot(slot) == of_slot.size());
   }
   for (uint8_t who = 0; who < 8; ++who) {
     size_t count = 0;
@@ -128,12 +130,12 @@ TEST_CASE("a connection's addresses are told for the slot that has it, and for n
   ConnectionTable table(2);
   const auto peer = *shm::address_from_text("192.0.2.7", 40'000);
   const auto local = *shm::address_from_text("192.0.2.1", 445);
-  table.add(5, 1, peer, local);
-  REQUIRE(table.addresses(5, 1) != nullptr);
-  CHECK(shm::address_text(table.addresses(5, 1)->peer) == "192.0.2.7:40000");
-  CHECK(shm::address_text(table.addresses(5, 1)->local) == "192.0.2.1:445");
-  CHECK(table.addresses(5, 0) == nullptr);
-  CHECK(table.addresses(6, 1) == nullptr);
+  table.add(5_c, 1, peer, local);
+  REQUIRE(table.addresses(5_c, 1) != nullptr);
+  CHECK(shm::address_text(table.addresses(5_c, 1)->peer) == "192.0.2.7:40000");
+  CHECK(shm::address_text(table.addresses(5_c, 1)->local) == "192.0.2.1:445");
+  CHECK(table.addresses(5_c, 0) == nullptr);
+  CHECK(table.addresses(6_c, 1) == nullptr);
 }
 
 TEST_CASE("affinity client: a worker that is known to serve the client comes before all others") {

@@ -75,7 +75,7 @@ Facts some_facts() {
               .max_pdu = 0x00A0B0C0,
               .max_read_write = 0x01020304,
               .max_operations = 0x0506,
-              .client_guid = counting<16>(0x40),
+              .client_guid = {counting<16>(0x40)},
               .client = {.family = 4, .port = 0xC001, .bytes = {}},
               .server = {.family = 6, .port = 445, .bytes = counting<16>(0x60)},
               .negotiate = raw({0xFE, 'S', 'M', 'B'})};
@@ -219,8 +219,8 @@ TEST_CASE("an operation has a length, and memory for it") {
 }
 
 TEST_CASE("golden: START") {
-  const Start start{.cookie = counting<16>(0x10),
-                    .client_guid = counting<16>(0x80),
+  const Start start{.cookie = {counting<16>(0x10)},
+                    .client_guid = {counting<16>(0x80)},
                     .client = {.family = 6, .port = 0x1234, .bytes = counting<16>(0x30)},
                     .socket = "/run/w"};
   const Bytes wire =
@@ -250,13 +250,13 @@ TEST_CASE("golden: START") {
 }
 
 TEST_CASE("golden: HELLO, and a version by itself") {
-  const Cookie cookie = counting<16>(0xA0);
-  const Bytes hello = joined({raw({1, 0, 0, 0}), bytes_of(cookie)});
+  const Cookie cookie{counting<16>(0xA0)};
+  const Bytes hello = joined({raw({1, 0, 0, 0}), bytes_of(cookie.bytes)});
   CHECK(encode_hello(cookie) == hello);
   CHECK(parse_hello(hello) == cookie);
   CHECK(parse_hello(std::span(hello).first(19)).error() == FrameError::bad_length);
   CHECK(parse_hello(joined({hello, raw({0})})).error() == FrameError::bad_length);
-  CHECK(parse_hello(joined({raw({1, 0, 0, 1}), bytes_of(cookie)})).error() == FrameError::bad_version);
+  CHECK(parse_hello(joined({raw({1, 0, 0, 1}), bytes_of(cookie.bytes)})).error() == FrameError::bad_version);
 
   CHECK(bytes_of(encode_version()) == raw({1, 0, 0, 0}));
   CHECK(parse_version(raw({1, 0, 0, 0})));

@@ -69,7 +69,7 @@ TEST_CASE("the facts are the worker's, and the area is shared with it") {
   CHECK(facts->max_pdu == said.max_pdu);
   CHECK(facts->max_read_write == said.max_read_write);
   CHECK(facts->max_operations == said.max_operations);
-  CHECK(std::memcmp(facts->client_guid, said.client_guid.data(), 16) == 0);
+  CHECK(std::memcmp(facts->client_guid, said.client_guid.bytes.data(), 16) == 0);
   REQUIRE(facts->negotiate_size == said.negotiate.size());
   CHECK(std::memcmp(facts->negotiate, said.negotiate.data(), said.negotiate.size()) == 0);
   sockaddr_in client{};

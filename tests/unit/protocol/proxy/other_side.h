@@ -185,7 +185,7 @@ class Place {
   [[nodiscard]] std::string path() const { return directory_ + "/socket"; }
   [[nodiscard]] smbdirect_start start() const {
     smbdirect_start start{};
-    std::memcpy(start.cookie, kCookie.data(), kCookie.size());
+    std::memcpy(start.cookie, kCookie.bytes.data(), kCookie.bytes.size());
     std::memcpy(start.socket, path().c_str(), path().size() + 1);
     return start;
   }

@@ -17,7 +17,7 @@ Bytes version_body(unsigned version = 1) {
 
 Bytes start_frame(uint64_t id, const std::string& socket) {
   proxy::Start start{.cookie = kCookie, .client_guid = {}, .client = some_facts().client, .socket = socket};
-  start.client_guid[15] = static_cast<std::byte>(id);
+  start.client_guid.bytes[15] = static_cast<std::byte>(id);
   return frame(FrameType::start, proxy::encode_start(start), id);
 }
 
@@ -94,7 +94,7 @@ TEST_CASE("clients are announced, in whatever pieces, until the daemon goes") {
   smbdirect_start start{};
   REQUIRE(smbdirect_main_next(main_process.get(), &start) == 1);
   CHECK(start.number == 7);
-  CHECK(std::memcmp(start.cookie, kCookie.data(), kCookie.size()) == 0);
+  CHECK(std::memcmp(start.cookie, kCookie.bytes.data(), kCookie.bytes.size()) == 0);
   CHECK(start.client_guid[15] == 7);
   sockaddr_in client{};
   std::memcpy(&client, &start.client, sizeof client);

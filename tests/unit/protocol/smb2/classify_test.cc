@@ -43,12 +43,12 @@ TEST_CASE("plain single requests stream; only READ, WRITE and ECHO may overtake"
   const RequestInfo read = classify(read_request({.message_id = 3}, {.length = 5000, .file = 0x1234}));
   CHECK(read.route == Route::stream);
   CHECK(read.may_pass);
-  CHECK(get(read.file_id, 0, 8) == 0x1234);
-  CHECK(get(read.file_id, 8, 8) == 0x1234);
+  CHECK(get(read.file_id.bytes, 0, 8) == 0x1234);
+  CHECK(get(read.file_id.bytes, 8, 8) == 0x1234);
   const RequestInfo write = classify(write_request({}, {.file = 0x99, .data = pattern(3000, 1)}));
   CHECK(write.route == Route::stream);
   CHECK(write.may_pass);
-  CHECK(get(write.file_id, 0, 8) == 0x99);
+  CHECK(get(write.file_id.bytes, 0, 8) == 0x99);
   CHECK(classify(plain(kEcho, {})).may_pass);
 }
 

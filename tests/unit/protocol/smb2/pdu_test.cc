@@ -89,7 +89,7 @@ TEST_CASE("NEGOTIATE request: the client's GUID and highest dialect") {
   REQUIRE(facts);
   CHECK(facts->highest_dialect == 0x0311);
   smb2::Guid guid{};
-  std::ranges::copy(hex("00112233445566778899aabbccddeeff"), guid.begin());
+  std::ranges::copy(hex("00112233445566778899aabbccddeeff"), guid.bytes.begin());
   CHECK(facts->client_guid == guid);
 
   SUBCASE("wildcards, drafts and unknown dialects do not count") {

@@ -5,7 +5,9 @@
 #include <doctest/doctest.h>
 
 #include "finder_rig.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using namespace smbdirect::workers::native_test;
 
@@ -19,11 +21,11 @@ TEST_CASE("an attempt ends at its deadline wherever it stands") {
   for (const uint64_t offer : {5, 6, 7, 8, 9}) clients.push_back(rig.connect(offer, guid(uint8_t(offer))));
   clients.push_back(rig.connect(10, guid(1)));  // here
   for (auto& client : clients) client->start();
-  rig.finder->claimed(6, ClaimOutcome::wait);
-  rig.finder->claimed(7, ClaimOutcome::owner);
+  rig.finder->claimed(6_c, ClaimOutcome::wait);
+  rig.finder->claimed(7_c, ClaimOutcome::owner);
   const PeerEnd passed = rig.passed(7);
-  rig.finder->claimed(8, ClaimOutcome::granted);
-  rig.finder->claimed(9, ClaimOutcome::granted);
+  rig.finder->claimed(8_c, ClaimOutcome::granted);
+  rig.finder->claimed(9_c, ClaimOutcome::granted);
   PeerEnd slow = rig.knock();
   slow.say(hello(rig.wanted(9)));
   rig.hear_facts(slow, *clients[4]);
@@ -40,15 +42,15 @@ TEST_CASE("what the supervisor refuses ends with its reason, at once") {
   process.serve(rig, 1, kProcess);
   auto wanted = rig.connect(5, guid(2)), here = rig.connect(6);
   wanted->start();
-  rig.finder->claimed(5, ClaimOutcome::granted);
+  rig.finder->claimed(5_c, ClaimOutcome::granted);
   here->start();
-  rig.finder->refused(5, ENOTCONN);
-  rig.finder->refused(6, EAGAIN);
-  rig.finder->refused(7, EAGAIN);  // nobody's
+  rig.finder->refused(5_c, ENOTCONN);
+  rig.finder->refused(6_c, EAGAIN);
+  rig.finder->refused(7_c, EAGAIN);  // nobody's
   CHECK(wanted->error() == ENOTCONN);
   CHECK(here->error() == EAGAIN);
-  rig.finder->refused(5, EPERM);  // over: it is not told twice
-  rig.finder->claimed(6, ClaimOutcome::granted);
+  rig.finder->refused(5_c, EPERM);  // over: it is not told twice
+  rig.finder->claimed(6_c, ClaimOutcome::granted);
   rig.turn();
   CHECK(rig.sent.size() == 1);
 }
@@ -66,23 +68,23 @@ TEST_CASE("an attempt that is given up leaves nothing, at whatever stage") {
   SUBCASE("no answer yet") { client->start(); }
   SUBCASE("waiting") {
     client->start();
-    rig.finder->claimed(5, ClaimOutcome::wait);
+    rig.finder->claimed(5_c, ClaimOutcome::wait);
   }
   SUBCASE("a process was asked for") {
     client->start();
-    rig.finder->claimed(5, ClaimOutcome::granted);
+    rig.finder->claimed(5_c, ClaimOutcome::granted);
     cookie = rig.wanted(5);
   }
   SUBCASE("the process has come") {
     client->start();
-    rig.finder->claimed(5, ClaimOutcome::granted);
+    rig.finder->claimed(5_c, ClaimOutcome::granted);
     peer = rig.knock();
     peer.say(hello(rig.wanted(5)));
     rig.hear_facts(peer, *client);
   }
   SUBCASE("it has attached itself, and that was not seen yet") {
     client->start();
-    rig.finder->claimed(5, ClaimOutcome::granted);
+    rig.finder->claimed(5_c, ClaimOutcome::granted);
     peer = rig.knock();
     peer.say(hello(rig.wanted(5)));
     rig.hear_facts(peer, *client);
@@ -90,7 +92,7 @@ TEST_CASE("an attempt that is given up leaves nothing, at whatever stage") {
   }
   SUBCASE("passed on") {
     client->start();
-    rig.finder->claimed(5, ClaimOutcome::owner);
+    rig.finder->claimed(5_c, ClaimOutcome::owner);
     peer = rig.passed(5);
     rig.hear_facts(peer, *client);
   }
@@ -103,9 +105,9 @@ TEST_CASE("an attempt that is given up leaves nothing, at whatever stage") {
   client->upstream.reset();
   CHECK_FALSE(client->result);
   const size_t said = rig.sent.size();
-  rig.finder->claimed(5, ClaimOutcome::granted);
-  rig.finder->claimed(5, ClaimOutcome::owner);
-  rig.finder->refused(5, EPERM);
+  rig.finder->claimed(5_c, ClaimOutcome::granted);
+  rig.finder->claimed(5_c, ClaimOutcome::owner);
+  rig.finder->refused(5_c, EPERM);
   CHECK(rig.sent.size() == said);
   if (peer.fd() >= 0) rig.until([&] { return peer.ended(); });
   if (cookie != proxy::Cookie{}) {
@@ -129,7 +131,7 @@ TEST_CASE("an attempt may be destroyed by the one who hears its end") {
     served->upstream.reset();
     ++ends;
   });
-  rig.finder->claimed(6, ClaimOutcome::owner);
+  rig.finder->claimed(6_c, ClaimOutcome::owner);
   PeerEnd peer = rig.passed(6);
   peer.say(attached());
   rig.until([&] { return ends == 2; });
@@ -154,10 +156,10 @@ TEST_CASE("what fails at an answer, or at the listener, is told from the loop to
   auto owned = rig.connect(5, guid(1), true, false), granted = rig.connect(6, guid(1), true, false);
   owned->start();
   granted->start();
-  rig.finder->claimed(5, ClaimOutcome::owner);
+  rig.finder->claimed(5_c, ClaimOutcome::owner);
   CHECK(rig.sent.empty());
   CHECK_FALSE(owned->result);
-  rig.finder->claimed(6, ClaimOutcome::granted);
+  rig.finder->claimed(6_c, ClaimOutcome::granted);
   PeerEnd peer = rig.knock();
   peer.say(hello(rig.wanted(6)));
   for (auto* client : {&owned, &granted}) {

@@ -17,6 +17,7 @@
 #include "peer_end.h"
 #include "shm/base/socket_address.h"
 #include "tests/unit/protocol/smb2/build_pdu.h"
+#include "tests/unit/shm/connection_literal.h"
 #include "tests/unit/workers/session/exchange_host.h"
 #include "workers/native/native_exchange.h"
 
@@ -33,7 +34,7 @@ inline Bytes negotiate_request() {
   pdu.resize(102);
   smb2_test::put(pdu, 64, 36, 2);
   smb2_test::put(pdu, 66, 1, 2);
-  std::ranges::copy(kClient, pdu.begin() + 76);
+  std::ranges::copy(kClient.bytes, pdu.begin() + 76);
   smb2_test::put(pdu, 100, 0x0302, 2);
   return pdu;
 }
@@ -44,15 +45,15 @@ struct RecordingPeers final : Peers {
     asked = std::move(made);
     return nullptr;
   }
-  void serving(uint64_t /*offer*/, uint32_t process, Pass pass) override {
+  void serving(shm::ConnectionId /*connection*/, uint32_t process, Pass pass) override {
     served = process, pass_on = std::move(pass);
   }
-  void ended(uint64_t offer) override { over.push_back(offer); }
+  void ended(shm::ConnectionId connection) override { over.push_back(connection); }
 
   PeerRequest asked;
   uint32_t served = 0;
   Pass pass_on;
-  std::vector<uint64_t> over;
+  std::vector<shm::ConnectionId> over;
 };
 
 class ExchangeRig final : public session_test::ExchangeHost {
@@ -135,8 +136,8 @@ class ExchangeRig final : public session_test::ExchangeHost {
 
  private:
   void on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<const std::byte> pdu) override {
-    way = exchange->open_upstream({.offer = 7,
-                                   .client_guid = negotiate.client_guid,
+    way = exchange->open_upstream({.connection = 7_c,
+                                   .client_guid = {negotiate.client_guid.bytes},
                                    .claimed = true,
                                    .client = *shm::address_from_text("192.0.2.7", 40'000),
                                    .server = *shm::address_from_text("2001:db8::1", 445),

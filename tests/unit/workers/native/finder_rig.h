@@ -38,7 +38,7 @@ inline Bytes introduction() {
 
 inline shm::Guid guid(uint8_t n) {
   shm::Guid made{};
-  made.fill(std::byte(n));
+  made.bytes.fill(std::byte(n));
   return made;
 }
 
@@ -117,11 +117,11 @@ struct FinderRig {
             shm::Report::done);
   }
 
-  std::unique_ptr<Connection> connect(uint64_t offer, const shm::Guid& client = guid(1), bool claimed = true,
+  std::unique_ptr<Connection> connect(uint64_t number, const shm::Guid& client = guid(1), bool claimed = true,
                                       bool with_area = true) {
     auto made = std::make_unique<Connection>();
     PeerRequest request{};
-    request.client.offer = offer;
+    request.client.connection = shm::ConnectionId{number};
     request.client.client_guid = client;
     request.client.claimed = claimed;
     request.introduction = introduction();
@@ -166,16 +166,14 @@ struct FinderRig {
     return std::get<Row>(sent.back().message);
   }
   /// The cookie of the process that was asked for last.
-  proxy::Cookie wanted(uint64_t offer) {
+  proxy::Cookie wanted(uint64_t number) {
     const auto asked = last<message::WantProcess>();
-    CHECK(asked.offer == offer);
-    proxy::Cookie cookie{};
-    std::memcpy(cookie.data(), asked.guid.data(), cookie.size());
-    return cookie;
+    CHECK(asked.connection == shm::ConnectionId{number});
+    return asked.cookie;
   }
   /// The channel that was passed last.
-  PeerEnd passed(uint64_t offer) {
-    CHECK(last<message::Pass>().offer == offer);
+  PeerEnd passed(uint64_t number) {
+    CHECK(last<message::Pass>().connection == shm::ConnectionId{number});
     REQUIRE(sent.back().descriptor.valid());
     return PeerEnd(std::move(sent.back().descriptor));
   }
@@ -209,7 +207,7 @@ struct Served {
   std::vector<PeerEnd> channels;
 
   void serve(FinderRig& rig, uint64_t offer, uint32_t process) {
-    rig.finder->serving(offer, process, [this](shm::UniqueFd& socket) {
+    rig.finder->serving(shm::ConnectionId{offer}, process, [this](shm::UniqueFd& socket) {
       channels.emplace_back(std::move(socket));
       return true;
     });

@@ -8,7 +8,9 @@
 
 #include "exchange_rig.h"
 #include "shm/base/socket_address.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using namespace smbdirect::workers::native_test;
 using smbdirect::protocol::proxy::FrameType;
@@ -30,7 +32,7 @@ TEST_CASE("the client's first message makes the facts, and the data area goes wi
   CHECK(facts->max_pdu == rig.server->engine().agreed().max_fragmented_send_size);
   CHECK(facts->max_read_write == rig.config.max_read_write_size);
   CHECK(facts->max_operations == kOperations);
-  CHECK(facts->client_guid == kClient);
+  CHECK(facts->client_guid.bytes == kClient.bytes);
   const auto mapped = [](const char* text, uint16_t port) {
     return proxy::address_of_host(shm::host_of(*shm::address_from_text(text, port)), port);
   };
@@ -68,7 +70,7 @@ TEST_CASE(
   rig.open();
   rig.exchange->attached(4711);
   CHECK(rig.peers.served == 4711);
-  CHECK(rig.peers.asked.client.offer == 7);
+  CHECK(rig.peers.asked.client.connection == 7_c);
   auto [socket, theirs] = smbdirect::test::socket_pair();
   REQUIRE(rig.peers.pass_on(socket));
   CHECK(rig.queued == 1);
@@ -78,7 +80,7 @@ TEST_CASE(
   CHECK(heard->header.type == FrameType::channel);
   CHECK(heard->descriptor.valid());
   rig.exchange->detached();
-  CHECK(rig.peers.over == std::vector<uint64_t>{7});
+  CHECK(rig.peers.over == std::vector{7_c});
 }
 
 TEST_CASE("a worker whose data areas are used up has none for another channel") {

@@ -7,7 +7,9 @@
 #include <doctest/doctest.h>
 
 #include "finder_rig.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using namespace smbdirect::workers::native_test;
 namespace shm = smbdirect::shm;
@@ -25,10 +27,10 @@ TEST_CASE("one who waits and hears of an owner has its channel passed on, with t
   FinderRig rig;
   auto client = rig.connect(5);
   client->start();
-  rig.finder->claimed(5, ClaimOutcome::wait);
+  rig.finder->claimed(5_c, ClaimOutcome::wait);
   rig.turn();
   CHECK(rig.sent.empty());
-  rig.finder->claimed(5, ClaimOutcome::owner);
+  rig.finder->claimed(5_c, ClaimOutcome::owner);
   PeerEnd peer = rig.passed(5);
   const auto facts = peer.hear();  // no turn of the loop was needed
   REQUIRE(facts);
@@ -49,14 +51,14 @@ TEST_CASE("the longest facts there can be fit on a channel at once") {
   facts.negotiate = Bytes(proxy::kMaxNegotiate, std::byte{9});
   const auto body = proxy::encode_facts(facts);
   PeerRequest request{};
-  request.client.offer = 5;
+  request.client.connection = 5_c;
   request.client.claimed = true;
   request.introduction = frame({.type = proxy::FrameType::facts}, body);
   request.area = std::move(shm::make_area(kSmallArea).value());
   Connection client;
   client.upstream = rig.finder->request(std::move(request));
   client.start();
-  rig.finder->claimed(5, ClaimOutcome::owner);
+  rig.finder->claimed(5_c, ClaimOutcome::owner);
   PeerEnd peer = rig.passed(5);
   CHECK(peer.hear()->body == body);
   peer.say(attached());
@@ -68,8 +70,8 @@ TEST_CASE("one who waits and is granted the claim after all gets a process start
   rig.listen_for_peers();
   auto client = rig.connect(5);
   client->start();
-  rig.finder->claimed(5, ClaimOutcome::wait);
-  rig.finder->claimed(5, ClaimOutcome::granted);
+  rig.finder->claimed(5_c, ClaimOutcome::wait);
+  rig.finder->claimed(5_c, ClaimOutcome::granted);
   PeerEnd peer = rig.knock();
   peer.say(hello(rig.wanted(5)));
   rig.hear_facts(peer, *client);
@@ -82,9 +84,9 @@ TEST_CASE("an owner that never answered gives way to a process that is started")
   rig.listen_for_peers();
   auto client = rig.connect(5);
   client->start();
-  rig.finder->claimed(5, ClaimOutcome::owner);
+  rig.finder->claimed(5_c, ClaimOutcome::owner);
   PeerEnd silent = rig.passed(5);
-  rig.finder->claimed(5, ClaimOutcome::granted);
+  rig.finder->claimed(5_c, ClaimOutcome::granted);
   const auto cookie = rig.wanted(5);
   CHECK(silent.ended());  // after the facts: it cannot come late
   PeerEnd peer = rig.knock();
@@ -98,7 +100,7 @@ TEST_CASE("a channel on its way that fails waits for the supervisor, which says 
   FinderRig rig;
   auto client = rig.connect(5);
   client->start();
-  rig.finder->claimed(5, ClaimOutcome::owner);
+  rig.finder->claimed(5_c, ClaimOutcome::owner);
   {
     PeerEnd peer = rig.passed(5);
     SUBCASE("closed") {}
@@ -106,7 +108,7 @@ TEST_CASE("a channel on its way that fails waits for the supervisor, which says 
   }
   rig.turn();
   CHECK_FALSE(client->result);
-  rig.finder->claimed(5, ClaimOutcome::owner);  // another
+  rig.finder->claimed(5_c, ClaimOutcome::owner);  // another
   REQUIRE(rig.sent.size() == 2);
   PeerEnd peer = rig.passed(5);
   rig.hear_facts(peer, *client);
@@ -125,7 +127,7 @@ TEST_CASE("where the registry names a process that this worker has, nobody else 
   REQUIRE(process.channels.size() == 1);
   CHECK(other.channels.empty());
   rig.hear_facts(process.channels[0], *client);
-  rig.finder->claimed(5, ClaimOutcome::owner);  // the answer comes all the same
+  rig.finder->claimed(5_c, ClaimOutcome::owner);  // the answer comes all the same
   process.channels[0].say(attached());
   rig.until([&] { return client->result.has_value(); });
   REQUIRE(client->served());
@@ -146,13 +148,13 @@ TEST_CASE("the registry says nothing of it: no such client, no process here, no 
   CHECK(rig.registry->claim(guid(3), shm::Host{}, FinderRig::kWorker, 0).outcome == shm::Claim::granted);
   auto starting = rig.connect(7, guid(3));
   starting->start();
-  rig.finder->ended(1);
+  rig.finder->ended(1_c);
   auto elsewhere = rig.connect(8);
   elsewhere->start();
   rig.turn();
   CHECK(process.channels.empty());
   CHECK(rig.sent.size() == 1);
-  rig.finder->claimed(8, ClaimOutcome::owner);
+  rig.finder->claimed(8_c, ClaimOutcome::owner);
   PeerEnd peer = rig.passed(8);
   rig.hear_facts(peer, *elsewhere);
 }
@@ -162,7 +164,7 @@ TEST_CASE("a descriptor that is no registry is done without") {
   rig.finder->map_registry(std::move(shm::make_area(4096).value()));
   auto client = rig.connect(5);
   client->start();
-  rig.finder->claimed(5, ClaimOutcome::granted);
+  rig.finder->claimed(5_c, ClaimOutcome::granted);
   (void)rig.wanted(5);
 }
 
@@ -174,8 +176,8 @@ TEST_CASE("a process that does not take the channel in time: what the supervisor
   auto owned = rig.connect(5), granted = rig.connect(6), unanswered = rig.connect(7);
   for (auto* client : {&owned, &granted, &unanswered}) (*client)->start();
   REQUIRE(process.channels.size() == 3);
-  rig.finder->claimed(5, ClaimOutcome::owner);
-  rig.finder->claimed(6, ClaimOutcome::granted);
+  rig.finder->claimed(5_c, ClaimOutcome::owner);
+  rig.finder->claimed(6_c, ClaimOutcome::granted);
   rig.turn();
   CHECK(rig.sent.empty());
   const uint64_t began = uv_now(&rig.loop);
@@ -191,7 +193,7 @@ TEST_CASE("a process that does not take the channel in time: what the supervisor
   passed.say(attached());
   rig.until([&] { return owned->served(); });
   CHECK(rig.sent.size() == 1);
-  rig.finder->claimed(7, ClaimOutcome::owner);
+  rig.finder->claimed(7_c, ClaimOutcome::owner);
   PeerEnd last = rig.passed(7);
   rig.hear_facts(last, *unanswered);
   CHECK_FALSE(granted->result);
@@ -200,11 +202,11 @@ TEST_CASE("a process that does not take the channel in time: what the supervisor
 TEST_CASE("a process that will not have the channel is not waited for") {
   FinderRig rig;
   rig.register_client(guid(1), kProcess);
-  rig.finder->serving(1, kProcess, [](const shm::UniqueFd&) { return true; });
+  rig.finder->serving(1_c, kProcess, [](const shm::UniqueFd&) { return true; });
   auto client = rig.connect(5);
-  rig.finder->claimed(5, ClaimOutcome::owner);  // before it has begun: nobody's
+  rig.finder->claimed(5_c, ClaimOutcome::owner);  // before it has begun: nobody's
   client->start();
-  rig.finder->claimed(5, ClaimOutcome::owner);
+  rig.finder->claimed(5_c, ClaimOutcome::owner);
   const uint64_t began = uv_now(&rig.loop);
   rig.until([&] { return !rig.sent.empty(); });
   CHECK(uv_now(&rig.loop) - began < PeerFinder::kPassMs / 2);
@@ -240,8 +242,8 @@ TEST_CASE("another worker's channel goes to the process it is for, or back") {
   rig.finder->pass_to(43, kProcess, shm::UniqueFd());  // it was lost on the way
   not_passed(43);
   // A channel that breaks over it and ends.
-  rig.finder->serving(1, kProcess, [&](const shm::UniqueFd&) {
-    rig.finder->ended(1);
+  rig.finder->serving(1_c, kProcess, [&](const shm::UniqueFd&) {
+    rig.finder->ended(1_c);
     return true;
   });
   rig.finder->pass_to(44, kProcess, std::move(pair_of_sockets().first));

@@ -10,7 +10,9 @@
 #include <doctest/doctest.h>
 
 #include "finder_rig.h"
+#include "tests/unit/shm/connection_literal.h"
 
+using smbdirect::operator""_c;
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using namespace smbdirect::workers::native_test;
 
@@ -21,7 +23,7 @@ TEST_CASE("a client that nobody serves gets the process that comes with its cook
   client->start();
   rig.turn();
   CHECK(rig.sent.empty());  // the claim is the session's
-  rig.finder->claimed(5, ClaimOutcome::granted);
+  rig.finder->claimed(5_c, ClaimOutcome::granted);
   const auto cookie = rig.wanted(5);
   CHECK(cookie != proxy::Cookie{});
 
@@ -80,7 +82,7 @@ TEST_CASE("a cookie of nobody, or one that was used, opens nothing") {
   client->start();
   const auto cookie = rig.wanted(5);
   auto wrong = cookie;
-  wrong.back() ^= std::byte{1};
+  wrong.bytes.back() ^= std::byte{1};
   for (const proxy::Cookie& other : {wrong, proxy::Cookie{}}) {
     PeerEnd stranger = rig.knock();
     stranger.say(hello(other));

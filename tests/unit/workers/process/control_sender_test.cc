@@ -11,8 +11,11 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/unit/shm/connection_literal.h"
 #include "tests/unit/unix_sockets.h"
 
+namespace shm = smbdirect::shm;
+using smbdirect::operator""_c;
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using smbdirect::daemon::FromWorker;
 namespace message = smbdirect::daemon::message;
@@ -48,12 +51,12 @@ struct Line {
 
 TEST_CASE("where there is room, a word is sent at once") {
   Line line;
-  line.sender->send(message::Closed{{9}});
+  line.sender->send(message::Closed{{9_c}});
   CHECK(line.sender->queued() == 0);
   const auto said = line.read();
   REQUIRE(said.size() == 1);
   CHECK(said[0].generation == kGeneration);
-  CHECK(std::get<message::Closed>(said[0].message).offer == 9);
+  CHECK(std::get<message::Closed>(said[0].message).connection == 9_c);
   CHECK(line.backlog.empty());
 }
 
@@ -64,13 +67,13 @@ TEST_CASE("what a busy supervisor has no room for comes later, in order, descrip
   const smbdirect::shm::UniqueFd in(ends[0]);
   smbdirect::shm::UniqueFd out(ends[1]);
   const ino_t passed = smbdirect::test::inode(out.get());
-  for (uint64_t offer = 1; offer <= kMany; ++offer) {
-    line.sender->send(message::Closed{{offer}});
+  for (uint64_t number = 1; number <= kMany; ++number) {
+    line.sender->send(message::Closed{{shm::ConnectionId{number}}});
   }
   REQUIRE(line.sender->queued() > 0);
-  line.sender->send(message::Pass{{kMany + 1}, {}}, out.get());
+  line.sender->send(message::Pass{{shm::ConnectionId{kMany + 1}}, {}}, out.get());
   out.reset();  // a copy waits
-  line.sender->send(message::Closed{{kMany + 2}});
+  line.sender->send(message::Closed{{shm::ConnectionId{kMany + 2}}});
   CHECK(line.backlog == std::vector<bool>{true});
   line.sender->send_queued();  // no room yet
   CHECK(line.backlog == std::vector<bool>{true});
@@ -80,7 +83,8 @@ TEST_CASE("what a busy supervisor has no room for comes later, in order, descrip
     REQUIRE_FALSE(said.empty());
     for (const auto& received : said) {
       const auto* closed = std::get_if<message::Closed>(&received.message);
-      CHECK((closed != nullptr ? closed->offer : std::get<message::Pass>(received.message).offer) == next);
+      CHECK((closed != nullptr ? closed->connection : std::get<message::Pass>(received.message).connection) ==
+            shm::ConnectionId{next});
       CHECK(received.descriptor.valid() == (next == kMany + 1));
       if (received.descriptor.valid()) CHECK(smbdirect::test::inode(received.descriptor.get()) == passed);
       ++next;
@@ -93,14 +97,14 @@ TEST_CASE("what a busy supervisor has no room for comes later, in order, descrip
 
 TEST_CASE("a supervisor that is gone is told nothing, and nothing is kept for it") {
   Line line;
-  for (uint64_t offer = 1; offer <= kMany; ++offer) {
-    line.sender->send(message::Closed{{offer}});
+  for (uint64_t number = 1; number <= kMany; ++number) {
+    line.sender->send(message::Closed{{shm::ConnectionId{number}}});
   }
   REQUIRE(line.sender->queued() > 0);
   line.sender->close();
   CHECK(line.sender->queued() == 0);
   const size_t before = line.read().size();
   CHECK(before > 0);
-  line.sender->send(message::Closed{{7}});
+  line.sender->send(message::Closed{{7_c}});
   CHECK(line.read().empty());
 }

@@ -14,6 +14,7 @@
 
 #include "exchange_host.h"
 #include "smbd_end.h"
+#include "tests/unit/shm/connection_literal.h"
 #include "tests/unit/unix_sockets.h"
 #include "workers/session/session.h"
 #include "workers/smbd/smbd_exchange.h"
@@ -27,11 +28,11 @@ class SessionRig {
     resources_.emplace(SessionResources{
         loop_, config, slabs_, receives_, headers_, *memory,
         [this](SessionContext& context) { return std::make_unique<SmbdExchange>(context, connect_); },
-        [this](uint64_t, const smb2::Guid&) { told.emplace_back("claim"); },
-        [this](uint64_t, uint32_t process) { told.push_back("up " + std::to_string(process)); },
-        [this](uint64_t) { told.emplace_back("down"); }, [this](uint64_t) { told.emplace_back("session"); },
-        [](const std::string&) {}});
-    session = std::make_unique<Session>(*resources_, Session::Client{1, {}, {}, "test"},
+        [this](shm::ConnectionId, const smb2::Guid&) { told.emplace_back("claim"); },
+        [this](shm::ConnectionId, uint32_t process) { told.push_back("up " + std::to_string(process)); },
+        [this](shm::ConnectionId) { told.emplace_back("down"); },
+        [this](shm::ConnectionId) { told.emplace_back("session"); }, [](const std::string&) {}});
+    session = std::make_unique<Session>(*resources_, Session::Client{1_c, {}, {}, "test"},
                                         [this](const std::string& why, bool) { ended = why; });
     client.emplace(loop_,
                    Transport::Config{.role = smb_direct::Role::active,
