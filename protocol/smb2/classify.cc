@@ -43,7 +43,8 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
       compound ? prefix.first(std::min<size_t>(prefix.size(), header->next_command)) : prefix;
   if (is_io(header->command)) {
     if (const auto body = check_io_body(element); !body) return std::unexpected(body.error());
-    std::ranges::copy(element.subspan(read_at::kFileId, info.file_id.bytes.size()), info.file_id.bytes.begin());
+    std::ranges::copy(element.subspan(read_at::kFileId, info.file_id.bytes.size()),
+                      info.file_id.bytes.begin());
     const bool channel = rdma_channel_of(header->command, element) != kChannelNone;
     if (channel && header->is_signed()) return std::unexpected(Violation::signed_rdma_channel_request);
     info.rdma_channel = channel && !compound;
