@@ -12,27 +12,107 @@
 namespace smbdirect::daemon {
 namespace {
 
-constexpr std::array kOptions{
-    OptionRow{'F', "foreground", "", "stay in the foreground (the only mode in this version)"},
-    OptionRow{'s', "configfile", "FILE", "read this pool file"},
-    OptionRow{'\0', "check-config", "", "check the pool file, print every problem, and exit"},
-    OptionRow{'\0', "dump-config", "", "print the pool file with every default filled in, and exit"},
-    OptionRow{'\0', "worker", "PATH", "start this worker program"},
-    OptionRow{'\0', "ready-fd", "N", "write a newline to this descriptor when the listeners are open"},
-    OptionRow{'V', "version", "", "print the version and exit"},
-    OptionRow{'h', "help", "", "print this text and exit"},
-};
+constexpr std::string_view kTaken{};
 
-std::optional<int> descriptor_number(std::string_view text) {
+std::optional<int> number_within(std::string_view text, int least, int most) {
   int number = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size() || number < 0) return std::nullopt;
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  if (number < least || number > most) return std::nullopt;
   return number;
+}
+
+template <auto Member>
+std::string_view set(CommandLine& line, const char* /*none*/) {
+  line.*Member = true;
+  return kTaken;
+}
+
+template <auto Member>
+std::string_view text(CommandLine& line, const char* argument) {
+  line.*Member = argument;
+  return (line.*Member).empty() ? std::string_view("a path") : kTaken;
+}
+
+template <auto Member>
+std::string_view descriptor(CommandLine& line, const char* argument) {
+  constexpr int kMost = 1 << 20;  // more than any process may have
+  line.*Member = number_within(argument, 0, kMost);
+  return line.*Member ? kTaken : std::string_view("the number of an open descriptor");
+}
+
+std::string_view debuglevel(CommandLine& line, const char* argument) {
+  const auto level = number_within(argument, 0, 10);
+  if (!level) return "a number from 0 (errors only) to 10 (everything)";
+  line.log_level = level_of_debuglevel(*level);
+  return kTaken;
+}
+
+using Line = CommandLine;
+constexpr std::array kOptions{
+    OptionRow{'F', "foreground", "", "stay in the foreground; so it is without -D, too",
+              [](Line&, const char*) { return kTaken; }},
+    OptionRow{'D', "daemon", "", "go to the background; returns when the listeners are open",
+              [](Line&, const char*) { return kTaken; }},
+    OptionRow{'i', "interactive", "", "stay in the foreground and write the log to standard output",
+              [](Line&, const char*) { return kTaken; }},
+    OptionRow{'\0', "no-process-group", "", "with -D: stay in the session and process group of the caller",
+              set<&Line::no_process_group>},
+    OptionRow{'s', "configfile", "FILE", "read this pool file", text<&Line::config_file>},
+    OptionRow{'d', "debuglevel", "LEVEL", "log as much as Samba at 0 to 10, whatever /log/level says",
+              debuglevel},
+    OptionRow{'l', "log-basename", "DIR", "append the log to DIR/log.smbdirectd", text<&Line::log_directory>},
+    OptionRow{'\0', "pid-file", "FILE", "hold this file with the daemon's process id in it",
+              text<&Line::pid_file>},
+    OptionRow{'\0', "check-config", "", "check the pool file, print every problem, and exit",
+              set<&Line::check_config>},
+    OptionRow{'\0', "dump-config", "", "print the pool file with every default filled in, and exit",
+              set<&Line::dump_config>},
+    OptionRow{'\0', "worker", "PATH", "start this worker program", text<&Line::worker_program>},
+    OptionRow{'\0', "ready-fd", "N", "write a newline to this descriptor when the listeners are open",
+              descriptor<&Line::ready_fd>},
+    OptionRow{'\0', "ready-signal-fd", "N",
+              "write the process id (a pid_t) to this descriptor when the listeners are open",
+              descriptor<&Line::ready_signal_fd>},
+    OptionRow{'\0', "parent-watch-fd", "N", "stop when this descriptor, a pipe of the parent's, ends",
+              descriptor<&Line::parent_watch_fd>},
+    OptionRow{'V', "version", "", "print the version and exit", set<&Line::version>},
+    OptionRow{'h', "help", "", "print this text and exit", set<&Line::help>},
+};
+
+constexpr std::string_view kHint = "; \"smbdirectd --help\" lists the options";
+
+/// What no single option can say.
+std::expected<CommandLine, std::string> together(CommandLine line, std::string_view runs) {
+  const auto given = [&](char letter) { return runs.find(letter) != std::string_view::npos; };
+  if (given('D') && given('i')) {
+    return std::unexpected("--daemon and --interactive exclude each other: allowed is one of them" +
+                           std::string(kHint));
+  }
+  // As in Samba, whose own daemons are started with both: the foreground wins.
+  if (given('D') && !given('F')) line.run = CommandLine::Run::background;
+  if (given('i')) line.run = CommandLine::Run::interactive;
+  std::vector<std::optional<int>> descriptors{line.ready_fd, line.ready_signal_fd, line.parent_watch_fd};
+  std::erase(descriptors, std::nullopt);
+  std::ranges::sort(descriptors);
+  if (const auto twice = std::ranges::adjacent_find(descriptors); twice != descriptors.end()) {
+    return std::unexpected("descriptor " + std::to_string(**twice) +
+                           " is named by two options; allowed: one for each" + std::string(kHint));
+  }
+  return line;
 }
 
 }  // namespace
 
 std::span<const OptionRow> option_table() { return kOptions; }
+
+shm::log::Level level_of_debuglevel(int debuglevel) {
+  if (debuglevel >= 10) return shm::log::Level::debug;
+  if (debuglevel >= 5) return shm::log::Level::info;
+  if (debuglevel >= 3) return shm::log::Level::notice;
+  if (debuglevel >= 1) return shm::log::Level::warning;
+  return shm::log::Level::error;
+}
 
 std::expected<CommandLine, std::string> parse_command_line(int argc, char* const* argv) {
   std::string letters = ":";  // we say ourselves what is wrong
@@ -53,7 +133,8 @@ std::expected<CommandLine, std::string> parse_command_line(int argc, char* const
   CommandLine line;
   line.config_file = kDefaultConfigFile;
   line.worker_program = kDefaultWorkerProgram;
-  const std::string hint = "; \"smbdirectd --help\" lists the options";
+  std::string runs;  // the letters of -F, -D and -i
+  const std::string hint(kHint);
   optind = 0;  // GNU: a fresh scan, for tests that parse several lines
   for (;;) {
     const int at = optind == 0 ? 1 : optind;
@@ -61,24 +142,18 @@ std::expected<CommandLine, std::string> parse_command_line(int argc, char* const
     if (found == -1) break;
     if (found == '?') return std::unexpected("unknown option " + std::string(argv[at]) + hint);
     if (found == ':') return std::unexpected("option " + std::string(argv[at]) + " needs an argument" + hint);
-    std::string_view name;
     for (size_t i = 0; i < kOptions.size(); ++i) {
-      if (found == kFirstLongOnly + int(i) || found == kOptions[i].letter) name = kOptions[i].name;
-    }
-    if (name == "configfile") line.config_file = optarg;
-    if (name == "worker") line.worker_program = optarg;
-    if (name == "check-config") line.check_config = true;
-    if (name == "dump-config") line.dump_config = true;
-    if (name == "version") line.version = true;
-    if (name == "help") line.help = true;
-    if (name == "ready-fd") {
-      line.ready_fd = descriptor_number(optarg);
-      if (!line.ready_fd)
-        return std::unexpected("--ready-fd " + std::string(optarg) + " is not a descriptor number");
+      const OptionRow& row = kOptions[i];
+      if (found != kFirstLongOnly + int(i) && found != row.letter) continue;
+      if (row.letter != '\0') runs += row.letter;
+      if (const std::string_view allowed = row.take(line, optarg); !allowed.empty()) {
+        return std::unexpected("--" + std::string(row.name) + " is \"" + optarg +
+                               "\"; allowed: " + std::string(allowed) + hint);
+      }
     }
   }
   if (optind < argc) return std::unexpected("unexpected argument " + std::string(argv[optind]) + hint);
-  return line;
+  return together(std::move(line), runs);
 }
 
 std::string help_text() {
@@ -89,7 +164,7 @@ std::string help_text() {
     left += row.letter == '\0' ? std::string("    ") : std::string{'-', row.letter, ',', ' '};
     left += "--" + std::string(row.name);
     if (!row.argument.empty()) left += " " + std::string(row.argument);
-    left.resize(std::max<size_t>(left.size() + 1, 28), ' ');
+    left.resize(std::max<size_t>(left.size() + 1, 30), ' ');
     text += left + std::string(row.help) + "\n";
   }
   text += "\nThe pool file is " + std::string(kDefaultConfigFile) +

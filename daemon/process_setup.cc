@@ -43,14 +43,6 @@ void prepare_process(uint32_t connections) {
   }
 }
 
-shm::Result<shm::UniqueFd> take_ready_fd(int fd) {
-  const int flags = fcntl(fd, F_GETFD);
-  if (fd <= STDERR_FILENO || flags < 0)
-    return shm::fail("--ready-fd " + std::to_string(fd) + " is not an open descriptor above 2");
-  fcntl(fd, F_SETFD, flags | FD_CLOEXEC);
-  return shm::UniqueFd(fd);
-}
-
 Problems check_user(const PoolConfig& config) {
   if (config.worker.user.empty() || getpwnam(config.worker.user.c_str()) != nullptr) return {};
   Problem problem;

@@ -9,7 +9,6 @@
 #include "daemon/config/pool_config.h"
 #include "daemon/config/pool_document.h"
 #include "shm/base/result.h"
-#include "shm/base/unique_fd.h"
 
 namespace smbdirect::daemon {
 
@@ -19,9 +18,6 @@ void ensure_standard_descriptors();
 /// Ignores SIGPIPE (a reader of our log may go), unblocks every signal, and raises the descriptor limit for
 /// us and our workers; one that cannot be raised far enough is a line in the log.
 void prepare_process(uint32_t connections);
-
-/// Takes over the descriptor of --ready-fd. The error says that it is not open.
-[[nodiscard]] shm::Result<shm::UniqueFd> take_ready_fd(int fd);
 
 /// Does /user exist? Told with its pointer, as every problem of the pool file.
 [[nodiscard]] Problems check_user(const PoolConfig& config);

@@ -8,7 +8,6 @@
 #include <csignal>
 #include <cstdio>
 #include <sys/wait.h>
-#include <unistd.h>
 #include <utility>
 
 #include "daemon/open_smbd_connector.h"
@@ -55,11 +54,13 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                 .clients = clients_,
                 .phase = [this] { return kPhaseNames[size_t(phase_)]; }},
                workers_),
-      start_timer_(loop_, [this] {
-        stop(ExitCode::environment, "no worker was ready within " +
-                                        std::to_string(config_.restart.ready_timeout_ms) +
-                                        " ms (/restart/ready_timeout_ms); the lines above say why");
-      }) {
+      start_timer_(loop_,
+                   [this] {
+                     stop(ExitCode::environment,
+                          "no worker was ready within " + std::to_string(config_.restart.ready_timeout_ms) +
+                              " ms (/restart/ready_timeout_ms); the lines above say why");
+                   }),
+      watchdog_timer_(loop_, [this] { options_.notify.alive(); }) {
   const auto on = [this](int signal, std::function<void()> action) {
     signals_.emplace_back(loop_, signal, std::move(action));
   };
@@ -108,8 +109,21 @@ ExitCode Supervisor::run() {
   start_timer_.start(config_.restart.ready_timeout_ms);
   workers_.each([](WorkerSlot& worker) { worker.start(); });
   show_status();
+  watch_parent();
+  if (options_.watchdog_ms > 0) watchdog_timer_.start(options_.watchdog_ms, options_.watchdog_ms);
   loop_.run();
   return exit_code_;
+}
+
+/// As samba-bgqd does it: anything that can be read there is the parent's end.
+void Supervisor::watch_parent() {
+  shm::UniqueFd parent = options_.launcher.take_parent();
+  if (!parent.valid()) return;
+  parent_ = {*loop_.get(), std::move(parent), [this](int /*events*/, int /*status*/) {
+               parent_.reset();
+               stop(ExitCode::ok, "the parent has gone (--parent-watch-fd)");
+             }};
+  parent_.want(UV_READABLE | UV_DISCONNECT);
 }
 
 /// Before any worker: if this daemon has the control socket, the other files in the run directory are its
@@ -148,11 +162,7 @@ void Supervisor::serve() {
   log::write(log::Level::notice, "listening on %s, %" PRIu32 " workers", listeners_.text().c_str(),
              config_.workers);
   options_.notify.ready("listening on " + listeners_.text());
-  if (options_.ready_fd.valid()) {
-    // Whoever gave us the descriptor may have gone; that is no reason not to serve.
-    [[maybe_unused]] const ssize_t written = write(options_.ready_fd.get(), "\n", 1);
-    options_.ready_fd.reset();
-  }
+  options_.launcher.ready();
 }
 
 /// Whom each message is for.

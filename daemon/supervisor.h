@@ -17,11 +17,13 @@
 #include "daemon/clients/client_registry.h"
 #include "daemon/config/pool_config.h"
 #include "daemon/control/control.h"
+#include "daemon/launcher.h"
 #include "daemon/os/sd_notify.h"
 #include "daemon/prefork/worker_pool.h"
 #include "daemon/upstream/smbd_requests.h"
 #include "shm/base/unique_fd.h"
 #include "shm/loop/loop.h"
+#include "shm/loop/watched.h"
 
 namespace smbdirect::daemon {
 
@@ -29,8 +31,9 @@ class Supervisor final : public WorkerSlot::Observer {
  public:
   struct Options {
     std::string worker_program;
-    shm::UniqueFd ready_fd;  // gets a newline and is closed when the listeners are open
+    Launcher launcher;  // is told when the listeners are open
     SdNotify notify;
+    uint64_t watchdog_ms;  // how often systemd is told that the loop runs; 0: never
   };
   /// What a supervisor cannot be without: memory for its registry of clients.
   [[nodiscard]] static shm::Result<std::unique_ptr<Supervisor>> create(PoolConfig config, Options options);
@@ -52,6 +55,7 @@ class Supervisor final : public WorkerSlot::Observer {
   void stop(ExitCode code, const std::string& why);
   void drain();
   void dump();
+  void watch_parent();
   void reap();
   void finish_if_empty();
   void show_status();
@@ -68,6 +72,8 @@ class Supervisor final : public WorkerSlot::Observer {
   ChannelRouter peers_;
   Control control_;
   shm::Timer start_timer_;
+  shm::Timer watchdog_timer_;
+  shm::Watched<shm::UniqueFd> parent_;
   std::vector<shm::SignalWatch> signals_;
   Phase phase_ = Phase::starting;
   ExitCode exit_code_ = ExitCode::ok;

@@ -1,11 +1,25 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/os/sd_notify.h"
 
+#include <algorithm>
+#include <charconv>
 #include <cstddef>
 #include <cstring>
+#include <optional>
 #include <sys/socket.h>
 
 namespace smbdirect::daemon {
+namespace {
+
+std::optional<uint64_t> number(const char* text) {
+  const std::string_view digits(text);
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
+  return value;
+}
+
+}  // namespace
 
 SdNotify::SdNotify(const char* address) {
   if (address == nullptr || (address[0] != '/' && address[0] != '@') || address[1] == '\0') return;
@@ -29,12 +43,22 @@ void SdNotify::status(std::string_view status) {
   send("STATUS=" + last_status_);
 }
 
+void SdNotify::alive() { send("WATCHDOG=1"); }
+
 void SdNotify::send(const std::string& state) {
   if (!socket_.valid()) return;
   // A status that cannot be delivered has no one to be reported to; the service runs on.
   [[maybe_unused]] const ssize_t sent =
       sendto(socket_.get(), state.data(), state.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
              reinterpret_cast<const sockaddr*>(&address_), length_);
+}
+
+uint64_t watchdog_interval_ms(const char* watchdog_usec, const char* watchdog_pid, pid_t self) {
+  if (watchdog_usec == nullptr) return 0;
+  if (watchdog_pid != nullptr && number(watchdog_pid) != uint64_t(self)) return 0;
+  const auto period_us = number(watchdog_usec);
+  if (!period_us || *period_us == 0) return 0;
+  return std::max<uint64_t>(1, *period_us / 2000);
 }
 
 }  // namespace smbdirect::daemon

@@ -3,8 +3,10 @@
 // NOTIFY_SOCKET is not set. Supervisor only; workers never see the variable.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <sys/types.h>
 #include <sys/un.h>
 
 #include "shm/base/unique_fd.h"
@@ -19,6 +21,8 @@ class SdNotify {
   void ready(std::string_view status);
   void stopping(std::string_view status);
   void status(std::string_view status);
+  /// The loop runs: what WatchdogSec= of the unit waits for.
+  void alive();
 
  private:
   void send(const std::string& state);
@@ -28,5 +32,9 @@ class SdNotify {
   socklen_t length_ = 0;
   std::string last_status_;
 };
+
+/// How often systemd is to be told that we live, in ms: half of WATCHDOG_USEC, as sd_watchdog_enabled(3)
+/// advises; 0: never, because that is not set, or WATCHDOG_PID names another process.
+[[nodiscard]] uint64_t watchdog_interval_ms(const char* watchdog_usec, const char* watchdog_pid, pid_t self);
 
 }  // namespace smbdirect::daemon

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <sys/socket.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <doctest/doctest.h>
@@ -54,6 +55,23 @@ TEST_CASE("systemd hears of readiness, status and the end") {
   CHECK(systemd.next() == "READY=1\nSTATUS=listening");
   notify.stopping("bye");
   CHECK(systemd.next() == "STOPPING=1\nSTATUS=bye");
+}
+
+TEST_CASE("systemd hears that the loop runs, as often as it asked for") {
+  using smbdirect::daemon::watchdog_interval_ms;
+  Receiver systemd;
+  SdNotify notify(systemd.name.c_str());
+  notify.alive();
+  CHECK(systemd.next() == "WATCHDOG=1");
+  constexpr pid_t kSelf = 4711;
+  CHECK(watchdog_interval_ms("30000000", nullptr, kSelf) == 15'000);
+  CHECK(watchdog_interval_ms("30000000", "4711", kSelf) == 15'000);
+  CHECK(watchdog_interval_ms("1", nullptr, kSelf) == 1);  // never as fast as it can
+  CHECK(watchdog_interval_ms("30000000", "4712", kSelf) == 0);
+  CHECK(watchdog_interval_ms("30000000", "x", kSelf) == 0);
+  for (const char* none :
+       {static_cast<const char*>(nullptr), "", "0", "-1", "x", "30s", "99999999999999999999"})
+    CHECK(watchdog_interval_ms(none, nullptr, kSelf) == 0);
 }
 
 TEST_CASE("without a usable address nobody is told: there is no socket to tell by") {
