@@ -8,6 +8,7 @@
 #include <string>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 #include "daemon/build_paths.h"
 #include "daemon/config/pool_file.h"
@@ -68,6 +69,14 @@ shm::Result<> settle(CommandLine& line, Launcher& launcher) {
   return {};
 }
 
+std::expected<PoolConfig, std::vector<std::string>> read_again(const CommandLine& line) {
+  auto config = load(line);
+  if (config) return std::move(*config);
+  std::vector<std::string> texts;
+  for (const Problem& problem : config.error()) texts.push_back(problem_text(line.config_file, problem));
+  return std::unexpected(std::move(texts));
+}
+
 int serve(PoolConfig config, CommandLine line) {
   if (const auto program = check_worker_program(line.worker_program); !program) {
     return complain(ExitCode::environment, program.error().text());
@@ -81,7 +90,7 @@ int serve(PoolConfig config, CommandLine line) {
   auto pid_file = line.pid_file.empty() ? shm::Result<PidFile>(PidFile{}) : PidFile::hold(line.pid_file);
   if (!pid_file) return complain(ExitCode::environment, pid_file.error().text());
   // A helper reports to the program that started it, not to the systemd that started that.
-  Supervisor::Options options{line.worker_program, std::move(*launcher),
+  Supervisor::Options options{line.worker_program, [line] { return read_again(line); }, std::move(*launcher),
                               SdNotify(line.helper() ? nullptr : std::getenv("NOTIFY_SOCKET")),
                               line.helper() ? 0
                                             : watchdog_interval_ms(std::getenv("WATCHDOG_USEC"),

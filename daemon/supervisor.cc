@@ -34,7 +34,7 @@ shm::Result<std::unique_ptr<Supervisor>> Supervisor::create(PoolConfig config, O
 Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter registry)
     : config_(std::move(config)),
       options_(std::move(options)),
-      workers_(loop_, config_.workers, config_, options_.worker_program, *this),
+      workers_(loop_, config_, options_.worker_program, *this),
       listeners_(
           loop_, config_,
           [this](std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
@@ -53,7 +53,9 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                 .peers = peers_,
                 .clients = clients_,
                 .phase = [this] { return kPhaseNames[size_t(phase_)]; }},
-               workers_),
+               workers_,
+               {.reload = [this] { return reload(); },
+                .resize = [this](uint32_t workers) { return resize(workers); }}),
       start_timer_(loop_,
                    [this] {
                      stop(ExitCode::environment,
@@ -69,13 +71,8 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
   on(SIGINT, [this] { stop(ExitCode::ok, "SIGINT"); });
   on(SIGQUIT, [this] { drain(); });
   on(SIGUSR1, [this] { dump(); });
-  for (const int signal : {SIGHUP, SIGUSR2}) {
-    on(signal, [signal] {
-      log::write(log::Level::notice,
-                 "%s ignored: this version does not reload; restart to apply a changed pool file",
-                 signal == SIGHUP ? "SIGHUP" : "SIGUSR2");
-    });
-  }
+  on(SIGHUP, [this] { reload_by_signal(); });
+  on(SIGUSR2, [] { log::write(log::Level::notice, "SIGUSR2 ignored: it has no meaning here"); });
 }
 
 ExitCode Supervisor::run() {
@@ -145,7 +142,10 @@ void Supervisor::worker_ready(size_t slot) {
   clients_.worker_ready(workers_.ref(slot));
   peers_.worker_ready(slot);
   if (phase_ == Phase::starting) serve();
-  if (phase_ == Phase::serving) dispatcher_.worker_ready();
+  if (phase_ == Phase::serving) {
+    dispatcher_.worker_ready();
+    approach_configuration();
+  }
   show_status();
 }
 
@@ -217,8 +217,11 @@ void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
              obituary.text().c_str(), lost, next.c_str());
   show_status();
   if (phase_ >= Phase::draining) return finish_if_empty();
-  if (workers_.count(WorkerState::failed) == workers_.size()) {
+  const auto active = [](const WorkerSlot& worker) { return worker.active(); };
+  if (workers_.count(WorkerState::failed) == workers_.count_if(active)) {
     stop(ExitCode::configuration, "no worker accepts its configuration; the lines above say why");
+  } else if (phase_ == Phase::serving) {
+    approach_configuration();
   }
 }
 
@@ -248,6 +251,72 @@ void Supervisor::drain() {
   listeners_.close();
   workers_.each([this](WorkerSlot& worker) { worker.drain(config_.drain_deadline_ms); });
   finish_if_empty();
+}
+
+void Supervisor::approach_configuration() {
+  workers_.approach_configuration();
+  dispatcher_.finish_retiring();
+}
+
+std::optional<Refused> Supervisor::not_serving() const {
+  if (phase_ == Phase::serving) return std::nullopt;
+  return Refused{"the pool is " + std::string(kPhaseNames[size_t(phase_)]) +
+                 "; this can be done only while it is serving"};
+}
+
+std::expected<Reloaded, Refused> Supervisor::reload() {
+  if (auto refused = not_serving()) return std::unexpected(std::move(*refused));
+  auto wanted = options_.read_config();
+  if (!wanted)
+    return std::unexpected(
+        Refused{"the pool file is wrong and nothing has changed:", std::move(wanted.error())});
+  Reloaded done{changes_between(config_, *wanted)};
+  auto merged = after_reload(config_, std::move(*wanted));
+  if (!merged) {
+    Refused refused{"nothing has changed: keys that need a restart would stay as they are, and with them:"};
+    for (const Problem& problem : merged.error())
+      refused.problems.push_back(problem.pointer + " " + problem.text);
+    return std::unexpected(std::move(refused));
+  }
+  const PoolConfig before = std::exchange(config_, std::move(*merged));
+  const auto to_workers = [](const Change& change) { return change.applies == Applies::to_workers; };
+  if (std::ranges::any_of(done.changes, to_workers)) workers_.configuration_changed();
+  log::configure(config_.worker.log_level, "smbdirectd");
+  dispatcher_.configuration_changed(before);
+  smbd_requests_.configuration_changed(before);
+  if (native()) clients_.end_starts_after(config_.worker.handshake_timeout_ms);
+  approach_configuration();
+  show_status();
+  for (const Change& change : done.changes) {
+    log::write(log::Level::notice, "reload: %s was %s and is %s; this applies %s", change.pointer.c_str(),
+               change.from.c_str(), change.to.c_str(), applies_text(change.applies).data());
+  }
+  if (done.changes.empty()) log::write(log::Level::notice, "reload: nothing has changed");
+  return done;
+}
+
+void Supervisor::reload_by_signal() {
+  options_.notify.reloading();
+  if (const auto done = reload(); !done) {
+    log::write(log::Level::error, "reload: %s", done.error().why.c_str());
+    for (const std::string& problem : done.error().problems)
+      log::write(log::Level::error, "reload: %s", problem.c_str());
+  }
+  if (phase_ == Phase::serving) options_.notify.ready("listening on " + listeners_.text());
+}
+
+std::expected<Resized, Refused> Supervisor::resize(uint32_t workers) {
+  if (auto refused = not_serving()) return std::unexpected(std::move(*refused));
+  const auto key = std::ranges::find(pool_keys(), std::string_view("/workers"), &Key::pointer);
+  if (workers < key->min || workers > key->max) {
+    return std::unexpected(
+        Refused{std::to_string(workers) + " is no number of workers; allowed: " + allowed_text(*key)});
+  }
+  const size_t before = std::exchange(config_.workers, workers);
+  log::write(log::Level::notice, "resize: from %zu workers to %" PRIu32, before, workers);
+  approach_configuration();
+  show_status();
+  return Resized{.before = before, .workers = workers, .draining = workers_.count(WorkerState::draining)};
 }
 
 void Supervisor::dump() {
@@ -284,7 +353,7 @@ void Supervisor::finish_if_empty() {
 void Supervisor::show_status() {
   if (phase_ != Phase::stopping) {
     options_.notify.status(std::to_string(workers_.count(WorkerState::ready)) + " of " +
-                           std::to_string(workers_.size()) + " workers ready");
+                           std::to_string(config_.workers) + " workers ready");
   }
 }
 

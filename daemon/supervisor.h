@@ -7,7 +7,10 @@
 #pragma once
 
 #include <cstdint>
+#include <expected>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +19,7 @@
 #include "daemon/clients/channel_router.h"
 #include "daemon/clients/client_registry.h"
 #include "daemon/config/pool_config.h"
+#include "daemon/control/actions.h"
 #include "daemon/control/control.h"
 #include "daemon/launcher.h"
 #include "daemon/os/sd_notify.h"
@@ -31,6 +35,8 @@ class Supervisor final : public WorkerSlot::Observer {
  public:
   struct Options {
     std::string worker_program;
+    /// Reads the pool file again. The error: its problems, as texts for a person.
+    std::function<std::expected<PoolConfig, std::vector<std::string>>()> read_config;
     Launcher launcher;  // is told when the listeners are open
     SdNotify notify;
     uint64_t watchdog_ms;  // how often systemd is told that the loop runs; 0: never
@@ -56,6 +62,11 @@ class Supervisor final : public WorkerSlot::Observer {
   void drain();
   void dump();
   void watch_parent();
+  [[nodiscard]] std::expected<Reloaded, Refused> reload();
+  [[nodiscard]] std::expected<Resized, Refused> resize(uint32_t workers);
+  [[nodiscard]] std::optional<Refused> not_serving() const;
+  void approach_configuration();
+  void reload_by_signal();
   void reap();
   void finish_if_empty();
   void show_status();

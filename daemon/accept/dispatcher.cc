@@ -24,6 +24,12 @@ std::string log_key(Refusal refusal, const shm::Host& client) {
   return key;
 }
 
+TokenBuckets rate_of(const PoolConfig& config) {
+  return {
+      std::max<uint64_t>(config.connections_per_client, kBurstSeconds * config.connection_rate_per_client),
+      config.connection_rate_per_client};
+}
+
 }  // namespace
 
 Dispatcher::Dispatcher(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers, Listeners& listeners,
@@ -33,13 +39,20 @@ Dispatcher::Dispatcher(shm::Loop& loop, const PoolConfig& config, WorkerPool& wo
       workers_(workers),
       listeners_(listeners),
       workers_at_(std::move(workers_at)),
-      table_(config.workers, config.worker.ipv6_prefix_length),
-      offers_(config.workers),
+      table_(shm::kWorkerSlots, config.worker.ipv6_prefix_length),
+      offers_(shm::kWorkerSlots),
       places_(config.worker.connections, config.most_without_session()),
-      rate_(std::max<uint64_t>(config.connections_per_client,
-                               kBurstSeconds * config.connection_rate_per_client),
-            config.connection_rate_per_client),
+      rate_(rate_of(config)),
       deadline_timer_(loop, [this] { deadlines(); }) {}
+
+void Dispatcher::configuration_changed(const PoolConfig& before) {
+  places_.set_without_session(config_.most_without_session());
+  // Only if it is another one: clients keep what they have used of it.
+  if (before.connections_per_client != config_.connections_per_client ||
+      before.connection_rate_per_client != config_.connection_rate_per_client) {
+    rate_ = rate_of(config_);
+  }
+}
 
 void Dispatcher::accepted(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer,
                           const sockaddr_storage& local) {
@@ -113,7 +126,7 @@ void Dispatcher::dispatch(Offer& offer) {
   const shm::ConnectionId connection = offer.connection;
   const shm::Host client = offer.client();
   for (;;) {
-    std::vector<bool> eligible(workers_.size());
+    std::vector<bool> eligible(shm::kWorkerSlots);
     for (size_t slot = 0; slot < workers_.size(); ++slot) {
       eligible[slot] = workers_[slot].takes_offers() && !offer.tried[slot];
     }
@@ -272,7 +285,14 @@ void Dispatcher::refuse(Refusal refusal, const sockaddr_storage& peer, const std
 }
 
 /// After every change: what follows from how many offers there are.
+void Dispatcher::finish_retiring() {
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    if (workers_[slot].retires() && !offers_.any_at(slot)) workers_[slot].finish_retiring();
+  }
+}
+
 void Dispatcher::settle() {
+  finish_retiring();
   listeners_.hold(offers_.full());
   const auto next = offers_.next_deadline();
   if (!next) return deadline_timer_.stop();

@@ -44,6 +44,10 @@ class Dispatcher {
   void session_up(size_t slot, shm::ConnectionId connection);
   void closed(size_t slot, shm::ConnectionId connection);
   void worker_ready();
+  /// Workers are to retire: those without an offer are told now, the others when they have none.
+  void finish_retiring();
+  /// The configuration that it was made with has changed.
+  void configuration_changed(const PoolConfig& before);
   /// Offers it held go elsewhere. Returns how many granted connections went with it.
   size_t worker_gone(size_t slot);
   /// Closes what has not been granted; nothing more may be accepted.

@@ -18,6 +18,10 @@ Offer& Offers::add(std::unique_ptr<Incoming> incoming, const sockaddr_storage& p
   return offer;
 }
 
+bool Offers::any_at(size_t slot) const {
+  return std::ranges::any_of(offers_, [&](const auto& entry) { return entry.second.slot == slot; });
+}
+
 size_t Offers::waiting() const {
   return size_t(std::ranges::count_if(offers_, [](const auto& entry) { return !entry.second.slot; }));
 }

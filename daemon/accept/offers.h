@@ -53,6 +53,8 @@ class Offers {
   /// The offer, if it is with that slot now: a late TAKE finds nothing.
   [[nodiscard]] Offer* find(shm::ConnectionId connection, size_t slot);
   [[nodiscard]] Offer* find(shm::ConnectionId connection);
+  /// Some offer is with that slot now.
+  [[nodiscard]] bool any_at(size_t slot) const;
   void drop(shm::ConnectionId connection) { offers_.erase(connection); }
   void clear() { offers_.clear(); }
 

@@ -28,6 +28,9 @@ class Places {
   Places(size_t connections, size_t without_session)
       : connections_(connections), without_session_(without_session) {}
 
+  /// Fewer than there are: those beyond go as others come.
+  void set_without_session(size_t most) { without_session_ = most; }
+
   /// Numbers ascend with age.
   void add(shm::ConnectionId connection, const shm::Host& client, uint64_t now_ms);
   void remove(shm::ConnectionId connection);

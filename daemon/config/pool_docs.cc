@@ -96,6 +96,7 @@ std::string pool_manual_keys() {
     } else {
       text += "Default: " + roff(default_text(key)) + ".\n";
     }
+    if (key.slot != nullptr) text += "A change applies " + roff(applies_text(key.applies)) + ".\n";
   }
   return text;
 }

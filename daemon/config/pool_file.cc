@@ -106,7 +106,8 @@ class Validator {
       case KeyType::choice:
         return choice(key, node, at, index);
       case KeyType::address:
-        if (node.kind != Node::Kind::string || !shm::address_from_text(node.text, 0))
+        if (node.kind != Node::Kind::string ||
+            !(shm::address_from_text(node.text, 0) || may_be_empty(key, node)))
           return wrong(key, node, at);
         *std::get<std::string*>(key.slot(config_, index)) = node.text;
         return;
@@ -114,6 +115,9 @@ class Validator {
         return networks(key, node, at, index);
     }
   }
+
+  /// As in a dump, where a key that is not given has its default.
+  static bool may_be_empty(const Key& key, const Node& node) { return !key.required && node.text.empty(); }
 
   void objects(const Key& key, const Node& node, const std::string& at) {
     constexpr size_t kMost = 64;

@@ -29,6 +29,13 @@ enum class KeyType : uint8_t {
 using Slot = std::variant<std::monostate, bool*, uint16_t*, uint32_t*, uint64_t*, std::string*,
                           std::vector<Cidr>*, Affinity*, UpstreamMode*, Fabric*, shm::log::Level*>;
 
+/// What a reload does with a key that has changed.
+enum class Applies : uint8_t {
+  now,         // to the running pool
+  to_workers,  // workers that have it take over; the others finish their connections and end
+  at_restart,  // not before the daemon starts again
+};
+
 struct Key {
   std::string_view pointer;  // JSON pointer; "*" stands for any element of an array
   KeyType type{};
@@ -38,6 +45,7 @@ struct Key {
   uint64_t max = 0;
   std::span<const std::string_view> choices{};               // in the order of the enum's values
   Slot (*slot)(PoolConfig& config, size_t index) = nullptr;  // index: of the array's element
+  Applies applies = Applies::at_restart;                     // not of objects
 
   /// "connections" of "/limits/connections".
   [[nodiscard]] std::string_view name() const;
@@ -47,6 +55,9 @@ struct Key {
 
 /// In the order of the documentation; an object stands before its keys.
 [[nodiscard]] std::span<const Key> pool_keys();
+
+/// "at once", ...: completes "A change applies ".
+[[nodiscard]] std::string_view applies_text(Applies applies);
 
 /// "an integer from 1 to 64", "\"client\" or \"spread\"": completes "allowed: ".
 [[nodiscard]] std::string allowed_text(const Key& key);

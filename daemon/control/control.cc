@@ -19,8 +19,12 @@ std::string error_text(const std::string& why) { return json{{"error", why}}.dum
 
 }  // namespace
 
-Control::Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers)
-    : loop_(loop), workers_(workers), scoreboards_(workers.size()), view_(loop, parts, scoreboards_) {}
+Control::Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers, Actions actions)
+    : loop_(loop),
+      workers_(workers),
+      scoreboards_(shm::kWorkerSlots),
+      view_(loop, parts, scoreboards_),
+      actions_(std::move(actions)) {}
 
 shm::Result<> Control::open(const std::string& run_directory, ControlSocket::Keep keep) {
   auto opened = ControlSocket::open(
@@ -49,7 +53,35 @@ void Control::ask(const std::string& line, const ControlSocket::Answer& answer) 
   const auto request = parse_request(line);
   if (!request) return answer(error_text(request.error()));
   if (request->events) return ask_workers(answer);
+  if (request->command == CtlCommand::resize || request->command == CtlCommand::reload)
+    return answer(act(*request));
   answer(view_.answer(request->command).dump());
+}
+
+std::string Control::act(const CtlRequest& request) {
+  const auto refusal = [](const Refused& refused) {
+    json out{{"error", refused.why}};
+    if (!refused.problems.empty()) out["problems"] = refused.problems;
+    return out.dump(-1, ' ', false, json::error_handler_t::replace);
+  };
+  if (request.command == CtlCommand::resize) {
+    const auto resized = actions_.resize(*request.workers);
+    if (!resized) return refusal(resized.error());
+    return json{
+        {"resize",
+         {{"workers", resized->workers}, {"before", resized->before}, {"draining", resized->draining}}}}
+        .dump();
+  }
+  const auto reloaded = actions_.reload();
+  if (!reloaded) return refusal(reloaded.error());
+  json changes = json::array();
+  for (const Change& change : reloaded->changes) {
+    changes.push_back({{"key", change.pointer},
+                       {"from", change.from},
+                       {"to", change.to},
+                       {"applies", applies_text(change.applies)}});
+  }
+  return json{{"reload", changes}}.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 void Control::ask_workers(const ControlSocket::Answer& answer) {

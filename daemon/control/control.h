@@ -5,11 +5,14 @@
 #pragma once
 
 #include <cstdint>
+#include <expected>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "daemon/control/actions.h"
 #include "daemon/control/control_socket.h"
 #include "daemon/control/pool_report.h"
 #include "daemon/control/scoreboards.h"
@@ -23,7 +26,12 @@ class Control {
   /// How long workers have to tell their connections' events.
   static constexpr uint64_t kReportDeadlineMs = 1'000;
 
-  Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers);
+  /// What commands do; each answers at once, with what was done or why not.
+  struct Actions {
+    std::function<std::expected<Reloaded, Refused>()> reload;
+    std::function<std::expected<Resized, Refused>(uint32_t workers)> resize;
+  };
+  Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers, Actions actions);
 
   /// keep: see ControlSocket.
   [[nodiscard]] shm::Result<> open(const std::string& run_directory, ControlSocket::Keep keep = {});
@@ -43,6 +51,7 @@ class Control {
   };
 
   void ask(const std::string& line, const ControlSocket::Answer& answer);
+  [[nodiscard]] std::string act(const CtlRequest& request);
   void ask_workers(const ControlSocket::Answer& answer);
   void finish(uint64_t sequence);
 
@@ -50,6 +59,7 @@ class Control {
   WorkerPool& workers_;
   Scoreboards scoreboards_;
   PoolReport view_;
+  Actions actions_;
   std::map<uint64_t, Round> rounds_;  // by sequence
   uint64_t next_ = 1;
   shm::log::Limited log_;

@@ -47,6 +47,9 @@ json PoolReport::answer(CtlCommand command) const {
       return {{"connections", connections()}};
     case CtlCommand::clients:
       return {{"clients", clients()}};
+    case CtlCommand::resize:
+    case CtlCommand::reload:
+      break;  // they change the pool: Control::act
   }
   return {{"error", "no such command"}};
 }
@@ -76,6 +79,7 @@ json PoolReport::workers() const {
   json out = json::array();
   for (size_t slot = 0; slot < parts_.workers.size(); ++slot) {
     const WorkerSlot& worker = parts_.workers[slot];
+    if (slot >= parts_.config.workers && worker.state() == WorkerState::stopped) continue;  // was needed once
     json row{{"slot", slot},
              {"pid", worker.has_process() ? json(worker.pid()) : json()},
              {"state", state_name(worker.state())},

@@ -36,11 +36,26 @@ constexpr std::array kClientColumns{
     CtlColumn{"RDMA_READ", "rdma_read"}, CtlColumn{"RDMA_WRITE", "rdma_write"},
 };
 
+constexpr std::array kChangeColumns{
+    CtlColumn{"KEY", "key"},
+    CtlColumn{"FROM", "from"},
+    CtlColumn{"TO", "to"},
+    CtlColumn{"APPLIES", "applies"},
+};
+
 constexpr std::array kTable{
     CtlRow{CtlCommand::status, "status", "the daemon and its totals", {}},
     CtlRow{CtlCommand::workers, "workers", "every worker and what it has done", kWorkerColumns},
     CtlRow{CtlCommand::connections, "connections", "every SMB Direct connection", kConnectionColumns},
     CtlRow{CtlCommand::clients, "clients", "every client and the smbd that serves it", kClientColumns},
+    CtlRow{
+        CtlCommand::resize, "resize", "change how many workers there are; the file stays as it is", {}, "N"},
+    CtlRow{CtlCommand::reload,
+           "reload",
+           "read the pool file again and apply what has changed",
+           kChangeColumns,
+           {},
+           "nothing has changed"},
 };
 
 std::string names() {
@@ -66,6 +81,8 @@ std::expected<CtlRequest, std::string> parse_request(std::string_view line) {
       named = true;
     } else if (key == "events" && value.is_boolean()) {
       request.events = value.get<bool>();
+    } else if (key == "workers" && value.is_number_unsigned() && value.get<uint64_t>() <= UINT32_MAX) {
+      request.workers = value.get<uint32_t>();
     } else {
       return std::unexpected("a member of the request is unknown or has the wrong type");
     }
@@ -74,12 +91,16 @@ std::expected<CtlRequest, std::string> parse_request(std::string_view line) {
   if (request.events && request.command != CtlCommand::connections) {
     return std::unexpected("\"events\" is allowed only with the command \"connections\"");
   }
+  if (request.workers.has_value() != (request.command == CtlCommand::resize)) {
+    return std::unexpected("\"workers\" belongs to the command \"resize\", and that needs it");
+  }
   return request;
 }
 
 std::string request_text(const CtlRequest& request) {
   nlohmann::json json{{"command", ctl_table()[size_t(request.command)].name}};
   if (request.events) json["events"] = true;
+  if (request.workers) json["workers"] = *request.workers;
   return json.dump();
 }
 

@@ -3,12 +3,13 @@
 // the client's tables and help text, and the test of the manual page. Constant data; any process.
 //
 // On the wire: one line of JSON, {"command": "clients"}, is answered with one line of JSON, an object with
-// the command's member, or {"error": "why"}.
+// the command's member, or {"error": "why"}. {"command": "resize", "workers": 8} has an argument.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,19 +24,22 @@ struct CtlColumn {
   std::string_view member;  // of each row
 };
 
-enum class CtlCommand : uint8_t { status, workers, connections, clients };
+enum class CtlCommand : uint8_t { status, workers, connections, clients, resize, reload };
 
 struct CtlRow {
   CtlCommand command;
   std::string_view name;
   std::string_view help;
   std::span<const CtlColumn> columns;  // none: names and values beneath each other
+  std::string_view argument{};         // what its argument is called; none: it has none
+  std::string_view nothing{};          // said instead of a table without rows
 };
 [[nodiscard]] std::span<const CtlRow> ctl_table();
 
 struct CtlRequest {
   CtlCommand command{};
-  bool events = false;  // of connections: with their recent events
+  bool events = false;                // of connections: with their recent events
+  std::optional<uint32_t> workers{};  // of resize: its argument
 };
 /// The error is a sentence for a person.
 [[nodiscard]] std::expected<CtlRequest, std::string> parse_request(std::string_view line);

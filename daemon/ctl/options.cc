@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <getopt.h>
 #include <optional>
 
@@ -16,6 +17,13 @@ constexpr std::array<option, 6> kLong{{{"socket", required_argument, nullptr, 's
                                        {"version", no_argument, nullptr, 'V'},
                                        {nullptr, 0, nullptr, 0}}};
 constexpr const char* kHint = "; \"smbdirectctl --help\" lists commands and options";
+
+std::optional<uint32_t> number(std::string_view text) {
+  uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
 
 }  // namespace
 
@@ -41,11 +49,23 @@ std::expected<CtlOptions, std::string> parse_ctl_options(int argc, char* const* 
   const std::string_view word = argv[optind++];
   const auto command = std::ranges::find(ctl_table(), word, &CtlRow::name);
   if (command == ctl_table().end()) return std::unexpected("unknown command " + std::string(word) + kHint);
+  std::optional<uint32_t> workers;
+  if (!command->argument.empty()) {
+    if (optind == argc) {
+      return std::unexpected("the command " + std::string(word) + " needs an argument, " +
+                             std::string(command->argument) + kHint);
+    }
+    workers = number(argv[optind]);
+    if (!workers) {
+      return std::unexpected("\"" + std::string(argv[optind]) + "\" is no number of workers" + kHint);
+    }
+    ++optind;
+  }
   if (optind < argc) return std::unexpected("unexpected argument " + std::string(argv[optind]) + kHint);
   if (events && command->command != CtlCommand::connections) {
     return std::unexpected(std::string("--events is allowed only with the command connections") + kHint);
   }
-  options.request = {.command = command->command, .events = events};
+  options.request = {.command = command->command, .events = events, .workers = workers};
   return options;
 }
 
@@ -53,8 +73,9 @@ std::string ctl_help_text() {
   std::string text =
       "usage: smbdirectctl [--socket PATH] [--json] COMMAND\n\nAsks a running smbdirectd. Commands:\n";
   for (const CtlRow& row : ctl_table()) {
-    text +=
-        "  " + std::string(row.name) + std::string(14 - row.name.size(), ' ') + std::string(row.help) + "\n";
+    const std::string name =
+        std::string(row.name) + (row.argument.empty() ? "" : " " + std::string(row.argument));
+    text += "  " + name + std::string(14 - name.size(), ' ') + std::string(row.help) + "\n";
   }
   return text +
          "\nOptions:\n"

@@ -73,13 +73,21 @@ std::string lines(const json& rows, std::span<const CtlColumn> columns) {
   return text;
 }
 
+/// What went wrong, and below it the problems of the pool file, if that is what did.
+std::string error_text(const json& answer) {
+  std::string text = cell(answer["error"]);
+  if (!answer.contains("problems") || !answer["problems"].is_array()) return text;
+  for (const json& problem : answer["problems"]) text += "\n  " + cell(problem);
+  return text;
+}
+
 }  // namespace
 
 std::expected<std::string, std::string> render(const CtlRequest& request, std::string_view answer,
                                                bool as_json) {
   const json parsed = json::parse(answer, nullptr, false);
   if (!parsed.is_object()) return std::unexpected("the daemon's answer is not JSON");
-  if (parsed.contains("error")) return std::unexpected(cell(parsed["error"]));
+  if (parsed.contains("error")) return std::unexpected(error_text(parsed));
   const CtlRow& row = ctl_table()[size_t(request.command)];
   const std::string member(row.name);
   if (as_json) return parsed.dump(2, ' ', true, json::error_handler_t::replace) + "\n";
@@ -89,6 +97,7 @@ std::expected<std::string, std::string> render(const CtlRequest& request, std::s
   if (!told.is_array() || !std::ranges::all_of(told, [](const json& item) { return item.is_object(); })) {
     return std::unexpected("the daemon's answer has an unknown structure; is the daemon of another release?");
   }
+  if (told.empty() && !row.nothing.empty()) return std::string(row.nothing) + "\n";
   return lines(told, row.columns);
 }
 

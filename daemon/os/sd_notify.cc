@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <ctime>
 #include <optional>
 #include <sys/socket.h>
 
@@ -34,6 +36,13 @@ SdNotify::SdNotify(const char* address) {
 }
 
 void SdNotify::ready(std::string_view status) { send("READY=1\nSTATUS=" + std::string(status)); }
+
+void SdNotify::reloading() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const uint64_t us = uint64_t(now.tv_sec) * 1'000'000 + uint64_t(now.tv_nsec) / 1'000;
+  send("RELOADING=1\nMONOTONIC_USEC=" + std::to_string(us));
+}
 
 void SdNotify::stopping(std::string_view status) { send("STOPPING=1\nSTATUS=" + std::string(status)); }
 

@@ -19,6 +19,8 @@ class SdNotify {
   explicit SdNotify(const char* address);
 
   void ready(std::string_view status);
+  /// The pool file is read again; ready() follows.
+  void reloading();
   void stopping(std::string_view status);
   void status(std::string_view status);
   /// The loop runs: what WatchdogSec= of the unit waits for.

@@ -12,20 +12,23 @@ namespace smbdirect::daemon {
 
 class Backoff {
  public:
-  Backoff(uint64_t increment_ms, uint64_t maximum_ms, uint64_t healthy_ms)
-      : increment_ms_(increment_ms), maximum_ms_(maximum_ms), healthy_ms_(healthy_ms) {}
+  struct Limits {
+    uint64_t increment_ms = 0;
+    uint64_t maximum_ms = 0;
+    uint64_t healthy_ms = 0;
+  };
 
   /// The wait before the next start of a worker that has just ended, after being ready for `ready_ms`
-  /// (0: it never was).
-  [[nodiscard]] uint64_t next(uint64_t ready_ms) {
-    if (ready_ms > 0 && ready_ms >= healthy_ms_) delay_ms_ = 0;
-    return std::exchange(delay_ms_, std::min(delay_ms_ + increment_ms_, maximum_ms_));
+  /// (0: it never was). limits: as they are now.
+  [[nodiscard]] uint64_t next(const Limits& limits, uint64_t ready_ms) {
+    if (ready_ms > 0 && ready_ms >= limits.healthy_ms) delay_ms_ = 0;
+    return std::min(std::exchange(delay_ms_, std::min(delay_ms_ + limits.increment_ms, limits.maximum_ms)),
+                    limits.maximum_ms);
   }
+  /// The next worker here is not to wait for what those before it did.
+  void reset() { delay_ms_ = 0; }
 
  private:
-  uint64_t increment_ms_;
-  uint64_t maximum_ms_;
-  uint64_t healthy_ms_;
   uint64_t delay_ms_ = 0;
 };
 

@@ -20,12 +20,11 @@ namespace smbdirect::daemon {
 
 class WorkerPool {
  public:
-  /// slots: how many; no process is started.
-  WorkerPool(shm::Loop& loop, size_t slots, const PoolConfig& config, const std::string& program,
-             WorkerSlot::Observer& observer) {
-    for (size_t slot = 0; slot < slots; ++slot) {
-      slots_.push_back(std::make_unique<WorkerSlot>(loop, slot, config, program, generations_, observer));
-    }
+  /// As many slots as the configuration wants workers; no process is started.
+  WorkerPool(shm::Loop& loop, const PoolConfig& config, const std::string& program,
+             WorkerSlot::Observer& observer)
+      : shared_{.loop = loop, .config = config, .program = program, .observer = observer} {
+    while (slots_.size() < config.workers) add_slot();
   }
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -51,12 +50,23 @@ class WorkerPool {
   }
   template <class Do>
   void each(Do act) {
-    for (const auto& slot : slots_) act(*slot);
+    for (size_t slot = 0; slot < slots_.size(); ++slot) act(*slots_[slot]);  // what it does may add one
   }
 
+  /// Workers that start from now on have another configuration than those before.
+  void configuration_changed() { ++shared_.configuration; }
+  /// Takes a step towards as many workers as the configuration wants, all with the configuration of now:
+  /// starts them in free slots, and drains those that are too many or have an older configuration as soon as
+  /// others are ready in their place. To be called again when a worker has become ready or has ended.
+  void approach_configuration();
+
  private:
-  uint32_t generations_ = 0;  // before the slots, which count on in it
-  std::vector<std::unique_ptr<WorkerSlot>> slots_;
+  void add_slot() { slots_.push_back(std::make_unique<WorkerSlot>(shared_, slots_.size())); }
+  [[nodiscard]] WorkerSlot* free_slot();
+  void drain_one(bool up_to_date);
+
+  WorkerSlot::Shared shared_;                       // before the slots, which refer to it
+  std::vector<std::unique_ptr<WorkerSlot>> slots_;  // never fewer: who talks to workers knows them by number
 };
 
 }  // namespace smbdirect::daemon

@@ -64,34 +64,34 @@ std::string Obituary::text() const {
   return text;
 }
 
-WorkerSlot::WorkerSlot(shm::Loop& loop, size_t slot, const PoolConfig& config, std::string program,
-                       uint32_t& generations, Observer& observer)
-    : loop_(loop),
+WorkerSlot::WorkerSlot(Shared& shared, size_t slot)
+    : shared_(shared),
+      loop_(shared.loop),
       slot_(slot),
-      config_(config),
-      program_(std::move(program)),
-      generations_(generations),
-      observer_(observer),
-      backoff_(1000ull * config.restart.backoff_increment_s, 1000ull * config.restart.maximum_backoff_s,
-               1000ull * config.restart.healthy_s),
-      ready_timer_(loop,
+      config_(shared.config),
+      observer_(shared.observer),
+      ready_timer_(loop_,
                    [this] {
                      read_control();
-                     if (state_ == WorkerState::starting) {
+                     const bool told_to_end = state_ == WorkerState::draining && ready_ms_ == 0;
+                     if (state_ == WorkerState::starting || told_to_end) {
                        kill("was not ready within " + std::to_string(config_.restart.ready_timeout_ms) +
                             " ms (/restart/ready_timeout_ms)");
                      }
                    }),
-      ping_timer_(loop, [this] { check_liveness(); }),
-      kill_timer_(loop, [this] { kill("did not end in time"); }),
-      restart_timer_(loop, [this] { start(); }) {}
+      ping_timer_(loop_, [this] { check_liveness(); }),
+      kill_timer_(loop_, [this] { kill("did not end in time"); }),
+      restart_timer_(loop_, [this] { start(); }) {}
 
 void WorkerSlot::start() {
+  if (state_ == WorkerState::stopped) backoff_.reset();
   state_ = WorkerState::starting;
   started_ms_ = loop_.now();
   ready_ms_ = 0;
   killed_for_.clear();
-  generation_ = ++generations_;
+  retires_.reset();
+  generation_ = ++shared_.generations;
+  configuration_ = shared_.configuration;
   if (const auto launched = launch(); !launched) {
     log::write(log::Level::error, "worker %zu: cannot %s", slot_, launched.error().text().c_str());
     ended(int(ExitCode::environment) << 8);
@@ -113,7 +113,7 @@ shm::Result<> WorkerSlot::launch() {
     if (!handover) return std::unexpected(handover.error());
     handover_.emplace(std::move(*handover));
   }
-  const auto pid = spawn_worker({.program = program_,
+  const auto pid = spawn_worker({.program = shared_.program,
                                  .slot = slot_,
                                  .generation = generation_,
                                  .control_fd = pair->theirs.get(),
@@ -152,10 +152,25 @@ void WorkerSlot::drain(uint32_t deadline_ms) {
     return;
   }
   state_ = WorkerState::draining;
+  retires_.reset();
   if (const auto sent = send(message::Drain{{deadline_ms}}); !sent) {
     return kill("could not be told to drain");
   }
   if (deadline_ms > 0) kill_timer_.start(deadline_ms + kKillGraceMs);
+}
+
+void WorkerSlot::retire(uint32_t deadline_ms) {
+  restart_timer_.stop();
+  if (!has_process()) {
+    state_ = WorkerState::stopped;
+    return;
+  }
+  state_ = WorkerState::draining;
+  retires_ = deadline_ms;
+}
+
+void WorkerSlot::finish_retiring() {
+  if (retires_) drain(*retires_);
 }
 
 void WorkerSlot::dump() {
@@ -295,7 +310,10 @@ void WorkerSlot::ended(int wait_status) {
   } else {
     state_ = WorkerState::backoff;
     const uint64_t healthy = ready_ms_ == 0 ? 0 : loop_.now() - ready_ms_;
-    const uint64_t delay = backoff_.next(healthy);
+    const uint64_t delay = backoff_.next({.increment_ms = 1000ull * config_.restart.backoff_increment_s,
+                                          .maximum_ms = 1000ull * config_.restart.maximum_backoff_s,
+                                          .healthy_ms = 1000ull * config_.restart.healthy_s},
+                                         healthy);
     obituary.restart_in_ms = delay;
     restart_ms_ = loop_.now() + delay;
     restart_timer_.start(delay);

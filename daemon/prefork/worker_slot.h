@@ -50,15 +50,35 @@ class WorkerSlot {
     ~Observer() = default;
   };
 
-  /// generations: the pool's counter; every process gets the next.
-  WorkerSlot(shm::Loop& loop, size_t slot, const PoolConfig& config, std::string program,
-             uint32_t& generations, Observer& observer);
+  /// What all slots of a pool share; the pool owns it.
+  struct Shared {
+    shm::Loop& loop;
+    const PoolConfig& config;
+    std::string program;
+    Observer& observer;
+    uint32_t generations = 0;    // every process gets the next
+    uint64_t configuration = 0;  // which one a process that starts now is given
+  };
+  WorkerSlot(Shared& shared, size_t slot);
 
+  /// Of a slot that has no process: starts one.
   void start();
+  /// Takes connections, or will: it has a process that is not ending, or gets one by itself.
+  [[nodiscard]] bool active() const { return row_of(state_).active; }
+  /// Its process, or the next one that starts by itself, has the configuration that the pool has now.
+  [[nodiscard]] bool up_to_date() const {
+    return state_ == WorkerState::backoff || configuration_ == shared_.configuration;
+  }
   /// Orderly end: STOP, and SIGKILL when the deadline has passed.
   void stop(uint32_t deadline_ms);
   /// DRAIN; a deadline of 0 is none.
   void drain(uint32_t deadline_ms);
+  /// No more offers from now on, and DRAIN at finish_retiring(): a worker that is told while it has taken an
+  /// offer would end before the connection comes. One that has failed is no longer kept as that.
+  void retire(uint32_t deadline_ms);
+  /// It has no offer, and can be told.
+  void finish_retiring();
+  [[nodiscard]] bool retires() const { return retires_.has_value(); }
   void dump();
   /// An error means that the worker cannot be reached now; it counts as unresponsive from here on.
   [[nodiscard]] shm::Result<> send(const FromSupervisor& message, int descriptor = -1);
@@ -88,17 +108,17 @@ class WorkerSlot {
   void kill(const std::string& reason);
   void ended(int wait_status);
 
+  Shared& shared_;
   shm::Loop& loop_;
   size_t slot_;
   const PoolConfig& config_;
-  std::string program_;
-  uint32_t& generations_;
   Observer& observer_;
   Backoff backoff_;
 
   WorkerState state_ = WorkerState::stopped;
   pid_t pid_ = -1;
   uint32_t generation_ = 0;
+  uint64_t configuration_ = 0;
   std::optional<RdmaCm> handover_;  // a new one for each process, so that it has no ids of a former one
   shm::UniqueFd control_;
   std::optional<shm::ReadWatch> control_watch_;  // after control_: it must go first
@@ -106,6 +126,7 @@ class WorkerSlot {
   uint64_t ready_ms_ = 0;    // when it became ready; 0: not yet
   uint64_t restart_ms_ = 0;  // in backoff: when it starts
   std::string killed_for_;
+  std::optional<uint32_t> retires_;  // DRAIN is due, with this deadline
 
   uint64_t ping_ = 0;  // the last one sent
   uint64_t pong_ = 0;  // the last one answered

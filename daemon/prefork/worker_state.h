@@ -14,16 +14,17 @@ struct WorkerStateRow {
   WorkerState state;
   std::string_view name;
   bool process;  // has one
+  bool active;   // takes connections, or will
   std::string_view meaning;
 };
 inline constexpr std::array<WorkerStateRow, 7> kWorkerStates{{
-    {WorkerState::stopped, "stopped", false, "has no process and will get none"},
-    {WorkerState::backoff, "backoff", false, "waits before it starts again"},
-    {WorkerState::starting, "starting", true, "has been started and is not ready yet"},
-    {WorkerState::ready, "ready", true, "takes connections"},
-    {WorkerState::draining, "draining", true, "finishes its connections and takes no more"},
-    {WorkerState::stopping, "stopping", true, "closes its connections and ends"},
-    {WorkerState::failed, "failed", false,
+    {WorkerState::stopped, "stopped", false, false, "has no process and will get none"},
+    {WorkerState::backoff, "backoff", false, true, "waits before it starts again"},
+    {WorkerState::starting, "starting", true, true, "has been started and is not ready yet"},
+    {WorkerState::ready, "ready", true, true, "takes connections"},
+    {WorkerState::draining, "draining", true, false, "finishes its connections and takes no more"},
+    {WorkerState::stopping, "stopping", true, false, "closes its connections and ends"},
+    {WorkerState::failed, "failed", false, true,
      "ended with exit status 2 (configuration) and is not started again"},
 }};
 

@@ -13,16 +13,23 @@ namespace log = shm::log;
 
 constexpr uint64_t kBurstSeconds = 10;
 
+TokenBuckets rate_of(const PoolConfig& config) {
+  return {std::max<uint64_t>(config.connections_per_client, kBurstSeconds * config.handoff.rate_per_client),
+          config.upstream_mode == UpstreamMode::handoff ? config.handoff.rate_per_client : 0};
+}
+
 }  // namespace
 
 SmbdRequests::SmbdRequests(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers,
                            const ConnectionTable& table)
-    : loop_(loop),
-      config_(config),
-      workers_(workers),
-      table_(table),
-      rate_(std::max<uint64_t>(config.connections_per_client, kBurstSeconds * config.handoff.rate_per_client),
-            config.upstream_mode == UpstreamMode::handoff ? config.handoff.rate_per_client : 0) {}
+    : loop_(loop), config_(config), workers_(workers), table_(table), rate_(rate_of(config)) {}
+
+void SmbdRequests::configuration_changed(const PoolConfig& before) {
+  if (before.connections_per_client != config_.connections_per_client ||
+      before.handoff.rate_per_client != config_.handoff.rate_per_client) {
+    rate_ = rate_of(config_);
+  }
+}
 
 /// The address at which the client reached us, for there smbd listens too; or the one configured.
 sockaddr_storage SmbdRequests::server_for(const ConnectionTable::Addresses& addresses) const {

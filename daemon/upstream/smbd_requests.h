@@ -29,6 +29,8 @@ class SmbdRequests {
   SmbdRequests(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers, const ConnectionTable& table);
 
   void open(std::unique_ptr<SmbdConnector> connector) { connector_ = std::move(connector); }
+  /// The configuration that it was made with has changed.
+  void configuration_changed(const PoolConfig& before);
   /// WANT_SMBD.
   void wanted(size_t slot, shm::ConnectionId connection);
   /// SESSION_UP: the connection does not count for the rate.

@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -132,15 +133,44 @@ CommandResult run_daemon(const std::vector<std::string>& arguments) {
   return result;
 }
 
+void PoolProcess::write_file(const std::string& text) const {
+  std::ofstream(directory_ + "/pool.json") << text;
+}
+
+void PoolProcess::rewrite(const PoolOptions& options) const {
+  write_file("{\"run_directory\": \"" + directory_ + "/run\", \"workers\": " +
+             std::to_string(options.workers) + ", \"listeners\": " + options.listeners +
+             ", \"upstream\": {\"mode\": \"connect\", \"address\": \"127.0.0.1\"" + options.upstream +
+             "}, \"log\": {\"level\": \"debug\"}" + options.more + "}\n");
+}
+
+std::string PoolProcess::ask(const std::string& line) const {
+  const shm::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = directory_ + "/run/control";
+  REQUIRE(path.size() < sizeof address.sun_path);
+  std::memcpy(address.sun_path, path.data(), path.size());
+  REQUIRE(connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  REQUIRE(send(fd.get(), (line + "\n").data(), line.size() + 1, MSG_NOSIGNAL) == ssize_t(line.size() + 1));
+  std::string answer;
+  std::array<char, 4096> part;
+  pollfd waiting{.fd = fd.get(), .events = POLLIN, .revents = 0};
+  while (!answer.ends_with('\n')) {
+    REQUIRE(poll(&waiting, 1, kPatienceMs) == 1);
+    const ssize_t got = recv(fd.get(), part.data(), part.size(), 0);
+    REQUIRE(got > 0);
+    answer.append(part.data(), size_t(got));
+  }
+  return answer;
+}
+
 PoolProcess::PoolProcess(const PoolOptions& options) {
   std::string pattern = (std::filesystem::temp_directory_path() / "smbdirectd-test-XXXXXX").string();
   REQUIRE(mkdtemp(pattern.data()) != nullptr);
   directory_ = pattern;
   const std::string file = directory_ + "/pool.json";
-  std::ofstream(file) << "{\"run_directory\": \"" << directory_ << "/run\", \"workers\": " << options.workers
-                      << ", \"listeners\": " << options.listeners
-                      << ", \"upstream\": {\"mode\": \"connect\", \"address\": \"127.0.0.1\""
-                      << options.upstream << "}, \"log\": {\"level\": \"debug\"}" << options.more << "}\n";
+  rewrite(options);
   const std::string program = environment("SMBDIRECTD");
   const std::string worker = environment("FAKE_WORKER_PROGRAM");
   const std::string log_file = directory_ + "/log";

@@ -58,6 +58,12 @@ class PoolProcess {
   [[nodiscard]] int port() const { return port_; }
   [[nodiscard]] pid_t pid() const { return pid_; }
   [[nodiscard]] std::string log() const;
+  /// Writes the pool file anew.
+  void rewrite(const PoolOptions& options) const;
+  /// Puts any text in its place.
+  void write_file(const std::string& text) const;
+  /// The answer at the control socket to a line; fails the test when none comes.
+  [[nodiscard]] std::string ask(const std::string& line) const;
   /// Did the ready descriptor get its newline?
   [[nodiscard]] bool said_ready();
   void signal(int number) const;

@@ -38,6 +38,11 @@ struct RouterRig : WorkerSlot::Observer {
     REQUIRE_MESSAGE(program != nullptr, "LENDING_WORKER: the program of lending_worker.cc");
     return program;
   }
+  static PoolConfig three_workers() {
+    PoolConfig config;
+    config.workers = 3;
+    return config;
+  }
   struct Directory {
     std::string path = (std::filesystem::temp_directory_path() / "smbdirectd-peers-XXXXXX").string();
     Directory() { REQUIRE(mkdtemp(path.data()) != nullptr); }
@@ -45,8 +50,8 @@ struct RouterRig : WorkerSlot::Observer {
   };
   Directory directory;
   shm::Loop loop;
-  PoolConfig config;
-  WorkerPool workers{loop, 3, config, lending_worker(), *this};
+  PoolConfig config = three_workers();
+  WorkerPool workers{loop, config, lending_worker(), *this};
   ConnectionTable table{3};
   std::unique_ptr<ClientRegistry> clients =
       std::make_unique<ClientRegistry>(loop, table, ClientRegistry::make_registry(64).value());

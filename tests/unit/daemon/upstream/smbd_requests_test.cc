@@ -36,7 +36,7 @@ struct Connector final : SmbdConnector {
 struct Rig final : WorkerSlot::Observer {
   shm::Loop loop;
   PoolConfig config;
-  WorkerPool workers{loop, 2, config, "none", *this};
+  WorkerPool workers{loop, config, "none", *this};
   ConnectionTable table{2};
   std::vector<Connector::Request> requests;
   std::vector<uint64_t> cancelled;

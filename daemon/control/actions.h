@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// What commands at the control socket do to the pool, as the supervisor tells it. Values; the supervisor
+// makes them, and Control writes them down for whoever asked.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "daemon/config/pool_reload.h"
+
+namespace smbdirect::daemon {
+
+/// Nothing was done.
+struct Refused {
+  std::string why;
+  std::vector<std::string> problems{};  // of the pool file, with line and pointer
+};
+
+struct Reloaded {
+  std::vector<Change> changes;
+};
+
+struct Resized {
+  size_t before = 0;
+  size_t workers = 0;
+  size_t draining = 0;  // that finish their connections
+};
+
+}  // namespace smbdirect::daemon

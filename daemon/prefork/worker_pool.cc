@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/prefork/worker_pool.h"
+
+#include <ranges>
+
+namespace smbdirect::daemon {
+
+/// Null: every slot has a process that serves or ends, and there are as many as there can be.
+WorkerSlot* WorkerPool::free_slot() {
+  const auto found =
+      std::ranges::find(slots_, WorkerState::stopped, [](const auto& slot) { return slot->state(); });
+  if (found != slots_.end()) return found->get();
+  if (slots_.size() >= shm::kWorkerSlots) return nullptr;
+  add_slot();
+  return slots_.back().get();
+}
+
+/// The last one of those that have, or have not, the configuration of now. One that is not ready is
+/// preferred: it has no connections.
+void WorkerPool::drain_one(bool up_to_date) {
+  WorkerSlot* best = nullptr;
+  for (const auto& slot : slots_) {
+    if (!slot->active() || slot->up_to_date() != up_to_date) continue;
+    const bool better =
+        best == nullptr || best->state() == WorkerState::ready || slot->state() != WorkerState::ready;
+    if (better) best = slot.get();
+  }
+  if (best != nullptr) best->retire(shared_.config.drain_deadline_ms);
+}
+
+void WorkerPool::approach_configuration() {
+  const size_t wanted = shared_.config.workers;
+  const auto current = [this] {
+    return count_if([](const WorkerSlot& slot) { return slot.active() && slot.up_to_date(); });
+  };
+  const auto older = [this] {
+    return count_if([](const WorkerSlot& slot) { return slot.active() && !slot.up_to_date(); });
+  };
+  while (current() > wanted) drain_one(true);
+  while (current() < wanted) {
+    WorkerSlot* slot = free_slot();
+    if (slot == nullptr) break;
+    slot->start();
+  }
+  const size_t ready = count_if(
+      [](const WorkerSlot& slot) { return slot.state() == WorkerState::ready && slot.up_to_date(); });
+  while (older() + std::min(ready, wanted) > wanted) drain_one(false);
+  // No slot is free, and none will be: one of the older ones makes room.
+  const bool ending = any([](const WorkerSlot& slot) { return slot.has_process() && !slot.active(); });
+  if (current() < wanted && older() > 0 && !ending) drain_one(false);
+}
+
+}  // namespace smbdirect::daemon
