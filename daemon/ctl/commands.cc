@@ -58,6 +58,10 @@ constexpr std::array kTable{
            "nothing has changed"},
 };
 
+constexpr std::array kOwnTable{
+    OwnRow{OwnCommand::doctor, "doctor", "find what makes SMB Direct fail on this host, and say what to do"},
+};
+
 std::string names() {
   std::string text;
   for (const CtlRow& row : kTable) text += (text.empty() ? "" : ", ") + std::string(row.name);
@@ -67,6 +71,7 @@ std::string names() {
 }  // namespace
 
 std::span<const CtlRow> ctl_table() { return kTable; }
+std::span<const OwnRow> own_table() { return kOwnTable; }
 
 std::expected<CtlRequest, std::string> parse_request(std::string_view line) {
   const auto json = nlohmann::json::parse(line, nullptr, false);

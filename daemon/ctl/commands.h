@@ -36,6 +36,16 @@ struct CtlRow {
 };
 [[nodiscard]] std::span<const CtlRow> ctl_table();
 
+/// What smbdirectctl does by itself, without asking.
+enum class OwnCommand : uint8_t { doctor };
+
+struct OwnRow {
+  OwnCommand command;
+  std::string_view name;
+  std::string_view help;
+};
+[[nodiscard]] std::span<const OwnRow> own_table();
+
 struct CtlRequest {
   CtlCommand command{};
   bool events = false;                // of connections: with their recent events

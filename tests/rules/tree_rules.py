@@ -39,6 +39,8 @@ ARROWS = {
     'daemon/upstream/handoff': PREFORK + ['daemon/upstream'],
     'daemon/clients': PREFORK,
     'daemon/control': PREFORK + ['daemon/accept', 'daemon/upstream', 'daemon/clients', 'daemon/ctl'],
+    'daemon/ctl/doctor': ['daemon/os', 'daemon/contract', 'daemon/config', 'daemon/ctl', 'daemon/upstream',
+                          'daemon/upstream/transparent', 'daemon/upstream/handoff'],
     'daemon': None,  # sees all
     'workers/memory': [],
     'workers/stats': [],
@@ -280,6 +282,8 @@ def self_check():
         ('daemon/os/netlink.cc', head + '#include "daemon/contract/contract.h"\n', 'daemon/os/ must not include'),
         ('daemon/contract/codec.cc', head + '#include "daemon/config/pool_file.h"\n', 'daemon/contract/ must not include'),
         ('daemon/ctl/main.cc', head + '#include "daemon/control/control.h"\n', 'daemon/ctl/ must not include'),
+        ('daemon/ctl/render.cc', head + '#include "daemon/ctl/doctor/doctor.h"\n', 'daemon/ctl/ must not include'),
+        ('daemon/ctl/doctor/a.cc', head + '#include "daemon/control/control.h"\n', 'daemon/ctl/doctor/ must not include'),
         ('daemon/config/pool_file.cc', head + '#include "daemon/os/netlink.h"\n', 'daemon/config/ must not include'),
         ('daemon/prefork/connection_table.cc', head + '#include "daemon/accept/offers.h"\n', 'daemon/prefork/ must not include'),
         ('daemon/accept/offers.cc', head + '#include "daemon/clients/client_registry.h"\n', 'daemon/accept/ must not include'),

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "daemon/upstream/transparent/routing_lookup.h"
 #include "daemon/upstream/transparent/transparent_probe.h"
 #include "shm/base/log.h"
 #include "shm/base/socket_address.h"
@@ -135,7 +136,7 @@ shm::Result<> TransparentRoutes::prepare() {
   }
   for (const int family : {AF_INET, AF_INET6}) {
     if (family == AF_INET6 && !no_ipv6_.empty()) continue;
-    if (auto routed = check_route(family); !routed) return routed;
+    if (auto routed = check_marked_route(netlink_, family, options_.routing.mark); !routed) return routed;
     if (auto probed = probe_transparent(family, options_.routing.mark); !probed) return probed;
   }
   log::write(log::Level::info, "mode \"transparent\" is ready: %s, %s%s",
@@ -147,34 +148,9 @@ shm::Result<> TransparentRoutes::prepare() {
 }
 
 shm::Result<RoutingState> TransparentRoutes::look(int family) {
-  fib_rule_hdr rule_header{};
-  rule_header.family = uint8_t(family);
-  auto rule_messages = netlink_.ask(NetlinkRequest(RTM_GETRULE, NLM_F_DUMP, rule_header),
-                                    "read the routing rules (" + family_name(family) + ")");
-  if (!rule_messages) return std::unexpected(rule_messages.error());
-  rtmsg route_header{};
-  route_header.rtm_family = uint8_t(family);
-  NetlinkRequest request(RTM_GETROUTE, NLM_F_DUMP, route_header);
-  request.put(RTA_TABLE, options_.routing.table);
-  auto route_messages = netlink_.ask(request, "read routing table " + std::to_string(options_.routing.table) +
-                                                  " (" + family_name(family) + ")");
-  // ENOENT: no such table yet.
-  if (!route_messages && route_messages.error().system_errno != ENOENT) {
-    return std::unexpected(route_messages.error());
-  }
-  std::vector<RoutingRule> rules;
-  for (const auto& message : *rule_messages) {
-    if (auto rule = RoutingRule::parse(message)) rules.push_back(*rule);
-  }
-  std::vector<Route> routes;
-  if (route_messages) {
-    for (const auto& message : *route_messages) {
-      if (auto route = Route::parse(message)) routes.push_back(*route);
-    }
-  }
-  return compare_routing(
-      mark_rule(family, options_.routing.mark, options_.routing.table, options_.routing.priority),
-      everything_local(family, options_.routing.table, loopback_, 0), rules, routes);
+  return look_up_routing(
+      netlink_, mark_rule(family, options_.routing.mark, options_.routing.table, options_.routing.priority),
+      everything_local(family, options_.routing.table, loopback_, 0));
 }
 
 shm::Result<> TransparentRoutes::change(NetlinkRequest request, const std::string& what) {
@@ -239,32 +215,6 @@ shm::Result<> TransparentRoutes::prepare_sysctl() {
   if (auto written = write_sysctl('1'); !written) return written;
   switched_sysctl_ = true;
   return {};
-}
-
-shm::Result<> TransparentRoutes::check_route(int family) {
-  const sockaddr_storage address = probe_address(family);
-  const shm::Host host = shm::host_of(address);
-  const auto bytes = std::as_bytes(std::span(host));
-  rtmsg header{};
-  header.rtm_family = uint8_t(family);
-  header.rtm_dst_len = family == AF_INET6 ? 128 : 32;
-  NetlinkRequest request(RTM_GETROUTE, 0, header);
-  request.put_bytes(RTA_DST, family == AF_INET6 ? bytes : bytes.subspan(12));
-  request.put(RTA_MARK, options_.routing.mark);
-  const std::string what =
-      "look up the route to " + shm::host_text(host) + " for the mark of /upstream/transparent/mark";
-  const auto answer = netlink_.ask(request, what);
-  if (!answer) return std::unexpected(answer.error());
-  for (const auto& message : *answer) {
-    const auto route = Route::parse(message);
-    if (route && route->type == RTN_LOCAL) return {};
-    if (route) {
-      return shm::fail(what + ": the kernel answers \"" + route->text() +
-                       "\" instead of smbdirectd's route: another routing rule comes first (\"ip" +
-                       (family == AF_INET6 ? " -6" : "") + " rule\" shows them)");
-    }
-  }
-  return shm::fail(what + ": no answer");
 }
 
 void TransparentRoutes::take_back() {

@@ -46,7 +46,6 @@ class TransparentRoutes {
   [[nodiscard]] shm::Result<> prepare();
   [[nodiscard]] shm::Result<> prepare_family(int family);
   [[nodiscard]] shm::Result<> prepare_sysctl();
-  [[nodiscard]] shm::Result<> check_route(int family);
   [[nodiscard]] shm::Result<RoutingState> look(int family);
   [[nodiscard]] shm::Result<> change(NetlinkRequest request, const std::string& what);
   void take_back();

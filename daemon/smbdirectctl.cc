@@ -5,6 +5,8 @@
 
 #include "daemon/build_paths.h"
 #include "daemon/ctl/client.h"
+#include "daemon/ctl/doctor/doctor.h"
+#include "daemon/ctl/doctor/real_host.h"
 #include "daemon/ctl/options.h"
 #include "daemon/ctl/render.h"
 
@@ -25,11 +27,24 @@ int print(const std::string& text) {
   return complain(kRuntime, "cannot write the answer to standard output");
 }
 
+int examine(const CtlOptions& options) {
+  doctor::RealHost host;
+  const doctor::Diagnosis diagnosis = doctor::diagnose(host, options.doctor, options.json);
+  if (const int status = print(diagnosis.text); status != 0) return status;
+  return diagnosis.healthy ? 0 : kRuntime;
+}
+
 int run(int argc, char** argv) {
   const auto options = parse_ctl_options(argc, argv);
   if (!options) return complain(kUsage, options.error());
   if (options->help) return print(ctl_help_text());
   if (options->version) return print("smbdirectctl " + std::string(kVersion) + "\n");
+  if (options->own) {
+    switch (*options->own) {
+      case OwnCommand::doctor:
+        return examine(*options);
+    }
+  }
   const auto answer = ask_daemon(options->socket, options->request);
   if (!answer) return complain(kRuntime, answer.error().text());
   const auto text = render(options->request, *answer, options->json);

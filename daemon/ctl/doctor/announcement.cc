@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/ctl/doctor/announcement.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace smbdirect::daemon::doctor {
+namespace {
+
+constexpr uint64_t kSupposedSpeed = 10'000'000'000;  // where nobody knows
+
+void add(std::vector<std::string>& items, const std::string& item) {
+  if (std::ranges::find(items, item) == items.end()) items.push_back(item);
+}
+
+/// Whom the listeners stand for: interfaces by their names, all of 127.0.0.0/8 as lo.
+std::vector<std::string> rdma_interfaces(const Patient& patient) {
+  std::vector<std::string> names;
+  for (const PoolListener& listener : patient.listeners) {
+    if (listener.address) add(names, listener.address->interface);
+    if (!listener.everywhere()) continue;
+    for (const Host::Address& address : patient.addresses) {
+      const auto serves = [&](const RdmaPort& port) { return port.serves(address); };
+      const bool carries =
+          listener.verbs() ? std::ranges::any_of(patient.rdma, serves) : !shm::is_loopback(address.host);
+      if (carries) add(names, address.interface);
+    }
+  }
+  return names;
+}
+
+}  // namespace
+
+std::optional<uint64_t> link_speed(Host& host, const std::string& interface) {
+  const auto text = host.read("/sys/class/net/" + interface + "/speed");
+  if (!text) return std::nullopt;
+  const std::string_view digits = trimmed(*text);
+  uint64_t megabits = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), megabits);
+  if (error != std::errc{} || end != digits.data() + digits.size() || megabits == 0) return std::nullopt;
+  return megabits * 1'000'000;
+}
+
+std::string interfaces_line(const Patient& patient) {
+  const auto rdma = rdma_interfaces(patient);
+  std::vector<std::string> items;
+  for (const std::string& name : rdma) {
+    add(items, name + ";capability=RSS,capability=RDMA,speed=" +
+                   std::to_string(link_speed(patient.host, name).value_or(kSupposedSpeed)));
+  }
+  const auto is_rdma = [&](const Host::Address& address) {
+    return std::ranges::find(rdma, address.interface) != rdma.end();
+  };
+  if (patient.smb_conf) {
+    // What is set stays, but for what stands for these interfaces or is a rest of missing quotes.
+    const auto announced = patient.smb_conf->interfaces();
+    const auto texts = patient.smb_conf->interface_items();
+    for (size_t i = 0; i < announced.size(); ++i) {
+      const bool replaced = std::ranges::any_of(patient.addresses, [&](const Host::Address& address) {
+        return is_rdma(address) && announced[i].covers(address);
+      });
+      if (!replaced && announced[i].name.find('=') == std::string::npos) add(items, texts[i]);
+    }
+  }
+  const bool names_some = patient.smb_conf && !patient.smb_conf->interface_items().empty();
+  for (const Host::Address& address : patient.addresses) {
+    // Without the line smbd announces every interface; with it, those that it names.
+    if (!is_rdma(address) && (!names_some || address.interface == "lo")) add(items, address.interface);
+  }
+  std::string line = "interfaces =";
+  for (const std::string& item : items) line += " \"" + item + "\"";
+  return line;
+}
+
+std::string smb_conf_lines(const Patient& patient) {
+  std::string text =
+      "# For [global] of smb.conf: what tells clients of RDMA. Then \"testparm\", and \"smbcontrol smbd "
+      "reload-config\".\n"
+      "server multi channel support = yes\n"
+      "# Windows clients ask for RDMA only on interfaces that are announced with it. The quotes are needed; "
+      "speed is\n"
+      "# in bit/s";
+  std::string unknown;
+  for (const std::string& name : rdma_interfaces(patient)) {
+    if (!link_speed(patient.host, name)) unknown += (unknown.empty() ? "" : ", ") + name;
+  }
+  text += unknown.empty()
+              ? ".\n"
+              : ", and supposed for " + unknown + ", whose speed the kernel does not know: correct it.\n";
+  text += interfaces_line(patient) + "\n";
+  text +=
+      "# Signed and encrypted sessions work, but their data does not go by RDMA. Do not require either where "
+      "the\n"
+      "# network may be trusted. Windows 11 24H2 and Server 2025 demand signing by themselves; on such "
+      "clients\n"
+      "# \"Set-SmbClientConfiguration -RequireSecuritySignature $false\" ends that.\n"
+      "server signing = auto\n"
+      "server smb encrypt = default\n";
+  return text;
+}
+
+}  // namespace smbdirect::daemon::doctor

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// One SMB2 NEGOTIATE, to see whether smbd answers and what it says of itself. Pure; smbdirectctl only.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace smbdirect::daemon::doctor {
+
+/// The request for dialects 2.0.2 to 3.0.2 (MS-SMB2 2.2.3), behind the four bytes of its length on TCP. With
+/// another client's GUID smbd would pass the connection to that client's process.
+[[nodiscard]] std::vector<std::byte> negotiate_request(const std::array<std::byte, 16>& client_guid);
+
+struct Negotiated {
+  uint32_t status = 0;  // NTSTATUS
+  uint16_t dialect = 0;
+  bool signing_required = false;
+  bool multi_channel = false;
+};
+/// Nothing for what is no NEGOTIATE response (MS-SMB2 2.2.4).
+[[nodiscard]] std::optional<Negotiated> parse_negotiated(std::span<const std::byte> message);
+
+}  // namespace smbdirect::daemon::doctor
