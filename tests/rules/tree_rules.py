@@ -281,7 +281,7 @@ def self_check():
         ('shm/memfd.cc', head + '#include <uv.h>\n', 'only shm/loop/ may include <uv.h>'),
         ('daemon/os/netlink.cc', head + '#include "daemon/contract/contract.h"\n', 'daemon/os/ must not include'),
         ('daemon/contract/codec.cc', head + '#include "daemon/config/pool_file.h"\n', 'daemon/contract/ must not include'),
-        ('daemon/ctl/main.cc', head + '#include "daemon/control/control.h"\n', 'daemon/ctl/ must not include'),
+        ('daemon/ctl/client.cc', head + '#include "daemon/control/control.h"\n', 'daemon/ctl/ must not include'),
         ('daemon/ctl/render.cc', head + '#include "daemon/ctl/doctor/doctor.h"\n', 'daemon/ctl/ must not include'),
         ('daemon/ctl/doctor/a.cc', head + '#include "daemon/control/control.h"\n', 'daemon/ctl/doctor/ must not include'),
         ('daemon/config/pool_file.cc', head + '#include "daemon/os/netlink.h"\n', 'daemon/config/ must not include'),

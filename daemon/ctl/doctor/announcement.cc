@@ -89,13 +89,13 @@ std::string smb_conf_lines(const Patient& patient) {
               : ", and supposed for " + unknown + ", whose speed the kernel does not know: correct it.\n";
   text += interfaces_line(patient) + "\n";
   text +=
-      "# Signed and encrypted sessions work, but their data does not go by RDMA. Do not require either where "
-      "the\n"
-      "# network may be trusted. Windows 11 24H2 and Server 2025 demand signing by themselves; on such "
+      "# Signed and encrypted sessions work, but their data does not go by RDMA. Where the network may be "
+      "trusted,\n"
+      "# do not require either. (Windows 11 24H2 and Server 2025 demand signing by themselves; on such "
       "clients\n"
-      "# \"Set-SmbClientConfiguration -RequireSecuritySignature $false\" ends that.\n"
-      "server signing = auto\n"
-      "server smb encrypt = default\n";
+      "# \"Set-SmbClientConfiguration -RequireSecuritySignature $false\" ends that.)\n"
+      "# server signing = auto\n"
+      "# server smb encrypt = default\n";
   return text;
 }
 

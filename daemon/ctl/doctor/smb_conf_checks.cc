@@ -71,6 +71,21 @@ Findings check_interfaces(const Patient& patient) {
     }
     if (!found.empty()) return found;
   }
+  // A client that is told of RDMA tries it, and waits before it does without.
+  for (const Host::Address& address : patient.addresses) {
+    const auto announces = [&](const AnnouncedInterface& one) { return one.rdma && one.covers(address); };
+    const auto listens = [&](const PoolListener& one) {
+      return one.address ? one.address->interface == address.interface
+                         : one.everywhere() && shm::is_ipv4(one.host) == shm::is_ipv4(address.host);
+    };
+    if (std::ranges::none_of(announced, announces) || std::ranges::any_of(patient.listeners, listens))
+      continue;
+    return {warning("\"interfaces\" announces RDMA on " + address.interface + " (" +
+                        shm::host_text(address.host) +
+                        "), where the pool has no listener: clients try it there in vain",
+                    "add a listener with that address to the pool file, or take capability=RDMA from " +
+                        address.interface + " in " + patient.smb_conf_name() + kReload)};
+  }
   return {ok("\"interfaces\" announces RDMA on every listener's address")};
 }
 
@@ -111,6 +126,7 @@ Findings check_signing(const Patient& patient) {
   return {warning(
       "\"server signing\" is required: all data goes inside messages, none by RDMA",
       in_conf(patient, "server signing = auto") +
+          ", where the network may be trusted"
           ". Windows 11 24H2 and Server 2025 demand signing by themselves: \"Set-SmbClientConfiguration "
           "-RequireSecuritySignature $false\" there")};
 }

@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 
+#include "daemon/build_paths.h"
 #include "daemon/control/smbd_lookup.h"
 #include "daemon/ctl/commands.h"
 #include "daemon/ctl/options.h"
@@ -135,10 +136,32 @@ TEST_CASE("the command line") {
   CHECK(all->json);
   CHECK(all->request.events);
   CHECK(all->request.command == CtlCommand::connections);
+  CHECK_FALSE(all->own);
+  const auto doctor = parse({"doctor", "--configfile", "/p", "--connect", "/c", "--all", "-s", "/x"});
+  REQUIRE(doctor);
+  CHECK(doctor->own == OwnCommand::doctor);
+  CHECK(doctor->doctor.config_file == "/p");
+  CHECK(doctor->doctor.connect_program == "/c");
+  CHECK(doctor->doctor.socket == "/x");
+  CHECK(doctor->doctor.all);
+  CHECK_FALSE(doctor->doctor.smb_conf);
+  CHECK(parse({"doctor", "--smb-conf"})->doctor.smb_conf);
+  CHECK(parse({"doctor"})->doctor.config_file == kDefaultConfigFile);
+  CHECK(parse({"doctor"})->doctor.socket.empty());
   CHECK(parse({"--help"})->help);
   CHECK(parse({"-V"})->version);
-  for (const std::vector<std::string>& wrong : std::vector<std::vector<std::string>>{
-           {}, {"fly"}, {"status", "more"}, {"status", "--events"}, {"--nothing"}, {"--socket"}}) {
+  for (const std::vector<std::string>& wrong :
+       std::vector<std::vector<std::string>>{{},
+                                             {"fly"},
+                                             {"status", "more"},
+                                             {"status", "--events"},
+                                             {"--nothing"},
+                                             {"--socket"},
+                                             {"doctor", "--events"},
+                                             {"doctor", "x"},
+                                             {"status", "--all"},
+                                             {"status", "--configfile", "/p"},
+                                             {"doctor", "--json", "--smb-conf"}}) {
     CHECK_FALSE(parse(wrong));
   }
 }
@@ -149,6 +172,10 @@ TEST_CASE("help and manual have every command") {
   for (const CtlRow& row : ctl_table()) {
     const std::string macro = row.argument.empty() ? "\n.B " : "\n.BI ";
     CHECK(has(page, macro + std::string(row.name) + (row.argument.empty() ? "\n" : " \"")));
+    CHECK(has(ctl_help_text(), "  " + std::string(row.name) + " "));
+  }
+  for (const OwnRow& row : own_table()) {
+    CHECK(has(page, "\n.B " + std::string(row.name) + "\n"));
     CHECK(has(ctl_help_text(), "  " + std::string(row.name) + " "));
   }
 }

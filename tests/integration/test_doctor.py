@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""smbdirectctl doctor at a real smbd and daemon: a healthy host, and ailments that are really there."""
+
+import json
+import socket
+import subprocess
+
+import pytest
+
+from lib.daemon import program
+
+ANNOUNCED = '"lo;capability=RSS,capability=RDMA,speed=100000000000"'
+
+
+def examine(daemon, *options):
+    """The CompletedProcess of the doctor, with the daemon's pool file."""
+    argv = [program("smbdirectctl"), "doctor", "--configfile", daemon.pool_path]
+    argv += ["--connect", program("smbdirect-connect"), *options]
+    return subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60)
+
+
+def found(daemon, state="failed"):
+    """Name -> fix of what the doctor found in that state."""
+    done = examine(daemon, "--json")
+    told = json.loads(done.stdout)["doctor"]
+    failures = {one["name"] for one in told if one["state"] == "failed"}
+    assert done.returncode == (1 if failures else 0) and done.stderr == "", done
+    text = examine(daemon).stdout.splitlines()
+    assert text[-1].startswith("not healthy: " if failures else "healthy: "), text
+    return {one["name"]: one["fix"] for one in told if one["state"] == state}
+
+
+def put_to_use(daemon, smbd):
+    """The daemon's smb.conf is this smbd's."""
+    daemon.pool["upstream"]["handoff"] = {"configfile": str(smbd.config)}
+    daemon.pool_path.write_text(json.dumps(daemon.pool))
+
+
+@pytest.fixture
+def host(make_smbd, make_daemon):
+    """A healthy pair of smbd and daemon."""
+    smbd = make_smbd(options={"interfaces": ANNOUNCED})
+    daemon = make_daemon(smbd.port)
+    put_to_use(daemon, smbd)
+    return smbd, daemon
+
+
+def test_a_healthy_host(host):
+    smbd, daemon = host
+    assert found(daemon) == {}
+    # Of a test's own making: a listener on loopback, and a free port instead of 5445.
+    assert set(found(daemon, "warning")) <= {"pool-file", "port-numbers", "root"}
+    done = examine(daemon)
+    assert f"SMB Direct works with {daemon.target} (iwarp), set up within" in done.stdout
+    assert f"smbd answers at 127.0.0.1:{smbd.port}" in done.stdout
+    assert "Samba 4." in done.stdout and f"(pid {daemon.pid}), 2 of 2 workers ready" in done.stdout
+    assert smbd.client_pids() == [] and daemon.ctl("connections") == []
+
+
+def test_the_daemon_is_not_running(host):
+    _, daemon = host
+    daemon.stop()
+    assert "systemctl start smbdirectd" in found(daemon)["daemon"]
+    assert set(found(daemon)) == {"daemon"}
+
+
+def test_smbd_is_down(host):
+    smbd, daemon = host
+    smbd.stop()
+    assert set(found(daemon)) == {"smbd"}
+    assert "systemctl start smbd" in found(daemon)["smbd"]
+
+
+def test_smbd_is_stuck(host):
+    smbd, daemon = host
+    smbd.pause()
+    try:
+        assert set(found(daemon)) == {"smbd"}
+    finally:
+        smbd.resume()
+    assert found(daemon) == {}
+
+
+def test_the_port_is_taken(host):
+    _, daemon = host
+    daemon.stop()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("0.0.0.0", daemon.port))
+        other.listen()
+        ailments = found(daemon)
+        assert set(ailments) == {"daemon", "ports"}
+        assert f"ss -ltnp sport = :{daemon.port}" in ailments["ports"]
+        assert "is taken by " in examine(daemon).stdout
+
+
+def test_smb_conf_without_multichannel(make_smbd, make_daemon):
+    smbd = make_smbd(options={"server multi channel support": "no", "interfaces": "lo", "server signing": "mandatory"})
+    daemon = make_daemon(smbd.port)
+    put_to_use(daemon, smbd)
+    ailments = found(daemon)
+    assert set(ailments) == {"multichannel", "interfaces"}
+    assert "server multi channel support = yes" in ailments["multichannel"]
+    assert "RequireSecuritySignature" in found(daemon, "warning")["signing"]
+
+    # What --smb-conf prints is what is missing, and Samba takes it.
+    lines = examine(daemon, "--smb-conf")
+    assert lines.returncode == 0
+    config = smbd.config.read_text()
+    smbd.config.write_text(config.replace("[share]", lines.stdout + "[share]"))
+    # smbd itself still runs with what it has read.
+    assert set(found(daemon)) == {"smbd"}
+    assert "systemctl restart smbd" in found(daemon)["smbd"]
+
+
+def test_the_pool_file_was_changed_and_the_daemon_does_not_know(host):
+    _, daemon = host
+    daemon.pool["listeners"].append({"address": "127.0.0.2", "port": daemon.port, "fabric": "iwarp"})
+    daemon.pool_path.write_text(json.dumps(daemon.pool))
+    ailments = found(daemon)
+    assert "daemon-pool" in ailments and "path" in ailments
+    assert "systemctl restart smbdirectd" in ailments["daemon-pool"]
+
+
+def test_another_server_is_where_smbd_should_be(host):
+    _, daemon = host
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        daemon.pool["upstream"]["port"] = other.getsockname()[1]  # accepts, and says nothing
+        daemon.pool_path.write_text(json.dumps(daemon.pool))
+        assert set(found(daemon)) == {"smb-ports", "smbd"}
+
+
+def test_a_pool_file_that_is_wrong(host):
+    _, daemon = host
+    daemon.pool_path.write_text('{"listeners": []}')
+    assert "--check-config" in found(daemon)["pool-file"]
