@@ -13,6 +13,7 @@
 #include "daemon/build_paths.h"
 #include "daemon/config/pool_file.h"
 #include "daemon/launcher.h"
+#include "daemon/load_config.h"
 #include "daemon/options.h"
 #include "daemon/os/background.h"
 #include "daemon/os/pid_file.h"
@@ -33,14 +34,6 @@ int complain(ExitCode code, const std::string& text) {
 /// A path that holds wherever the process is.
 std::string absolute(const std::string& path) {
   return path.empty() ? path : std::filesystem::absolute(path).string();
-}
-
-std::expected<PoolConfig, Problems> load(const CommandLine& line) {
-  auto config = load_pool(line.config_file);
-  if (!config) return config;
-  if (line.log_level) config->worker.log_level = *line.log_level;
-  if (Problems problems = check_user(*config); !problems.empty()) return std::unexpected(std::move(problems));
-  return config;
 }
 
 /// Where the log goes and, with -D, that the process is a daemon. Nothing: standard error stays what it is.
@@ -70,7 +63,7 @@ shm::Result<> settle(CommandLine& line, Launcher& launcher) {
 }
 
 std::expected<PoolConfig, std::vector<std::string>> read_again(const CommandLine& line) {
-  auto config = load(line);
+  auto config = load_config(line);
   if (config) return std::move(*config);
   std::vector<std::string> texts;
   for (const Problem& problem : config.error()) texts.push_back(problem_text(line.config_file, problem));
@@ -96,8 +89,9 @@ int serve(PoolConfig config, CommandLine line) {
                                             : watchdog_interval_ms(std::getenv("WATCHDOG_USEC"),
                                                                    std::getenv("WATCHDOG_PID"), getpid())};
   if (geteuid() == 0 && config.worker.user.empty()) {
-    log::write(log::Level::warning, "workers will run as root; name an unprivileged /user in %s",
-               line.config_file.c_str());
+    log::write(log::Level::warning,
+               "workers will run as root: %s names no /user, and there is no user \"%s\"; add either",
+               line.config_file.c_str(), kWorkersUser.data());
   }
   auto supervisor = Supervisor::create(std::move(config), std::move(options));
   if (!supervisor) return complain(ExitCode::environment, supervisor.error().text());
@@ -109,7 +103,7 @@ int run(int argc, char** argv) {
   if (!line) return complain(ExitCode::configuration, line.error());
   if (line->help) return std::fputs(help_text().c_str(), stdout) < 0;
   if (line->version) return std::printf("smbdirectd %s\n", kVersion.data()) < 0;
-  auto config = load(*line);
+  auto config = load_config(*line);
   if (!config) {
     for (const Problem& problem : config.error())
       complain(ExitCode::configuration, problem_text(line->config_file, problem));

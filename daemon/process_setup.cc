@@ -43,16 +43,6 @@ void prepare_process(uint32_t connections) {
   }
 }
 
-Problems check_user(const PoolConfig& config) {
-  if (config.worker.user.empty() || getpwnam(config.worker.user.c_str()) != nullptr) return {};
-  Problem problem;
-  problem.pointer = "/user";
-  problem.text =
-      "is \"" + config.worker.user +
-      "\", which this system does not know; allowed: an existing user (\"getent passwd\" lists them)";
-  return {problem};
-}
-
 shm::Result<> check_worker_program(const std::string& program) {
   if (access(program.c_str(), X_OK) == 0) return {};
   return shm::fail("worker program '" + program + "' cannot be executed (--worker names another)", errno);

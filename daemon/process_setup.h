@@ -19,9 +19,6 @@ void ensure_standard_descriptors();
 /// us and our workers; one that cannot be raised far enough is a line in the log.
 void prepare_process(uint32_t connections);
 
-/// Does /user exist? Told with its pointer, as every problem of the pool file.
-[[nodiscard]] Problems check_user(const PoolConfig& config);
-
 /// Can the worker program be executed? The error says what to do.
 [[nodiscard]] shm::Result<> check_worker_program(const std::string& program);
 

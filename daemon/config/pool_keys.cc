@@ -79,7 +79,8 @@ const std::array kKeys{
     integer("/workers", 1, 64, IN_POOL(workers),
             "How many worker processes are started before the first connection."),
     other("/user", KeyType::text, IN_WORKERS(user),
-          "The user that workers run as when the daemon is started as root; empty: the daemon's own user."),
+          "The user that workers run as when the daemon is started as root; empty: the user \"smbdirect\" if "
+          "this system has it, otherwise the daemon's own."),
     other("/run_directory", KeyType::text, FIXED(run_directory),
           "The directory for the control socket and other files that exist only while the daemon runs; "
           "created if missing. It must belong to root or to the daemon's own user, and must not be writable "

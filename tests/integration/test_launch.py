@@ -14,7 +14,7 @@ import subprocess
 import pytest
 
 from lib.daemon import Smbdirectd, program
-from lib.process import alive, children_of, free_port, tail, wait_until
+from lib.process import alive, children_of, command_line, free_port, kill_all_of, tail, wait_until
 
 
 class Launched:
@@ -22,7 +22,7 @@ class Launched:
 
     def __init__(self, directory, level="info"):
         directory.mkdir()
-        self.directory, self.processes, self.pids = directory, [], set()
+        self.directory, self.processes = directory, []
         self.daemon = Smbdirectd(directory / "pool", free_port(), pool={"log": {"level": level}})
         self.daemon.pool_path.write_text(json.dumps(self.daemon.pool))
         self.log = directory / "log.smbdirectd"
@@ -36,7 +36,6 @@ class Launched:
         with open(self.output, "ab") as output:
             kw = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, **kw}
             self.processes.append(subprocess.Popen(self.words(*options), **kw))
-        self.pids.add(self.processes[-1].pid)
         return self.processes[-1]
 
     def wait_listening(self):
@@ -49,17 +48,16 @@ class Launched:
         wait_until(listening, 20, lambda: f"a listener: {tail(self.output)} {tail(self.log)}")
 
     def workers_of(self, pid):
-        found = set(children_of(pid))
-        self.pids |= found
-        return found
+        return set(children_of(pid))
 
     def wait_gone(self, *pids):
         wait_until(lambda: not any(alive(pid) for pid in pids), 15, lambda: f"the end of {pids}: {tail(self.log)}")
 
+    def is_ours(self, pid):
+        return str(self.daemon.pool_path) in command_line(pid)
+
     def end(self):
-        for pid in self.pids:
-            if alive(pid):
-                os.kill(pid, signal.SIGKILL)
+        kill_all_of(self.daemon.pool_path)
         for process in self.processes:
             process.wait()
 
@@ -68,8 +66,6 @@ class Launched:
 def launched(scratch, request):
     one = Launched(scratch / re.sub(r"\W+", "-", request.node.name))
     yield one
-    for child in set(one.pids):
-        one.pids |= set(children_of(child))
     one.end()
 
 
@@ -138,7 +134,7 @@ def test_daemon_returns_when_it_listens(launched):
     )
     os.close(ready_out)
     pid = read_pid(ready)
-    launched.pids.add(pid)
+    assert launched.is_ours(pid)
     assert command.wait(20) == 0
     with socket.create_connection((launched.daemon.address, launched.daemon.port), 5):
         pass
@@ -176,7 +172,7 @@ def test_the_process_group_of_the_caller(launched, options):
     )
     os.close(ready_out)
     pid = read_pid(ready)
-    launched.pids.add(pid)
+    assert launched.is_ours(pid)
     assert os.getpgid(pid) == os.getpgid(0) and os.getsid(pid) == os.getsid(0)
     os.kill(pid, signal.SIGTERM)
     launched.wait_gone(pid)
@@ -187,10 +183,11 @@ def test_relative_paths_hold_in_the_background(launched):
     os.mkdir(launched.directory / "logs")
     worker = os.path.relpath(program("smbdirect-worker"), launched.directory)
     pool = os.path.relpath(launched.daemon.pool_path, launched.directory)
-    words = [program("smbdirectd"), "-D", "-s", pool, "--worker", worker, "-l", "logs", "--pid-file", "x.pid"]
+    # The last of two is taken; the first is what is_ours looks for.
+    words = launched.words("-D", "-s", pool, "--worker", worker, "-l", "logs", "--pid-file", "x.pid")
     subprocess.run(words, cwd=launched.directory, check=True, timeout=30, stdin=subprocess.DEVNULL)
     pid = int((launched.directory / "x.pid").read_text())
-    launched.pids.add(pid)
+    assert launched.is_ours(pid)
     assert (launched.directory / "logs/log.smbdirectd").exists()
     os.kill(pid, signal.SIGTERM)
     launched.wait_gone(pid)

@@ -106,6 +106,16 @@ def command_line(pid):
         return []
 
 
+def kill_all_of(path):
+    """SIGKILL to each process whose command line names `path`, a file that only the caller's processes know, and to its
+    children. For processes that left us (daemons): a number from a file or of one that has ended may be another's."""
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        if pid != os.getpid() and str(path) in command_line(pid):
+            for number in [pid, *children_of(pid)]:
+                if alive(number):
+                    os.kill(number, signal.SIGKILL)
+
+
 def tail(path, lines=60, start=0):
     """The last lines of a log, from byte `start` on."""
     try:

@@ -72,15 +72,6 @@ TEST_CASE("the example is valid, has every key, and every default that it docume
     CHECK_MESSAGE(has(example, "\"" + std::string(key.name()) + "\""), key.pointer);
 }
 
-TEST_CASE("the systemd unit fits the daemon") {
-  const std::string unit = file("conf/smbdirectd.service.in");
-  for (const char* line :
-       {"Type=notify\n", "RestartPreventExitStatus=2\n", "KillMode=process\n", "smbdirectd --check-config\n",
-        "smbdirectd --foreground\n", "NoNewPrivileges=yes\n"}) {
-    CHECK_MESSAGE(has(unit, line), line);
-  }
-}
-
 TEST_CASE("the table of keys is whole") {
   std::set<std::string_view> pointers;
   for (const Key& key : pool_keys()) {
