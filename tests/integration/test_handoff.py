@@ -120,6 +120,38 @@ def test_the_same_client_guid_goes_to_the_same_process(lan, connector, space):
             assert second.echo().check()  # it does not hang on the first
 
 
+class OwnMounts:
+    """The same network, but mounts of its own, as ProtectHome, PrivateTmp and their like make them for a unit."""
+
+    def __init__(self, space):
+        self.space = space
+
+    def wrap(self, *argv):
+        return self.space.wrap("unshare", "--mount", *argv)
+
+    def __getattr__(self, name):
+        return getattr(self.space, name)
+
+
+def test_an_smbd_that_would_serve_other_files_is_told(lan, connector, space, tmp_path):
+    """A daemon that does not see the listening smbd's files says so, once; one that does says nothing."""
+    same = connector(lan)
+    with same.smb("203.0.113.77", "203.0.113.1") as smb:
+        smb.start()
+    assert "may not get" not in same.server.log
+    same.stop()
+    tool = Connector(OwnMounts(space), tmp_path, "handoff", run=tmp_path / "run" / "smbd", conf=lan.config).start()
+    try:
+        for _ in range(2):
+            with tool.smb("203.0.113.77", "203.0.113.1") as smb:
+                smb.start()
+        (line,) = [line for line in tool.server.log.splitlines() if "may not get" in line]
+        assert f"listening smbd (pid {lan.pid})" in line and "ProtectHome, ProtectSystem, PrivateTmp" in line, line
+        assert "NoNewPrivileges" not in line
+    finally:
+        tool.stop()
+
+
 def test_two_of_one_client_share_a_process(lan, connector):
     tool = connector(lan)
     with tool.smb("203.0.113.77", "203.0.113.1") as first:

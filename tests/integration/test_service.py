@@ -266,10 +266,29 @@ def pid_list(path, pids):
     return path
 
 
-def test_stop_ends_the_workers_of_a_daemon_that_crashed(installed, smbd, make_daemon):
+class Unrestricted:
+    """As the unit starts it."""
+
+    def wrap(self, *argv):
+        return list(argv)
+
+
+class Hardened:
+    """With the capabilities of the drop-in, as far as setpriv(1) can do what systemd does."""
+
+    def wrap(self, *argv):
+        drop_in = (CONF / "hardening.conf").read_text()
+        names = re.search(r"^CapabilityBoundingSet=(.*)$", drop_in, re.M)[1].lower().split()
+        kept = ",".join("+" + name.removeprefix("cap_") for name in names)
+        return ["setpriv", f"--bounding-set=-all,{kept}", "--inh-caps=-all", "--no-new-privs", *argv]
+
+
+@pytest.mark.parametrize("unit", [Unrestricted, pytest.param(Hardened, marks=needs("setpriv"))])
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: workers become another user")
+def test_stop_ends_the_workers_of_a_daemon_that_crashed(installed, smbd, make_daemon, unit):
     """Which serve on until then, beside a new daemon. Processes that are no workers, and workers of others, stay."""
     other = make_daemon(smbd.port)
-    daemon = make_daemon(smbd.port)
+    daemon = make_daemon(smbd.port, pool={"user": "nobody"}, space=unit())
     client = rdma.session(daemon, smbd)
     workers = daemon.worker_pids()
     daemon.server.process.kill()
@@ -283,7 +302,8 @@ def test_stop_ends_the_workers_of_a_daemon_that_crashed(installed, smbd, make_da
     try:
         listed = pid_list(installed.root / "procs", [daemon.pid, *daemon.worker_pids(), orphan, bystander.pid, 2**22 + 1])
         began = daemon.log_position()
-        run(installed.stop_script, daemon.pid, listed, env={**os.environ, "SMBDIRECTD_DRAIN_SECONDS": "20"})
+        words = unit().wrap(installed.stop_script, daemon.pid, listed)
+        run(*words, env={**os.environ, "SMBDIRECTD_DRAIN_SECONDS": "20"})
         wait_until(lambda: not alive(orphan), 5, "the end of the orphan")
         assert bystander.poll() is None and all(map(alive, other.worker_pids()))
         assert "stopping: SIGTERM" not in daemon.log_since(began)  # it had no clients: nothing to wait for

@@ -7,8 +7,15 @@
 #include <utility>
 
 #include "daemon/os/child_process.h"
+#include "daemon/upstream/handoff/same_view.h"
+#include "shm/base/log.h"
 
 namespace smbdirect::daemon {
+namespace {
+
+namespace log = shm::log;
+
+}  // namespace
 
 ListeningSmbd::ListeningSmbd(shm::Loop& loop, const std::string& pid_directory, std::function<void()> ended)
     : loop_(loop), pid_file_(pid_directory + "/smbd.pid"), ended_(std::move(ended)) {}
@@ -53,6 +60,13 @@ shm::Result<pid_t> ListeningSmbd::find() {
   pid_ = *pid;
   watch_ = std::move(*watch);
   watch_->start();
+  if (const std::string differences = differences_from(pid_); !differences.empty()) {
+    log::write(
+        log::Level::warning,
+        "clients over RDMA may not get what the listening smbd (pid %d) gives its clients, because an smbd "
+        "that this daemon starts has %s: remove such settings from the unit of one, or give both the same",
+        int(pid_), differences.c_str());
+  }
   return pid;
 }
 

@@ -21,7 +21,8 @@ class ListeningSmbd {
   /// ended: the smbd that find() found last has ended. Once for each.
   ListeningSmbd(shm::Loop& loop, const std::string& pid_directory, std::function<void()> ended);
 
-  /// Its pid, watched from now on. An error that says what to do when it does not run.
+  /// Its pid, watched from now on. An error that says what to do when it does not run. If an smbd of ours
+  /// would serve other things than this one, the log says so, once for each.
   [[nodiscard]] shm::Result<pid_t> find();
 
  private:
