@@ -218,15 +218,20 @@ def test_init_script_when_it_does_not_start(installed):
     assert "smbdirectd-pool(5) says what to write there" in installed.init("start", 6)
 
 
-def test_init_script_after_a_crash(installed):
-    """The pid file names a dead process, then another program's, then a daemon again."""
+def test_init_script_after_a_crash(installed, smbd, make_daemon):
+    """The pid file names a dead process, then others', then a daemon again."""
     installed.init("start")
     pid = installed.pid()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not alive(pid), 5, "the end of the daemon")
     assert "it crashed or was killed" in installed.init("status", 1)
     bystander = subprocess.Popen(["sleep", "60"])
+    other = make_daemon(smbd.port)  # of another pool
     try:
+        installed.pid_file.write_text(f"{other.pid}\n")
+        assert "it crashed or was killed" in installed.init("status", 1)
+        installed.init("stop")
+        assert other.server.running(), "the script has ended the daemon of another pool"
         installed.pid_file.write_text(f"{bystander.pid}\n")
         assert "it crashed or was killed" in installed.init("status", 1)
         installed.init("stop")
