@@ -2,6 +2,7 @@
 """smbdirectctl doctor at a real smbd and daemon: a healthy host, and ailments that are really there."""
 
 import json
+import os
 import socket
 import subprocess
 
@@ -9,13 +10,11 @@ import pytest
 
 from lib.daemon import program
 
-ANNOUNCED = '"lo;capability=RSS,capability=RDMA,speed=100000000000"'
-
-
 def examine(daemon, *options):
-    """The CompletedProcess of the doctor, with the daemon's pool file."""
+    """The CompletedProcess of the doctor, with the daemon's pool file and in its namespace."""
     argv = [program("smbdirectctl"), "doctor", "--configfile", daemon.pool_path]
     argv += ["--connect", program("smbdirect-connect"), *options]
+    argv = daemon.space.wrap(*argv) if daemon.space else argv
     return subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60)
 
 
@@ -39,7 +38,7 @@ def put_to_use(daemon, smbd):
 @pytest.fixture
 def host(make_smbd, make_daemon):
     """A healthy pair of smbd and daemon."""
-    smbd = make_smbd(options={"interfaces": ANNOUNCED})
+    smbd = make_smbd()
     daemon = make_daemon(smbd.port)
     put_to_use(daemon, smbd)
     return smbd, daemon
@@ -95,11 +94,11 @@ def test_the_port_is_taken(host):
 
 
 def test_smb_conf_without_multichannel(make_smbd, make_daemon):
-    smbd = make_smbd(options={"server multi channel support": "no", "interfaces": "lo", "server signing": "mandatory"})
+    smbd = make_smbd(options={"server multi channel support": "no", "server signing": "mandatory"})
     daemon = make_daemon(smbd.port)
     put_to_use(daemon, smbd)
     ailments = found(daemon)
-    assert set(ailments) == {"multichannel", "interfaces"}
+    assert set(ailments) == {"multichannel"}
     assert "server multi channel support = yes" in ailments["multichannel"]
     assert "RequireSecuritySignature" in found(daemon, "warning")["signing"]
 
@@ -136,3 +135,58 @@ def test_a_pool_file_that_is_wrong(host):
     _, daemon = host
     daemon.pool_path.write_text('{"listeners": []}')
     assert "--check-config" in found(daemon)["pool-file"]
+
+
+def test_an_smbd_that_speaks_nothing_but_3_1_1(make_smbd, make_daemon):
+    smbd = make_smbd(options={"server min protocol": "SMB3_11"})
+    daemon = make_daemon(smbd.port)
+    put_to_use(daemon, smbd)
+    assert found(daemon) == {}
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes network namespaces")
+
+
+@needs_root
+def test_what_smb_conf_lines_says_makes_a_host_healthy(make_lan):
+    lan = make_lan("transparent")
+    ailments = found(lan.daemon)
+    assert set(ailments) == {"interfaces"}
+    assert '"net0;capability=RSS,capability=RDMA,speed=' in ailments["interfaces"]
+    lines = examine(lan.daemon, "--smb-conf")
+    assert lines.returncode == 0
+    config = lan.smbd.config.read_text()
+    lan.smbd.config.write_text(config.replace("[share]", lines.stdout + "[share]"))
+    assert found(lan.daemon) == {}
+    assert found(lan.daemon, "warning") == {}
+    text = examine(lan.daemon).stdout
+    assert "SMB Direct works with 10.9.9.1:5445" in text and "SMB Direct works with [fd99::1]:5445" in text
+    assert len(text.splitlines()) < 12, text
+
+
+@needs_root
+def test_mode_transparent_and_its_routing(make_lan):
+    lan = make_lan("transparent")
+    rule = ["fwmark", "0x534d42", "lookup", "5342", "priority", "100", "protocol", "83"]
+    before = lan.here.state()
+    assert "upstream-mode" not in found(lan.daemon)
+    lan.here.run("ip", "rule", "del", *rule)
+    assert "systemctl restart smbdirectd" in found(lan.daemon)["upstream-mode"]
+    lan.here.run("ip", "rule", "add", *rule)
+    lan.here.sysctl("net.ipv4.tcp_fwmark_accept", 0)
+    assert "net.ipv4.tcp_fwmark_accept=1" in found(lan.daemon)["upstream-mode"]
+    lan.here.sysctl("net.ipv4.tcp_fwmark_accept", 1)
+    assert "upstream-mode" not in found(lan.daemon)
+    assert lan.here.state() == before
+
+
+@needs_root
+def test_mode_handoff_and_its_smbd(make_lan):
+    lan = make_lan("handoff")
+    assert "upstream-mode" not in found(lan.daemon)
+    lan.smbd.stop()
+    ailments = found(lan.daemon)
+    assert {"upstream-mode", "smbd"} <= set(ailments)
+    assert "systemctl start smbd" in ailments["upstream-mode"]
+    lan.smbd.start()
+    assert "upstream-mode" not in found(lan.daemon)

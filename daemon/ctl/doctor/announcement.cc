@@ -13,16 +13,16 @@ void add(std::vector<std::string>& items, const std::string& item) {
   if (std::ranges::find(items, item) == items.end()) items.push_back(item);
 }
 
-/// Whom the listeners stand for: interfaces by their names, all of 127.0.0.0/8 as lo.
+/// Those that the listeners stand for, but lo, at which no client looks for us.
 std::vector<std::string> rdma_interfaces(const Patient& patient) {
   std::vector<std::string> names;
   for (const PoolListener& listener : patient.listeners) {
-    if (listener.address) add(names, listener.address->interface);
+    if (listener.address && !shm::is_loopback(listener.host)) add(names, listener.address->interface);
     if (!listener.everywhere()) continue;
     for (const Host::Address& address : patient.addresses) {
       const auto serves = [&](const RdmaPort& port) { return port.serves(address); };
       const bool carries =
-          listener.verbs() ? std::ranges::any_of(patient.rdma, serves) : !shm::is_loopback(address.host);
+          !shm::is_loopback(address.host) && (!listener.verbs() || std::ranges::any_of(patient.rdma, serves));
       if (carries) add(names, address.interface);
     }
   }
@@ -87,7 +87,9 @@ std::string smb_conf_lines(const Patient& patient) {
   text += unknown.empty()
               ? ".\n"
               : ", and supposed for " + unknown + ", whose speed the kernel does not know: correct it.\n";
-  text += interfaces_line(patient) + "\n";
+  text += patient.all_on_loopback()
+              ? "# (Every listener of the pool file is on loopback: nothing to announce.)\n"
+              : interfaces_line(patient) + "\n";
   text +=
       "# Signed and encrypted sessions work, but their data does not go by RDMA. Where the network may be "
       "trusted,\n"

@@ -22,6 +22,7 @@ constexpr std::array kTable{
     CheckRow{"rdma-modules", "the kernel's modules for RDMA", Needs::verbs, false, check_rdma_modules},
     CheckRow{"rdma-devices", "the devices, ports and GIDs of listeners", Needs::verbs, false,
              check_rdma_devices},
+    CheckRow{"rdma-rights", "who may open the RDMA devices", Needs::verbs, false, check_rdma_rights},
     CheckRow{"locked-memory", "the limit of memory that is registered", Needs::verbs, false,
              check_locked_memory},
     CheckRow{"smb-conf", "whether Samba accepts smb.conf", Needs::smbd, false, check_smb_conf},

@@ -40,6 +40,7 @@ struct CheckRow {
 // rdma_checks.cc
 [[nodiscard]] Findings check_rdma_modules(const Patient& patient);
 [[nodiscard]] Findings check_rdma_devices(const Patient& patient);
+[[nodiscard]] Findings check_rdma_rights(const Patient& patient);
 [[nodiscard]] Findings check_locked_memory(const Patient& patient);
 // smb_conf_checks.cc
 [[nodiscard]] Findings check_smb_conf(const Patient& patient);

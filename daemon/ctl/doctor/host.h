@@ -32,12 +32,15 @@ class Host {
   virtual ~Host() = default;
 
   [[nodiscard]] virtual bool is_root() = 0;
+  [[nodiscard]] virtual bool has_user(const std::string& name) = 0;
   [[nodiscard]] virtual shm::Result<std::string> read(const std::string& path) = 0;
   /// The names in a directory, sorted; none where it cannot be read.
   [[nodiscard]] virtual std::vector<std::string> list(const std::string& directory) = 0;
   /// Where a symbolic link leads; empty where there is none.
   [[nodiscard]] virtual std::string link(const std::string& path) = 0;
   [[nodiscard]] virtual std::optional<FileKind> kind(const std::string& path) = 0;
+  /// May any user read and write it?
+  [[nodiscard]] virtual bool is_open_to_all(const std::string& path) = 0;
   /// An error that says who else can put files into an existing directory (own_directory.h).
   [[nodiscard]] virtual shm::Result<> is_ours_alone(const std::string& directory) = 0;
   /// The process that has locked the whole file; 0: nobody.

@@ -36,6 +36,20 @@ std::string samba_version(const Patient& patient) {
   return std::string(trimmed(line));
 }
 
+/// "pid 7 (smbdirectd -s /etc/other.json)", from their command lines.
+std::string running_daemons(Host& host) {
+  std::string text;
+  for (const std::string& name : host.list("/proc")) {
+    if (name.find_first_not_of("0123456789") != name.npos) continue;
+    const auto command = host.read("/proc/" + name + "/comm");
+    if (!command || trimmed(*command) != "smbdirectd") continue;
+    std::string words = host.read("/proc/" + name + "/cmdline").value_or("");
+    std::ranges::replace(words, '\0', ' ');
+    text += (text.empty() ? "pid " : ", pid ") + name + " (" + std::string(trimmed(words)) + ")";
+  }
+  return text;
+}
+
 bool runs_but_refuses(const shm::Error& error) {
   return error.what.find("only root and") != std::string::npos;
 }
@@ -74,6 +88,12 @@ Findings check_pool_file(const Patient& patient) {
     listeners += (listeners.empty() ? "" : ", ") + one.text() + (one.verbs() ? " (verbs)" : " (iwarp)");
   }
   Findings found{ok(path + ": " + listeners)};
+  if (const std::string& user = patient.pool->worker.user; !user.empty() && !patient.host.has_user(user)) {
+    return {failed(
+        path + ": /user is \"" + user + "\", which this system does not know",
+        "\"getent passwd\" lists the users; choose an unprivileged one, or make it (\"useradd --system " +
+            user + "\")")};
+  }
   if (patient.all_on_loopback()) {
     found.push_back(warning(path + ": every listener is on loopback, so only this host can connect",
                             "give \"listeners\" the address of the interface that clients use"));
@@ -97,8 +117,12 @@ Findings check_daemon(const Patient& patient) {
     if (runs_but_refuses(error)) return {failed("the daemon runs, but: " + error.text(), "ask as root")};
     if (error.what.find("Permission denied") != std::string::npos)
       return {failed("the daemon's control socket cannot be reached: " + error.text(), "ask as root")};
+    if (const std::string others = running_daemons(patient.host); !others.empty()) {
+      return {failed("no smbdirectd answers at " + patient.socket + ", but another one runs: " + others,
+                     "name its pool file with --configfile, or stop it and \"systemctl start smbdirectd\"")};
+    }
     return {failed(
-        "smbdirectd does not run, or not with this /run_directory: no answer at " + patient.socket,
+        "smbdirectd does not run: no answer at " + patient.socket,
         "\"systemctl start smbdirectd\", and when it ends at once \"journalctl -u smbdirectd\" says why")};
   }
   const DaemonStatus& daemon = *patient.daemon;

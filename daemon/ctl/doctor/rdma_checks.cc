@@ -114,6 +114,22 @@ Findings check_rdma_devices(const Patient& patient) {
   return found;
 }
 
+Findings check_rdma_rights(const Patient& patient) {
+  if (patient.pool->worker.user.empty()) return {ok("workers keep the daemon's user, root")};
+  std::string closed;
+  for (const std::string& name : patient.host.list("/dev/infiniband")) {
+    const std::string path = "/dev/infiniband/" + name;
+    if (name.starts_with("uverbs") && !patient.host.is_open_to_all(path))
+      closed += (closed.empty() ? "" : ", ") + path;
+  }
+  if (closed.empty()) return {ok("workers may open the RDMA devices")};
+  return {warning(
+      "not every user may open " + closed + ", and workers run as \"" + patient.pool->worker.user +
+          "\": without a right to it they refuse every client",
+      "let rdma-core's udev rules set its mode 0666 (package rdma-core; \"udevadm trigger\"), or make the "
+      "user a member of the device's group")};
+}
+
 Findings check_locked_memory(const Patient& patient) {
   if (!patient.daemon) return {skipped("the daemon does not run; the limit is its own")};
   if (patient.pool->worker.user.empty() && patient.host.is_root())

@@ -13,6 +13,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -76,6 +77,8 @@ bool receive(int fd, std::span<std::byte> into, Clock::time_point end) {
 
 bool RealHost::is_root() { return geteuid() == 0; }
 
+bool RealHost::has_user(const std::string& name) { return getpwnam(name.c_str()) != nullptr; }
+
 shm::Result<std::string> RealHost::read(const std::string& path) {
   const shm::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return shm::fail("'" + path + "'", errno);
@@ -111,6 +114,12 @@ std::optional<Host::FileKind> RealHost::kind(const std::string& path) {
   if (S_ISDIR(status.st_mode)) return FileKind::directory;
   if (!S_ISREG(status.st_mode)) return FileKind::other;
   return access(path.c_str(), X_OK) == 0 ? FileKind::program : FileKind::file;
+}
+
+bool RealHost::is_open_to_all(const std::string& path) {
+  struct stat status{};
+  constexpr mode_t kBoth = S_IROTH | S_IWOTH;
+  return stat(path.c_str(), &status) == 0 && (status.st_mode & kBoth) == kBoth;
 }
 
 shm::Result<> RealHost::is_ours_alone(const std::string& directory) { return own_directory(directory); }

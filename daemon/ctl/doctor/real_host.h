@@ -9,10 +9,12 @@ namespace smbdirect::daemon::doctor {
 class RealHost final : public Host {
  public:
   [[nodiscard]] bool is_root() override;
+  [[nodiscard]] bool has_user(const std::string& name) override;
   [[nodiscard]] shm::Result<std::string> read(const std::string& path) override;
   [[nodiscard]] std::vector<std::string> list(const std::string& directory) override;
   [[nodiscard]] std::string link(const std::string& path) override;
   [[nodiscard]] std::optional<FileKind> kind(const std::string& path) override;
+  [[nodiscard]] bool is_open_to_all(const std::string& path) override;
   [[nodiscard]] shm::Result<> is_ours_alone(const std::string& directory) override;
   [[nodiscard]] shm::Result<pid_t> lock_holder(const std::string& path) override;
   [[nodiscard]] std::vector<Address> addresses() override;

@@ -9,7 +9,7 @@ namespace {
 constexpr size_t kHeader = 64;        // MS-SMB2 2.2.1.2
 constexpr size_t kRequestBody = 36;   // 2.2.3, without dialects
 constexpr size_t kResponseBody = 64;  // 2.2.4, without its buffer
-constexpr std::array<uint16_t, 4> kDialects{0x0202, 0x0210, 0x0300, 0x0302};
+constexpr std::array<uint16_t, 5> kDialects{0x0202, 0x0210, 0x0300, 0x0302, 0x0311};
 constexpr uint8_t kMultiChannel = 0x08;  // SMB2_GLOBAL_CAP_MULTI_CHANNEL
 constexpr uint8_t kSigningRequired = 0x02;
 constexpr uint8_t kResponse = 0x01;  // SMB2_FLAGS_SERVER_TO_REDIR
@@ -23,8 +23,12 @@ uint32_t little(std::span<const std::byte> bytes, size_t at, size_t count) {
 
 }  // namespace
 
-std::vector<std::byte> negotiate_request(const std::array<std::byte, 16>& client_guid) {
-  constexpr size_t kMessage = kHeader + kRequestBody + 2 * kDialects.size();
+std::vector<std::byte> negotiate_request(const std::array<std::byte, 16>& client_guid,
+                                         const std::array<std::byte, 32>& salt) {
+  // The list of contexts begins at a multiple of eight.
+  constexpr size_t kContext = (kHeader + kRequestBody + 2 * kDialects.size() + 7) / 8 * 8;
+  constexpr size_t kPreauthData = 6 + 32;  // 2.2.3.1.1: one hash, and the salt
+  constexpr size_t kMessage = kContext + 8 + kPreauthData;
   std::vector<std::byte> bytes(4 + kMessage);
   bytes[3] = std::byte(kMessage);
   const std::span message = std::span(bytes).subspan(4);
@@ -37,10 +41,19 @@ std::vector<std::byte> negotiate_request(const std::array<std::byte, 16>& client
   body[4] = std::byte(1);     // SecurityMode: signing enabled
   body[8] = std::byte(0x7f);  // Capabilities
   std::ranges::copy(client_guid, body.subspan(12).begin());
+  body[28] = std::byte(kContext);  // NegotiateContextOffset
+  body[32] = std::byte(1);         // NegotiateContextCount
   for (size_t i = 0; i < kDialects.size(); ++i) {
     body[kRequestBody + 2 * i] = std::byte(kDialects[i] & 0xff);
     body[kRequestBody + 2 * i + 1] = std::byte(kDialects[i] >> 8);
   }
+  const std::span context = message.subspan(kContext);
+  context[0] = std::byte(1);  // SMB2_PREAUTH_INTEGRITY_CAPABILITIES
+  context[2] = std::byte(kPreauthData);
+  context[8] = std::byte(1);  // HashAlgorithmCount
+  context[10] = std::byte(salt.size());
+  context[12] = std::byte(1);  // SHA-512
+  std::ranges::copy(salt, context.subspan(14).begin());
   return bytes;
 }
 

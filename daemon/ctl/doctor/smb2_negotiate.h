@@ -11,9 +11,10 @@
 
 namespace smbdirect::daemon::doctor {
 
-/// The request for dialects 2.0.2 to 3.0.2 (MS-SMB2 2.2.3), behind the four bytes of its length on TCP. With
-/// another client's GUID smbd would pass the connection to that client's process.
-[[nodiscard]] std::vector<std::byte> negotiate_request(const std::array<std::byte, 16>& client_guid);
+/// The request for dialects 2.0.2 to 3.1.1 (MS-SMB2 2.2.3), behind the four bytes of its length on TCP. Any
+/// bytes will do as salt; with another client's GUID smbd would pass the connection to that client's process.
+[[nodiscard]] std::vector<std::byte> negotiate_request(const std::array<std::byte, 16>& client_guid,
+                                                       const std::array<std::byte, 32>& salt);
 
 struct Negotiated {
   uint32_t status = 0;  // NTSTATUS

@@ -51,9 +51,10 @@ Findings check_interfaces(const Patient& patient) {
                      in_conf(patient, line))};
     }
   }
+  if (patient.all_on_loopback()) return {skipped("clients of this host alone need no announcement")};
   Findings found;
   for (const PoolListener& listener : patient.listeners) {
-    if (!listener.everywhere() && !listener.address) continue;
+    if (shm::is_loopback(listener.host) || (!listener.everywhere() && !listener.address)) continue;
     const auto item = std::ranges::find_if(announced, [&](const AnnouncedInterface& one) {
       return one.rdma && (listener.everywhere() || one.covers(*listener.address));
     });

@@ -16,11 +16,12 @@ namespace {
 constexpr uint16_t kSmb3 = 0x0300;
 constexpr const char* kStartSmbd = "\"systemctl start smbd\" (\"ss -ltnp\" shows where it listens)";
 
-std::array<std::byte, 16> random_guid() {
+template <size_t Count>
+std::array<std::byte, Count> random_bytes() {
   std::random_device random;
-  std::array<std::byte, 16> guid;
-  for (std::byte& byte : guid) byte = std::byte(random() & 0xff);
-  return guid;
+  std::array<std::byte, Count> bytes;
+  for (std::byte& byte : bytes) byte = std::byte(random() & 0xff);
+  return bytes;
 }
 
 std::string advice(const Patient& patient, int error) {
@@ -158,7 +159,8 @@ Findings check_smbd(const Patient& patient) {
   Findings found;
   for (const sockaddr_storage& address : patient.smbd_addresses()) {
     const std::string at = shm::address_text(address);
-    const auto answer = patient.host.exchange(address, negotiate_request(random_guid()));
+    const auto answer =
+        patient.host.exchange(address, negotiate_request(random_bytes<16>(), random_bytes<32>()));
     if (!answer) {
       found.push_back(failed("smbd does not answer at " + at + ": " + answer.error().text(),
                              advice(patient, answer.error().system_errno)));

@@ -42,6 +42,7 @@ void replace(std::string& text, const std::string& from, const std::string& to) 
 void stop_daemon(FakeHost& host) {
   host.no_answer = {"cannot connect to '/run/smbdirectd/control': No such file or directory", 0};
   host.links.erase("/proc/700/fd/9");
+  host.files.erase("/proc/700/comm");
   host.files["/proc/net/tcp"] = "  sl\n";
 }
 
@@ -61,9 +62,25 @@ const std::vector<Ailment>& ailments() {
          pool(h, R"({"address": "127.0.0.1", "port": 5445})");
          replace(h.files["/proc/net/tcp"], "0A0200C0", "0100007F");
          h.status_is("127.0.0.1 port 5445 (iwarp)");
-         h.set_conf("interfaces", "lo;capability=RDMA,speed=1000000000");
+         h.set_conf("interfaces", "");
        },
        "pool-file", State::warning, "every listener is on loopback", "the interface that clients use"},
+      {"an unknown user",
+       [](FakeHost& h) { replace(h.files["/etc/smbdirectd/pool.json"], "nobody", "smbd"); }, "pool-file",
+       State::failed, "/user is \"smbd\", which this system does not know", "useradd --system smbd"},
+      {"a daemon with another pool file",
+       [](FakeHost& h) {
+         stop_daemon(h);
+         h.files["/proc/700/comm"] = "smbdirectd\n";
+         h.files["/proc/700/cmdline"] = std::string("smbdirectd\0-s\0/x.json\0", 23);
+       },
+       "daemon", State::failed, "another one runs: pid 700 (smbdirectd -s /x.json)", "--configfile"},
+      {"devices that workers may not open",
+       [](FakeHost& h) {
+         h.use_verbs();
+         h.closed_devices = {"/dev/infiniband/uverbs0"};
+       },
+       "rdma-rights", State::warning, "not every user may open /dev/infiniband/uverbs0", "udev"},
       {"a run directory for everybody",
        [](FakeHost& h) { h.not_ours = "directory '/run/smbdirectd' is writable by others"; }, "run-directory",
        State::failed, "writable by others", "chmod 0755 /run/smbdirectd"},

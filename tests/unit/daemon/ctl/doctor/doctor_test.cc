@@ -127,8 +127,12 @@ TEST_CASE("smbd's ports, as every release of Samba writes them") {
 TEST_CASE("a NEGOTIATE is a whole one, and only a response to it is taken") {
   std::array<std::byte, 16> guid{};
   guid.fill(std::byte{7});
-  const auto request = negotiate_request(guid);
-  REQUIRE(request.size() == 4 + 64 + 36 + 8);
+  std::array<std::byte, 32> salt{};
+  salt.fill(std::byte{9});
+  const auto request = negotiate_request(guid, salt);
+  REQUIRE(request.size() == 4 + 112 + 8 + 6 + 32);
+  CHECK(request[4 + 64 + 28] == std::byte{112});
+  CHECK(request.back() == std::byte{9});
   CHECK(request[3] == std::byte(request.size() - 4));
   CHECK(request[4 + 64 + 12] == std::byte{7});
   CHECK_FALSE(parse_negotiated(std::span(request).subspan(4)));  // it is a request

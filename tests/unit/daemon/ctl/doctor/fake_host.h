@@ -43,6 +43,7 @@ class FakeHost final : public Host {
         R"({"user": "nobody", "listeners": [{"address": "192.0.2.10", "port": 445, "fabric": "verbs"}], "upstream": {"mode": "transparent"}})";
     status_is("192.0.2.10 port 445 (verbs)");
     kinds["/sys/class/misc/rdma_cm"] = kinds["/sys/class/infiniband_verbs"] = FileKind::directory;
+    kinds["/dev/infiniband/uverbs0"] = FileKind::other;
     kinds["/sys/class/infiniband/mlx5_0/device"] = FileKind::directory;
     files["/sys/class/infiniband/mlx5_0/node_type"] = "1: CA\n";
     files["/sys/class/infiniband/mlx5_0/device/net/eth0"] = "";
@@ -91,6 +92,7 @@ class FakeHost final : public Host {
   std::string answer;  // the daemon's
   shm::Error no_answer;
   bool root = true;
+  std::set<std::string> closed_devices;
   std::string not_ours;
   shm::Result<pid_t> smbd_lock = 900;
   int smbd_error = 0;              // of connect
@@ -104,6 +106,8 @@ class FakeHost final : public Host {
 
   // Host
   bool is_root() override { return root; }
+  bool has_user(const std::string& name) override { return name == "nobody"; }
+  bool is_open_to_all(const std::string& path) override { return !closed_devices.contains(path); }
   shm::Result<std::string> read(const std::string& path) override {
     const auto found = files.find(path);
     if (found == files.end()) return shm::fail("'" + path + "'", ENOENT);
