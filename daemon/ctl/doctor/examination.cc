@@ -42,13 +42,18 @@ std::string lacks(const Patient& patient, Needs needs) {
   return "";
 }
 
-/// Words in lines of kWidth, the second and further ones indented.
+/// Words in lines of kWidth, indented but for the first. What has lines of its own keeps them from the second
+/// on: they are to be copied.
 void append_wrapped(std::string& out, std::string_view text, size_t at, size_t indent) {
   bool first = true;
   for (const std::string& line : words_of(text, "\n")) {
     if (!first) {
       out += "\n" + std::string(indent, ' ');
       at = indent;
+    }
+    if (!first) {
+      out += line;
+      continue;
     }
     bool begins = true;
     for (const std::string& word : words_of(line, " ")) {

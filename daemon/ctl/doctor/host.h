@@ -51,7 +51,8 @@ class Host {
                                                        const std::vector<std::string>& arguments) = 0;
   /// The daemon's answer to "status".
   [[nodiscard]] virtual shm::Result<std::string> ask(const std::string& socket) = 0;
-  /// Connects by TCP, sends the bytes, and returns one message of the answer, without its length word.
+  /// Connects by TCP, sends the bytes, and returns one message of the answer, behind the four bytes of
+  /// its type and length.
   [[nodiscard]] virtual shm::Result<std::vector<std::byte>> exchange(const sockaddr_storage& to,
                                                                      std::span<const std::byte> message) = 0;
 

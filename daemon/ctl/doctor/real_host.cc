@@ -175,8 +175,9 @@ shm::Result<std::vector<std::byte>> RealHost::exchange(const sockaddr_storage& t
   const size_t length = size_t(word[1]) << 16 | size_t(word[2]) << 8 | size_t(word[3]);
   if (word[0] != std::byte{0} || length > kMostMessage)
     return std::vector<std::byte>(word.begin(), word.end());  // no SMB2: the caller sees that
-  std::vector<std::byte> answer(length);
-  if (!receive(fd.get(), answer, end)) return broken();
+  std::vector<std::byte> answer(word.size() + length);
+  std::ranges::copy(word, answer.begin());
+  if (!receive(fd.get(), std::span(answer).subspan(word.size()), end)) return broken();
   return answer;
 }
 

@@ -57,7 +57,9 @@ std::vector<std::byte> negotiate_request(const std::array<std::byte, 16>& client
   return bytes;
 }
 
-std::optional<Negotiated> parse_negotiated(std::span<const std::byte> message) {
+std::optional<Negotiated> parse_negotiated(std::span<const std::byte> framed) {
+  if (framed.size() < 4 || framed[0] != std::byte{0}) return std::nullopt;
+  const std::span message = framed.subspan(4);
   if (message.size() < kHeader || !std::ranges::equal(message.first(4), kMagic)) return std::nullopt;
   if (little(message, 12, 2) != 0 || (little(message, 16, 4) & kResponse) == 0) return std::nullopt;
   Negotiated said{.status = little(message, 8, 4)};
@@ -68,6 +70,10 @@ std::optional<Negotiated> parse_negotiated(std::span<const std::byte> message) {
   said.dialect = uint16_t(little(body, 4, 2));
   said.multi_channel = (little(body, 24, 4) & kMultiChannel) != 0;
   return said;
+}
+
+bool is_refusal(std::span<const std::byte> message) {
+  return !message.empty() && message[0] == std::byte{0x83};
 }
 
 }  // namespace smbdirect::daemon::doctor

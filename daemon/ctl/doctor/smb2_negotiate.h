@@ -22,7 +22,9 @@ struct Negotiated {
   bool signing_required = false;
   bool multi_channel = false;
 };
-/// Nothing for what is no NEGOTIATE response (MS-SMB2 2.2.4).
+/// Nothing for what is no NEGOTIATE response (MS-SMB2 2.2.4). The messages are behind their four bytes.
 [[nodiscard]] std::optional<Negotiated> parse_negotiated(std::span<const std::byte> message);
+/// A negative session response (RFC 1002 4.3.4), with which smbd turns hosts away.
+[[nodiscard]] bool is_refusal(std::span<const std::byte> message);
 
 }  // namespace smbdirect::daemon::doctor

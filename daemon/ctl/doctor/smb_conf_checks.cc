@@ -10,10 +10,12 @@ namespace {
 
 const std::vector<std::string> kRequired{"required", "mandatory", "force", "forced"};
 
-constexpr const char* kReload = "; \"smbcontrol smbd reload-config\" makes smbd read it";
+constexpr const char* kReload = "; then \"smbcontrol smbd reload-config\"";
+constexpr const char* kTrusted = ", where the network may be trusted";
 
-std::string in_conf(const Patient& patient, const std::string& line) {
-  return "\"" + line + "\" in [global] of " + patient.smb_conf_name() + kReload;
+std::string in_conf(const Patient& patient, const std::string& line, const char* condition = "") {
+  return "set in [global] of " + patient.smb_conf_name() + condition + ":\n" + line +
+         "\nthen \"smbcontrol smbd reload-config\"";
 }
 
 }  // namespace
@@ -126,8 +128,7 @@ Findings check_signing(const Patient& patient) {
     return {ok("smbd does not demand signing")};
   return {warning(
       "\"server signing\" is required: all data goes inside messages, none by RDMA",
-      in_conf(patient, "server signing = auto") +
-          ", where the network may be trusted"
+      in_conf(patient, "server signing = auto", kTrusted) +
           ". Windows 11 24H2 and Server 2025 demand signing by themselves: \"Set-SmbClientConfiguration "
           "-RequireSecuritySignature $false\" there")};
 }
@@ -138,13 +139,13 @@ Findings check_encryption(const Patient& patient) {
   if (value.empty()) value = patient.smb_conf->global("smb encrypt");
   if (is_one_of(value, kRequired)) {
     return {warning("\"server smb encrypt\" is required: all data goes inside messages, none by RDMA",
-                    in_conf(patient, "server smb encrypt = default") + ", where the network may be trusted")};
+                    in_conf(patient, "server smb encrypt = default", kTrusted))};
   }
   if (same_word(value, "desired")) {
     found.push_back(warning(
         "\"server smb encrypt\" is desired: clients that can encrypt do, and their data then does not "
         "go by RDMA",
-        in_conf(patient, "server smb encrypt = default") + ", where the network may be trusted"));
+        in_conf(patient, "server smb encrypt = default", kTrusted)));
   }
   auto shares = patient.smb_conf->shares_with("server smb encrypt", kRequired);
   for (const std::string& name : patient.smb_conf->shares_with("smb encrypt", kRequired))

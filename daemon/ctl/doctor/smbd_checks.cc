@@ -62,6 +62,20 @@ Findings judge(const Patient& patient, const std::string& at, const Negotiated& 
   return found;
 }
 
+/// smbd runs, and its "hosts allow" or "hosts deny" is against us.
+Finding judge_refusal(const Patient& patient, const std::string& at) {
+  if (patient.pool->upstream_mode != UpstreamMode::connect) {
+    return ok("smbd listens at " + at +
+              "; it refuses this host itself (\"hosts allow\"), so no more was asked");
+  }
+  return failed("smbd at " + at +
+                    " refuses this host (\"hosts allow\", \"hosts deny\"), from which all clients come "
+                    "in mode \"connect\"",
+                "let smb.conf admit this host's own address and the pool's /upstream/allow say which clients "
+                "may come, or "
+                "use mode \"transparent\", where smbd sees each client's address");
+}
+
 Finding check_programs(const Patient& patient) {
   const HandoffConfig& handoff = patient.pool->handoff;
   for (const auto& [pointer, path] : {std::pair{"/upstream/handoff/smbd", handoff.smbd},
@@ -164,6 +178,10 @@ Findings check_smbd(const Patient& patient) {
     if (!answer) {
       found.push_back(failed("smbd does not answer at " + at + ": " + answer.error().text(),
                              advice(patient, answer.error().system_errno)));
+      continue;
+    }
+    if (is_refusal(*answer)) {
+      found.push_back(judge_refusal(patient, at));
       continue;
     }
     const auto said = parse_negotiated(*answer);

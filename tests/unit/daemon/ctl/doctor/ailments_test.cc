@@ -219,7 +219,7 @@ const std::vector<Ailment>& ailments() {
        "does not announce RDMA on 192.0.2.10",
        "interfaces = \"eth0;capability=RSS,capability=RDMA,speed=25000000000\" \"lo\" \"eth1\""},
       {"interfaces without RDMA", [](FakeHost& h) { h.set_conf("interfaces", "eth0;capability=RSS eth1"); },
-       "interfaces", State::failed, "no Windows client asks", "speed=25000000000\" \"eth1\" \"lo\"\""},
+       "interfaces", State::failed, "no Windows client asks", "speed=25000000000\" \"eth1\" \"lo\"\n"},
       {"interfaces without quotes",
        [](FakeHost& h) { h.set_conf("interfaces", "eth0 capability=RDMA speed=1"); }, "interfaces",
        State::failed, "the quotes are missing", "\"eth0;capability=RSS,capability=RDMA"},
@@ -250,6 +250,12 @@ const std::vector<Ailment>& ailments() {
       // smbd.
       {"smbd does not run", [](FakeHost& h) { h.smbd_error = ECONNREFUSED; }, "smbd", State::failed,
        "192.0.2.10:445: connect: Connection refused", "systemctl start smbd"},
+      {"mode connect and an smbd that refuses this host",
+       [](FakeHost& h) {
+         pool(h, kIwarp, R"("mode": "connect", "address": "127.0.0.1", "allow": ["192.0.2.0/24"])");
+         h.smbd_says = "\x83";
+       },
+       "smbd", State::failed, "refuses this host", "/upstream/allow"},
       {"somebody else is on smbd's port", [](FakeHost& h) { h.smbd_says = "HTTP"; }, "smbd", State::failed,
        "no smbd", "ss -ltnp"},
       {"smbd speaks SMB2 only", [](FakeHost& h) { h.smbd_dialect_high = 2; }, "smbd", State::failed,
@@ -307,6 +313,7 @@ TEST_CASE("a healthy host has no ailment, with iwarp and with verbs, in every mo
       [](FakeHost&) {},
       [](FakeHost& host) { host.use_verbs(); },
       [](FakeHost& host) { pool(host, kIwarp, R"("mode": "handoff")"); },
+      [](FakeHost& host) { host.smbd_says = "\x83"; },  // smbd sees the clients' addresses
       [](FakeHost& host) {
         pool(host, kIwarp, R"("mode": "connect", "address": "127.0.0.1", "allow": ["192.0.2.0/24"])");
       },

@@ -161,16 +161,17 @@ class FakeHost final : public Host {
   shm::Result<std::vector<std::byte>> exchange(const sockaddr_storage& /*to*/,
                                                std::span<const std::byte> /*message*/) override {
     if (smbd_error != 0) return shm::fail("connect", smbd_error);
-    std::vector<std::byte> message(128);
+    std::vector<std::byte> message;
     for (const char c : smbd_says) message.push_back(std::byte(c));
     if (!smbd_says.empty()) return message;
-    message[0] = std::byte{0xfe};
-    for (size_t i = 0; i < 3; ++i) message[1 + i] = std::byte("SMB"[i]);
-    message[16] = std::byte{1};  // a response
-    message[64 + 2] = std::byte(smbd_security_mode);
-    message[64 + 4] = std::byte{2};
-    message[64 + 5] = std::byte(smbd_dialect_high);
-    message[64 + 24] = std::byte(smbd_capabilities);
+    message.resize(4 + 128);
+    message[4] = std::byte{0xfe};
+    for (size_t i = 0; i < 3; ++i) message[5 + i] = std::byte("SMB"[i]);
+    message[20] = std::byte{1};  // a response
+    message[68 + 2] = std::byte(smbd_security_mode);
+    message[68 + 4] = std::byte{2};
+    message[68 + 5] = std::byte(smbd_dialect_high);
+    message[68 + 24] = std::byte(smbd_capabilities);
     return message;
   }
   shm::Result<RoutingState> routing(int /*family*/, const TransparentConfig& /*wanted*/) override {
