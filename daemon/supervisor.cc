@@ -13,6 +13,7 @@
 #include "daemon/open_smbd_connector.h"
 #include "daemon/os/own_directory.h"
 #include "shm/base/log.h"
+#include "shm/base/printable.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -55,7 +56,9 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                 .phase = [this] { return kPhaseNames[size_t(phase_)]; }},
                workers_,
                {.reload = [this] { return reload(); },
-                .resize = [this](uint32_t workers) { return resize(workers); }}),
+                .resize = [this](uint32_t workers) { return resize(workers); },
+                .hold = [this](std::optional<uint32_t> slot, bool held) { return hold(slot, held); },
+                .kick = [this](const std::string& whose) { return kick(whose); }}),
       start_timer_(loop_,
                    [this] {
                      stop(ExitCode::environment,
@@ -317,6 +320,49 @@ std::expected<Resized, Refused> Supervisor::resize(uint32_t workers) {
   approach_configuration();
   show_status();
   return Resized{.before = before, .workers = workers, .draining = workers_.count(WorkerState::draining)};
+}
+
+std::expected<Held, Refused> Supervisor::hold(std::optional<uint32_t> slot, bool held) {
+  if (auto refused = not_serving()) return std::unexpected(std::move(*refused));
+  if (slot && (*slot >= workers_.size() || !workers_[*slot].active()))
+    return std::unexpected(
+        Refused{"there is no worker " + std::to_string(*slot) + "; smbdirectctl workers shows them"});
+  if (slot) {
+    workers_[*slot].hold(held);
+  } else {
+    workers_.hold_all(held);
+  }
+  log::write(log::Level::notice, "%s %s", slot ? ("worker " + std::to_string(*slot)).c_str() : "the pool",
+             held ? "was drained: it takes no more connections until smbdirectctl undrain"
+                  : "takes connections again");
+  if (!held) dispatcher_.worker_ready();
+  Held done;
+  for (size_t at = 0; at < workers_.size(); ++at) {
+    if (!workers_[at].active() || !workers_[at].held()) continue;
+    ++done.workers;
+    done.connections += dispatcher_.connections_of(at);
+  }
+  return done;
+}
+
+std::expected<Kicked, Refused> Supervisor::kick(const std::string& whose) {
+  const auto address = shm::address_from_text(whose, 0);
+  const auto found = dispatcher_.connection_table().find_if(
+      [&](shm::ConnectionId connection, size_t slot, const ConnectionTable::Addresses& addresses) {
+        if (address) return shm::host_of(addresses.peer) == shm::host_of(*address);
+        if (shm::connection_text(connection) == whose) return true;
+        const auto guid = clients_.guid_of(workers_.ref(slot), connection);
+        return guid && shm::guid_text(*guid) == whose;
+      });
+  if (found.empty()) {
+    return std::unexpected(
+        Refused{"no connection has this number, ClientGuid or address; smbdirectctl connections "
+                "shows what there is"});
+  }
+  for (const shm::ConnectionId connection : found) dispatcher_.end(connection);
+  log::write(log::Level::notice, "%zu connections are ended by smbdirectctl kick %s", found.size(),
+             shm::printable(whose).c_str());
+  return Kicked{.connections = found.size()};
 }
 
 void Supervisor::dump() {

@@ -64,6 +64,10 @@ class Supervisor final : public WorkerSlot::Observer {
   void watch_parent();
   [[nodiscard]] std::expected<Reloaded, Refused> reload();
   [[nodiscard]] std::expected<Resized, Refused> resize(uint32_t workers);
+  /// No slot: the whole pool. held: takes no more connections; else takes them again.
+  [[nodiscard]] std::expected<Held, Refused> hold(std::optional<uint32_t> slot, bool held);
+  /// Ends connections. whose: a number of `connections`, a ClientGuid or an address.
+  [[nodiscard]] std::expected<Kicked, Refused> kick(const std::string& whose);
   [[nodiscard]] std::optional<Refused> not_serving() const;
   void approach_configuration();
   void reload_by_signal();

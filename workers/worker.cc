@@ -313,9 +313,10 @@ void Worker::on_session_ended(shm::ConnectionId connection, const std::string& w
 
 void Worker::on_end(const message::End& end) {
   const auto at = sessions_.find(end.connection);
-  // The message crossed one of ours: the connection has a session, or has ended.
-  if (at == sessions_.end() || at->second->has_session()) return;
-  at->second->end(std::string(daemon::end_reason_text(end.reason)));
+  if (at == sessions_.end()) return;  // the message crossed one of ours
+  const std::string why(daemon::end_reason_text(end.reason));
+  if (end.reason == daemon::EndReason::asked_for) return at->second->stop(why);
+  if (!at->second->has_session()) at->second->end(why);
 }
 
 void Worker::report_end(const Session& session, const std::string& why, bool clean) {

@@ -122,6 +122,13 @@ void Dispatcher::make_room(shm::ConnectionId connection) {
   if (!sent) log::write(log::Level::debug, "worker %zu: %s", *slot, sent.error().text().c_str());
 }
 
+void Dispatcher::end(shm::ConnectionId connection) {
+  const auto slot = table_.slot_of(connection);
+  if (!slot) return;
+  const auto sent = workers_[*slot].send(message::End{{connection}, {EndReason::asked_for}});
+  if (!sent) log::write(log::Level::warning, "worker %zu: %s", *slot, sent.error().text().c_str());
+}
+
 void Dispatcher::dispatch(Offer& offer) {
   const shm::ConnectionId connection = offer.connection;
   const shm::Host client = offer.client();
@@ -150,7 +157,8 @@ void Dispatcher::dispatch(Offer& offer) {
   if (soon) return Offers::wait(offer, loop_.now());
   const sockaddr_storage peer = offer.peer;
   turn_away(connection);
-  refuse(Refusal::no_worker, peer, "no worker accepts it; earlier lines or smbdirectctl workers show why");
+  refuse(Refusal::no_worker, peer, workers_.all_held() ? "the pool was drained by smbdirectctl drain; smbdirectctl undrain ends that"
+                              : "no worker accepts it; earlier lines or smbdirectctl workers show why");
 }
 
 void Dispatcher::count_affinity(uint64_t known, size_t slot) {

@@ -43,6 +43,8 @@ class Dispatcher {
   void refused(size_t slot, shm::ConnectionId connection);
   void session_up(size_t slot, shm::ConnectionId connection);
   void closed(size_t slot, shm::ConnectionId connection);
+  /// Ends a connection that a worker has, in an orderly way; its CLOSED follows.
+  void end(shm::ConnectionId connection);
   void worker_ready();
   /// Workers are to retire: those without an offer are told now, the others when they have none.
   void finish_retiring();

@@ -71,6 +71,8 @@ shm::Result<> send(int control_fd, uint32_t generation, const Said& message, int
 
 std::string_view end_reason_text(EndReason reason) {
   switch (reason) {
+    case EndReason::asked_for:
+      return "ended by an administrator";
     case EndReason::place_needed:
       return "it has no session yet, and another client needs its place "
              "(/limits/connections_without_session)";

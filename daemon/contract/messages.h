@@ -33,6 +33,7 @@ enum class ClaimOutcome : uint32_t {
 /// Why the supervisor ends a connection that a worker has (END).
 enum class EndReason : uint32_t {
   place_needed = 1,  // it has no session, and another client needs its place
+  asked_for = 2,     // an administrator wants it to end, whatever it has
 };
 [[nodiscard]] std::string_view end_reason_text(EndReason reason);
 
@@ -75,7 +76,7 @@ struct Outcome {
 };
 struct Reason {
   EndReason reason{};
-  static void lay(auto& self, auto& wire) { wire.choice(12, "reason", self.reason, EndReason::place_needed); }
+  static void lay(auto& self, auto& wire) { wire.choice(12, "reason", self.reason, EndReason::asked_for); }
 };
 struct Guid {
   shm::Guid guid{};

@@ -27,4 +27,14 @@ struct Resized {
   size_t draining = 0;  // that finish their connections
 };
 
+/// Of drain and undrain.
+struct Held {
+  size_t workers = 0;      // that are held now
+  size_t connections = 0;  // that they still have
+};
+
+struct Kicked {
+  size_t connections = 0;
+};
+
 }  // namespace smbdirect::daemon

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/control/control.h"
 
+#include <charconv>
+#include <optional>
+#include <string_view>
 #include <sys/mman.h>
 #include <utility>
 
@@ -15,7 +18,33 @@ namespace {
 namespace log = shm::log;
 using json = nlohmann::ordered_json;  // members stay in the order they are told in
 
-std::string error_text(const std::string& why) { return json{{"error", why}}.dump(); }
+std::string error_text(const std::string& why) {
+  return json{{"error", why}}.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+json refusal_json(const Refused& refused) {
+  json out{{"error", refused.why}};
+  if (!refused.problems.empty()) out["problems"] = refused.problems;
+  return out;
+}
+
+json changes_json(const Reloaded& reloaded) {
+  json changes = json::array();
+  for (const Change& change : reloaded.changes) {
+    changes.push_back({{"key", change.pointer},
+                       {"from", change.from},
+                       {"to", change.to},
+                       {"applies", applies_text(change.applies)}});
+  }
+  return changes;
+}
+
+std::optional<uint32_t> number_of(std::string_view text) {
+  uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
 
 }  // namespace
 
@@ -53,35 +82,39 @@ void Control::ask(const std::string& line, const ControlSocket::Answer& answer) 
   const auto request = parse_request(line);
   if (!request) return answer(error_text(request.error()));
   if (request->events) return ask_workers(answer);
-  if (request->command == CtlCommand::resize || request->command == CtlCommand::reload)
-    return answer(act(*request));
+  if (request->command >= CtlCommand::resize) return answer(act(*request));
   answer(view_.answer(request->command).dump());
 }
 
 std::string Control::act(const CtlRequest& request) {
-  const auto refusal = [](const Refused& refused) {
-    json out{{"error", refused.why}};
-    if (!refused.problems.empty()) out["problems"] = refused.problems;
+  const auto name = std::string(ctl_table()[size_t(request.command)].name);
+  const auto told = [&](const auto& done, const auto& as_json) {
+    const json out = done ? json{{name, as_json(*done)}} : refusal_json(done.error());
     return out.dump(-1, ' ', false, json::error_handler_t::replace);
   };
-  if (request.command == CtlCommand::resize) {
-    const auto resized = actions_.resize(*request.workers);
-    if (!resized) return refusal(resized.error());
-    return json{
-        {"resize",
-         {{"workers", resized->workers}, {"before", resized->before}, {"draining", resized->draining}}}}
-        .dump();
+  std::optional<uint32_t> number;
+  if (request.argument && request.command != CtlCommand::kick) {
+    number = number_of(*request.argument);
+    if (!number) return error_text("\"" + *request.argument + "\" is no number");
   }
-  const auto reloaded = actions_.reload();
-  if (!reloaded) return refusal(reloaded.error());
-  json changes = json::array();
-  for (const Change& change : reloaded->changes) {
-    changes.push_back({{"key", change.pointer},
-                       {"from", change.from},
-                       {"to", change.to},
-                       {"applies", applies_text(change.applies)}});
+  switch (request.command) {
+    case CtlCommand::resize:
+      return told(actions_.resize(*number), [](const Resized& done) {
+        return json{{"workers", done.workers}, {"before", done.before}, {"draining", done.draining}};
+      });
+    case CtlCommand::reload:
+      return told(actions_.reload(), changes_json);
+    case CtlCommand::drain:
+    case CtlCommand::undrain:
+      return told(actions_.hold(number, request.command == CtlCommand::drain), [](const Held& done) {
+        return json{{"drained_workers", done.workers}, {"connections", done.connections}};
+      });
+    case CtlCommand::kick:
+      return told(actions_.kick(*request.argument),
+                  [](const Kicked& done) { return json{{"connections", done.connections}}; });
+    default:
+      return error_text("the command " + name + " does nothing");
   }
-  return json{{"reload", changes}}.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 void Control::ask_workers(const ControlSocket::Answer& answer) {

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,8 @@ class Control {
   struct Actions {
     std::function<std::expected<Reloaded, Refused>()> reload;
     std::function<std::expected<Resized, Refused>(uint32_t workers)> resize;
+    std::function<std::expected<Held, Refused>(std::optional<uint32_t> slot, bool held)> hold;
+    std::function<std::expected<Kicked, Refused>(const std::string& whose)> kick;
   };
   Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers, Actions actions);
 

@@ -47,9 +47,8 @@ json PoolReport::answer(CtlCommand command) const {
       return {{"connections", connections()}};
     case CtlCommand::clients:
       return {{"clients", clients()}};
-    case CtlCommand::resize:
-    case CtlCommand::reload:
-      break;  // they change the pool: Control::act
+    default:
+      break;  // it changes the pool: Control::act
   }
   return {{"error", "no such command"}};
 }
@@ -84,6 +83,7 @@ json PoolReport::workers() const {
              {"pid", worker.has_process() ? json(worker.pid()) : json()},
              {"state", state_name(worker.state())},
              {"generation", worker.generation()},
+             {"drained", worker.held()},
              {"connections", parts_.dispatcher.connections_of(slot)},
              {"heartbeat_age_ms", nullptr}};
     const shm::ScoreboardReader* scoreboard = scoreboards_.of(slot);

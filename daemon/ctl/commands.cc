@@ -13,6 +13,7 @@ constexpr std::array kWorkerColumns{
     CtlColumn{"SLOT", "slot"},
     CtlColumn{"PID", "pid"},
     CtlColumn{"STATE", "state"},
+    CtlColumn{"DRAINED", "drained"},
     CtlColumn{"GENERATION", "generation"},
     CtlColumn{"CONNECTIONS", "connections"},
     CtlColumn{"HEARTBEAT_MS", "heartbeat_age_ms"},
@@ -48,14 +49,34 @@ constexpr std::array kTable{
     CtlRow{CtlCommand::workers, "workers", "every worker and what it has done", kWorkerColumns},
     CtlRow{CtlCommand::connections, "connections", "every SMB Direct connection", kConnectionColumns},
     CtlRow{CtlCommand::clients, "clients", "every client and the smbd that serves it", kClientColumns},
-    CtlRow{
-        CtlCommand::resize, "resize", "change how many workers there are; the file stays as it is", {}, "N"},
-    CtlRow{CtlCommand::reload,
-           "reload",
-           "read the pool file again and apply what has changed",
-           kChangeColumns,
-           {},
-           "nothing has changed"},
+    CtlRow{.command = CtlCommand::resize,
+           .name = "resize",
+           .help = "change how many workers there are; the file stays as it is",
+           .columns = {},
+           .argument = "N",
+           .number = true},
+    CtlRow{.command = CtlCommand::reload,
+           .name = "reload",
+           .help = "read the pool file again and apply what has changed",
+           .columns = kChangeColumns,
+           .nothing = "nothing has changed"},
+    CtlRow{.command = CtlCommand::drain,
+           .name = "drain",
+           .help = "let a worker, or all, take no more connections",
+           .columns = {},
+           .argument = "[SLOT]",
+           .number = true},
+    CtlRow{.command = CtlCommand::undrain,
+           .name = "undrain",
+           .help = "let a worker, or all, take connections again",
+           .columns = {},
+           .argument = "[SLOT]",
+           .number = true},
+    CtlRow{.command = CtlCommand::kick,
+           .name = "kick",
+           .help = "end a connection by its number, or all of a ClientGuid or an address",
+           .columns = {},
+           .argument = "WHOSE"},
 };
 
 constexpr std::array kOwnTable{
@@ -86,8 +107,8 @@ std::expected<CtlRequest, std::string> parse_request(std::string_view line) {
       named = true;
     } else if (key == "events" && value.is_boolean()) {
       request.events = value.get<bool>();
-    } else if (key == "workers" && value.is_number_unsigned() && value.get<uint64_t>() <= UINT32_MAX) {
-      request.workers = value.get<uint32_t>();
+    } else if (key == "argument" && value.is_string()) {
+      request.argument = value.get<std::string>();
     } else {
       return std::unexpected("a member of the request is unknown or has the wrong type");
     }
@@ -96,8 +117,12 @@ std::expected<CtlRequest, std::string> parse_request(std::string_view line) {
   if (request.events && request.command != CtlCommand::connections) {
     return std::unexpected("\"events\" is allowed only with the command \"connections\"");
   }
-  if (request.workers.has_value() != (request.command == CtlCommand::resize)) {
-    return std::unexpected("\"workers\" belongs to the command \"resize\", and that needs it");
+  const CtlRow& row = kTable[size_t(request.command)];
+  if (request.argument && row.argument.empty())
+    return std::unexpected("the command " + std::string(row.name) + " has no argument");
+  if (!request.argument && !row.argument.empty() && !may_be_left_out(row.argument)) {
+    return std::unexpected("the command " + std::string(row.name) + " needs an argument, " +
+                           std::string(row.argument));
   }
   return request;
 }
@@ -105,8 +130,8 @@ std::expected<CtlRequest, std::string> parse_request(std::string_view line) {
 std::string request_text(const CtlRequest& request) {
   nlohmann::json json{{"command", ctl_table()[size_t(request.command)].name}};
   if (request.events) json["events"] = true;
-  if (request.workers) json["workers"] = *request.workers;
-  return json.dump();
+  if (request.argument) json["argument"] = *request.argument;
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace smbdirect::daemon

@@ -3,7 +3,7 @@
 // the client's tables and help text, and the test of the manual page. Constant data; any process.
 //
 // On the wire: one line of JSON, {"command": "clients"}, is answered with one line of JSON, an object with
-// the command's member, or {"error": "why"}. {"command": "resize", "workers": 8} has an argument.
+// the command's member, or {"error": "why"}. {"command": "resize", "argument": "8"} has an argument.
 #pragma once
 
 #include <cstddef>
@@ -24,17 +24,30 @@ struct CtlColumn {
   std::string_view member;  // of each row
 };
 
-enum class CtlCommand : uint8_t { status, workers, connections, clients, resize, reload };
+enum class CtlCommand : uint8_t {
+  status,
+  workers,
+  connections,
+  clients,
+  resize,
+  reload,
+  drain,
+  undrain,
+  kick,
+};
 
 struct CtlRow {
   CtlCommand command;
   std::string_view name;
   std::string_view help;
   std::span<const CtlColumn> columns;  // none: names and values beneath each other
-  std::string_view argument{};         // what its argument is called; none: it has none
-  std::string_view nothing{};          // said instead of a table without rows
+  std::string_view
+      argument{};       // what its argument is called, "[SLOT]" if it may be left out; none: it has none
+  bool number = false;  // that is what the argument is
+  std::string_view nothing{};  // said instead of a table without rows
 };
 [[nodiscard]] std::span<const CtlRow> ctl_table();
+[[nodiscard]] constexpr bool may_be_left_out(std::string_view argument) { return argument.starts_with('['); }
 
 /// What smbdirectctl does by itself, without asking.
 enum class OwnCommand : uint8_t { doctor };
@@ -48,8 +61,8 @@ struct OwnRow {
 
 struct CtlRequest {
   CtlCommand command{};
-  bool events = false;                // of connections: with their recent events
-  std::optional<uint32_t> workers{};  // of resize: its argument
+  bool events = false;  // of connections: with their recent events
+  std::optional<std::string> argument{};
 };
 /// The error is a sentence for a person.
 [[nodiscard]] std::expected<CtlRequest, std::string> parse_request(std::string_view line);

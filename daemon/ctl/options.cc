@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <getopt.h>
 #include <optional>
 
@@ -27,13 +26,6 @@ constexpr std::array<option, 10> kLong{{{"socket", required_argument, nullptr, '
                                         {"version", no_argument, nullptr, 'V'},
                                         {nullptr, 0, nullptr, 0}}};
 constexpr const char* kHint = "; \"smbdirectctl --help\" lists commands and options";
-
-std::optional<uint32_t> number(std::string_view text) {
-  uint32_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 }  // namespace
 
@@ -70,17 +62,16 @@ std::expected<CtlOptions, std::string> parse_ctl_options(int argc, char* const* 
   if (own != own_table().end()) options.own = own->command;
   if (!options.own && command == ctl_table().end())
     return std::unexpected("unknown command " + std::string(word) + kHint);
-  std::optional<uint32_t> workers;
+  std::optional<std::string> argument;
   if (!options.own && !command->argument.empty()) {
-    if (optind == argc) {
+    if (optind < argc) {
+      argument = argv[optind++];
+      if (command->number && argument->find_first_not_of("0123456789") != std::string::npos)
+        return std::unexpected("\"" + *argument + "\" is no number" + kHint);
+    } else if (!may_be_left_out(command->argument)) {
       return std::unexpected("the command " + std::string(word) + " needs an argument, " +
                              std::string(command->argument) + kHint);
     }
-    workers = number(argv[optind]);
-    if (!workers) {
-      return std::unexpected("\"" + std::string(argv[optind]) + "\" is no number of workers" + kHint);
-    }
-    ++optind;
   }
   if (optind < argc) return std::unexpected("unexpected argument " + std::string(argv[optind]) + kHint);
   if (events && (options.own || command->command != CtlCommand::connections)) {
@@ -91,7 +82,7 @@ std::expected<CtlOptions, std::string> parse_ctl_options(int argc, char* const* 
   if (options.json && options.doctor.smb_conf)
     return std::unexpected(std::string("--smb-conf prints lines for smb.conf, not JSON") + kHint);
   if (options.own) return options;
-  options.request = {.command = command->command, .events = events, .workers = workers};
+  options.request = {.command = command->command, .events = events, .argument = argument};
   return options;
 }
 

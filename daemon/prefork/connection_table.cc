@@ -48,12 +48,7 @@ size_t ConnectionTable::of_slot_and_client(size_t slot, const shm::Host& client)
 }
 
 std::vector<shm::ConnectionId> ConnectionTable::connections_of(size_t slot) const {
-  std::vector<shm::ConnectionId> found;
-  for (const auto& [id, connection] : connections_) {
-    if (connection.slot == slot) found.push_back(id);
-  }
-  std::ranges::sort(found);
-  return found;
+  return find_if([slot](shm::ConnectionId, size_t at, const Addresses&) { return at == slot; });
 }
 
 std::optional<size_t> ConnectionTable::choose(const shm::Host& client, Affinity affinity,

@@ -3,6 +3,7 @@
 // descriptors are elsewhere. Pure; owned by the supervisor, which lives and dies with it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -41,6 +42,16 @@ class ConnectionTable {
   [[nodiscard]] std::optional<size_t> slot_of(shm::ConnectionId connection) const;
   /// Of a connection, if that slot has it.
   [[nodiscard]] const Addresses* addresses(shm::ConnectionId connection, size_t slot) const;
+  /// The connections for which it is so, ascending. is(id, slot, addresses).
+  template <class Is>
+  [[nodiscard]] std::vector<shm::ConnectionId> find_if(Is is) const {
+    std::vector<shm::ConnectionId> found;
+    for (const auto& [id, connection] : connections_) {
+      if (is(id, connection.slot, connection.addresses)) found.push_back(id);
+    }
+    std::ranges::sort(found);
+    return found;
+  }
   /// The numbers of a slot's connections, ascending.
   [[nodiscard]] std::vector<shm::ConnectionId> connections_of(size_t slot) const;
 

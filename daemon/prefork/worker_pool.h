@@ -53,6 +53,13 @@ class WorkerPool {
     for (size_t slot = 0; slot < slots_.size(); ++slot) act(*slots_[slot]);  // what it does may add one
   }
 
+  /// No worker gets offers, nor any that starts later; false: those do that are not held by themselves.
+  void hold_all(bool held) {
+    shared_.held = held;
+    if (!held) each([](WorkerSlot& slot) { slot.hold(false); });
+  }
+  [[nodiscard]] bool all_held() const { return shared_.held; }
+
   /// Workers that start from now on have another configuration than those before.
   void configuration_changed() { ++shared_.configuration; }
   /// Takes a step towards as many workers as the configuration wants, all with the configuration of now:

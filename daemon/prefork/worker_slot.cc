@@ -193,6 +193,7 @@ void WorkerSlot::mark_unresponsive() {
 }
 
 bool WorkerSlot::soon_ready() const {
+  if (held()) return false;
   // One that is silent is being pinged: it may just be busy.
   const bool silent = state_ == WorkerState::ready && !responsive_ && killed_for_.empty();
   return silent || state_ == WorkerState::starting ||

@@ -57,6 +57,7 @@ class WorkerSlot {
     std::string program;
     Observer& observer;
     uint32_t generations = 0;    // every process gets the next
+    bool held = false;           // all of them
     uint64_t configuration = 0;  // which one a process that starts now is given
   };
   WorkerSlot(Shared& shared, size_t slot);
@@ -89,7 +90,10 @@ class WorkerSlot {
 
   [[nodiscard]] WorkerState state() const { return state_; }
   [[nodiscard]] bool has_process() const { return row_of(state_).process; }
-  [[nodiscard]] bool takes_offers() const { return state_ == WorkerState::ready && responsive_; }
+  [[nodiscard]] bool takes_offers() const { return state_ == WorkerState::ready && responsive_ && !held(); }
+  /// No offers, while what it has goes on; also for processes that start in the slot later.
+  void hold(bool held) { held_ = held; }
+  [[nodiscard]] bool held() const { return held_ || shared_.held; }
   /// Could be ready within the time of an offer.
   [[nodiscard]] bool soon_ready() const;
   [[nodiscard]] pid_t pid() const { return pid_; }
@@ -132,6 +136,7 @@ class WorkerSlot {
   uint64_t pong_ = 0;  // the last one answered
   uint64_t ping_sent_ms_ = 0;
   bool responsive_ = false;
+  bool held_ = false;
 
   shm::Timer ready_timer_;
   shm::Timer ping_timer_;

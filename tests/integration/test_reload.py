@@ -10,6 +10,7 @@ import time
 
 import pytest
 from lib import smb2
+from lib.iwarp import Closed
 from lib.process import alive, wait_until
 from lib.smbdirect import SmbDirect, describe
 
@@ -182,6 +183,31 @@ def test_new_connections_have_the_new_settings_and_old_ones_the_old(smbd, make_d
             assert {c["worker"] for c in daemon.ctl("connections")} == {0, 1}
 
 
+def victims_row(daemon):
+    """Once the daemon knows its ClientGuid."""
+    return next((c for c in daemon.ctl("connections") if c["client"].startswith("127.0.0.3:") and c["guid"]), None)
+
+
+def test_kick_ends_the_connections_of_one_client(smbd, make_daemon):
+    """By its ClientGuid, its address or a number: with a goodbye that the client sees, and no other client's."""
+    daemon = make_daemon(smbd.port, workers=2)
+    traffic = Traffic(daemon, 0, 0)
+    with traffic.client(50) as other:
+        for whose in (lambda c: c["guid"], lambda c: "127.0.0.3", lambda c: str(c["number"])):
+            victim = traffic.client(1)
+            victim.create("victim")
+            mine = wait_until(lambda: victims_row(daemon), 10, lambda: daemon.ctl("connections"))
+            assert daemon.ctl("kick", whose(mine)) == {"connections": 1}
+            with pytest.raises(Closed):
+                victim.timeout = 10
+                while True:
+                    victim.echo()
+            victim.close_transport()
+            wait_until(lambda: len(daemon.ctl("connections")) == 1, 10, lambda: daemon.ctl("connections"))
+            assert "ended by an administrator" in daemon.log
+        assert other.echo().status == smb2.SUCCESS
+
+
 WRONG = [
     ("{", "pool.json:1"),
     ('{"workers": 0}', "/workers is 0; allowed"),
@@ -203,12 +229,17 @@ def test_a_wrong_file_changes_nothing(pool, text, said):
 def test_commands_are_told_what_is_wrong_with_them(pool):
     for words, status, said in [
         (["resize"], 2, "needs an argument, N"),
-        (["resize", "many"], 2, "no number of workers"),
+        (["resize", "many"], 2, "is no number"),
         (["resize", "-1"], 2, ""),
         (["resize", "2", "3"], 2, "unexpected argument"),
         (["resize", "0"], 1, "allowed: an integer from 1 to 64"),
         (["resize", "65"], 1, "allowed: an integer from 1 to 64"),
+        (["resize", "99999999999"], 1, "is no number"),
         (["reload", "now"], 2, "unexpected argument"),
+        (["drain", "x"], 2, "is no number"),
+        (["drain", "7"], 1, "there is no worker 7"),
+        (["kick"], 2, "needs an argument, WHOSE"),
+        (["kick", "nobody"], 1, "no connection has"),
     ]:
         done = pool.ctl(*words, check=False)
         assert done.returncode == status and said in done.stderr, (words, done)

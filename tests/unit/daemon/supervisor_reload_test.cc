@@ -20,7 +20,7 @@ constexpr const char* kReload = R"({"command": "reload"})";
 constexpr const char* kOther = R"(, "smbdirect": {"idle_timeout_ms": 90000})";  // workers start with it
 
 std::string resize(int workers) {
-  return R"({"command": "resize", "workers": )" + std::to_string(workers) + "}";
+  return R"({"command": "resize", "argument": ")" + std::to_string(workers) + R"("})";
 }
 
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
@@ -176,4 +176,61 @@ TEST_CASE("many reloads, each with other workers, end where they began") {
     const std::string workers = pool.ask(R"({"command": "workers"})");
     return !has(workers, "draining") && !has(workers, "starting");
   }));
+}
+
+TEST_CASE("a drained worker keeps its connections and gets no more; undrained, it does again") {
+  PoolProcess pool({.workers = 2});
+  pool.wait_log("is ready after", 2);
+  Client first(pool.port(), "127.0.0.1");
+  REQUIRE(first.slot() == 0);
+  CHECK(pool.ask(R"({"command": "drain", "argument": "0"})") ==
+        "{\"drain\":{\"drained_workers\":1,\"connections\":1}}\n");
+  for (int i = 1; i < 5; ++i) CHECK(Client(pool.port(), "127.0.0." + std::to_string(i)).slot() == 1);
+  CHECK(first.echoes());
+  CHECK(has(pool.ask(R"({"command": "workers"})"), "\"drained\":true"));
+  // Also the process that is in the slot next.
+  ::kill(pool.worker(0), SIGKILL);
+  pool.wait_log("is ready after", 3);
+  CHECK(Client(pool.port(), "127.0.0.1").slot() == 1);
+  CHECK(has(pool.ask(R"({"command": "undrain", "argument": "0"})"), "\"drained_workers\":0"));
+  CHECK(Client(pool.port(), "127.0.0.9").slot() == 0);
+}
+
+TEST_CASE("a drained pool takes no connection, whatever is started in it, until it is undrained") {
+  PoolProcess pool({.workers = 1});
+  Client first(pool.port());
+  REQUIRE(first.greeting());
+  CHECK(has(pool.ask(R"({"command": "drain"})"), "\"drained_workers\":1,\"connections\":1"));
+  CHECK_FALSE(Client(pool.port()).greeting());
+  pool.wait_log("the pool was drained by smbdirectctl drain");
+  CHECK(has(pool.ask(resize(2)), "\"workers\":2"));
+  pool.wait_log("is ready after", 2);
+  CHECK_FALSE(Client(pool.port()).greeting());
+  CHECK(first.echoes());
+  CHECK(has(pool.ask(R"({"command": "undrain"})"), "\"drained_workers\":0"));
+  CHECK(Client(pool.port()).greeting());
+}
+
+TEST_CASE("what there is not is neither drained nor kicked") {
+  PoolProcess pool({.workers = 1});
+  CHECK(has(pool.ask(R"({"command": "drain", "argument": "1"})"), "there is no worker 1"));
+  CHECK(has(pool.ask(R"({"command": "drain", "argument": "x"})"), "is no number"));
+  CHECK(has(pool.ask(R"({"command": "undrain", "argument": "4294967296"})"), "is no number"));
+  for (const char* whose : {"1", "192.0.2.1", "00000000-0000-0000-0000-000000000000", "", "x"}) {
+    CHECK(has(pool.ask(std::string(R"({"command": "kick", "argument": ")") + whose + "\"}"),
+              "no connection has this number, ClientGuid or address"));
+  }
+}
+
+TEST_CASE("kick ends connections by number and by address, and no others") {
+  PoolProcess pool({.workers = 2});
+  pool.wait_log("is ready after", 2);
+  Client one(pool.port(), "127.0.0.1"), two(pool.port(), "127.0.0.2"), more(pool.port(), "127.0.0.2");
+  for (Client* client : {&one, &two, &more}) REQUIRE(client->greeting());
+  CHECK(has(pool.ask(R"({"command": "kick", "argument": "127.0.0.2"})"), "{\"connections\":2}"));
+  CHECK(two.closed_within(5000));
+  CHECK(more.closed_within(5000));
+  CHECK(one.echoes());
+  CHECK(has(pool.ask(R"({"command": "kick", "argument": "1"})"), "{\"connections\":1}"));
+  CHECK(one.closed_within(5000));
 }

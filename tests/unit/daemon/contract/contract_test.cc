@@ -102,7 +102,7 @@ constexpr OnTheWire kFromSupervisor[] = {
     {64, "offer", "oc"},    {65, "grant", "od"},   {66, "ping", "s"},          {67, "drain", "n"},
     {68, "stop", "n"},      {69, "dump", ""},      {70, "smbd", "od"},         {71, "no_smbd", "on"},
     {72, "report", "sd"},   {73, "registry", "d"}, {74, "peer_listener", "d"}, {75, "claimed", "o2"},
-    {76, "pass_to", "snd"}, {77, "end", "o1"},
+    {76, "pass_to", "snd"}, {77, "end", "o2"},
 };
 
 MessageBytes bytes_of(const OnTheWire& wire) {

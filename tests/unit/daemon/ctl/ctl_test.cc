@@ -35,11 +35,11 @@ TEST_CASE("a request is read back as it was written") {
   for (const CtlRow& row : ctl_table()) {
     for (const bool events : {false, true}) {
       if (events && row.command != CtlCommand::connections) continue;
-      const auto workers = row.argument.empty() ? std::nullopt : std::optional<uint32_t>(7);
+      const auto argument = row.argument.empty() ? std::nullopt : std::optional<std::string>("7");
       const auto request =
-          parse_request(request_text({.command = row.command, .events = events, .workers = workers}));
+          parse_request(request_text({.command = row.command, .events = events, .argument = argument}));
       REQUIRE(request);
-      CHECK(request->workers == workers);
+      CHECK(request->argument == argument);
       CHECK(request->command == row.command);
       CHECK(request->events == events);
     }
@@ -53,15 +53,16 @@ TEST_CASE("what is no request is told what it lacks") {
       {"[]", "not a JSON object"},
       {"{\"command\":", "not a JSON object"},
       {"{}", "has no \"command\""},
-      {R"({"command": "stop"})", "unknown command; allowed: status, workers, connections, clients, resize, reload"},
+      {R"({"command": "stop"})",
+       "unknown command; allowed: status, workers, connections, clients, resize, reload, drain, undrain, "
+       "kick"},
       {R"({"command": null})", "has the wrong type"},
       {R"({"command": "status", "extra": 1})", "is unknown"},
       {R"({"command": "connections", "events": "yes"})", "has the wrong type"},
-      {R"({"command": "resize"})", "needs it"},
-      {R"({"command": "resize", "workers": -1})", "has the wrong type"},
-      {R"({"command": "resize", "workers": 4294967296})", "has the wrong type"},
-      {R"({"command": "resize", "workers": "4"})", "has the wrong type"},
-      {R"({"command": "reload", "workers": 4})", "belongs to the command \"resize\""},
+      {R"({"command": "resize"})", "the command resize needs an argument, N"},
+      {R"({"command": "resize", "argument": 4})", "has the wrong type"},
+      {R"({"command": "reload", "argument": "4"})", "the command reload has no argument"},
+      {R"({"command": "kick"})", "needs an argument, WHOSE"},
       {R"({"command": "clients", "events": true})", "is allowed only with the command \"connections\""},
   };
   for (const auto& [line, told] : wrong) {
@@ -171,7 +172,7 @@ TEST_CASE("help and manual have every command") {
   const std::string page{std::istreambuf_iterator<char>(in), {}};
   for (const CtlRow& row : ctl_table()) {
     const std::string macro = row.argument.empty() ? "\n.B " : "\n.BI ";
-    CHECK(has(page, macro + std::string(row.name) + (row.argument.empty() ? "\n" : " \"")));
+    CHECK(has(page, macro + std::string(row.name) + (row.argument.empty() ? "\n" : " \" ")));
     CHECK(has(ctl_help_text(), "  " + std::string(row.name) + " "));
   }
   for (const OwnRow& row : own_table()) {
