@@ -157,8 +157,9 @@ void Dispatcher::dispatch(Offer& offer) {
   if (soon) return Offers::wait(offer, loop_.now());
   const sockaddr_storage peer = offer.peer;
   turn_away(connection);
-  refuse(Refusal::no_worker, peer, workers_.all_held() ? "the pool was drained by smbdirectctl drain; smbdirectctl undrain ends that"
-                              : "no worker accepts it; earlier lines or smbdirectctl workers show why");
+  refuse(Refusal::no_worker, peer,
+         workers_.all_held() ? "the pool was drained by smbdirectctl drain; smbdirectctl undrain ends that"
+                             : "no worker accepts it; earlier lines or smbdirectctl workers show why");
 }
 
 void Dispatcher::count_affinity(uint64_t known, size_t slot) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/control/event_report.h"
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <unistd.h>
+
+#include <nlohmann/json.hpp>
 
 namespace smbdirect::daemon {
 namespace {

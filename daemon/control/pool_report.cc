@@ -76,9 +76,11 @@ json PoolReport::status() const {
 
 json PoolReport::workers() const {
   json out = json::array();
+  const bool whole =
+      parts_.workers.count_if([](const WorkerSlot& slot) { return slot.active(); }) >= parts_.config.workers;
   for (size_t slot = 0; slot < parts_.workers.size(); ++slot) {
     const WorkerSlot& worker = parts_.workers[slot];
-    if (slot >= parts_.config.workers && worker.state() == WorkerState::stopped) continue;  // was needed once
+    if (whole && worker.state() == WorkerState::stopped) continue;  // a slot that is free now
     json row{{"slot", slot},
              {"pid", worker.has_process() ? json(worker.pid()) : json()},
              {"state", state_name(worker.state())},

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Upstream mode "channel": a native server, reference-peer, whose processes get the connections of their clients."""
 
+import json
 import os
 import signal
 import threading
@@ -59,6 +60,30 @@ def test_a_client_is_served_by_a_child_of_its_own(native):
     peer.wait_children(0)
     for end in peer.channel_ends():
         assert end["counters"]["rdma_read"][1] in (0, len(DATA)), end
+
+
+def test_channels_join_across_workers_that_drain_and_come(native):
+    """Of a client whose first connection stays with a worker that is to end, later ones come to others, and join."""
+    daemon, peer, smbd = native
+    with rdma.session(daemon, smbd, user=True) as first:
+        file = first.create("shared")
+        (child,) = peer.wait_children(1)
+        (mine,) = daemon.ctl("connections")
+        daemon.pool["smbdirect"] = {"idle_timeout_ms": 99_000}
+        daemon.pool_path.write_text(json.dumps(daemon.pool))
+        assert [c["key"] for c in daemon.ctl("reload")] == ["/smbdirect/idle_timeout_ms"]
+        wait_until(lambda: {"draining", "ready"} == {w["state"] for w in daemon.ctl("workers")}, 10, lambda: daemon.ctl("workers"))
+        with another(native, first, source=("127.0.0.5", 0)) as second:
+            assert len({c["worker"] for c in daemon.ctl("connections")}) == 2
+            write_and_read(first, second, file, DATA, 0)
+            write_and_read(second, first, file, DATA, len(DATA))
+            (client,) = shown(daemon, lambda them: them[0]["channels"] == 2, "two channels")
+            assert client["smbd"] == [child] and mine["worker"] in client["workers"]
+            first.close_transport()
+            wait_until(lambda: len(daemon.workers()) == 2, 10, lambda: daemon.ctl("workers"))
+            write_and_read(second, second, file, DATA[:70000], 7)
+            (client,) = shown(daemon, lambda them: them[0]["channels"] == 1, "one channel")
+            assert client["smbd"] == [child]
 
 
 def test_further_channels_of_a_client_go_to_the_process_that_serves_it(native):
