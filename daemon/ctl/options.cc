@@ -89,7 +89,7 @@ std::expected<CtlOptions, std::string> parse_ctl_options(int argc, char* const* 
 std::string ctl_help_text() {
   const auto line = [](std::string name, std::string_view argument, std::string_view help) {
     if (!argument.empty()) name += " " + std::string(argument);
-    return "  " + name + std::string(14 - name.size(), ' ') + std::string(help) + "\n";
+    return "  " + name + std::string(16 - name.size(), ' ') + std::string(help) + "\n";
   };
   std::string text = "usage: smbdirectctl [OPTION]... COMMAND\n\nAsks a running smbdirectd. Commands:\n";
   for (const CtlRow& row : ctl_table()) text += line(std::string(row.name), row.argument, row.help);
