@@ -84,7 +84,10 @@ WorkerSlot::WorkerSlot(Shared& shared, size_t slot)
       restart_timer_(loop_, [this] { start(); }) {}
 
 void WorkerSlot::start() {
-  if (state_ == WorkerState::stopped) backoff_.reset();
+  if (state_ == WorkerState::stopped) {  // another worker's slot from now on
+    backoff_.reset();
+    held_ = false;
+  }
   state_ = WorkerState::starting;
   started_ms_ = loop_.now();
   ready_ms_ = 0;

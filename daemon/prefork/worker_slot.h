@@ -91,7 +91,7 @@ class WorkerSlot {
   [[nodiscard]] WorkerState state() const { return state_; }
   [[nodiscard]] bool has_process() const { return row_of(state_).process; }
   [[nodiscard]] bool takes_offers() const { return state_ == WorkerState::ready && responsive_ && !held(); }
-  /// No offers, while what it has goes on; also for processes that start in the slot later.
+  /// No offers, while what it has goes on; also for a process that is started in place of one that died.
   void hold(bool held) { held_ = held; }
   [[nodiscard]] bool held() const { return held_ || shared_.held; }
   /// Could be ready within the time of an offer.

@@ -196,6 +196,19 @@ TEST_CASE("a drained worker keeps its connections and gets no more; undrained, i
   CHECK(Client(pool.port(), "127.0.0.9").slot() == 0);
 }
 
+TEST_CASE("a slot that is used again by another worker is no longer drained") {
+  PoolProcess pool({.workers = 1});
+  CHECK(has(pool.ask(R"({"command": "drain", "argument": "0"})"), "\"drained_workers\":1"));
+  pool.rewrite({.workers = 1, .more = kOther});
+  CHECK(has(pool.ask(kReload), "/smbdirect/idle_timeout_ms"));
+  pool.wait_log("ended with exit status 0");
+  CHECK(Client(pool.port()).slot() == 1);
+  pool.rewrite({.workers = 1});
+  CHECK(has(pool.ask(kReload), "/smbdirect/idle_timeout_ms"));
+  pool.wait_log("ended with exit status 0", 2);
+  CHECK(Client(pool.port()).slot() == 0);
+}
+
 TEST_CASE("a drained pool takes no connection, whatever is started in it, until it is undrained") {
   PoolProcess pool({.workers = 1});
   Client first(pool.port());
