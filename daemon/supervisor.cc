@@ -312,8 +312,8 @@ std::expected<Resized, Refused> Supervisor::resize(uint32_t workers) {
   if (auto refused = not_serving()) return std::unexpected(std::move(*refused));
   const auto key = std::ranges::find(pool_keys(), std::string_view("/workers"), &Key::pointer);
   if (workers < key->min || workers > key->max) {
-    return std::unexpected(
-        Refused{std::to_string(workers) + " is no number of workers; allowed: " + allowed_text(*key)});
+    return std::unexpected(Refused{std::to_string(workers) + " is no number of workers; allowed: " +
+                                   std::to_string(key->min) + " to " + std::to_string(key->max)});
   }
   const size_t before = std::exchange(config_.workers, workers);
   log::write(log::Level::notice, "resize: from %zu workers to %" PRIu32, before, workers);

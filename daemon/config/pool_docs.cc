@@ -37,6 +37,7 @@ Json schema_of(const Key& key) {
       break;
     case KeyType::integer:
       schema = {{"type", "integer"}, {"minimum", key.min}, {"maximum", key.max}};
+      if (key.automatic) schema = {{"anyOf", {schema, {{"const", "auto"}}}}};
       break;
     case KeyType::boolean:
       schema = {{"type", "boolean"}};

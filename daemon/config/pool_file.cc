@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <optional>
+#include <sched.h>
 #include <tuple>
 #include <type_traits>
 #include <unistd.h>
@@ -55,6 +56,11 @@ std::string unknown_key_text(std::string_view name, std::string_view parent) {
 }
 
 /// Walks the tree along the table.
+uint64_t usable_processors() {
+  cpu_set_t usable;
+  return sched_getaffinity(0, sizeof usable, &usable) == 0 ? uint64_t(CPU_COUNT(&usable)) : 1;
+}
+
 class Validator {
  public:
   Validator(PoolConfig& config, Problems& problems) : config_(config), problems_(problems) {}
@@ -146,7 +152,10 @@ class Validator {
   }
 
   void integer(const Key& key, const Node& node, const std::string& at, size_t index) {
-    if (node.kind != Node::Kind::natural || node.natural < key.min || node.natural > key.max) {
+    uint64_t value = node.natural;
+    if (key.automatic && node.kind == Node::Kind::string && node.text == "auto") {
+      value = std::clamp<uint64_t>(usable_processors(), key.min, key.max);
+    } else if (node.kind != Node::Kind::natural || value < key.min || value > key.max) {
       return wrong(key, node, at);
     }
     std::visit(
@@ -154,7 +163,7 @@ class Validator {
           if constexpr (requires {
                           requires std::unsigned_integral<std::remove_pointer_t<decltype(slot)>>;
                         }) {
-            *slot = static_cast<std::remove_pointer_t<decltype(slot)>>(node.natural);
+            *slot = static_cast<std::remove_pointer_t<decltype(slot)>>(value);
           }
         },
         key.slot(config_, index));

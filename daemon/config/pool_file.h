@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // From a pool file to a PoolConfig. Every problem of a file is reported at once, each with its JSON
-// pointer, line, value and what is allowed. Start-up only; pure but for load_pool; nothing is thrown.
+// pointer, line, value and what is allowed. At start and at reload; pure but for load_pool and
+// "auto", which is what this machine has; nothing is thrown.
 #pragma once
 
 #include <expected>

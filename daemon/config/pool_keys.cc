@@ -40,6 +40,10 @@ constexpr Key integer(string_view pointer, uint64_t min, uint64_t max, Place pla
           .slot = place.slot,
           .applies = place.applies};
 }
+constexpr Key automatic(Key key) {
+  key.automatic = true;
+  return key;
+}
 constexpr Key other(string_view pointer, KeyType type, Place place, string_view help, bool required = false) {
   return {.pointer = pointer,
           .type = type,
@@ -76,8 +80,10 @@ constexpr Key choice(string_view pointer, std::span<const string_view> choices, 
   }
 
 const std::array kKeys{
-    integer("/workers", 1, 64, IN_POOL(workers),
-            "How many worker processes are started before the first connection."),
+    automatic(
+        integer("/workers", 1, 64, IN_POOL(workers),
+                "How many worker processes are started before the first connection. \"auto\": one for each "
+                "processor that the daemon may use when it reads the file.")),
     other("/user", KeyType::text, IN_WORKERS(user),
           "The user that workers run as when the daemon is started as root; empty: the user \"smbdirect\" if "
           "this system has it, otherwise the daemon's own."),
@@ -338,7 +344,8 @@ std::string allowed_text(const Key& key) {
     case KeyType::objects:
       return "an array of at least one object";
     case KeyType::integer:
-      return "an integer from " + std::to_string(key.min) + " to " + std::to_string(key.max);
+      return "an integer from " + std::to_string(key.min) + " to " + std::to_string(key.max) +
+             (key.automatic ? " or \"auto\"" : "");
     case KeyType::boolean:
       return "true or false";
     case KeyType::text:

@@ -43,6 +43,7 @@ struct Key {
   bool required = false;
   uint64_t min = 0;
   uint64_t max = 0;
+  bool automatic = false;  // "auto" is allowed instead: as many as this machine has processors for us
   std::span<const std::string_view> choices{};               // in the order of the enum's values
   Slot (*slot)(PoolConfig& config, size_t index) = nullptr;  // index: of the array's element
   Applies applies = Applies::at_restart;                     // not of objects

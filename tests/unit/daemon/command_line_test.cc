@@ -61,7 +61,7 @@ TEST_CASE("--check-config says ok, or everything that is wrong") {
       "}");
   const auto result = run_daemon({"-s", wrong.path, "--check-config"});
   CHECK(result.status == 2);
-  CHECK(has(result.output, wrong.path + ":1: /workers is 0; allowed: an integer from 1 to 64\n"));
+  CHECK(has(result.output, wrong.path + ":1: /workers is 0; allowed: an integer from 1 to 64 or \"auto\"\n"));
   CHECK(has(result.output, wrong.path + ":3: /upstream/port is 0"));
   const auto missing = run_daemon({"-s", "/nonexistent", "--check-config"});
   CHECK(missing.status == 2);

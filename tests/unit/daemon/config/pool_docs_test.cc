@@ -44,7 +44,9 @@ TEST_CASE("the schema and the manual have every key of the table") {
     for (std::string part; std::getline(parts, part, '/');)
       place = part == "*" ? place["items"] : place["properties"][part];
     CHECK(place["description"] == key.help);
-    if (key.type == KeyType::integer) CHECK(place["maximum"] == key.max);
+    if (key.automatic) CHECK(place["anyOf"][1]["const"] == "auto");
+    if (key.type == KeyType::integer)
+      CHECK((key.automatic ? place["anyOf"][0] : place)["maximum"] == key.max);
   }
 }
 

@@ -2,6 +2,7 @@
 #include "daemon/config/pool_file.h"
 
 #include <fstream>
+#include <sched.h>
 #include <string>
 #include <unistd.h>
 
@@ -48,6 +49,22 @@ TEST_CASE("the smallest file, and comments") {
   CHECK(config->listeners[0].address == "::1");
   CHECK(config->listeners[0].port == 5445);
   CHECK(config->worker.upstream_address == "127.0.0.1");
+}
+
+TEST_CASE("as many workers as there are processors for the daemon") {
+  cpu_set_t before, one;
+  REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu)
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+  for (const cpu_set_t& usable : {one, before}) {
+    REQUIRE(sched_setaffinity(0, sizeof usable, &usable) == 0);
+    const auto config = parse_pool(around("\"workers\": \"auto\""));
+    REQUIRE(config);
+    CHECK(config->workers == std::min<uint32_t>(64, uint32_t(CPU_COUNT(&usable))));
+  }
+  CHECK_FALSE(parse_pool(around("\"workers\": \"Auto\"")));
+  CHECK_FALSE(parse_pool(around("\"limits\": {\"connections\": \"auto\"}")));
 }
 
 TEST_CASE("every key is read into its place, and a dump reads back the same") {
