@@ -55,12 +55,12 @@ std::string unknown_key_text(std::string_view name, std::string_view parent) {
   return text + "; allowed here: " + known;
 }
 
-/// Walks the tree along the table.
 uint64_t usable_processors() {
   cpu_set_t usable;
   return sched_getaffinity(0, sizeof usable, &usable) == 0 ? uint64_t(CPU_COUNT(&usable)) : 1;
 }
 
+/// Walks the tree along the table.
 class Validator {
  public:
   Validator(PoolConfig& config, Problems& problems) : config_(config), problems_(problems) {}
