@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "daemon/accept/dispatcher.h"
@@ -69,6 +70,7 @@ class Supervisor final : public WorkerSlot::Observer {
   /// Ends connections. whose: a number of `connections`, a ClientGuid or an address.
   [[nodiscard]] std::expected<Kicked, Refused> kick(const std::string& whose);
   [[nodiscard]] std::optional<Refused> not_serving() const;
+  [[nodiscard]] std::string_view phase_name() const;
   void approach_configuration();
   void reload_by_signal();
   void reap();
