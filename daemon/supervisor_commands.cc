@@ -56,13 +56,14 @@ std::expected<Reloaded, Refused> Supervisor::reload() {
 }
 
 void Supervisor::reload_by_signal() {
-  options_.notify.reloading();
+  const bool serving = phase_ == Phase::serving;
+  if (serving) options_.notify.reloading();
   if (const auto done = reload(); !done) {
     log::write(log::Level::error, "reload: %s", done.error().why.c_str());
     for (const std::string& problem : done.error().problems)
       log::write(log::Level::error, "reload: %s", problem.c_str());
   }
-  if (phase_ == Phase::serving) options_.notify.ready("listening on " + listeners_.text());
+  if (serving) options_.notify.ready("listening on " + listeners_.text());
 }
 
 std::expected<Resized, Refused> Supervisor::resize(uint32_t workers) {
