@@ -241,6 +241,14 @@ TEST_CASE("systemd hears of it; workers do not") {
   REQUIRE(bind(systemd.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0);
   PoolProcess pool({.notify = name});
   pool.wait_log("is ready after", 2);
+  pool.signal(SIGHUP);
+  pool.wait_log("reload: nothing has changed");
+  Client client(pool.port());
+  REQUIRE(client.greeting());
+  pool.signal(SIGQUIT);
+  pool.wait_log("draining");
+  pool.signal(SIGHUP);  // none follows any more, so none is announced
+  pool.wait_log("reload: the pool is draining");
   pool.signal(SIGTERM);
   CHECK(pool.wait_exit() == 0);
   std::string heard;
@@ -250,5 +258,9 @@ TEST_CASE("systemd hears of it; workers do not") {
   }
   CHECK_MESSAGE(heard.find("|READY=1\nSTATUS=listening on 127.0.0.1") != std::string::npos, heard);
   CHECK_MESSAGE(heard.find("STATUS=2 of 2 workers ready|") != std::string::npos, heard);
+  const size_t reload = heard.find("|RELOADING=1\nMONOTONIC_USEC=");
+  REQUIRE_MESSAGE(reload != std::string::npos, heard);
+  CHECK_MESSAGE(heard.find("|READY=1\n", reload) != std::string::npos, heard);
+  CHECK_MESSAGE(heard.find("RELOADING=1", reload + 2) == std::string::npos, heard);
   CHECK_MESSAGE(heard.find("STOPPING=1") != std::string::npos, heard);
 }
