@@ -57,7 +57,8 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                {.reload = [this] { return reload(); },
                 .resize = [this](uint32_t workers) { return resize(workers); },
                 .hold = [this](std::optional<uint32_t> slot, bool held) { return hold(slot, held); },
-                .kick = [this](const std::string& whose) { return kick(whose); }}),
+                .kick = [this](const std::string& whose) { return kick(whose); },
+                .log_level = [this](const std::string& name) { return set_log_level(name); }}),
       start_timer_(loop_,
                    [this] {
                      stop(ExitCode::environment,

@@ -69,6 +69,9 @@ class Supervisor final : public WorkerSlot::Observer {
   [[nodiscard]] std::expected<Held, Refused> hold(std::optional<uint32_t> slot, bool held);
   /// Ends connections. whose: a number of `connections`, a ClientGuid or an address.
   [[nodiscard]] std::expected<Kicked, Refused> kick(const std::string& whose);
+  /// Of the daemon and of its workers.
+  [[nodiscard]] std::expected<shm::log::Level, Refused> set_log_level(const std::string& name);
+  void tell_log_level();
   [[nodiscard]] std::optional<Refused> not_serving() const;
   [[nodiscard]] std::string_view phase_name() const;
   void approach_configuration();

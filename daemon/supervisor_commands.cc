@@ -41,7 +41,7 @@ std::expected<Reloaded, Refused> Supervisor::reload() {
   const PoolConfig before = std::exchange(config_, std::move(*merged));
   const auto to_workers = [](const Change& change) { return change.applies == Applies::to_workers; };
   if (std::ranges::any_of(done.changes, to_workers)) workers_.configuration_changed();
-  log::configure(config_.worker.log_level, "smbdirectd");
+  if (before.worker.log_level != config_.worker.log_level) tell_log_level();
   dispatcher_.configuration_changed(before);
   smbd_requests_.configuration_changed(before);
   if (native()) clients_.end_starts_after(config_.worker.handshake_timeout_ms);
@@ -53,6 +53,28 @@ std::expected<Reloaded, Refused> Supervisor::reload() {
   }
   if (done.changes.empty()) log::write(log::Level::notice, "reload: nothing has changed");
   return done;
+}
+
+void Supervisor::tell_log_level() {
+  log::configure(config_.worker.log_level, "smbdirectd");
+  workers_.each([this](WorkerSlot& worker) {
+    if (!worker.has_process()) return;
+    if (const auto sent = worker.send(message::LogLevel{{config_.worker.log_level}}); !sent)
+      log::write(log::Level::warning, "a worker is not told the log level: %s", sent.error().text().c_str());
+  });
+}
+
+std::expected<log::Level, Refused> Supervisor::set_log_level(const std::string& name) {
+  const auto level = log::level_from_name(name);
+  if (!level) {
+    const auto key = std::ranges::find(pool_keys(), std::string_view("/log/level"), &Key::pointer);
+    return std::unexpected(Refused{"\"" + name + "\" is no log level; allowed: " + allowed_text(*key)});
+  }
+  config_.worker.log_level = *level;
+  tell_log_level();
+  log::write(log::Level::notice, "the log level is %s until the pool file is read again",
+             log::level_name(*level).data());
+  return *level;
 }
 
 void Supervisor::reload_by_signal() {

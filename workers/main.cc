@@ -74,8 +74,8 @@ void check_locked_memory(const WorkerConfig& config, uint64_t limit) {
 }
 
 ExitCode serve(uv_loop_t& loop, unsigned slot, unsigned generation, const WorkerConfig& config) {
-  smbdirect::workers::Worker worker(loop, smbdirect::shm::UniqueFd(smbdirect::daemon::kControlFd), generation,
-                                    config);
+  smbdirect::workers::Worker worker(loop, smbdirect::shm::UniqueFd(smbdirect::daemon::kControlFd),
+                                    {.slot = slot, .generation = generation}, config);
   if (config.verbs) {
     if (const auto opened = worker.open_verbs(); !opened) {
       return static_cast<ExitCode>(leave(ExitCode::environment, opened.error()));
@@ -86,7 +86,7 @@ ExitCode serve(uv_loop_t& loop, unsigned slot, unsigned generation, const Worker
       !confined) {
     return static_cast<ExitCode>(leave(ExitCode::environment, confined.error()));
   }
-  worker.show_scoreboard(slot);
+  worker.show_scoreboard();
   worker.announce_ready();
   return worker.run();
 }

@@ -39,13 +39,13 @@ std::unexpected<shm::Error> no_smbd(int error) {
 
 }  // namespace
 
-Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation,
+Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& self,
                const daemon::WorkerConfig& config)
     : loop_(loop),
       control_(loop, std::move(control), [this](int events, int status) { on_control(events, status); }),
-      generation_(generation),
+      self_(self),
       config_(config),
-      to_supervisor_(control_.fd(), generation,
+      to_supervisor_(control_.fd(), self.generation,
                      [this](bool waits) { control_.want(UV_READABLE | (waits ? UV_WRITABLE : 0)); }),
       slabs_(arena_, kSlabBytes),
       receive_slabs_(arena_, std::max(kSmallestReceive, config.max_receive_size)),
@@ -96,9 +96,9 @@ Worker::~Worker() {
   to_supervisor_.close();  // sessions that end now tell nobody
 }
 
-void Worker::show_scoreboard(uint32_t slot) {
+void Worker::show_scoreboard() {
   auto writer = shm::ScoreboardWriter::create(
-      {.slot = slot, .generation = generation_, .pid = static_cast<uint32_t>(::getpid())});
+      {.slot = self_.slot, .generation = self_.generation, .pid = static_cast<uint32_t>(::getpid())});
   if (!writer) {
     log::write(log::Level::warning,
                "cannot make a scoreboard, so smbdirectctl will not show this worker's connections: %s",
@@ -138,7 +138,8 @@ void Worker::report(uint64_t sequence, const shm::UniqueFd& into) {
 
 void Worker::announce_ready() {
   to_supervisor_.send(message::Ready{});
-  log::write(log::Level::info, "ready (pid %d, generation %u)", static_cast<int>(::getpid()), generation_);
+  log::write(log::Level::info, "ready (pid %d, generation %u)", static_cast<int>(::getpid()),
+             self_.generation);
 }
 
 ExitCode Worker::run() {
@@ -173,12 +174,13 @@ void Worker::on_control(int events, int status) {
 }
 
 void Worker::on_message(daemon::Received<daemon::FromSupervisor> received) {
-  if (received.generation != generation_) return;
+  if (received.generation != self_.generation) return;
   shm::UniqueFd& descriptor = received.descriptor;
   daemon::hear(
       received.message, [&](const message::Offer& m) { on_offer(m); },
       [&](const message::Grant& m) { on_grant(m.connection, std::move(descriptor)); },
       [&](const message::End& m) { on_end(m); },
+      [&](const message::LogLevel& m) { log::configure(m.level, "worker " + std::to_string(self_.slot)); },
       [&](const message::Ping& m) { to_supervisor_.send(message::Pong{{m.sequence}}); },
       [&](const message::Drain& m) { begin_stop(false, m.deadline_ms); },
       [&](const message::Stop& m) { begin_stop(true, m.deadline_ms); }, [&](const message::Dump&) { dump(); },

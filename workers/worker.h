@@ -17,6 +17,7 @@
 #include "shm/base/log.h"
 #include "shm/loop/loop.h"
 #include "shm/loop/watched.h"
+#include "shm/registry_layout.h"
 #include "workers/fabric/verbs/verbs.h"
 #include "workers/memory/housekeeper.h"
 #include "workers/memory/slab.h"
@@ -31,13 +32,14 @@ namespace smbdirect::workers {
 
 class Worker {
  public:
-  Worker(uv_loop_t& loop, shm::UniqueFd control, uint32_t generation, const daemon::WorkerConfig& config);
+  Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& self,
+         const daemon::WorkerConfig& config);
   ~Worker();
 
   /// Opens the RDMA connection manager; after the last change of credentials.
   [[nodiscard]] shm::Result<> open_verbs();
   /// Publishes the worker's state (shm/scoreboard.h). If that fails the worker serves nevertheless.
-  void show_scoreboard(uint32_t slot);
+  void show_scoreboard();
   /// Tells the supervisor that connections may come.
   void announce_ready();
   /// Runs until told to end; the exit code.
@@ -69,7 +71,7 @@ class Worker {
 
   uv_loop_t& loop_;
   shm::Watched<shm::UniqueFd> control_;  // outlives all that send messages on it
-  uint32_t generation_;
+  shm::WorkerRef self_;
   daemon::WorkerConfig config_;
   ControlSender to_supervisor_;
   Arena arena_;

@@ -282,7 +282,7 @@ const std::array kKeys{
             "On SIGQUIT: how long workers wait for clients to leave; 0: without limit."),
 
     object("/log", "The log, on standard error."),
-    choice("/log/level", kLevels, IN_WORKERS(log_level), "The least severe messages that are written."),
+    choice("/log/level", kLevels, IN_POOL(worker.log_level), "The least severe messages that are written."),
 };
 #undef SLOT_OF
 #undef IN_POOL

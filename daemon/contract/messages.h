@@ -18,6 +18,7 @@
 #include "protocol/proxy/cookie.h"
 #include "shm/base/connection_id.h"
 #include "shm/base/guid.h"
+#include "shm/base/log.h"
 
 namespace smbdirect::daemon {
 
@@ -77,6 +78,10 @@ struct Outcome {
 struct Reason {
   EndReason reason{};
   static void lay(auto& self, auto& wire) { wire.choice(12, "reason", self.reason, EndReason::asked_for); }
+};
+struct Level {
+  shm::log::Level level{};
+  static void lay(auto& self, auto& wire) { wire.choice(12, "level", self.level, shm::log::Level::debug); }
 };
 struct Guid {
   shm::Guid guid{};
@@ -186,6 +191,8 @@ using Claimed = Row<75, "claimed", with::Connection, with::Outcome>;
 using PassTo = Row<76, "pass_to", with::Sequence, with::Process, with::Descriptor>;
 /// Close the connection now; its CLOSED follows.
 using End = Row<77, "end", with::Connection, with::Reason>;
+/// The least severe lines to log from now on.
+using LogLevel = Row<78, "log_level", with::Level>;
 }  // namespace message
 
 /// The messages from a worker to the supervisor.
@@ -196,10 +203,10 @@ struct FromWorker : std::variant<message::Ready, message::Take, message::Refuse,
   using variant::variant;
 };
 /// The messages from the supervisor to a worker.
-struct FromSupervisor
-    : std::variant<message::Offer, message::Grant, message::Ping, message::Drain, message::Stop,
-                   message::Dump, message::Smbd, message::NoSmbd, message::Report, message::Registry,
-                   message::PeerListener, message::Claimed, message::PassTo, message::End> {
+struct FromSupervisor : std::variant<message::Offer, message::Grant, message::Ping, message::Drain,
+                                     message::Stop, message::Dump, message::Smbd, message::NoSmbd,
+                                     message::Report, message::Registry, message::PeerListener,
+                                     message::Claimed, message::PassTo, message::End, message::LogLevel> {
   using variant::variant;
 };
 

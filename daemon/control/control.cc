@@ -93,7 +93,7 @@ std::string Control::act(const CtlRequest& request) {
     return out.dump(-1, ' ', false, json::error_handler_t::replace);
   };
   std::optional<uint32_t> number;
-  if (request.argument && request.command != CtlCommand::kick) {
+  if (request.argument && ctl_table()[size_t(request.command)].number) {
     number = number_of(*request.argument);
     if (!number) return error_text("\"" + *request.argument + "\" is no number");
   }
@@ -112,6 +112,9 @@ std::string Control::act(const CtlRequest& request) {
     case CtlCommand::kick:
       return told(actions_.kick(*request.argument),
                   [](const Kicked& done) { return json{{"connections", done.connections}}; });
+    case CtlCommand::log_level:
+      return told(actions_.log_level(*request.argument),
+                  [](log::Level level) { return json{{"level", log::level_name(level)}}; });
     default:
       return error_text("the command " + name + " does nothing");
   }

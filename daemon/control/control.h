@@ -33,6 +33,7 @@ class Control {
     std::function<std::expected<Resized, Refused>(uint32_t workers)> resize;
     std::function<std::expected<Held, Refused>(std::optional<uint32_t> slot, bool held)> hold;
     std::function<std::expected<Kicked, Refused>(const std::string& whose)> kick;
+    std::function<std::expected<shm::log::Level, Refused>(const std::string& name)> log_level;
   };
   Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers, Actions actions);
 

@@ -77,6 +77,11 @@ constexpr std::array kTable{
            .help = "end a connection by its number, or all of a ClientGuid or an address",
            .columns = {},
            .argument = "WHOSE"},
+    CtlRow{.command = CtlCommand::log_level,
+           .name = "log-level",
+           .help = "log less or more: error, warning, notice, info or debug",
+           .columns = {},
+           .argument = "LEVEL"},
 };
 
 constexpr std::array kOwnTable{

@@ -34,6 +34,7 @@ enum class CtlCommand : uint8_t {
   drain,
   undrain,
   kick,
+  log_level,
 };
 
 struct CtlRow {

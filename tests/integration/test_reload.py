@@ -208,6 +208,28 @@ def test_kick_ends_the_connections_of_one_client(smbd, make_daemon):
         assert other.echo().status == smb2.SUCCESS
 
 
+def test_the_log_level_is_that_of_workers_too(smbd, make_daemon):
+    daemon = make_daemon(smbd.port, workers=1, pool={"log": {"level": "warning"}})
+    traffic = Traffic(daemon, 0, 0)
+
+    def connect():
+        with traffic.client(1) as client:
+            client.create("logged")
+        wait_until(lambda: not daemon.ctl("connections"), 10, lambda: daemon.ctl("connections"))
+
+    connect()
+    assert "connection established" not in daemon.log
+    assert daemon.ctl("log-level", "info") == {"level": "info"}
+    connect()
+    daemon.wait_for_log("connection established")
+    change(daemon, log={"level": "warning"})
+    assert [c["applies"] for c in daemon.ctl("reload")] == ["at once"]
+    before = daemon.log_position()
+    connect()
+    assert "connection established" not in daemon.log_since(before)
+    assert len(daemon.workers()) == 1 and {w["generation"] for w in daemon.ctl("workers")} == {1}
+
+
 WRONG = [
     ("{", "pool.json:1"),
     ('{"workers": 0}', "/workers is 0; allowed"),
@@ -238,6 +260,7 @@ def test_commands_are_told_what_is_wrong_with_them(pool):
         (["reload", "now"], 2, "unexpected argument"),
         (["drain", "x"], 2, "is no number"),
         (["drain", "7"], 1, "there is no worker 7"),
+        (["log-level", "loud"], 1, 'no log level; allowed: "error"'),
         (["kick"], 2, "needs an argument, WHOSE"),
         (["kick", "nobody"], 1, "no connection has"),
     ]:

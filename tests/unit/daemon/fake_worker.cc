@@ -142,6 +142,10 @@ class Worker {
           if (connections_.erase(std::to_underlying(m.connection)) > 0) say(message::Closed{{m.connection}});
           return true;
         },
+        [&](const message::LogLevel& m) {
+          std::fprintf(stderr, "fake worker %s: log level %d\n", slot_.c_str(), int(m.level));
+          return true;
+        },
         [&](const message::Ping& m) {
           if (mode_ != "dumb") say(message::Pong{{m.sequence}});
           return true;

@@ -247,3 +247,19 @@ TEST_CASE("kick ends connections by number and by address, and no others") {
   CHECK(has(pool.ask(R"({"command": "kick", "argument": "1"})"), "{\"connections\":1}"));
   CHECK(one.closed_within(5000));
 }
+
+TEST_CASE("the log level changes for the daemon and its workers, by command and by file") {
+  PoolProcess pool({.workers = 2});
+  pool.wait_log("is ready after", 2);
+  CHECK(pool.ask(R"({"command": "log-level", "argument": "error"})") ==
+        "{\"log-level\":{\"level\":\"error\"}}\n");
+  pool.wait_log("fake worker 0: log level 0");
+  pool.wait_log("fake worker 1: log level 0");
+  CHECK(has(pool.ask(R"({"command": "log-level", "argument": "loud"})"), "is no log level; allowed: "));
+  const size_t told = pool.count_log("reload:");
+  pool.rewrite({.workers = 2});  // debug
+  CHECK(has(pool.ask(kReload),
+            R"({"key":"/log/level","from":"\"error\"","to":"\"debug\"","applies":"at once"})"));
+  pool.wait_log("fake worker 1: log level 4");
+  CHECK(pool.count_log("reload:") == told + 1);
+}

@@ -102,7 +102,7 @@ constexpr OnTheWire kFromSupervisor[] = {
     {64, "offer", "oc"},    {65, "grant", "od"},   {66, "ping", "s"},          {67, "drain", "n"},
     {68, "stop", "n"},      {69, "dump", ""},      {70, "smbd", "od"},         {71, "no_smbd", "on"},
     {72, "report", "sd"},   {73, "registry", "d"}, {74, "peer_listener", "d"}, {75, "claimed", "o2"},
-    {76, "pass_to", "snd"}, {77, "end", "o2"},
+    {76, "pass_to", "snd"}, {77, "end", "o2"},     {78, "log_level", "4"},
 };
 
 MessageBytes bytes_of(const OnTheWire& wire) {
@@ -115,7 +115,7 @@ MessageBytes bytes_of(const OnTheWire& wire) {
     if (field == 'o') put(16, {0x98, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11});
     if (field == 's') put(24, {0xa0, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11});
     if (field == 'n') put(12, {0x94, 0x77, 0x66, 0x55});
-    if (field == '1' || field == '2') put(12, {unsigned(field - '0')});
+    if (field >= '1' && field <= '4') put(12, {unsigned(field - '0')});
     if (field == 'g') Filler().octets(40, std::span(bytes).subspan(40, 16));
     if (field != 'c') continue;
     put(32, {1, 0xa9, 0xaa, 0xab, 0xac, 0x77, 0x66, 0x55});
@@ -252,7 +252,7 @@ TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor b
       {"type 0", changed(6, 0), "unknown type 0"},
       {"type 16", changed(6, 16), "unknown type 16"},
       {"type 63", changed(6, 63), "unknown type 63"},
-      {"type 78", changed(6, 78), "unknown type 78"},
+      {"type 79", changed(6, 79), "unknown type 79"},
       {"type high", changed(7, 1), "unknown type"},
       {"deadline in offer", changed(12, 1), "do not belong"},
       {"sequence in offer", changed(31, 1), "do not belong"},

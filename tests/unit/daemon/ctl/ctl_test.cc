@@ -55,7 +55,7 @@ TEST_CASE("what is no request is told what it lacks") {
       {"{}", "has no \"command\""},
       {R"({"command": "stop"})",
        "unknown command; allowed: status, workers, connections, clients, resize, reload, drain, undrain, "
-       "kick"},
+       "kick, log-level"},
       {R"({"command": null})", "has the wrong type"},
       {R"({"command": "status", "extra": 1})", "is unknown"},
       {R"({"command": "connections", "events": "yes"})", "has the wrong type"},
