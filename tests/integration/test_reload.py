@@ -209,7 +209,7 @@ def test_kick_ends_the_connections_of_one_client(smbd, make_daemon):
 
 
 def test_the_log_level_is_that_of_workers_too(smbd, make_daemon):
-    daemon = make_daemon(smbd.port, workers=1, pool={"log": {"level": "warning"}})
+    daemon = make_daemon(smbd.port, workers=1, pool={"log": {"level": "notice"}})
     traffic = Traffic(daemon, 0, 0)
 
     def connect():
@@ -222,7 +222,7 @@ def test_the_log_level_is_that_of_workers_too(smbd, make_daemon):
     assert daemon.ctl("log-level", "info") == {"level": "info"}
     connect()
     daemon.wait_for_log("connection established")
-    change(daemon, log={"level": "warning"})
+    change(daemon, log={"level": "notice"})
     assert [c["applies"] for c in daemon.ctl("reload")] == ["at once"]
     before = daemon.log_position()
     connect()
