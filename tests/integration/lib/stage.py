@@ -29,6 +29,7 @@ POOL = {
 }
 
 SLOWEST_S, NEW_CLIENT_S, SHARE = 1.0, 2.0, 0.25
+LEAST_ALONE, PATIENCE = 20, 20  # turns a second, looks
 
 
 class Stage:
@@ -80,7 +81,10 @@ class Stage:
     def beside(self, attack, seconds=2.5, alone_s=0.6, seed=1, source=None):
         """The attack, and what became of the others meanwhile: `wrong` (never allowed) and `slow` (perhaps the
         machine's fault: worth another look), as lists of sentences, and `text` of the figures."""
-        alone, control_alone = self.measure(alone_s)
+        for _ in range(PATIENCE):
+            alone, control_alone = self.measure(alone_s)
+            if alone.turns >= LEAST_ALONE * alone.seconds:
+                break  # else the machine has no time even for this, and says nothing of an attack
         ground = Ground(self.daemon, self.smbd, seconds, seed, source, self.connect)
         newcomers = []
 
