@@ -8,7 +8,6 @@ build/logs. Numbers are summed over all of them; a section that cannot run count
 
 import argparse
 import collections
-import contextlib
 import dataclasses
 import json
 import os
@@ -17,7 +16,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import xml.etree.ElementTree as ET
 
@@ -46,13 +44,6 @@ class Failed(Exception):
     """The section cannot go on; the text says why."""
 
 
-def leave_processors(session):
-    """Where the kernel schedules each session as a group of its own (sched(7), autogroup), the idle class counts only
-    within that: two idle compilers then get as much as all of the tests beside them."""
-    with contextlib.suppress(OSError):
-        pathlib.Path(f'/proc/{session}/autogroup').write_text('19')
-
-
 class Run:
     """One run of scripts/test: its sections, and the processes it has going."""
 
@@ -62,12 +53,9 @@ class Run:
         self.going = set()  # processes
         LOGS.mkdir(parents=True, exist_ok=True)
 
-    def command(self, argv, log, env=None, cwd=ROOT, check=True, timeout=1800, idle=False):
+    def command(self, argv, log, env=None, cwd=ROOT, check=True, timeout=1800):
         """Runs a program with its output in build/logs/<log>.log (appended). Ends its whole process group
-        if we are interrupted or it takes too long. Returns (exit status, output). idle: with what others leave of the
-        processors."""
-        if idle:
-            argv = ['chrt', '--idle', '0', *argv]
+        if we are interrupted or it takes too long. Returns (exit status, output)."""
         path = LOGS / f'{log}.log'
         begin = path.stat().st_size if path.exists() else 0
         with open(path, 'ab') as out:
@@ -77,8 +65,6 @@ class Run:
                                        stderr=subprocess.STDOUT, cwd=cwd, env={**os.environ, **(env or {})},
                                        start_new_session=True)
             self.going.add(process)
-            if idle:
-                leave_processors(process.pid)
             try:
                 status = process.wait(timeout)
             except subprocess.TimeoutExpired:
@@ -181,32 +167,6 @@ def build(run, section, log, kind):
     command, environment = set_up_build(run, log, kind)
     run.command(command, log, environment, timeout=7200)  # a busy machine is no failure
     section.passed += 1
-
-
-class BuildBeside:
-    """A build with the processor time that the sections beside it leave over: waiting for emulated devices and for
-    deadlines is much of what tests do."""
-
-    def __init__(self, run, kind):
-        self.run, self.kind, self.log = run, kind, f'build-{kind}'
-        self.failure = Failed(f'ended before it was done; see build/logs/{self.log}.log')  # until it is
-        (LOGS / f'{self.log}.log').unlink(missing_ok=True)
-        self.thread = threading.Thread(target=self._build, daemon=True)
-        self.thread.start()
-
-    def _build(self):
-        try:
-            command, environment = set_up_build(self.run, self.log, self.kind)
-            self.run.command(command, self.log, environment, timeout=3600, idle=True)
-            self.failure = None
-        except Failed as e:
-            self.failure = e
-
-    def finish(self, section, _):
-        self.thread.join()
-        if self.failure:
-            raise self.failure
-        section.passed += 1
 
 
 # --- meson's tests (doctest, corpus replay, tree rules) ---------------------------------------------
@@ -433,12 +393,12 @@ def quick(run):
 def everything(run):
     built = quick(run)
     tests = run.options
-    sanitized = BuildBeside(run, 'asan')
     if built:
         run.section('integration', lambda s, log: pytest(run, s, log, 'normal'))
         run.section('guest kernel', lambda s, log: guest_kernel(run, s, log))
         run.section('unit tests under valgrind', lambda s, log: valgrind_tests(run, s, log))
-    if run.section('build with ASan and UBSan', sanitized.finish):
+    # Not beside the others: a build takes turns of 200 ms from tests that have deadlines, in whatever class it runs.
+    if run.section('build with ASan and UBSan', lambda s, log: build(run, s, log, 'asan')):
         run.section('unit tests with ASan', lambda s, log: sanitized_tests(run, s, log))
         # The long parity lists ran above; here the sanitizers watch all else.
         run.section('integration with ASan', lambda s, log: pytest(
