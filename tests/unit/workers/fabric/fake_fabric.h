@@ -34,6 +34,12 @@ class FakeEndpoint final : public fabric::Endpoint {
   }
   ~FakeEndpoint() override {
     if (peer_ != nullptr) peer_->peer_ = nullptr;
+    if (known_as_ != nullptr) *known_as_ = nullptr;
+  }
+  /// `pointer` points to this for as long as there is this.
+  void known_as(FakeEndpoint*& pointer) {
+    pointer = this;
+    known_as_ = &pointer;
   }
 
   void start() override { started = true; }
@@ -197,6 +203,7 @@ class FakeEndpoint final : public fabric::Endpoint {
   }
 
   fabric::Handler& handler_;
+  FakeEndpoint** known_as_ = nullptr;
   FakeEndpoint* peer_ = nullptr;
   fabric::Attributes attributes_;
   fabric::Traffic traffic_;

@@ -44,7 +44,7 @@ class SessionRig {
     const auto endpoint = [](fake::FakeEndpoint*& end) {
       return [&end](fabric::Handler& handler) {
         auto made = std::make_unique<fake::FakeEndpoint>(handler);
-        end = made.get();
+        made->known_as(end);
         return made;
       };
     };
@@ -134,8 +134,8 @@ class SessionRig {
   };
 
   bool turn() {
-    bool moved = session && server_end_->step();
-    moved = (client && client_end_->step()) || moved;
+    bool moved = server_end_ != nullptr && server_end_->step();
+    moved = (client_end_ != nullptr && client_end_->step()) || moved;
     moved = smbd.move() || moved;
     uv_run(&loop_, UV_RUN_NOWAIT);
     if (client) client->pump();
