@@ -22,10 +22,10 @@ def environment(reports):
 
 
 def is_finding(text):
-    """True unless every line of a report is known to say only that its process was killed. An empty report is one:
-    nothing opens a file without having something to say."""
+    """True unless every line of a report is known to say only that its process was killed. An empty report is none: its
+    process was killed before it could write that line."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return not lines or not all(KILLED_WHILE_LOOKING.fullmatch(line.strip()) for line in lines)
+    return not all(KILLED_WHILE_LOOKING.fullmatch(line.strip()) for line in lines)
 
 
 def findings(reports):
