@@ -173,7 +173,7 @@ void WorkerSlot::retire(uint32_t deadline_ms) {
 }
 
 void WorkerSlot::finish_retiring() {
-  if (retires_) drain(*retires_);
+  if (const auto deadline_ms = std::exchange(retires_, std::nullopt)) drain(*deadline_ms);
 }
 
 void WorkerSlot::dump() {

@@ -397,7 +397,7 @@ def everything(run):
         run.section('integration', lambda s, log: pytest(run, s, log, 'normal'))
         run.section('guest kernel', lambda s, log: guest_kernel(run, s, log))
         run.section('unit tests under valgrind', lambda s, log: valgrind_tests(run, s, log))
-    # Not beside the others: a build takes turns of 200 ms from tests that have deadlines, in whatever class it runs.
+    # Not beside the tests: there a build starves processes that have deadlines, whatever scheduling class it has.
     if run.section('build with ASan and UBSan', lambda s, log: build(run, s, log, 'asan')):
         run.section('unit tests with ASan', lambda s, log: sanitized_tests(run, s, log))
         # The long parity lists ran above; here the sanitizers watch all else.

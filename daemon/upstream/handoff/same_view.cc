@@ -43,8 +43,7 @@ std::string differences_from(pid_t smbd) {
   };
   add(differ(mounts_of(self), mounts_of(other)),
       "other mounts, so files of shares may be missing or read-only (ProtectHome, ProtectSystem, PrivateTmp "
-      "and "
-      "whatever else gives a unit mounts of its own)");
+      "and whatever else gives a unit mounts of its own)");
   add(differ(status_of(self, "NoNewPrivs:"), status_of(other, "NoNewPrivs:")),
       "other rules for set-user-ID programs, so scripts of smb.conf may fail (NoNewPrivileges)");
   add(differ(status_of(self, "CapBnd:"), status_of(other, "CapBnd:")),
