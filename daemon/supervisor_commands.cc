@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What smbdirectctl and SIGHUP change in a pool that serves.
 #include <algorithm>
+#include <cctype>
 #include <cinttypes>
 #include <optional>
 #include <string>
@@ -59,8 +60,10 @@ void Supervisor::tell_log_level() {
   log::configure(config_.worker.log_level, "smbdirectd");
   workers_.each([this](WorkerSlot& worker) {
     if (!worker.has_process()) return;
-    if (const auto sent = worker.send(message::LogLevel{{config_.worker.log_level}}); !sent)
-      log::write(log::Level::warning, "a worker is not told the log level: %s", sent.error().text().c_str());
+    if (const auto sent = worker.send(message::LogLevel{{config_.worker.log_level}}); !sent) {
+      log::write(log::Level::warning, "worker (pid %d) is not told the log level, and keeps its own: %s",
+                 int(worker.pid()), sent.error().text().c_str());
+    }
   });
 }
 
@@ -127,12 +130,15 @@ std::expected<Held, Refused> Supervisor::hold(std::optional<uint32_t> slot, bool
 
 std::expected<Kicked, Refused> Supervisor::kick(const std::string& whose) {
   const auto address = shm::address_from_text(whose, 0);
+  std::string lower = whose;  // Windows writes a GUID in upper case
+  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return char(std::tolower(c)); });
   const auto found = dispatcher_.connection_table().find_if(
       [&](shm::ConnectionId connection, size_t slot, const ConnectionTable::Addresses& addresses) {
         if (address) return shm::host_of(addresses.peer) == shm::host_of(*address);
-        if (shm::connection_text(connection) == whose) return true;
+        if (shm::connection_text(connection) == whose || shm::address_text(addresses.peer) == whose)
+          return true;
         const auto guid = clients_.guid_of(workers_.ref(slot), connection);
-        return guid && shm::guid_text(*guid) == whose;
+        return guid && shm::guid_text(*guid) == lower;
       });
   if (found.empty()) {
     return std::unexpected(
