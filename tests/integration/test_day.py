@@ -8,11 +8,11 @@ import subprocess
 import threading
 import time
 
-from lib import smb2
+from lib import rdma, smb2
 from lib.daemon import build_dir
 from lib.process import wait_until
 from lib.resources import MIB, descriptors, resident, sanitized
-from lib.smbdirect import SmbDirect, describe
+from lib.smbdirect import SmbDirect
 
 FULL = bool(os.environ.get("SMBDIRECTD_FULL"))
 CONNECTIONS, PDUS = (100_000, 10_000_000) if FULL else (5_000, 500_000)
@@ -53,15 +53,7 @@ class Honest:
                 if self.over.is_set():
                     break
                 data = random.Random(turn).randbytes(SIZE)
-                w = c.transport.iwarp
-                source, sink = w.expose(bytearray(data), "r"), w.expose(SIZE, "w")
-                channel = {"channel": smb2.CHANNEL_RDMA_V1, "remaining": SIZE}
-                c.write(file, b"", 0, info=describe(source), **channel).check()
-                c.read(file, SIZE, 0, info=describe(sink), **channel).check()
-                assert bytes(sink.memory) == data, "read back by RDMA"
-                c.write(file, data[::-1], 0).check()
-                assert c.read(file, SIZE).check().data == data[::-1], "read back inline"
-                w.regions.clear(), w.events.clear(), c.transport.messages.clear()
+                rdma.write_and_read_back(c, file, data)
                 self.pdus += 4
             c.close_file(file).check()
             self.pdus += 7

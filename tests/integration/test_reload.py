@@ -9,10 +9,10 @@ import threading
 import time
 
 import pytest
-from lib import smb2
+from lib import rdma, smb2
 from lib.iwarp import Closed
 from lib.process import alive, wait_until
-from lib.smbdirect import SmbDirect, describe
+from lib.smbdirect import SmbDirect
 
 FULL = bool(os.environ.get("SMBDIRECTD_FULL"))
 LOOPS, LASTING, SIZE = 14, 2, 10_000
@@ -45,16 +45,7 @@ class Traffic:
         return made
 
     def turn(self, client, file, seed):
-        data = random.Random(seed).randbytes(SIZE)
-        w = client.transport.iwarp
-        source, sink = w.expose(bytearray(data), "r"), w.expose(SIZE, "w")
-        channel = {"channel": smb2.CHANNEL_RDMA_V1, "remaining": SIZE}
-        client.write(file, b"", 0, info=describe(source), **channel).check()
-        client.read(file, SIZE, 0, info=describe(sink), **channel).check()
-        assert bytes(sink.memory) == data, "read back by RDMA"
-        client.write(file, data[::-1], 0).check()
-        assert client.read(file, SIZE).check().data == data[::-1], "read back inline"
-        w.regions.clear(), w.events.clear(), client.transport.messages.clear()
+        rdma.write_and_read_back(client, file, random.Random(seed).randbytes(SIZE))
 
     def visitor(self, number):
         while not self.over.is_set():
@@ -193,7 +184,7 @@ def test_kick_ends_the_connections_of_one_client(smbd, make_daemon):
     daemon = make_daemon(smbd.port, workers=2)
     traffic = Traffic(daemon, 0, 0)
     with traffic.client(50) as other:
-        for whose in (lambda c: c["guid"], lambda c: "127.0.0.3", lambda c: str(c["number"])):
+        for whose in (lambda c: c["guid"], lambda c: c["guid"].upper(), lambda c: "127.0.0.3", lambda c: c["client"], lambda c: str(c["number"])):
             victim = traffic.client(1)
             victim.create("victim")
             mine = wait_until(lambda: victims_row(daemon), 10, lambda: daemon.ctl("connections"))

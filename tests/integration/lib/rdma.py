@@ -96,3 +96,16 @@ def assert_serves(daemon, smbd):
 def wait_no_connections(smbd, deadline=5):
     """smbd has lost every TCP connection (its stream was closed or reset)."""
     wait_until(lambda: smbd.connections() == 0, deadline, "smbd losing its connections")
+
+
+def write_and_read_back(c, file, data):
+    """By RDMA and, reversed, inline, each compared; then the connection is as before."""
+    w = c.transport.iwarp
+    source, sink = w.expose(bytearray(data), "r"), w.expose(len(data), "w")
+    channel = {"channel": smb2.CHANNEL_RDMA_V1, "remaining": len(data)}
+    c.write(file, b"", 0, info=describe(source), **channel).check()
+    c.read(file, len(data), 0, info=describe(sink), **channel).check()
+    assert bytes(sink.memory) == data, "read back by RDMA"
+    c.write(file, data[::-1], 0).check()
+    assert c.read(file, len(data)).check().data == data[::-1], "read back inline"
+    w.regions.clear(), w.events.clear(), c.transport.messages.clear()
