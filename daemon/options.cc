@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <getopt.h>
 #include <vector>
 
 #include "daemon/build_paths.h"
+#include "shm/base/number.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -15,11 +15,8 @@ namespace {
 constexpr std::string_view kTaken{};
 
 std::optional<int> number_within(std::string_view text, int least, int most) {
-  int number = -1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  if (number < least || number > most) return std::nullopt;
-  return number;
+  const auto number = shm::number_from_text<int>(text);
+  return number && *number >= least && *number <= most ? number : std::nullopt;
 }
 
 template <auto Member>

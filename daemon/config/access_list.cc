@@ -2,8 +2,9 @@
 #include "daemon/config/access_list.h"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
+
+#include "shm/base/number.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -20,10 +21,8 @@ shm::Host masked(shm::Host host, unsigned bits) {
 }
 
 std::optional<unsigned> prefix_length(std::string_view digits, unsigned most) {
-  unsigned bits = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), bits);
-  if (error != std::errc{} || end != digits.data() + digits.size() || bits > most) return std::nullopt;
-  return bits;
+  const auto bits = shm::number_from_text<unsigned>(digits);
+  return bits && *bits <= most ? bits : std::nullopt;
 }
 
 bool any_contains(const std::vector<Cidr>& networks, const shm::Host& host) {

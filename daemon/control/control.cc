@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/control/control.h"
 
-#include <charconv>
 #include <optional>
 #include <string_view>
 #include <sys/mman.h>
@@ -11,6 +10,7 @@
 
 #include "daemon/control/event_report.h"
 #include "shm/base/log.h"
+#include "shm/base/number.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -37,13 +37,6 @@ json changes_json(const Reloaded& reloaded) {
                        {"applies", applies_text(change.applies)}});
   }
   return changes;
-}
-
-std::optional<uint32_t> number_of(std::string_view text) {
-  uint32_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
 }
 
 }  // namespace
@@ -94,7 +87,7 @@ std::string Control::act(const CtlRequest& request) {
   };
   std::optional<uint32_t> number;
   if (request.argument && ctl_table()[size_t(request.command)].number) {
-    number = number_of(*request.argument);
+    number = shm::number_from_text<uint32_t>(*request.argument);
     if (!number) return error_text("\"" + *request.argument + "\" is no number");
   }
   switch (request.command) {

@@ -8,9 +8,6 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
-#include <string>
-#include <string_view>
 #include <utility>
 
 #include "shm/base/socket_address.h"
@@ -19,15 +16,6 @@ namespace smbdirect::daemon {
 
 class SmbdLookup {
  public:
-  struct Stream {
-    uint16_t smbd_port{};
-    shm::Host other{};  // the other end
-    uint16_t other_port{};
-    uint64_t inode{};
-  };
-  /// One line of /proc/net/tcp or tcp6; nothing for what is no established connection.
-  [[nodiscard]] static std::optional<Stream> parse_line(std::string_view line);
-
   [[nodiscard]] static SmbdLookup look();
 
   /// The process at smbd's end of the stream whose other end has this port, and this address if it is known.

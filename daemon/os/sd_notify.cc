@@ -2,7 +2,6 @@
 #include "daemon/os/sd_notify.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -10,19 +9,9 @@
 #include <optional>
 #include <sys/socket.h>
 
+#include "shm/base/number.h"
+
 namespace smbdirect::daemon {
-namespace {
-
-std::optional<uint64_t> number(const char* text) {
-  const std::string_view digits(text);
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
-  return value;
-}
-
-}  // namespace
-
 SdNotify::SdNotify(const char* address) {
   if (address == nullptr || (address[0] != '/' && address[0] != '@') || address[1] == '\0') return;
   const std::string_view text(address);
@@ -64,8 +53,8 @@ void SdNotify::send(const std::string& state) {
 
 uint64_t watchdog_interval_ms(const char* watchdog_usec, const char* watchdog_pid, pid_t self) {
   if (watchdog_usec == nullptr) return 0;
-  if (watchdog_pid != nullptr && number(watchdog_pid) != uint64_t(self)) return 0;
-  const auto period_us = number(watchdog_usec);
+  if (watchdog_pid != nullptr && shm::number_from_text<uint64_t>(watchdog_pid) != uint64_t(self)) return 0;
+  const auto period_us = shm::number_from_text<uint64_t>(watchdog_usec);
   if (!period_us || *period_us == 0) return 0;
   return std::max<uint64_t>(1, *period_us / 2000);
 }

@@ -2,7 +2,8 @@
 #include "daemon/ctl/doctor/announcement.h"
 
 #include <algorithm>
-#include <charconv>
+
+#include "shm/base/number.h"
 
 namespace smbdirect::daemon::doctor {
 namespace {
@@ -34,11 +35,9 @@ std::vector<std::string> rdma_interfaces(const Patient& patient) {
 std::optional<uint64_t> link_speed(Host& host, const std::string& interface) {
   const auto text = host.read("/sys/class/net/" + interface + "/speed");
   if (!text) return std::nullopt;
-  const std::string_view digits = trimmed(*text);
-  uint64_t megabits = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), megabits);
-  if (error != std::errc{} || end != digits.data() + digits.size() || megabits == 0) return std::nullopt;
-  return megabits * 1'000'000;
+  const auto megabits = shm::number_from_text<uint64_t>(trimmed(*text));
+  if (!megabits || *megabits == 0) return std::nullopt;
+  return *megabits * 1'000'000;
 }
 
 std::string interfaces_line(const Patient& patient) {

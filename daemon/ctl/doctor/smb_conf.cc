@@ -5,8 +5,9 @@
 #include <array>
 #include <bit>
 #include <cctype>
-#include <charconv>
 #include <fnmatch.h>
+
+#include "shm/base/number.h"
 
 namespace smbdirect::daemon::doctor {
 namespace {
@@ -17,14 +18,6 @@ std::string small(std::string_view text) {
   std::string out(text);
   for (char& c : out) c = char(std::tolower(static_cast<unsigned char>(c)));
   return out;
-}
-
-template <class Number>
-std::optional<Number> number(std::string_view text) {
-  Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
 }
 
 bool same_network(const shm::Host& a, const shm::Host& b, unsigned bits) {
@@ -43,7 +36,7 @@ std::optional<unsigned> prefix_bits(std::string_view text, bool ipv4) {
     for (size_t i = 12; i < host.size(); ++i) bits += unsigned(std::popcount(host[i]));
     return bits;
   }
-  const auto bits = number<unsigned>(text);
+  const auto bits = shm::number_from_text<unsigned>(text);
   return bits ? std::optional(*bits + (ipv4 ? kIpv4Prefix : 0)) : std::nullopt;
 }
 
@@ -138,7 +131,7 @@ std::vector<AnnouncedInterface> SmbConf::interfaces() const {
       const std::string key = word.substr(0, equals);
       const std::string value = equals < word.size() ? word.substr(equals + 1) : "";
       if (same_word(key, "capability") && same_word(value, "RDMA")) one.rdma = true;
-      if (same_word(key, "speed")) one.speed = number<uint64_t>(value);
+      if (same_word(key, "speed")) one.speed = shm::number_from_text<uint64_t>(value);
     }
   }
   return out;
@@ -150,7 +143,8 @@ std::vector<uint16_t> SmbConf::ports() const {
   for (const std::string& word : words_of(transports.empty() ? global("smb ports") : transports)) {
     // "445", "tcp", "nbt", and with a port of their own "tcp:4450".
     const size_t colon = word.find(':');
-    if (const auto port = number<uint16_t>(colon == word.npos ? word : word.substr(colon + 1))) {
+    if (const auto port =
+            shm::number_from_text<uint16_t>(colon == word.npos ? word : word.substr(colon + 1))) {
       ports.push_back(*port);
     } else if (same_word(word, "tcp")) {
       ports.push_back(445);

@@ -4,9 +4,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "daemon/ctl/doctor/host.h"
@@ -18,8 +16,6 @@ struct TcpListener {
   uint16_t port = 0;
   uint64_t inode = 0;  // 0: the kernel's own socket, which no process has
 };
-/// One line of /proc/net/tcp or tcp6; nothing for what does not listen.
-[[nodiscard]] std::optional<TcpListener> parse_tcp_listener(std::string_view line);
 [[nodiscard]] std::vector<TcpListener> tcp_listeners(Host& host);
 
 [[nodiscard]] bool is_wildcard(const shm::Host& host);

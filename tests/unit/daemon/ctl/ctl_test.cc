@@ -3,12 +3,12 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include "daemon/build_paths.h"
-#include "daemon/control/smbd_lookup.h"
 #include "daemon/ctl/commands.h"
 #include "daemon/ctl/options.h"
 #include "daemon/ctl/render.h"
@@ -185,30 +185,4 @@ TEST_CASE("a GUID is written as Windows writes it") {
   shm::Guid guid{};
   for (size_t i = 0; i < guid.bytes.size(); ++i) guid.bytes[i] = std::byte(i * 0x11);
   CHECK(shm::guid_text(guid) == "33221100-5544-7766-8899-aabbccddeeff");
-}
-
-TEST_CASE("the kernel's table of connections, line by line") {
-  const auto four = SmbdLookup::parse_line(
-      "   1: 0100007F:01BD 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0");
-  REQUIRE(four);
-  CHECK(four->smbd_port == 445);
-  CHECK(shm::host_text(four->other) == "10.0.2.7");
-  CHECK(four->other_port == 40'000);
-  CHECK(four->inode == 4711);
-  const auto six = SmbdLookup::parse_line(
-      "   0: 000000000000000000000000010000FF:01BD B80D0120000000000000000007000000:9C41 01 "
-      "00000000:00000000 "
-      "00:00000000 00000000     0        0 12 1 0");
-  REQUIRE(six);
-  CHECK(shm::host_text(six->other) == "2001:db8::7");
-  for (const char* line :
-       {"",
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
-        "   1: 0100007F:01BD 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0",
-        "   1: 0100007F:01BD 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 x 1 0",
-        "   1: 0100007:01BD 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0",
-        "   1: 0100007F:1BD000 0702000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 "
-        "0"}) {
-    CHECK_FALSE(SmbdLookup::parse_line(line));
-  }
 }

@@ -13,10 +13,6 @@ namespace shm = smbdirect::shm;
 
 namespace {
 
-const DoctorOptions kOptions{.config_file = "/etc/smbdirectd/pool.json",
-                             .connect_program = "/usr/bin/smbdirect-connect",
-                             .socket = ""};
-
 struct Ailment {
   const char* name;
   std::function<void(FakeHost&)> prepare;

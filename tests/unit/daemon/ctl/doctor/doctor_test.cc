@@ -19,10 +19,6 @@ namespace shm = smbdirect::shm;
 
 namespace {
 
-const DoctorOptions kOptions{.config_file = "/etc/smbdirectd/pool.json",
-                             .connect_program = "/usr/bin/smbdirect-connect",
-                             .socket = ""};
-
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
@@ -147,28 +143,14 @@ TEST_CASE("a NEGOTIATE is a whole one, and only a response to it is taken") {
     CHECK_FALSE(parse_negotiated(std::span(response).first(size)));
 }
 
-TEST_CASE("the kernel's table of sockets, line by line") {
-  const std::string rest = " 00:00000000 00000000     0        0 4711 1 0";
-  const auto four = parse_tcp_listener("   1: 0A0200C0:01BD 00000000:0000 0A 00000000:00000000" + rest);
-  REQUIRE(four);
-  CHECK(shm::host_text(four->host) == "192.0.2.10");
-  CHECK(four->port == 445);
-  CHECK(four->inode == 4711);
-  const auto six = parse_tcp_listener(
-      "   0: 00000000000000000000000000000000:01BD 00000000000000000000000000000000:0000 0A "
-      "00000000:00000000" +
-      rest);
-  REQUIRE(six);
-  CHECK(is_wildcard(six->host));
-  CHECK(collides(*six, FakeHost::host("2001:db8::1"), 445));
-  CHECK_FALSE(collides(*six, FakeHost::host("192.0.2.10"), 445));
-  for (const char* line :
-       {"", "  sl  local_address", "   1: 0A0200C0:01BD 00000000:0000 0A",
-        "   1: 0A0200:01BD 0:0 0A 0:0 00:0 0 0 0 4711 1", "   1: 0A0200C0 0:0 0A 0:0 00:0 0 0 0 4711 1",
-        "   1: 0A0200C0:01BD 0:0 01 0:0 00:0 0 0 0 4711 1",
-        "   1: 0A0200C0:1BD00 0:0 0A 0:0 00:0 0 0 0 4711 1"}) {
-    CHECK_FALSE(parse_tcp_listener(line));
-  }
+TEST_CASE("a listener on every address of a family is in the way of one on any of it") {
+  const TcpListener four{.host = FakeHost::host("0.0.0.0"), .port = 445}, six{.host = {}, .port = 445};
+  CHECK(is_wildcard(four.host));
+  CHECK(is_wildcard(six.host));
+  CHECK(collides(six, FakeHost::host("2001:db8::1"), 445));
+  CHECK(collides(four, FakeHost::host("192.0.2.10"), 445));
+  CHECK_FALSE(collides(six, FakeHost::host("192.0.2.10"), 445));
+  CHECK_FALSE(collides(four, FakeHost::host("192.0.2.10"), 5445));
 }
 
 TEST_CASE("the manual has every check") {

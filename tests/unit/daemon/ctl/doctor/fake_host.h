@@ -11,8 +11,13 @@
 
 #include "daemon/build_paths.h"
 #include "daemon/ctl/doctor/host.h"
+#include "daemon/ctl/options.h"
 
 namespace smbdirect::daemon::doctor {
+
+inline const DoctorOptions kOptions{.config_file = "/etc/smbdirectd/pool.json",
+                                    .connect_program = "/usr/bin/smbdirect-connect",
+                                    .socket = ""};
 
 class FakeHost final : public Host {
  public:
