@@ -45,9 +45,10 @@ void WorkerPool::approach_configuration() {
   const size_t ready = count_if(
       [](const WorkerSlot& slot) { return slot.state() == WorkerState::ready && slot.up_to_date(); });
   while (older() + std::min(ready, wanted) > wanted) drain_one(false);
-  // No slot is free, and none will be: one of the older ones makes room.
+  // No slot is free, and none will be: one of the older ones makes room, one at a time.
   const bool ending = any([](const WorkerSlot& slot) { return slot.has_process() && !slot.active(); });
-  if (current() < wanted && older() > 0 && !ending) drain_one(false);
+  const bool all_serve = older() + std::min(ready, wanted) >= wanted;
+  if (current() < wanted && older() > 0 && !ending && all_serve) drain_one(false);
 }
 
 }  // namespace smbdirect::daemon

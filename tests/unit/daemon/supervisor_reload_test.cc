@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The running daemon's number of workers and its pool file, changed while it serves. With fake workers, on
 // loopback.
+#include <algorithm>
 #include <csignal>
 #include <string>
 #include <vector>
@@ -130,6 +131,32 @@ TEST_CASE("workers with another configuration take over, and none ends before an
   old.close();
   pool.wait_log("ended with exit status 0", 2);
   CHECK(pool.count_log("cannot take") == 0);
+}
+
+TEST_CASE("in a pool with no slot to spare workers are replaced one by one") {
+  PoolProcess pool({.workers = 64});
+  pool.wait_log("is ready after", 64);
+  Client old(pool.port());
+  REQUIRE(old.greeting());
+  pool.rewrite({.workers = 64, .more = kOther});
+  CHECK(has(pool.ask(kReload), "/smbdirect/idle_timeout_ms"));
+  for (int i = 2; i < 12; ++i) CHECK(Client(pool.port(), "127.0.0." + std::to_string(i)).greeting());
+  pool.wait_log("is ready after", 2 * 64 - 1);  // but for the one that a client has
+  CHECK(old.echoes());
+  old.close();
+  pool.wait_log("is ready after", 2 * 64);
+  // Never two at once: as many have become ready as have ended, or one fewer.
+  size_t ended = 0, ready = 0, most = 0;
+  const std::string log = pool.log();
+  for (size_t at = log.find("reload: "); at < log.size(); at = log.find('\n', at) + 1) {
+    const std::string line = log.substr(at, log.find('\n', at) - at);
+    if (has(line, "ended with exit status 0")) ++ended;
+    if (has(line, "smbdirectd[") && has(line, "is ready after")) ++ready;
+    most = std::max(most, ended - std::min(ended, ready));
+    if (log.find('\n', at) == std::string::npos) break;
+  }
+  CHECK(ended == 64);
+  CHECK(most <= 1);
 }
 
 TEST_CASE("where the new workers do not become ready, the old ones go on") {
