@@ -24,6 +24,8 @@ struct ListenerConfig {
   Fabric fabric = Fabric::iwarp;
 
   static constexpr uint16_t kVerbsPort = 445;  // ...and over RoCE and InfiniBand
+
+  bool operator==(const ListenerConfig&) const = default;
 };
 
 /// Samba's prefork backoff: at once, then backoff_increment more each time, at most maximum_backoff.
@@ -55,6 +57,7 @@ struct HandoffConfig {
 
 struct PoolConfig {
   uint32_t workers = 4;
+  std::string placement = "none";  // placement_text.h
   std::string run_directory = "/run/smbdirectd";
   Affinity affinity = Affinity::client;
   std::vector<ListenerConfig> listeners;

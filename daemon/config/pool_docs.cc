@@ -50,6 +50,10 @@ Json schema_of(const Key& key) {
     case KeyType::address:
       schema = {{"type", "string"}};
       break;
+    case KeyType::processors:
+      schema = {{"type", "string"},
+                {"pattern", "^(none|auto|[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*)$"}};
+      break;
     case KeyType::networks:
       schema = {{"type", "array"}, {"items", {{"type", "string"}}}};
       break;

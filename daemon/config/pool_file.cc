@@ -14,14 +14,15 @@
 
 #include <nlohmann/json.hpp>
 
+#include "daemon/config/placement_text.h"
 #include "daemon/config/pool_keys.h"
 #include "shm/base/unique_fd.h"
 
 namespace smbdirect::daemon {
 namespace {
 
-/// A socket's path has 107 bytes; the longest of ours ends in "/channel-63".
-constexpr size_t kLongestRunDirectory = 96;
+/// A socket's path has 107 bytes; the longest of ours ends in "/channel-63.4194304".
+constexpr size_t kLongestRunDirectory = 88;
 
 /// How many letters apart two words are; to guess what a misspelt key was meant to be.
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -119,6 +120,10 @@ class Validator {
         return;
       case KeyType::networks:
         return networks(key, node, at, index);
+      case KeyType::processors:
+        if (node.kind != Node::Kind::string || !is_placement(node.text)) return wrong(key, node, at);
+        *std::get<std::string*>(key.slot(config_, index)) = node.text;
+        return;
     }
   }
 

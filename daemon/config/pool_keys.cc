@@ -64,13 +64,15 @@ constexpr Key choice(string_view pointer, std::span<const string_view> choices, 
 
 // The row's member, written once: IN_POOL(workers) is a function from a configuration to its slot. What the
 // supervisor reads where it uses it changes at once (IN_POOL); what workers are started with, with new
-// workers (IN_WORKERS); what something was made from when the daemon started, not before it starts again
-// (FIXED).
+// workers (IN_WORKERS, and IN_POOL_FOR_WORKERS for what they are not told); what something was made from when
+// the daemon started, not before it starts again (FIXED).
 #define SLOT_OF(member) [](PoolConfig& config, size_t) -> Slot { return &config.member; }
 #define IN_POOL(member) \
   Place { SLOT_OF(member), Applies::now }
 #define IN_WORKERS(member) \
   Place { SLOT_OF(worker.member), Applies::to_workers }
+#define IN_POOL_FOR_WORKERS(member) \
+  Place { SLOT_OF(member), Applies::to_workers }
 #define FIXED(member) \
   Place { SLOT_OF(member), Applies::at_restart }
 #define IN_LISTENER(member)                                                                   \
@@ -84,6 +86,12 @@ const std::array kKeys{
         integer("/workers", 1, 64, IN_POOL(workers),
                 "How many worker processes are started before the first connection. \"auto\": one for each "
                 "processor that the daemon may use when it reads the file.")),
+    other("/placement", KeyType::processors, IN_POOL_FOR_WORKERS(placement),
+          "Which processors workers run on. \"none\": the system decides, and may move them. \"auto\": each "
+          "on one "
+          "of those near the network devices of the listeners' addresses (on their NUMA node), in turn. A "
+          "list: each on "
+          "one of these, in turn."),
     other("/user", KeyType::text, IN_WORKERS(user),
           "The user that workers run as when the daemon is started as root; empty: the user \"smbdirect\" if "
           "this system has it, otherwise the daemon's own."),
@@ -287,6 +295,7 @@ const std::array kKeys{
 #undef SLOT_OF
 #undef IN_POOL
 #undef IN_WORKERS
+#undef IN_POOL_FOR_WORKERS
 #undef FIXED
 #undef IN_LISTENER
 
@@ -356,6 +365,8 @@ std::string allowed_text(const Key& key) {
       return "a numeric IPv4 or IPv6 address, such as \"192.0.2.1\" or \"2001:db8::1\"";
     case KeyType::networks:
       return "an array of networks, such as [\"10.0.0.0/8\", \"2001:db8::/32\"]";
+    case KeyType::processors:
+      return "\"none\", \"auto\" or a list of processors, such as \"0-3,8\"";
   }
   return {};
 }

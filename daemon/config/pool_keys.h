@@ -20,9 +20,10 @@ enum class KeyType : uint8_t {
   integer,  // min..max
   boolean,
   text,
-  choice,    // one of `choices`
-  address,   // a numeric IP address
-  networks,  // an array of CIDR networks
+  choice,      // one of `choices`
+  address,     // a numeric IP address
+  networks,    // an array of CIDR networks
+  processors,  // "none", "auto" or a list such as "0-3,8"
 };
 
 /// Where a key's value lives.

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
+#include <sched.h>
 #include <span>
 #include <string_view>
 #include <sys/syscall.h>
@@ -15,17 +16,13 @@
 namespace smbdirect::daemon {
 namespace {
 
-/// Ours, of no meaning to a child: it must not answer systemd in the supervisor's place.
-constexpr std::array<std::string_view, 5> kPrivateVariables{
-    "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=", "LISTEN_FDS=", "LISTEN_PID="};
-
-std::vector<char*> child_environment() {
+std::vector<char*> child_environment(std::span<const std::string_view> keeps) {
   std::vector<char*> variables;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     const std::string_view text(*variable);
-    if (std::ranges::none_of(kPrivateVariables, [&](auto name) { return text.starts_with(name); })) {
+    const auto is = [name = text.substr(0, text.find('='))](std::string_view one) { return one == name; };
+    if (std::ranges::none_of(kPrivateVariables, is) || std::ranges::any_of(keeps, is))
       variables.push_back(*variable);
-    }
   }
   variables.push_back(nullptr);
   return variables;
@@ -36,6 +33,7 @@ struct Prepared {
   char* const* arguments;
   char* const* environment;
   std::span<const int> descriptors;
+  const cpu_set_t* processors;  // null: any
 };
 
 /// In the child, between fork and exec: no way back. Reports errno on report_fd, which closes by itself when
@@ -50,6 +48,8 @@ struct Prepared {
   for (int number = 1; number < NSIG; ++number)
     signal(number, SIG_DFL);  // fails for KILL, STOP: as it should
   setsid();
+  // One that is offline now is no reason not to run.
+  if (child.processors != nullptr) sched_setaffinity(0, sizeof *child.processors, child.processors);
   // Copies stand above while the numbers are laid out.
   const int report = fcntl(report_fd, F_DUPFD_CLOEXEC, int(kMostDescriptors));
   if (report < 0) fail(report_fd);
@@ -85,8 +85,12 @@ shm::Result<pid_t> start_child(const ChildRequest& request) {
   arguments.reserve(words.size() + 1);
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
-  const std::vector<char*> environment = child_environment();
-  const Prepared prepared{request.program.c_str(), arguments.data(), environment.data(), request.descriptors};
+  const std::vector<char*> environment = child_environment(request.keeps);
+  cpu_set_t processors;
+  CPU_ZERO(&processors);
+  if (request.processor) CPU_SET(*request.processor, &processors);
+  const Prepared prepared{request.program.c_str(), arguments.data(), environment.data(), request.descriptors,
+                          request.processor ? &processors : nullptr};
 
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return shm::fail(what + ": pipe", errno);

@@ -3,6 +3,10 @@
 
 #include <ranges>
 
+#include "daemon/config/placement_text.h"
+#include "daemon/prefork/placement.h"
+#include "shm/base/log.h"
+
 namespace smbdirect::daemon {
 
 /// Null: every slot has a process that serves or ends, and there are as many as there can be.
@@ -13,6 +17,22 @@ WorkerSlot* WorkerPool::free_slot() {
   if (slots_.size() >= shm::kWorkerSlots) return nullptr;
   add_slot();
   return slots_.back().get();
+}
+
+/// Those that others are to replace do not count.
+std::optional<unsigned> WorkerPool::place() const {
+  std::vector<unsigned> taken;
+  for (const auto& slot : slots_) {
+    if (slot->active() && slot->up_to_date() && slot->processor()) taken.push_back(*slot->processor());
+  }
+  const std::vector<unsigned> candidates = Placement::of_this_host().candidates(shared_.config);
+  if (candidates.empty() && shared_.config.placement != kNoPlacement) {
+    shm::log::write(
+        shm::log::Level::warning,
+        "/placement is \"%s\", of which this process may use no processor: workers are not placed",
+        shared_.config.placement.c_str());
+  }
+  return least_taken(candidates, taken);
 }
 
 /// The last one of those that have, or have not, the configuration of now. One that is not ready is

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,7 @@ class WorkerPool {
   WorkerPool(shm::Loop& loop, const PoolConfig& config, const std::string& program,
              WorkerSlot::Observer& observer)
       : shared_{.loop = loop, .config = config, .program = program, .observer = observer} {
+    shared_.place = [this] { return place(); };
     while (slots_.size() < config.workers) add_slot();
   }
   WorkerPool(const WorkerPool&) = delete;
@@ -70,6 +72,7 @@ class WorkerPool {
  private:
   void add_slot() { slots_.push_back(std::make_unique<WorkerSlot>(shared_, slots_.size())); }
   [[nodiscard]] WorkerSlot* free_slot();
+  [[nodiscard]] std::optional<unsigned> place() const;
   void drain_one(bool up_to_date);
 
   WorkerSlot::Shared shared_;                       // before the slots, which refer to it

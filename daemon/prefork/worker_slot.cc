@@ -116,12 +116,15 @@ shm::Result<> WorkerSlot::launch() {
     if (!handover) return std::unexpected(handover.error());
     handover_.emplace(std::move(*handover));
   }
+  processor_.reset();
+  processor_ = shared_.place ? shared_.place() : std::nullopt;
   const auto pid = spawn_worker({.program = shared_.program,
                                  .slot = slot_,
                                  .generation = generation_,
                                  .control_fd = pair->theirs.get(),
                                  .config_fd = configuration->get(),
-                                 .handover_fd = handover_ ? handover_->fd() : -1});
+                                 .handover_fd = handover_ ? handover_->fd() : -1,
+                                 .processor = processor_});
   if (!pid) {
     watch->stop();
     return std::unexpected(pid.error());

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <sys/types.h>
@@ -59,6 +60,8 @@ class WorkerSlot {
     uint32_t generations = 0;    // every process gets the next
     bool held = false;           // all of them
     uint64_t configuration = 0;  // which one a process that starts now is given
+    /// The processor that the next process is to run on; nothing: any.
+    std::function<std::optional<unsigned>()> place{};
   };
   WorkerSlot(Shared& shared, size_t slot);
 
@@ -97,6 +100,8 @@ class WorkerSlot {
   /// Could be ready within the time of an offer.
   [[nodiscard]] bool soon_ready() const;
   [[nodiscard]] pid_t pid() const { return pid_; }
+  /// That its process was started on; nothing: any.
+  [[nodiscard]] std::optional<unsigned> processor() const { return processor_; }
   [[nodiscard]] uint32_t generation() const { return generation_; }
   /// Where requests are put for the process to take; null in a pool without verbs. Open until worker_gone()
   /// has returned.
@@ -122,6 +127,7 @@ class WorkerSlot {
   WorkerState state_ = WorkerState::stopped;
   pid_t pid_ = -1;
   uint32_t generation_ = 0;
+  std::optional<unsigned> processor_;
   uint64_t configuration_ = 0;
   std::optional<RdmaCm> handover_;  // a new one for each process, so that it has no ids of a former one
   shm::UniqueFd control_;

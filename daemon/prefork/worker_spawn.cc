@@ -14,7 +14,8 @@ shm::Result<pid_t> spawn_worker(const SpawnRequest& request) {
                      .arguments = {"--slot", std::to_string(request.slot), "--generation",
                                    std::to_string(request.generation)},
                      .descriptors = {ChildRequest::kNull, STDERR_FILENO, STDERR_FILENO, request.control_fd,
-                                     request.config_fd}};
+                                     request.config_fd},
+                     .processor = request.processor};
   if (request.handover_fd >= 0) child.descriptors.push_back(request.handover_fd);
   return start_child(child);
 }

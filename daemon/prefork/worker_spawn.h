@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <sys/types.h>
 
@@ -17,9 +18,10 @@ struct SpawnRequest {
   std::string program;
   size_t slot = 0;
   uint32_t generation = 0;
-  int control_fd = -1;   // becomes kControlFd
-  int config_fd = -1;    // becomes kConfigFd
-  int handover_fd = -1;  // becomes kHandoverFd; -1: none
+  int control_fd = -1;                  // becomes kControlFd
+  int config_fd = -1;                   // becomes kConfigFd
+  int handover_fd = -1;                 // becomes kHandoverFd; -1: none
+  std::optional<unsigned> processor{};  // that it runs on; nothing: any
 };
 
 /// Returns when the program has been executed. The error names the program and exec's reason.

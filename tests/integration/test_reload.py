@@ -4,6 +4,7 @@ who stay connected notice nothing."""
 
 import json
 import os
+import pathlib
 import random
 import threading
 import time
@@ -258,3 +259,36 @@ def test_commands_are_told_what_is_wrong_with_them(pool):
         done = pool.ctl(*words, check=False)
         assert done.returncode == status and said in done.stderr, (words, done)
     assert pool.ctl("reload", check=False).stdout == "nothing has changed\n"
+
+
+def processors_of(pid):
+    line = next(one for one in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("Cpus_allowed_list:"))
+    return line.split(":")[1].strip()
+
+
+def test_workers_are_placed_on_processors(smbd, make_daemon):
+    usable = sorted(os.sched_getaffinity(0))
+    daemon = make_daemon(smbd.port, workers=2, pool={"placement": str(usable[-1])})
+    assert {processors_of(pid) for pid in daemon.worker_pids()} == {str(usable[-1])}
+    assert os.sched_getaffinity(daemon.pid) == set(usable), "the daemon itself is where it was"
+    before = daemon.worker_pids()
+    for placement in ("auto", ",".join(map(str, usable[:2])), "none"):
+        change(daemon, placement=placement)
+        (told,) = daemon.ctl("reload")
+        assert told["key"] == "/placement" and told["applies"].startswith("to new connections"), told
+        now = wait_until(
+            lambda before=before: (lambda them: len(them) == 2 and not set(them) & set(before) and them)(daemon.worker_pids()),
+            20,
+            lambda: daemon.ctl("workers"),
+        )
+        where = sorted(processors_of(pid) for pid in now)
+        if placement == "none":
+            assert len(set(where)) == 1 and os.sched_getaffinity(now[0]) == set(usable), where
+        elif placement != "auto":
+            assert where == sorted(map(str, (usable * 2)[:2] if len(usable) == 1 else usable[:2])), where
+        else:
+            assert len(set(where)) == min(2, len(usable)), where
+        before = now
+    change(daemon, placement="1023")
+    daemon.ctl("reload")
+    daemon.wait_for_log("workers are not placed")

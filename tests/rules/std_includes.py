@@ -22,7 +22,7 @@ STANDARD = {
     'algorithm': '''adjacent_find all_of any_of binary_search clamp copy copy_if copy_n count count_if equal equal_range
         fill fill_n find find_if find_if_not for_each generate includes is_sorted lexicographical_compare lower_bound
         max max_element merge min min_element minmax mismatch move none_of nth_element partition remove remove_if
-        replace reverse rotate search set_difference shuffle sort stable_sort starts_with swap_ranges transform unique
+        replace reverse rotate search set_difference set_intersection shuffle sort stable_sort starts_with swap_ranges transform unique
         upper_bound''',
     'array': 'array to_array get',
     'atomic': 'atomic atomic_bool atomic_flag atomic_ref atomic_thread_fence memory_order*',
@@ -97,7 +97,7 @@ STANDARD = {
     'unordered_set': 'unordered_set erase_if',
     'utility': '''as_const cmp_less declval exchange forward get in_place in_place_type index_sequence
         integer_sequence make_index_sequence make_pair move pair piecewise_construct swap to_underlying unreachable''',
-    'variant': 'get get_if holds_alternative monostate variant visit',
+    'variant': 'get get_if holds_alternative monostate variant variant_alternative_t variant_size_v visit',
     'vector': 'vector erase erase_if',
 }
 # Headers whose own interface cannot be without a name of another: they are as good.

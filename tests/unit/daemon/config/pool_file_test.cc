@@ -5,10 +5,12 @@
 #include <sched.h>
 #include <string>
 #include <unistd.h>
+#include <vector>
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include "daemon/config/placement_text.h"
 #include "daemon/config/pool_keys.h"
 
 using namespace smbdirect::daemon;
@@ -67,6 +69,21 @@ TEST_CASE("as many workers as there are processors for the daemon") {
   CHECK_FALSE(parse_pool(around("\"limits\": {\"connections\": \"auto\"}")));
 }
 
+TEST_CASE("a placement is none, automatic, or a list as the kernel writes it") {
+  CHECK(parse_processor_list("0") == std::vector<unsigned>{0});
+  CHECK(parse_processor_list("8,0-3,2") == std::vector<unsigned>{0, 1, 2, 3, 8});
+  CHECK(parse_processor_list("1023") == std::vector<unsigned>{1023});
+  for (const char* text : {"", ",", "0,", ",0", "3-1", "-1", "1-", "a", "0 1", "1024", "0-1024", "0x1",
+                           "99999999999", "None", "all"}) {
+    CAPTURE(text);
+    CHECK_FALSE(parse_processor_list(text));
+    CHECK_FALSE(is_placement(text));
+    CHECK_FALSE(parse_pool(around("\"placement\": \"" + std::string(text) + "\"")));
+  }
+  CHECK_FALSE(parse_pool(around("\"placement\": 0")));
+  CHECK_FALSE(parse_pool(around("\"placement\": [0, 1]")));
+}
+
 TEST_CASE("every key is read into its place, and a dump reads back the same") {
   // Every integer at its bounds, every choice, in one file each.
   for (const Key& key : pool_keys()) {
@@ -76,6 +93,7 @@ TEST_CASE("every key is read into its place, and a dump reads back the same") {
     if (key.type == KeyType::integer) values = {key.min, key.max};
     if (key.type == KeyType::boolean) values = {true, false};
     if (key.type == KeyType::text) values = {"someone"};
+    if (key.type == KeyType::processors) values = {"none", "auto", "0", "0-3,8"};
     if (key.type == KeyType::networks) values = {nlohmann::json::array({"127.0.0.0/8", "::1/128"})};
     for (const auto& choice : key.choices) values.emplace_back(choice);
     REQUIRE_FALSE(values.empty());
@@ -148,7 +166,7 @@ TEST_CASE("wrong files: where and what, one problem each") {
       {around("\"user\": [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]"), "", 2, "more than 16 levels"},
       // Unknown keys.
       {around("\"worker\": 3"), "/worker", 2,
-       "did you mean \"workers\"?; allowed here: workers, user, run_directory, affinity"},
+       "did you mean \"workers\"?; allowed here: workers, placement, user, run_directory, affinity"},
       {around("\"limits\": {\n\"conections\": 3}"), "/limits/conections", 3, "did you mean \"connections\"?"},
       {around("\"zzzzzzzz\": 3"), "/zzzzzzzz", 2, "is not a known key; allowed here: workers"},
       {around("\"\": 3"), "/", 2, "is not a known key"},

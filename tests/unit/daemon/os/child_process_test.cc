@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/os/child_process.h"
 
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <fcntl.h>
+#include <sched.h>
+#include <string>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,4 +54,37 @@ TEST_CASE("a child has its descriptors and no others, and not the variables that
   unsetenv("NOTIFY_SOCKET");
   REQUIRE(output);
   CHECK(output->out == "0\n1\n2\n.\n");
+}
+
+TEST_CASE("a child that takes our place is told what it is to know, and one that is placed runs there") {
+  std::array<int, 2> ends{};
+  REQUIRE(pipe2(ends.data(), O_CLOEXEC) == 0);
+  const UniqueFd in(ends[0]);
+  UniqueFd out(ends[1]);
+  setenv("NOTIFY_SOCKET", "/run/x", 1);
+  setenv("WATCHDOG_USEC", "5", 1);
+  setenv("WATCHDOG_PID", "1", 1);
+  cpu_set_t usable;
+  REQUIRE(sched_getaffinity(0, sizeof usable, &usable) == 0);
+  unsigned last = 0;
+  for (unsigned i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &usable)) last = i;
+  }
+  const auto child = start_child({.program = "/bin/sh",
+                                  .arguments = {"-c",
+                                                "echo \"$NOTIFY_SOCKET.$WATCHDOG_USEC.$WATCHDOG_PID.\"; grep "
+                                                "Cpus_allowed_list /proc/self/status"},
+                                  .descriptors = {ChildRequest::kNull, out.get(), out.get()},
+                                  .keeps = {"NOTIFY_SOCKET", "WATCHDOG_USEC"},
+                                  .processor = last});
+  out.reset();
+  for (const char* name : {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}) unsetenv(name);
+  REQUIRE(child);
+  std::string said;
+  std::array<char, 256> bytes{};
+  for (ssize_t got = 0; (got = read(in.get(), bytes.data(), bytes.size())) > 0;)
+    said.append(bytes.data(), size_t(got));
+  int status = 0;
+  REQUIRE(waitpid(*child, &status, 0) == *child);
+  CHECK(said == "/run/x.5..\nCpus_allowed_list:\t" + std::to_string(last) + "\n");
 }
