@@ -16,12 +16,12 @@
 namespace smbdirect::daemon {
 namespace {
 
-shm::Result<shm::UniqueFd> take_ready(std::optional<int> fd, const char* name) {
+shm::Result<shm::UniqueFd> take_open(std::optional<int> fd, const char* name, const char* allowed) {
   if (!fd) return shm::UniqueFd{};
   const int flags = fcntl(*fd, F_GETFD);
   if (*fd <= STDERR_FILENO || flags < 0) {
     return shm::fail(std::string(name) + " " + std::to_string(*fd) +
-                     " is not an open descriptor above 2; allowed: one that the caller opened for writing");
+                     " is not an open descriptor above 2; allowed: " + allowed);
   }
   fcntl(*fd, F_SETFD, flags | FD_CLOEXEC);
   return shm::UniqueFd(*fd);
@@ -71,16 +71,22 @@ void tell(shm::UniqueFd& fd, const void* bytes, size_t size) {
 
 shm::Result<Launcher> Launcher::take(const CommandLine& line) {
   Launcher launcher;
-  auto newline = take_ready(line.ready_fd, "--ready-fd");
+  constexpr const char* kWritable = "one that the caller opened for writing";
+  auto newline = take_open(line.ready_fd, "--ready-fd", kWritable);
   if (!newline) return std::unexpected(newline.error());
   launcher.newline_ = std::move(*newline);
-  auto process_number = take_ready(line.ready_signal_fd, "--ready-signal-fd");
+  auto process_number = take_open(line.ready_signal_fd, "--ready-signal-fd", kWritable);
   if (!process_number) return std::unexpected(process_number.error());
   launcher.process_number_ = std::move(*process_number);
   auto parent = take_parent_watch(line.parent_watch_fd);
   if (!parent) return std::unexpected(parent.error());
   launcher.parent_ = std::move(*parent);
-  close_all_but({launcher.newline_.get(), launcher.process_number_.get(), launcher.parent_.get()});
+  auto former =
+      take_open(line.take_over_fd, "--take-over-fd", "the socket of a daemon (smbdirectctl upgrade)");
+  if (!former) return std::unexpected(former.error());
+  launcher.former_ = std::move(*former);
+  close_all_but({launcher.newline_.get(), launcher.process_number_.get(), launcher.parent_.get(),
+                 launcher.former_.get()});
   return launcher;
 }
 

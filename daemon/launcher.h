@@ -25,12 +25,15 @@ class Launcher {
   void ready();
   /// Readable when the daemon is to stop; not valid where nobody is watched.
   [[nodiscard]] shm::UniqueFd take_parent() { return std::move(parent_); }
+  /// To the daemon that started us to take its place (--take-over-fd); not valid where none did.
+  [[nodiscard]] shm::UniqueFd take_former() { return std::move(former_); }
 
  private:
   shm::UniqueFd newline_;         // --ready-fd
   shm::UniqueFd process_number_;  // --ready-signal-fd: a pid_t, as samba-bgqd writes it
   shm::UniqueFd waiting_;         // a byte
   shm::UniqueFd parent_;
+  shm::UniqueFd former_;
 };
 
 }  // namespace smbdirect::daemon

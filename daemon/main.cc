@@ -5,7 +5,10 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <memory>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -19,6 +22,8 @@
 #include "daemon/os/pid_file.h"
 #include "daemon/process_setup.h"
 #include "daemon/supervisor.h"
+#include "daemon/takeover/former_daemon.h"
+#include "daemon/takeover/successor.h"
 #include "shm/base/log.h"
 
 namespace smbdirect::daemon {
@@ -70,24 +75,51 @@ std::expected<PoolConfig, std::vector<std::string>> read_again(const CommandLine
   return std::unexpected(std::move(texts));
 }
 
-int serve(PoolConfig config, CommandLine line) {
-  if (const auto program = check_worker_program(line.worker_program); !program) {
-    return complain(ExitCode::environment, program.error().text());
-  }
-  auto launcher = Launcher::take(line);
-  if (!launcher) return complain(ExitCode::configuration, launcher.error().text());
-  if (const auto settled = settle(line, *launcher); !settled)
-    return complain(ExitCode::environment, settled.error().text());
+/// As complain(); a daemon that waits for this one to take over hears of it.
+int complain(ExitCode code, const std::string& text, FormerDaemon* former) {
+  if (former != nullptr) former->failed(text);
+  return complain(code, text);
+}
+
+shm::Result<PidFile> hold_pid_file(const CommandLine& line, FormerDaemon* former) {
+  if (line.pid_file.empty()) return PidFile{};
+  if (former != nullptr && former->inheritance().pid_file.path == line.pid_file)
+    return PidFile::inherit(line.pid_file, std::move(former->inheritance().pid_file.file));
+  return PidFile::hold(line.pid_file);
+}
+
+/// What init told us, a helper's successor does not hear either.
+OwnProgram program_again(const CommandLine& line, uint64_t watchdog_ms) {
+  std::error_code ignored;
+  OwnProgram own{.path = std::filesystem::read_symlink("/proc/self/exe", ignored).string(),
+                 .arguments = arguments_again(line),
+                 .environment = {}};
+  if (!line.helper()) own.environment.emplace_back("NOTIFY_SOCKET");
+  if (watchdog_ms > 0) own.environment.emplace_back("WATCHDOG_USEC");
+  return own;
+}
+
+int serve_with(PoolConfig config, CommandLine line, Launcher launcher, std::unique_ptr<FormerDaemon> former) {
+  if (const auto program = check_worker_program(line.worker_program); !program)
+    return complain(ExitCode::environment, program.error().text(), former.get());
+  if (const auto settled = settle(line, launcher); !settled)
+    return complain(ExitCode::environment, settled.error().text(), former.get());
   log::configure(config.worker.log_level, "smbdirectd");
   prepare_process(config.worker.connections);
-  auto pid_file = line.pid_file.empty() ? shm::Result<PidFile>(PidFile{}) : PidFile::hold(line.pid_file);
-  if (!pid_file) return complain(ExitCode::environment, pid_file.error().text());
+  auto pid_file = hold_pid_file(line, former.get());
+  if (!pid_file) return complain(ExitCode::environment, pid_file.error().text(), former.get());
   // A helper reports to the program that started it, not to the systemd that started that.
-  Supervisor::Options options{line.worker_program, [line] { return read_again(line); }, std::move(*launcher),
+  const uint64_t watchdog_ms = line.helper() ? 0
+                                             : watchdog_interval_ms(std::getenv("WATCHDOG_USEC"),
+                                                                    std::getenv("WATCHDOG_PID"), getpid());
+  Supervisor::Options options{line.worker_program,
+                              [line] { return read_again(line); },
+                              std::move(launcher),
                               SdNotify(line.helper() ? nullptr : std::getenv("NOTIFY_SOCKET")),
-                              line.helper() ? 0
-                                            : watchdog_interval_ms(std::getenv("WATCHDOG_USEC"),
-                                                                   std::getenv("WATCHDOG_PID"), getpid())};
+                              watchdog_ms,
+                              std::move(*pid_file),
+                              program_again(line, watchdog_ms),
+                              std::move(former)};
   if (geteuid() == 0 && config.worker.user.empty()) {
     log::write(log::Level::warning,
                "workers will run as root: %s names no /user, and there is no user \"%s\"; add either",
@@ -98,20 +130,41 @@ int serve(PoolConfig config, CommandLine line) {
   return int((*supervisor)->run());
 }
 
+/// The problems are in the log, and told to whom it may concern.
+std::optional<PoolConfig> read_config(const CommandLine& line, FormerDaemon* former = nullptr) {
+  auto config = read_again(line);
+  if (config) return std::move(*config);
+  for (const std::string& problem : config.error()) complain(ExitCode::configuration, problem);
+  if (former != nullptr) former->failed("the pool file is wrong", config.error());
+  return std::nullopt;
+}
+
+int serve(const CommandLine& line) {
+  std::unique_ptr<FormerDaemon> former;
+  auto launcher = Launcher::take(line);
+  if (!launcher) return complain(ExitCode::configuration, launcher.error().text());
+  if (line.take_over_fd) {
+    auto met = FormerDaemon::meet(launcher->take_former(), std::string(kVersion));
+    if (!met) return complain(ExitCode::environment, met.error().text());
+    former = std::move(*met);
+  }
+  auto config = read_config(line, former.get());
+  if (!config) return int(ExitCode::configuration);
+  return serve_with(std::move(*config), line, std::move(*launcher), std::move(former));
+}
+
 int run(int argc, char** argv) {
   const auto line = parse_command_line(argc, argv);
   if (!line) return complain(ExitCode::configuration, line.error());
   if (line->help) return std::fputs(help_text().c_str(), stdout) < 0;
   if (line->version) return std::printf("smbdirectd %s\n", kVersion.data()) < 0;
-  auto config = load_config(*line);
-  if (!config) {
-    for (const Problem& problem : config.error())
-      complain(ExitCode::configuration, problem_text(line->config_file, problem));
-    return int(ExitCode::configuration);
+  if (line->check_config || line->dump_config) {
+    const auto config = read_config(*line);
+    if (!config) return int(ExitCode::configuration);
+    if (line->check_config) return std::printf("%s: ok\n", line->config_file.c_str()) < 0;
+    return std::fputs(dump_pool(*config).c_str(), stdout) < 0;
   }
-  if (line->check_config) return std::printf("%s: ok\n", line->config_file.c_str()) < 0;
-  if (line->dump_config) return std::fputs(dump_pool(*config).c_str(), stdout) < 0;
-  return serve(std::move(*config), *line);
+  return serve(*line);
 }
 
 int guarded(int argc, char** argv) {

@@ -41,6 +41,7 @@ std::string_view descriptor(CommandLine& line, const char* argument) {
 std::string_view debuglevel(CommandLine& line, const char* argument) {
   const auto level = number_within(argument, 0, 10);
   if (!level) return "a number from 0 (errors only) to 10 (everything)";
+  line.debuglevel = argument;
   line.log_level = level_of_debuglevel(*level);
   return kTaken;
 }
@@ -73,6 +74,9 @@ constexpr std::array kOptions{
               descriptor<&Line::ready_signal_fd>},
     OptionRow{'\0', "parent-watch-fd", "N", "stop when this descriptor, a pipe of the parent's, ends",
               descriptor<&Line::parent_watch_fd>},
+    OptionRow{'\0', "take-over-fd", "N",
+              "take over from the daemon behind this descriptor: see smbdirectctl upgrade",
+              descriptor<&Line::take_over_fd>},
     OptionRow{'V', "version", "", "print the version and exit", set<&Line::version>},
     OptionRow{'h', "help", "", "print this text and exit", set<&Line::help>},
 };
@@ -89,7 +93,8 @@ std::expected<CommandLine, std::string> together(CommandLine line, std::string_v
   // As in Samba, whose own daemons are started with both: the foreground wins.
   if (given('D') && !given('F')) line.run = CommandLine::Run::background;
   if (given('i')) line.run = CommandLine::Run::interactive;
-  std::vector<std::optional<int>> descriptors{line.ready_fd, line.ready_signal_fd, line.parent_watch_fd};
+  std::vector<std::optional<int>> descriptors{line.ready_fd, line.ready_signal_fd, line.parent_watch_fd,
+                                              line.take_over_fd};
   std::erase(descriptors, std::nullopt);
   std::ranges::sort(descriptors);
   if (const auto twice = std::ranges::adjacent_find(descriptors); twice != descriptors.end()) {
@@ -151,6 +156,20 @@ std::expected<CommandLine, std::string> parse_command_line(int argc, char* const
   }
   if (optind < argc) return std::unexpected("unexpected argument " + std::string(argv[optind]) + hint);
   return together(std::move(line), runs);
+}
+
+std::vector<std::string> arguments_again(const CommandLine& line) {
+  std::vector<std::string> words{line.run == CommandLine::Run::interactive ? "-i" : "-F"};
+  const auto add = [&](const char* option, const std::string& value) {
+    if (!value.empty()) words.insert(words.end(), {option, value});
+  };
+  if (line.config_file != kDefaultConfigFile) add("--configfile", line.config_file);
+  // Where it was not named, another release has its own.
+  if (line.worker_program != kDefaultWorkerProgram) add("--worker", line.worker_program);
+  add("--debuglevel", line.debuglevel);
+  add("--log-basename", line.log_directory);
+  add("--pid-file", line.pid_file);
+  return words;
 }
 
 std::string help_text() {

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "shm/base/log.h"
 
@@ -25,6 +26,7 @@ struct CommandLine {
   Run run = Run::foreground;
   bool no_process_group = false;
   std::optional<shm::log::Level> log_level;  // instead of /log/level
+  std::string debuglevel;                    // that this is, as it was given
   std::string log_directory;                 // empty: not given
   std::string pid_file;                      // empty: none
   bool check_config = false;
@@ -34,6 +36,7 @@ struct CommandLine {
   std::optional<int> ready_fd;
   std::optional<int> ready_signal_fd;
   std::optional<int> parent_watch_fd;
+  std::optional<int> take_over_fd;
 
   /// Somebody starts us who watches us himself: systemd is not told then.
   [[nodiscard]] bool helper() const { return ready_signal_fd || parent_watch_fd; }
@@ -52,6 +55,10 @@ struct OptionRow {
 /// Samba's levels 0 to 10 as ours: 0 error, 1 and 2 warning, 3 and 4 notice, 5 to 9 info, 10 debug, each
 /// Samba's own name for the lowest of them.
 [[nodiscard]] shm::log::Level level_of_debuglevel(int debuglevel);
+
+/// The options with which another process of this program does the same in this one's place, in the
+/// foreground; without descriptors.
+[[nodiscard]] std::vector<std::string> arguments_again(const CommandLine& line);
 
 /// The error is a line for standard error.
 [[nodiscard]] std::expected<CommandLine, std::string> parse_command_line(int argc, char* const* argv);

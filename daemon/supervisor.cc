@@ -52,51 +52,73 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                 .smbd_requests = smbd_requests_,
                 .peers = peers_,
                 .clients = clients_,
-                .phase = [this] { return phase_name(); }},
+                .phase = [this] { return phase_name(); },
+                .former = [this] { return former_ ? former_->draining() : 0; }},
                workers_,
                {.reload = [this] { return reload(); },
                 .resize = [this](uint32_t workers) { return resize(workers); },
                 .hold = [this](std::optional<uint32_t> slot, bool held) { return hold(slot, held); },
                 .kick = [this](const std::string& whose) { return kick(whose); },
-                .log_level = [this](const std::string& name) { return set_log_level(name); }}),
+                .log_level = [this](const std::string& name) { return set_log_level(name); },
+                .upgrade = [this](UpgradeAnswer answer) { upgrade(std::move(answer)); }}),
       start_timer_(loop_,
                    [this] {
                      stop(ExitCode::environment,
-                          "no worker was ready within " + std::to_string(config_.restart.ready_timeout_ms) +
+                          (takes_over() ? std::to_string(workers_.count(WorkerState::ready)) + " of " +
+                                              std::to_string(config_.workers) + " workers were ready within "
+                                        : "no worker was ready within ") +
+                              std::to_string(config_.restart.ready_timeout_ms) +
                               " ms (/restart/ready_timeout_ms); the lines above say why");
                    }),
-      watchdog_timer_(loop_, [this] { options_.notify.alive(); }) {
+      watchdog_timer_(loop_, [this] { options_.notify.alive(); }),
+      former_(std::move(options_.former)) {
   const auto on = [this](int signal, std::function<void()> action) {
     signals_.emplace_back(loop_, signal, std::move(action));
   };
   on(SIGCHLD, [this] { reap(); });
   on(SIGTERM, [this] { stop(ExitCode::ok, "SIGTERM"); });
   on(SIGINT, [this] { stop(ExitCode::ok, "SIGINT"); });
-  on(SIGQUIT, [this] { drain(); });
+  on(SIGQUIT, [this] { drain("SIGQUIT"); });
   on(SIGUSR1, [this] { dump(); });
   on(SIGHUP, [this] { reload_by_signal(); });
+  dispatcher_.when_empty([this] { go_if_empty(); });
   on(SIGUSR2, [] { log::write(log::Level::notice, "SIGUSR2 ignored: it has no meaning here"); });
 }
 
 std::string_view Supervisor::phase_name() const { return kPhaseNames[size_t(phase_)]; }
 
 ExitCode Supervisor::run() {
+  if (const auto failed = open()) return *failed;
+  // The pool's timer first: of two timers of one length it fires before the workers' own.
+  start_timer_.start(config_.restart.ready_timeout_ms);
+  workers_.each([](WorkerSlot& worker) { worker.start(); });
+  show_status();
+  watch_parent();
+  if (options_.watchdog_ms > 0) watchdog_timer_.start(options_.watchdog_ms, options_.watchdog_ms);
+  loop_.run();
+  return exit_code_;
+}
+
+ExitCode Supervisor::cannot_start(ExitCode code, const std::string& why) {
+  log::write(log::Level::error, "%s", why.c_str());
+  if (former_) former_->failed(why);
+  return code;
+}
+
+/// Everything but the workers.
+std::optional<ExitCode> Supervisor::open() {
   // A directory that cannot be made is reported by the parts that need it; one that others can write to is
   // refused.
-  if (const auto owned = own_directory(config_.run_directory);
-      !owned && owned.error().system_errno == EPERM) {
-    log::write(log::Level::error, "%s", owned.error().what.c_str());
-    return ExitCode::environment;
-  }
-  if (const auto bound = listeners_.bind(); !bound) {
-    log::write(log::Level::error, "%s", bound.error().text().c_str());
-    return ExitCode::environment;
-  }
+  if (const auto owned = own_directory(config_.run_directory); !owned && owned.error().system_errno == EPERM)
+    return cannot_start(ExitCode::environment, owned.error().what);
+  if (const auto watched = watch_former(); !watched)
+    return cannot_start(ExitCode::environment, watched.error().text());
+  InheritedListeners inherited;
+  if (former_) inherited = std::move(former_->inheritance().listeners);
+  if (const auto bound = listeners_.bind(std::move(inherited)); !bound)
+    return cannot_start(ExitCode::environment, bound.error().text());
   auto connector = open_smbd_connector(loop_, config_);
-  if (!connector) {
-    log::write(log::Level::error, "%s", connector.error().text().c_str());
-    return ExitCode::environment;
-  }
+  if (!connector) return cannot_start(ExitCode::environment, connector.error().text());
   smbd_requests_.open(std::move(*connector));
   if (native()) {
     clients_.answer_with([this](size_t slot, shm::ConnectionId connection, ClaimOutcome outcome) {
@@ -106,15 +128,7 @@ ExitCode Supervisor::run() {
     clients_.object_with([this](pid_t process) { return peers_.objection_to(process); });
     clients_.end_starts_after(config_.worker.handshake_timeout_ms);
   }
-  if (const ExitCode opened = open_control(); opened != ExitCode::ok) return opened;
-  // The pool's timer first: of two timers of one length it fires before the workers' own.
-  start_timer_.start(config_.restart.ready_timeout_ms);
-  workers_.each([](WorkerSlot& worker) { worker.start(); });
-  show_status();
-  watch_parent();
-  if (options_.watchdog_ms > 0) watchdog_timer_.start(options_.watchdog_ms, options_.watchdog_ms);
-  loop_.run();
-  return exit_code_;
+  return open_control();
 }
 
 /// As samba-bgqd does it: anything that can be read there is the parent's end.
@@ -130,23 +144,26 @@ void Supervisor::watch_parent() {
 
 /// Before any worker: if this daemon has the control socket, the other files in the run directory are its
 /// own, too.
-ExitCode Supervisor::open_control() {
+std::optional<ExitCode> Supervisor::open_control() {
   ControlSocket::Keep keep;
   if (native()) keep = [this](shm::UniqueFd socket) { peers_.registered(std::move(socket)); };
-  const auto opened = control_.open(config_.run_directory, std::move(keep));
-  if (opened) return ExitCode::ok;
-  if (native()) {
-    log::write(log::Level::error, "servers cannot register: %s", opened.error().text().c_str());
-    return ExitCode::environment;
-  }
+  shm::UniqueFd inherited;
+  if (former_ && former_->inheritance().control.path == control_path(config_.run_directory))
+    inherited = std::move(former_->inheritance().control.socket);
+  const auto opened = inherited.valid()
+                          ? control_.inherit(config_.run_directory, std::move(inherited), std::move(keep))
+                          : control_.open(config_.run_directory, std::move(keep));
+  if (opened) return std::nullopt;
+  if (native())
+    return cannot_start(ExitCode::environment, "servers cannot register: " + opened.error().text());
   log::write(log::Level::warning, "smbdirectctl will not work: %s", opened.error().text().c_str());
-  return ExitCode::ok;
+  return std::nullopt;
 }
 
 void Supervisor::worker_ready(size_t slot) {
   clients_.worker_ready(workers_.ref(slot));
   peers_.worker_ready(slot);
-  if (phase_ == Phase::starting) serve();
+  if (phase_ == Phase::starting) takes_over() ? ready_to_take_over() : serve();
   if (phase_ == Phase::serving) {
     dispatcher_.worker_ready();
     approach_configuration();
@@ -164,6 +181,10 @@ void Supervisor::serve() {
     return stop(ExitCode::environment, listening.error().text());
   }
   phase_ = Phase::serving;
+  announce();
+}
+
+void Supervisor::announce() {
   log::write(log::Level::notice, "listening on %s, %" PRIu32 " workers", listeners_.text().c_str(),
              config_.workers);
   options_.notify.ready("listening on " + listeners_.text());
@@ -237,6 +258,11 @@ void Supervisor::stop(ExitCode code, const std::string& why) {
              dispatcher_.connections());
   phase_ = Phase::stopping;
   exit_code_ = code;
+  abandon_upgrade("it stops");
+  if (former_) {
+    former_->failed(why);
+    former_->stop();
+  }
   options_.notify.stopping(failure ? why : "stopping");
   start_timer_.stop();
   dispatcher_.close();
@@ -245,11 +271,13 @@ void Supervisor::stop(ExitCode code, const std::string& why) {
   finish_if_empty();
 }
 
-void Supervisor::drain() {
+void Supervisor::drain(const std::string& why) {
   if (phase_ >= Phase::draining) return;
-  log::write(log::Level::notice, "draining: SIGQUIT (%zu connections); SIGTERM closes them at once",
+  log::write(log::Level::notice, "draining: %s (%zu connections); SIGTERM closes them at once", why.c_str(),
              dispatcher_.connections());
   phase_ = Phase::draining;
+  abandon_upgrade("it drains");
+  if (former_) former_->failed("it was told to drain");
   options_.notify.stopping("draining");
   start_timer_.stop();
   dispatcher_.close();
@@ -281,6 +309,8 @@ void Supervisor::reap() {
 
 void Supervisor::finish_if_empty() {
   if (workers_.any([](const WorkerSlot& worker) { return worker.has_process(); })) return;
+  // Its connections are this daemon's to those who wait for its end.
+  if (former_ && former_->draining() != 0) return;
   control_.close();
   peers_.close();
   smbd_requests_

@@ -4,6 +4,9 @@
 // bytes and opens no RDMA device. When it dies, workers keep serving their connections (contract.h).
 //
 //     starting -> serving -> draining (QUIT) -> stopping (TERM, INT; or a failure) -> run() returns
+//
+// Two of them share a host while one takes over from the other (daemon/takeover): the new one serves once its
+// workers are ready, and the former one drains from then on.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +26,11 @@
 #include "daemon/control/actions.h"
 #include "daemon/control/control.h"
 #include "daemon/launcher.h"
+#include "daemon/os/pid_file.h"
 #include "daemon/os/sd_notify.h"
 #include "daemon/prefork/worker_pool.h"
+#include "daemon/takeover/former_daemon.h"
+#include "daemon/takeover/successor.h"
 #include "daemon/upstream/smbd_requests.h"
 #include "shm/base/unique_fd.h"
 #include "shm/loop/loop.h"
@@ -32,7 +38,7 @@
 
 namespace smbdirect::daemon {
 
-class Supervisor final : public WorkerSlot::Observer {
+class Supervisor final : public WorkerSlot::Observer, public Successor::Observer {
  public:
   struct Options {
     std::string worker_program;
@@ -41,6 +47,9 @@ class Supervisor final : public WorkerSlot::Observer {
     Launcher launcher;  // is told when the listeners are open
     SdNotify notify;
     uint64_t watchdog_ms;  // how often systemd is told that the loop runs; 0: never
+    PidFile pid_file{};
+    OwnProgram own{};                        // what upgrade() starts
+    std::unique_ptr<FormerDaemon> former{};  // whose place this one takes; null: nobody's
   };
   /// What a supervisor cannot be without: memory for its registry of clients.
   [[nodiscard]] static shm::Result<std::unique_ptr<Supervisor>> create(PoolConfig config, Options options);
@@ -57,10 +66,13 @@ class Supervisor final : public WorkerSlot::Observer {
   void worker_answers(size_t slot) override;
   void worker_gone(size_t slot, const Obituary& obituary) override;
 
-  [[nodiscard]] ExitCode open_control();
+  [[nodiscard]] std::optional<ExitCode> open();
+  [[nodiscard]] ExitCode cannot_start(ExitCode code, const std::string& why);
+  [[nodiscard]] std::optional<ExitCode> open_control();
   void serve();
+  void announce();
   void stop(ExitCode code, const std::string& why);
-  void drain();
+  void drain(const std::string& why);
   void dump();
   void watch_parent();
   [[nodiscard]] std::expected<Reloaded, Refused> reload();
@@ -79,6 +91,25 @@ class Supervisor final : public WorkerSlot::Observer {
   void reap();
   void finish_if_empty();
   void show_status();
+
+  // --- another daemon takes over from this one (supervisor_upgrade.cc) ---
+  using UpgradeAnswer = std::function<void(std::expected<Upgraded, Refused>)>;
+  void upgrade(UpgradeAnswer answer);
+  [[nodiscard]] shm::Result<> successor_waits() override;
+  void successor_ready(shm::UniqueFd rdma_file) override;
+  void go_if_empty();
+  void successor_serves() override;
+  void successor_failed(const note::Failed& why) override;
+  void successor_says_stop() override;
+  void abandon_upgrade(const std::string& why);
+
+  // --- this one takes over from another (supervisor_takeover.cc) ---
+  [[nodiscard]] bool takes_over() const { return former_ && !former_->is_done(); }
+  [[nodiscard]] shm::Result<> watch_former();
+  void ready_to_take_over();
+  void take_over(const std::vector<RdmaListenerId>& ids);
+  void taken_over(note::Done done);
+
   [[nodiscard]] bool native() const { return config_.upstream_mode == UpstreamMode::native; }
 
   PoolConfig config_;
@@ -95,6 +126,11 @@ class Supervisor final : public WorkerSlot::Observer {
   shm::Timer watchdog_timer_;
   shm::Watched<shm::UniqueFd> parent_;
   std::vector<shm::SignalWatch> signals_;
+  std::unique_ptr<FormerDaemon> former_;
+  std::unique_ptr<Successor> successor_;
+  bool goes_ = false;  // the successor waits for GO
+  shm::UniqueFd successors_rdma_file_;
+  UpgradeAnswer upgrade_answer_;
   Phase phase_ = Phase::starting;
   ExitCode exit_code_ = ExitCode::ok;
 };

@@ -21,6 +21,10 @@ void Supervisor::approach_configuration() {
 }
 
 std::optional<Refused> Supervisor::not_serving() const {
+  if (successor_ && phase_ == Phase::serving) {
+    return Refused{"another daemon (pid " + std::to_string(successor_->pid()) +
+                   ") is taking over from this one; ask again when it has, or has failed"};
+  }
   if (phase_ == Phase::serving) return std::nullopt;
   return Refused{"the pool is " + std::string(phase_name()) + "; this can be done only while it is serving"};
 }

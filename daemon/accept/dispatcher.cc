@@ -304,7 +304,11 @@ void Dispatcher::settle() {
   finish_retiring();
   listeners_.hold(offers_.full());
   const auto next = offers_.next_deadline();
-  if (!next) return deadline_timer_.stop();
+  if (!next) {
+    deadline_timer_.stop();
+    if (empty_) empty_();
+    return;
+  }
   const uint64_t now = loop_.now();
   deadline_timer_.start(*next > now ? *next - now : 0);
 }

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/accept/listeners.h"
@@ -46,6 +47,9 @@ class Dispatcher {
   /// Ends a connection that a worker has, in an orderly way; its CLOSED follows.
   void end(shm::ConnectionId connection);
   void worker_ready();
+  /// Called whenever no offer is left, whatever there was before.
+  void when_empty(std::function<void()> tell) { empty_ = std::move(tell); }
+  [[nodiscard]] bool empty() const { return offers_.size() == 0; }
   /// Workers are to retire: those without an offer are told now, the others when they have none.
   void finish_retiring();
   /// The configuration that it was made with has changed.
@@ -79,6 +83,7 @@ class Dispatcher {
   WorkerPool& workers_;
   Listeners& listeners_;
   WorkersAt workers_at_;
+  std::function<void()> empty_;
   ConnectionTable table_;
   Offers offers_;
   Places places_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/accept/listeners.h"
 
+#include <cerrno>
 #include <utility>
 
 namespace smbdirect::daemon {
@@ -12,9 +13,9 @@ Listeners::Listeners(shm::Loop& loop, const PoolConfig& config, const CameIn& ca
            }),
       cm_(loop, config, came_in) {}
 
-shm::Result<> Listeners::bind() {
-  if (const auto bound = tcp_.bind(); !bound) return bound;
-  return cm_.bind();
+shm::Result<> Listeners::bind(InheritedListeners inherited) {
+  if (const auto bound = tcp_.bind(std::move(inherited.sockets)); !bound) return bound;
+  return cm_.bind(inherited.rdma, std::move(inherited.rdma_file));
 }
 
 shm::Result<> Listeners::listen() {
@@ -28,8 +29,31 @@ void Listeners::close() {
 }
 
 void Listeners::hold(bool held) {
-  tcp_.hold(held);
-  cm_.hold(held);
+  held_ = held;
+  hold_or_pause();
+}
+
+void Listeners::pause(bool paused) {
+  paused_ = paused;
+  hold_or_pause();
+  cm_.pause(paused);
+}
+
+void Listeners::hold_or_pause() {
+  tcp_.hold(held_ || paused_);
+  cm_.hold(held_ || paused_);
+}
+
+shm::Result<InheritedListeners> Listeners::copies() const {
+  InheritedListeners copies;
+  auto sockets = tcp_.copies();
+  if (!sockets) return std::unexpected(sockets.error());
+  copies.sockets = std::move(*sockets);
+  copies.rdma = cm_.configured();
+  copies.rdma_file = cm_.file_copy();
+  if (!copies.rdma.empty() && !copies.rdma_file.valid())
+    return shm::fail("copy the file of the RDMA listeners", errno);
+  return copies;
 }
 
 std::string Listeners::text() const {

@@ -33,12 +33,13 @@ RdmaListeners::RdmaListeners(shm::Loop& loop, const PoolConfig& config, Requeste
       retry_timer_(loop, [this] { retry(); }),
       trouble_log_(kTroubleLogMs, 16) {
   for (const ListenerConfig& listener : config.listeners) {
-    if (listener.fabric == Fabric::verbs) listeners_.push_back({listener, {}, false});
+    if (listener.fabric == Fabric::verbs) listeners_.push_back({.config = listener, .id = {}});
   }
 }
 
-shm::Result<> RdmaListeners::bind() {
+shm::Result<> RdmaListeners::bind(const std::vector<ListenerConfig>& inherited, shm::UniqueFd its_file) {
   if (listeners_.empty()) return {};
+  if (its_file.valid()) former_file_ = std::move(its_file);
   auto file = calls_ != nullptr ? RdmaCm::open(*calls_) : RdmaCm::open();
   if (!file) return std::unexpected(file.error());
   file_.emplace(std::move(*file));
@@ -46,24 +47,53 @@ shm::Result<> RdmaListeners::bind() {
   if (!watch) return std::unexpected(watch.error());
   watch_.emplace(std::move(*watch));
   for (Listener& listener : listeners_) {
+    listener.inherited = std::ranges::find(inherited, listener.config) != inherited.end();
+    if (listener.inherited) continue;
     if (const auto made = make_or_wait(listener); !made) return made;
   }
   return {};
 }
 
+shm::Result<> RdmaListeners::adopt(const std::vector<RdmaListenerId>& ids) {
+  for (Listener& listener : listeners_) {
+    if (!listener.inherited) continue;
+    const auto found = std::ranges::find(ids, listener.config, &RdmaListenerId::listener);
+    if (found == ids.end()) continue;
+    if (const auto moved = file_->migrate(found->id, former_file_.get()); !moved)
+      return shm::fail("take over " + name_of(listener.config) + ": " + moved.error().text());
+    listener.id = found->id;
+  }
+  return {};
+}
+
+shm::Result<> RdmaListeners::take_back(const std::vector<RdmaListenerId>& ids, shm::UniqueFd its_file) {
+  if (!file_ || !its_file.valid()) return {};
+  former_file_ = std::move(its_file);
+  shm::Result<> done;
+  for (const RdmaListenerId& one : ids) {
+    if (file_->query(one.id)) continue;  // it is here
+    const auto moved = file_->migrate(one.id, former_file_.get());
+    if (!moved) done = shm::fail("take back " + name_of(one.listener) + ": " + moved.error().text());
+  }
+  return done;
+}
+
 shm::Result<> RdmaListeners::listen() {
   listening_ = true;
   for (Listener& listener : listeners_) {
-    if (!listener.id) continue;
+    // What was inherited listens already.
+    if (std::exchange(listener.inherited, false) || !listener.id) continue;
     if (const auto listening = file_->listen(*listener.id, kBacklog); !listening) {
       return shm::fail("listen on " + name_of(listener.config) + ": " + listening.error().text());
     }
   }
   if (watch_ && !held_) watch_->start();
-  if (std::ranges::any_of(listeners_, [](const auto& listener) { return !listener.id; })) {
-    retry_timer_.start(kRetryMs);
-  }
+  if (any_missing() || former_file_.valid()) retry_timer_.start(any_missing() ? kRetryMs : 0);
   return {};
+}
+
+bool RdmaListeners::any_missing() const {
+  return std::ranges::any_of(listeners_, [](const auto& listener) { return !listener.id; });
 }
 
 /// An id, bound, and listening if the others are.
@@ -109,7 +139,6 @@ shm::Result<> RdmaListeners::make_or_wait(Listener& listener) {
 }
 
 void RdmaListeners::retry() {
-  bool missing = false;
   for (Listener& listener : listeners_) {
     if (listener.id) continue;
     if (const auto made = make_or_wait(listener); !made) {
@@ -119,9 +148,9 @@ void RdmaListeners::retry() {
                    made.error().text().c_str(), *held_back);
       }
     }
-    missing = missing || !listener.id;
   }
-  if (missing) retry_timer_.start(kRetryMs);
+  if (any_missing()) retry_timer_.start(kRetryMs);
+  if (former_file_.valid()) read_events();  // none may be left there, and no event that would tell
 }
 
 /// The device under a listening id is gone, or its address moved to another one.
@@ -148,7 +177,7 @@ void RdmaListeners::read_events() {
       }
       return;
     }
-    if (!*event) return;
+    if (!*event) return former_file_.reset();  // all that was announced elsewhere has come in
     switch ((*event)->type) {
       case CmEventType::connect_request:
         requested(**event);
@@ -180,7 +209,20 @@ void RdmaListeners::read_events() {
   }
 }
 
+/// Whether the request is on this file, or is now: one that was announced before its listening id moved is on
+/// the file that this came from.
+bool RdmaListeners::fetch(const CmEvent& request) {
+  if (!former_file_.valid() || file_->query(request.id)) return true;
+  const auto moved = file_->migrate(request.id, former_file_.get());
+  if (!moved) {
+    log::write(log::Level::debug, "a connection request ended before it was taken over: %s",
+               moved.error().text().c_str());
+  }
+  return moved.has_value();
+}
+
 void RdmaListeners::requested(const CmEvent& event) {
+  if (!fetch(event)) return;
   auto request = std::make_unique<IncomingRdma>(*file_, event);
   const auto addresses = file_->query(event.id);
   if (!addresses) {
@@ -205,9 +247,39 @@ void RdmaListeners::hold(bool held) {
   held ? watch_->stop() : watch_->start();
 }
 
+void RdmaListeners::pause(bool paused) {
+  if (paused) retry_timer_.stop();
+  if (!paused && listening_ && any_missing()) retry_timer_.start(kRetryMs);
+}
+
+std::vector<ListenerConfig> RdmaListeners::configured() const {
+  std::vector<ListenerConfig> all;
+  for (const Listener& listener : listeners_) all.push_back(listener.config);
+  return all;
+}
+
+std::vector<RdmaListenerId> RdmaListeners::ids() const {
+  std::vector<RdmaListenerId> ids;
+  for (const Listener& listener : listeners_) {
+    if (listener.id) ids.push_back({listener.config, *listener.id});
+  }
+  return ids;
+}
+
+shm::UniqueFd RdmaListeners::file_copy() const {
+  return file_ ? shm::duplicate_of(file_->fd()) : shm::UniqueFd{};
+}
+
 void RdmaListeners::close() {
   retry_timer_.stop();
   watch_.reset();
+  // Another process may have a copy of the file, which would keep the listeners alive. Those that were
+  // adopted and never listened at are for their former owner to take back.
+  for (const Listener& listener : listeners_) {
+    if (!listener.id || listener.inherited) continue;
+    [[maybe_unused]] const auto destroyed = file_->destroy(*listener.id);
+  }
+  former_file_.reset();
   file_.reset();
   listeners_.clear();
 }

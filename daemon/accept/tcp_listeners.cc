@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/accept/tcp_listeners.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstring>
@@ -54,31 +55,53 @@ TcpListeners::TcpListeners(shm::Loop& loop, const PoolConfig& config, Accepted a
       rest_log_(kRestLogMs, 4) {
   for (const ListenerConfig& listener : config.listeners) {
     if (listener.fabric != Fabric::iwarp) continue;
-    sockets_.push_back(std::make_unique<Socket>(Socket{listener, {}, {}}));
+    sockets_.push_back(std::make_unique<Socket>(Socket{listener, listener.port, {}, {}}));
   }
 }
 
-shm::Result<> TcpListeners::bind() {
+shm::Result<> TcpListeners::bind(std::vector<InheritedListeners::Socket> inherited) {
   for (const auto& socket : sockets_) {
-    const ListenerConfig& config = socket->config;
-    const auto address = shm::address_from_text(config.address, config.port);
-    if (!address) return shm::fail("listener address " + config.address, EINVAL);
-    shm::UniqueFd fd(::socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP));
-    if (!fd.valid()) return refused("socket for", config, errno);
-    const int on = 1;
-    setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (address->ss_family == AF_INET6) setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&*address), shm::length_of(*address)) != 0) {
-      return refused("bind", config, errno);
+    const auto found = std::ranges::find_if(
+        inherited, [&](const auto& one) { return one.listener == socket->config && one.fd.valid(); });
+    if (found != inherited.end()) {
+      socket->port = found->port;
+      socket->fd = std::move(found->fd);
+    } else if (const auto bound = bind_one(*socket); !bound) {
+      return bound;
     }
-    sockaddr_storage bound{};
-    socklen_t length = sizeof bound;
-    if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &length) == 0) {
-      socket->config.port = shm::port_of(bound);
-    }
-    socket->fd = std::move(fd);
   }
   return {};
+}
+
+shm::Result<> TcpListeners::bind_one(Socket& socket) {
+  const ListenerConfig& config = socket.config;
+  const auto address = shm::address_from_text(config.address, config.port);
+  if (!address) return shm::fail("listener address " + config.address, EINVAL);
+  shm::UniqueFd fd(::socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP));
+  if (!fd.valid()) return refused("socket for", config, errno);
+  const int on = 1;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (address->ss_family == AF_INET6) setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&*address), shm::length_of(*address)) != 0) {
+    return refused("bind", config, errno);
+  }
+  sockaddr_storage bound{};
+  socklen_t length = sizeof bound;
+  if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &length) == 0) {
+    socket.port = shm::port_of(bound);
+  }
+  socket.fd = std::move(fd);
+  return {};
+}
+
+shm::Result<std::vector<InheritedListeners::Socket>> TcpListeners::copies() const {
+  std::vector<InheritedListeners::Socket> copies;
+  for (const auto& socket : sockets_) {
+    shm::UniqueFd fd = shm::duplicate_of(socket->fd.get());
+    if (!fd.valid()) return shm::fail("copy the listening socket of " + socket->config.address, errno);
+    copies.push_back({socket->config, socket->port, std::move(fd)});
+  }
+  return copies;
 }
 
 shm::Result<> TcpListeners::listen() {
@@ -107,7 +130,7 @@ void TcpListeners::hold(bool held) {
 std::vector<std::string> TcpListeners::texts() const {
   std::vector<std::string> texts;
   for (const auto& socket : sockets_) {
-    texts.push_back(socket->config.address + " port " + std::to_string(socket->config.port) + " (iwarp)");
+    texts.push_back(socket->config.address + " port " + std::to_string(socket->port) + " (iwarp)");
   }
   return texts;
 }

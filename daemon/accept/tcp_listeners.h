@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/accept/inherited.h"
 #include "daemon/config/pool_config.h"
 #include "shm/base/log.h"
 #include "shm/base/result.h"
@@ -27,8 +28,8 @@ class TcpListeners {
 
   TcpListeners(shm::Loop& loop, const PoolConfig& config, Accepted accepted);
 
-  /// Errors say what to do about them.
-  [[nodiscard]] shm::Result<> bind();
+  /// Errors say what to do about them. inherited: as Listeners (listeners.h).
+  [[nodiscard]] shm::Result<> bind(std::vector<InheritedListeners::Socket> inherited = {});
   [[nodiscard]] shm::Result<> listen();
   void close();
 
@@ -36,13 +37,17 @@ class TcpListeners {
   void hold(bool held);
   /// "127.0.0.1 port 5445 (iwarp)" of each, with the ports the system chose.
   [[nodiscard]] std::vector<std::string> texts() const;
+  /// For another supervisor.
+  [[nodiscard]] shm::Result<std::vector<InheritedListeners::Socket>> copies() const;
 
  private:
   struct Socket {
     ListenerConfig config;
-    shm::UniqueFd fd;  // before the watch, which must go first
+    uint16_t port = 0;  // that it is bound to
+    shm::UniqueFd fd;   // before the watch, which must go first
     std::optional<shm::ReadWatch> watch;
   };
+  [[nodiscard]] static shm::Result<> bind_one(Socket& socket);
   void accept_some(Socket& socket);
   void watch_all(bool on);
   void rest(int error);

@@ -3,12 +3,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
+#include <filesystem>
+#include <string_view>
 #include <sys/socket.h>
+#include <system_error>
 #include <unistd.h>
 
 #include "daemon/clients/server_processes.h"
 #include "daemon/os/unix_socket.h"
+#include "shm/base/number.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -17,6 +22,20 @@ namespace log = shm::log;
 namespace proxy = protocol::proxy;
 
 constexpr int kListenBacklog = 64;
+
+/// "channel-SLOT.PID": of the daemon, for two may be here while one takes over from the other.
+constexpr std::string_view kListenerName = "channel-";
+
+/// Those of daemons that were killed.
+void remove_listeners_of_the_dead(const std::string& directory) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename();
+    const auto pid = shm::number_from_text<pid_t>(std::string_view(name).substr(name.rfind('.') + 1));
+    if (name.starts_with(kListenerName) && pid && *pid > 0 && kill(*pid, 0) != 0 && errno == ESRCH)
+      std::filesystem::remove(entry.path(), error);
+  }
+}
 
 bool is_channel(const shm::UniqueFd& fd) {
   int domain = 0;
@@ -45,7 +64,8 @@ const char* ChannelRouter::objection_to(pid_t process) const {
 }
 
 std::string ChannelRouter::listener_path(size_t slot) const {
-  return config_.run_directory + "/channel-" + std::to_string(slot);
+  return config_.run_directory + "/" + std::string(kListenerName) + std::to_string(slot) + "." +
+         std::to_string(getpid());
 }
 
 void ChannelRouter::tell(size_t slot, const FromSupervisor& message, int descriptor) {
@@ -66,13 +86,7 @@ void ChannelRouter::registered(shm::UniqueFd socket) {
   }
   auto main = ServerRegistration::adopt(
       loop_, std::move(socket), [this](uint64_t number, int error) { failed(number, error); },
-      [this](const std::string& why) {
-        log_.write(log::Level::warning, "gone", loop_.now(),
-                   "the server's main process %d is no longer registered: %s; clients that no process serves "
-                   "are turned away until a main process registers",
-                   int(main_->pid()), why.c_str());
-        main_.reset();
-      });
+      [this](const std::string& why) { gone(why); });
   if (!main) {
     log_.write(log::Level::warning, "registering", loop_.now(), "a main process cannot register: %s",
                main.error().text().c_str());
@@ -81,6 +95,30 @@ void ChannelRouter::registered(shm::UniqueFd socket) {
   main_ = std::move(*main);
   log_.write(log::Level::notice, "registered", loop_.now(),
              "process %d has registered as the server's main process", int(main_->pid()));
+}
+
+void ChannelRouter::gone(const std::string& why) {
+  log_.write(log::Level::warning, "gone", loop_.now(),
+             "the server's main process %d is no longer registered: %s; clients that no process serves "
+             "are turned away until a main process registers",
+             int(main_->pid()), why.c_str());
+  main_.reset();
+}
+
+std::pair<shm::UniqueFd, uint64_t> ChannelRouter::hand_over() {
+  if (!main_) return {};
+  std::pair handed(main_->copy(), next_);
+  main_.reset();  // where it cannot be handed over, the process sees the end and registers anew
+  return handed;
+}
+
+void ChannelRouter::inherit(shm::UniqueFd socket, uint64_t next_request) {
+  if (!socket.valid() || main_) return;
+  next_ = std::max(next_, next_request);
+  auto main = ServerRegistration::inherit(
+      loop_, std::move(socket), [this](uint64_t number, int error) { failed(number, error); },
+      [this](const std::string& why) { gone(why); });
+  if (main) main_ = std::move(*main);
 }
 
 void ChannelRouter::failed(uint64_t number, int error) {
@@ -228,6 +266,11 @@ void ChannelRouter::forget_worker(size_t slot) {
   for (auto& [key, pass] : passes_) {
     if (pass.socket.valid() && pass.with == slot) pass.deadline->start(0);
   }
+}
+
+void ChannelRouter::use(ClientRegistry* clients) {
+  clients_ = clients;
+  remove_listeners_of_the_dead(config_.run_directory);
 }
 
 void ChannelRouter::close() {

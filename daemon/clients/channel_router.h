@@ -38,7 +38,7 @@ class ChannelRouter {
   ChannelRouter(shm::Loop& loop, const PoolConfig& config, WorkerPool& workers, const ConnectionTable& table);
 
   /// Null until then, and where the pool has no native peers.
-  void use(ClientRegistry* clients) { clients_ = clients; }
+  void use(ClientRegistry* clients);
   /// Somebody registers at the control socket.
   void registered(shm::UniqueFd socket);
   /// Gives a worker the registry, and its socket at which processes open their channels.
@@ -56,6 +56,12 @@ class ChannelRouter {
   void forget(size_t slot, shm::ConnectionId connection);
   void forget_worker(size_t slot);
   void close();
+
+  // --- the registration's way to another daemon ---
+  /// The main process's socket and the number of the next request to it; not valid where there is none. This
+  /// pool starts no more processes.
+  [[nodiscard]] std::pair<shm::UniqueFd, uint64_t> hand_over();
+  void inherit(shm::UniqueFd socket, uint64_t next_request);
 
   /// Why a process is none of the registered server's; null: it is.
   [[nodiscard]] const char* objection_to(pid_t process) const;
@@ -83,6 +89,7 @@ class ChannelRouter {
   void give_up(const Key& key);
   void settle(const Key& key) { passes_.erase(key); }
   void failed(uint64_t number, int error);
+  void gone(const std::string& why);
   void refuse(const Key& key, const std::string& why, int error);
   void tell(size_t slot, const FromSupervisor& message, int descriptor = -1);
 

@@ -46,21 +46,34 @@ shm::Result<std::unique_ptr<ServerRegistration>> ServerRegistration::adopt(shm::
   const auto version = proxy::encode_version();
   auto said = say(main->socket_.get(),
                   {.length = uint32_t(version.size()), .type = proxy::FrameType::registered}, version);
+  if (said) said = main->watch(loop);
   if (!said) return std::unexpected(said.error());
-  auto watch = shm::ReadWatch::make(loop, main->socket_.get(), [raw = main.get()] { raw->read(); });
-  if (!watch) return std::unexpected(watch.error());
-  main->watch_ = std::make_unique<shm::ReadWatch>(std::move(*watch));
-  main->watch_->start();
-  // Children may have inherited the socket, so the process itself is watched, where that is possible.
-  if (auto process = open_process(main->pid_)) {
-    main->process_ = std::move(*process);
-    auto ended =
-        shm::ReadWatch::make(loop, main->process_.get(), [raw = main.get()] { raw->end("it has ended"); });
-    if (!ended) return std::unexpected(ended.error());
-    main->ended_ = std::make_unique<shm::ReadWatch>(std::move(*ended));
-    main->ended_->start();
-  }
   return main;
+}
+
+shm::Result<std::unique_ptr<ServerRegistration>> ServerRegistration::inherit(shm::Loop& loop,
+                                                                             shm::UniqueFd socket,
+                                                                             Failed failed, Gone gone) {
+  std::unique_ptr<ServerRegistration> main(
+      new ServerRegistration(std::move(socket), std::move(failed), std::move(gone)));
+  if (auto watched = main->watch(loop); !watched) return std::unexpected(watched.error());
+  return main;
+}
+
+shm::Result<> ServerRegistration::watch(shm::Loop& loop) {
+  auto watch = shm::ReadWatch::make(loop, socket_.get(), [this] { read(); });
+  if (!watch) return std::unexpected(watch.error());
+  watch_ = std::make_unique<shm::ReadWatch>(std::move(*watch));
+  watch_->start();
+  // Children may have inherited the socket, so the process itself is watched, where that is possible.
+  if (auto process = open_process(pid_)) {
+    process_ = std::move(*process);
+    auto ended = shm::ReadWatch::make(loop, process_.get(), [this] { end("it has ended"); });
+    if (!ended) return std::unexpected(ended.error());
+    ended_ = std::make_unique<shm::ReadWatch>(std::move(*ended));
+    ended_->start();
+  }
+  return {};
 }
 
 void ServerRegistration::refuse(const shm::UniqueFd& socket, int error) {

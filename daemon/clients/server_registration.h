@@ -31,6 +31,14 @@ class ServerRegistration {
   [[nodiscard]] static shm::Result<std::unique_ptr<ServerRegistration>> adopt(shm::Loop& loop,
                                                                               shm::UniqueFd socket,
                                                                               Failed failed, Gone gone);
+  /// Of a process that has registered with the daemon that is taken over.
+  [[nodiscard]] static shm::Result<std::unique_ptr<ServerRegistration>> inherit(shm::Loop& loop,
+                                                                                shm::UniqueFd socket,
+                                                                                Failed failed, Gone gone);
+  /// For the daemon that takes over; not valid in the middle of a frame, which that could not read on.
+  [[nodiscard]] shm::UniqueFd copy() const {
+    return have_ == 0 ? shm::duplicate_of(socket_.get()) : shm::UniqueFd{};
+  }
   [[nodiscard]] static pid_t pid_of(const shm::UniqueFd& socket);
   /// Sends REFUSED to a process that cannot register.
   static void refuse(const shm::UniqueFd& socket, int error);
@@ -41,6 +49,7 @@ class ServerRegistration {
 
  private:
   ServerRegistration(shm::UniqueFd socket, Failed failed, Gone gone);
+  [[nodiscard]] shm::Result<> watch(shm::Loop& loop);
   void read();
   void end(const std::string& why);
 

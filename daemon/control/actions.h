@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <string>
+#include <sys/types.h>
 #include <vector>
 
 #include "daemon/config/pool_reload.h"
@@ -35,6 +36,14 @@ struct Held {
 
 struct Kicked {
   size_t connections = 0;
+};
+
+/// Another daemon has taken this one's place.
+struct Upgraded {
+  pid_t pid = 0;
+  std::string release;
+  pid_t former_pid = 0;
+  size_t connections = 0;  // that finish here
 };
 
 }  // namespace smbdirect::daemon

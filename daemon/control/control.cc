@@ -49,13 +49,33 @@ Control::Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& wo
       actions_(std::move(actions)) {}
 
 shm::Result<> Control::open(const std::string& run_directory, ControlSocket::Keep keep) {
-  auto opened = ControlSocket::open(
-      loop_, run_directory + "/" + std::string(kControlSocket),
-      [this](const std::string& line, const ControlSocket::Answer& answer) { ask(line, answer); },
-      std::move(keep));
+  auto opened = ControlSocket::open(loop_, control_path(run_directory), asks(), std::move(keep));
   if (!opened) return std::unexpected(opened.error());
   socket_ = std::move(*opened);
   return {};
+}
+
+shm::Result<> Control::inherit(const std::string& run_directory, shm::UniqueFd socket,
+                               ControlSocket::Keep keep) {
+  auto inherited =
+      ControlSocket::inherit(loop_, control_path(run_directory), std::move(socket), asks(), std::move(keep));
+  if (!inherited) return std::unexpected(inherited.error());
+  socket_ = std::move(*inherited);
+  return {};
+}
+
+void Control::start() {
+  if (socket_) socket_->start();
+}
+
+shm::UniqueFd Control::copy() const { return socket_ ? socket_->copy() : shm::UniqueFd{}; }
+
+void Control::let_go() {
+  if (socket_) socket_->let_go();
+}
+
+ControlSocket::Ask Control::asks() {
+  return [this](const std::string& line, const ControlSocket::Answer& answer) { ask(line, answer); };
 }
 
 void Control::close() {
@@ -75,8 +95,21 @@ void Control::ask(const std::string& line, const ControlSocket::Answer& answer) 
   const auto request = parse_request(line);
   if (!request) return answer(error_text(request.error()));
   if (request->events) return ask_workers(answer);
+  if (request->command == CtlCommand::upgrade) return upgrade(answer);
   if (request->command >= CtlCommand::resize) return answer(act(*request));
   answer(view_.answer(request->command).dump());
+}
+
+void Control::upgrade(const ControlSocket::Answer& answer) {
+  actions_.upgrade([answer](const std::expected<Upgraded, Refused>& done) {
+    const json out = done ? json{{"upgrade",
+                                  {{"pid", done->pid},
+                                   {"version", done->release},
+                                   {"former_pid", done->former_pid},
+                                   {"draining_connections", done->connections}}}}
+                          : refusal_json(done.error());
+    answer(out.dump(-1, ' ', false, json::error_handler_t::replace));
+  });
 }
 
 std::string Control::act(const CtlRequest& request) {

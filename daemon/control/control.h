@@ -34,12 +34,24 @@ class Control {
     std::function<std::expected<Held, Refused>(std::optional<uint32_t> slot, bool held)> hold;
     std::function<std::expected<Kicked, Refused>(const std::string& whose)> kick;
     std::function<std::expected<shm::log::Level, Refused>(const std::string& name)> log_level;
+    /// Answers later.
+    std::function<void(std::function<void(std::expected<Upgraded, Refused>)> answer)> upgrade;
   };
   Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers, Actions actions);
 
   /// keep: see ControlSocket.
   [[nodiscard]] shm::Result<> open(const std::string& run_directory, ControlSocket::Keep keep = {});
   void close();
+
+  // --- its way to another daemon ---
+  /// Instead of open(): the socket of the daemon that is taken over, which answers there until start().
+  [[nodiscard]] shm::Result<> inherit(const std::string& run_directory, shm::UniqueFd socket,
+                                      ControlSocket::Keep keep = {});
+  void start();
+  /// Not valid where there is none.
+  [[nodiscard]] shm::UniqueFd copy() const;
+  void let_go();
+
   /// BOARD and REPORTED.
   void scoreboard(size_t slot, shm::UniqueFd fd);
   void reported(size_t slot, uint64_t sequence);
@@ -54,8 +66,10 @@ class Control {
     std::unique_ptr<shm::Timer> deadline;
   };
 
+  [[nodiscard]] ControlSocket::Ask asks();
   void ask(const std::string& line, const ControlSocket::Answer& answer);
   [[nodiscard]] std::string act(const CtlRequest& request);
+  void upgrade(const ControlSocket::Answer& answer);
   void ask_workers(const ControlSocket::Answer& answer);
   void finish(uint64_t sequence);
 

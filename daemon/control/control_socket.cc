@@ -51,6 +51,18 @@ shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(shm::Loop& loop,
   }
   std::unique_ptr<ControlSocket> control(
       new ControlSocket(loop, path, std::move(fd), std::move(ask), std::move(keep)));
+  control->ours_ = true;
+  if (listen(control->fd_.get(), int(kMaxPeers)) != 0)
+    return shm::fail("control socket '" + path + "'", errno);
+  if (auto watched = control->watch(); !watched) return std::unexpected(watched.error());
+  control->start();
+  return control;
+}
+
+shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::inherit(shm::Loop& loop, const std::string& path,
+                                                                   shm::UniqueFd fd, Ask ask, Keep keep) {
+  std::unique_ptr<ControlSocket> control(
+      new ControlSocket(loop, path, std::move(fd), std::move(ask), std::move(keep)));
   if (auto watched = control->watch(); !watched) return std::unexpected(watched.error());
   return control;
 }
@@ -63,15 +75,26 @@ ControlSocket::ControlSocket(shm::Loop& loop, std::string path, shm::UniqueFd fd
       keep_(std::move(keep)),
       rest_(loop, [this] { watch_->start(); }) {}
 
-ControlSocket::~ControlSocket() { unlink(path_.c_str()); }
+ControlSocket::~ControlSocket() {
+  if (fd_.valid() && ours_) unlink(path_.c_str());
+}
+
+void ControlSocket::let_go() {
+  rest_.stop();
+  watch_.reset();
+  fd_.reset();
+}
 
 shm::Result<> ControlSocket::watch() {
-  if (listen(fd_.get(), int(kMaxPeers)) != 0) return shm::fail("control socket '" + path_ + "'", errno);
   auto made = shm::ReadWatch::make(loop_, fd_.get(), [this] { accept(); });
   if (!made) return std::unexpected(made.error());
   watch_ = std::make_unique<shm::ReadWatch>(std::move(*made));
-  watch_->start();
   return {};
+}
+
+void ControlSocket::start() {
+  ours_ = true;
+  watch_->start();
 }
 
 void ControlSocket::accept() {
@@ -121,6 +144,7 @@ void ControlSocket::read(uint64_t number) {
     return;
   }
   peer.asked = true;
+  peer.deadline->stop();  // how long the answer may take is for who gives it
   if (peer.too_long) return answer(number, std::string(kTooLong));
   const std::string line = peer.in.substr(0, end);
   if (keep_ && line + "\n" == protocol::proxy::kRegisterLine) {
@@ -137,6 +161,7 @@ void ControlSocket::answer(uint64_t number, std::string line) {
   if (found == peers_.end()) return;  // gone meanwhile
   Peer& peer = found->second;
   if (peer.readable) peer.readable->stop();
+  peer.deadline->start(kPeerDeadlineMs);  // to read it
   peer.out = std::move(line) + "\n";
   write(number);
 }

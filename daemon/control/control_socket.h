@@ -37,6 +37,15 @@ class ControlSocket {
   [[nodiscard]] static shm::Result<std::unique_ptr<ControlSocket>> open(shm::Loop& loop,
                                                                         const std::string& path, Ask ask,
                                                                         Keep keep = {});
+  /// A socket that another daemon has bound to this path, and listens at; it accepts from start() on.
+  [[nodiscard]] static shm::Result<std::unique_ptr<ControlSocket>> inherit(shm::Loop& loop,
+                                                                           const std::string& path,
+                                                                           shm::UniqueFd fd, Ask ask,
+                                                                           Keep keep = {});
+  void start();
+  [[nodiscard]] shm::UniqueFd copy() const { return shm::duplicate_of(fd_.get()); }
+  /// Another daemon has the socket now: this one finishes the answers that are asked for.
+  void let_go();
   ~ControlSocket();
   ControlSocket(const ControlSocket&) = delete;
   ControlSocket& operator=(const ControlSocket&) = delete;
@@ -68,7 +77,8 @@ class ControlSocket {
   Ask ask_;
   Keep keep_;
   std::unique_ptr<shm::ReadWatch> watch_;
-  shm::Timer rest_;  // until accept is tried again, after descriptors ran out
+  shm::Timer rest_;    // until accept is tried again, after descriptors ran out
+  bool ours_ = false;  // so is the file at the path
   std::map<uint64_t, Peer> peers_;
   uint64_t next_ = 1;
 };

@@ -63,6 +63,7 @@ json PoolReport::status() const {
            {"upstream", mode_name(parts_.config.upstream_mode)},
            {"workers", parts_.config.workers},
            {"workers_ready", ready}};
+  if (const pid_t former = parts_.former(); former != 0) out["draining_former_pid"] = former;
   add_totals(out, parts_.dispatcher.totals());
   add_totals(out, parts_.smbd_requests.totals());
   add_totals(out, parts_.clients.totals());

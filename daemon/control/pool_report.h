@@ -36,6 +36,7 @@ class PoolReport {
     const ChannelRouter& peers;
     const ClientRegistry& clients;
     std::function<std::string_view()> phase;  // of the pool
+    std::function<pid_t()> former;  // the daemon that this one took over from, while it drains; 0: none
   };
   PoolReport(shm::Loop& loop, const Parts& parts, const Scoreboards& scoreboards);
 

@@ -13,8 +13,6 @@
 namespace smbdirect::daemon {
 namespace {
 
-constexpr timeval kPatience{.tv_sec = 5, .tv_usec = 0};
-
 std::string advice(int error) {
   switch (error) {
     case ENOENT:
@@ -36,8 +34,9 @@ shm::Result<std::string> ask_daemon(const std::string& socket, const CtlRequest&
   std::memcpy(address.sun_path, socket.c_str(), socket.size() + 1);
   const shm::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return shm::fail("socket", errno);
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
+  const timeval patience{.tv_sec = ctl_table()[size_t(request.command)].patience_s, .tv_usec = 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     const int error = errno;
     return shm::fail("cannot connect to '" + socket + "': " + std::strerror(error) + advice(error));
@@ -51,7 +50,8 @@ shm::Result<std::string> ask_daemon(const std::string& socket, const CtlRequest&
     const ssize_t got = ::recv(fd.get(), bytes, sizeof bytes, 0);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN)
-      return shm::fail("'" + socket + "': no answer within 5 s; is the daemon stopped?");
+      return shm::fail("'" + socket + "': no answer within " + std::to_string(patience.tv_sec) +
+                       " s; is the daemon stopped?");
     if (got < 0 && answer.empty()) return shm::fail("'" + socket + "'", errno);
     if (got <= 0) break;
     answer.append(bytes, size_t(got));

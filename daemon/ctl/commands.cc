@@ -82,6 +82,12 @@ constexpr std::array kTable{
            .help = "log less or more: error, warning, notice, info or debug",
            .columns = {},
            .argument = "LEVEL"},
+    // The daemon answers in time, whatever becomes of the new one; this is for one that is stopped itself.
+    CtlRow{.command = CtlCommand::upgrade,
+           .name = "upgrade",
+           .help = "let a new daemon take over the listeners, and this one finish what it has",
+           .columns = {},
+           .patience_s = 3 * 3600},
 };
 
 constexpr std::array kOwnTable{

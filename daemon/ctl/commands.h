@@ -18,6 +18,9 @@ namespace smbdirect::daemon {
 
 inline constexpr size_t kMaxRequestBytes = 4096;
 inline constexpr std::string_view kControlSocket = "control";  // below /run_directory
+[[nodiscard]] inline std::string control_path(const std::string& run_directory) {
+  return run_directory + "/" + std::string(kControlSocket);
+}
 
 struct CtlColumn {
   std::string_view title;
@@ -35,6 +38,7 @@ enum class CtlCommand : uint8_t {
   undrain,
   kick,
   log_level,
+  upgrade,
 };
 
 struct CtlRow {
@@ -46,6 +50,7 @@ struct CtlRow {
       argument{};       // what its argument is called, "[SLOT]" if it may be left out; none: it has none
   bool number = false;  // that is what the argument is
   std::string_view nothing{};  // said instead of a table without rows
+  int patience_s = 5;          // how long smbdirectctl waits for the answer
 };
 [[nodiscard]] std::span<const CtlRow> ctl_table();
 [[nodiscard]] constexpr bool may_be_left_out(std::string_view argument) { return argument.starts_with('['); }

@@ -52,17 +52,27 @@ shm::Result<PidFile> PidFile::hold(const std::string& path) {
     if (!file.valid()) return shm::fail(what, errno);
     if (auto locked = lock(file, what); !locked) return std::unexpected(locked.error());
     if (!still_there(path, file)) continue;
-    const std::string text = std::to_string(getpid()) + "\n";
-    if (ftruncate(file.get(), 0) != 0 ||
-        pwrite(file.get(), text.data(), text.size(), 0) != ssize_t(text.size()))
-      return shm::fail(what + ": write", errno);
-    return PidFile(path, std::move(file));
+    PidFile held(path, std::move(file));
+    if (auto named = held.name_us(); !named) return std::unexpected(named.error());
+    return held;
   }
+}
+
+shm::Result<> PidFile::name_us() {
+  if (!file_.valid()) return {};
+  const std::string text = std::to_string(getpid()) + "\n";
+  // In this order: whoever reads it meanwhile finds a number on its first line.
+  if (pwrite(file_.get(), text.data(), text.size(), 0) == ssize_t(text.size()) &&
+      ftruncate(file_.get(), off_t(text.size())) == 0) {
+    named_ = true;
+    return {};
+  }
+  return shm::fail("pid file '" + path_ + "': write", errno);
 }
 
 PidFile::~PidFile() {
   // Before the lock goes: whoever has it then finds that the file is not there.
-  if (file_.valid()) unlink(path_.c_str());
+  if (file_.valid() && named_) unlink(path_.c_str());
 }
 
 }  // namespace smbdirect::daemon

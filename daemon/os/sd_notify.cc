@@ -35,8 +35,13 @@ void SdNotify::reloading() {
 
 void SdNotify::stopping(std::string_view status) { send("STOPPING=1\nSTATUS=" + std::string(status)); }
 
+void SdNotify::handed_over(pid_t to) {
+  send("MAINPID=" + std::to_string(to));
+  socket_.reset();
+}
+
 void SdNotify::status(std::string_view status) {
-  if (status == last_status_) return;
+  if (status == last_status_ || quiet_) return;
   last_status_ = status;
   send("STATUS=" + last_status_);
 }
@@ -44,7 +49,7 @@ void SdNotify::status(std::string_view status) {
 void SdNotify::alive() { send("WATCHDOG=1"); }
 
 void SdNotify::send(const std::string& state) {
-  if (!socket_.valid()) return;
+  if (!socket_.valid() || quiet_) return;
   // A status that cannot be delivered has no one to be reported to; the service runs on.
   [[maybe_unused]] const ssize_t sent =
       sendto(socket_.get(), state.data(), state.size(), MSG_NOSIGNAL | MSG_DONTWAIT,

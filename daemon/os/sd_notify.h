@@ -22,6 +22,10 @@ class SdNotify {
   /// The pool file is read again; ready() follows.
   void reloading();
   void stopping(std::string_view status);
+  /// Says nothing while it is true: another process is the daemon still.
+  void quiet(bool quiet) { quiet_ = quiet; }
+  /// Another process is the daemon from now on, and reports for it.
+  void handed_over(pid_t to);
   void status(std::string_view status);
   /// The loop runs: what WatchdogSec= of the unit waits for.
   void alive();
@@ -33,6 +37,7 @@ class SdNotify {
   sockaddr_un address_{};
   socklen_t length_ = 0;
   std::string last_status_;
+  bool quiet_ = false;
 };
 
 /// How often systemd is to be told that we live, in ms: half of WATCHDOG_USEC, as sd_watchdog_enabled(3)

@@ -3,6 +3,7 @@
 // threads. Closing never retries on EINTR (Linux has closed the descriptor by then).
 #pragma once
 
+#include <fcntl.h>
 #include <unistd.h>
 #include <utility>
 
@@ -32,5 +33,10 @@ class UniqueFd {
  private:
   int fd_ = -1;
 };
+
+/// Another descriptor of the same open file; not valid where errno says why.
+[[nodiscard]] inline UniqueFd duplicate_of(int fd) {
+  return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+}
 
 }  // namespace smbdirect::shm

@@ -308,7 +308,7 @@ def test_cookies_are_good_once_and_for_a_while(world):
 
 
 def test_many_who_say_nothing_at_the_door(world):
-    paths = [world.daemon.directory / "run" / f"channel-{slot}" for slot in range(2)]
+    paths = [world.daemon.directory / "run" / f"channel-{slot}.{world.daemon.pid}" for slot in range(2)]
     assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
     silent = []
     for path in paths * 80:

@@ -39,6 +39,7 @@ ARROWS = {
     'daemon/upstream/handoff': PREFORK + ['daemon/upstream'],
     'daemon/clients': PREFORK,
     'daemon/control': PREFORK + ['daemon/accept', 'daemon/upstream', 'daemon/clients', 'daemon/ctl'],
+    'daemon/takeover': PREFORK + ['daemon/accept'],
     'daemon/ctl/doctor': ['daemon/os', 'daemon/contract', 'daemon/config', 'daemon/ctl', 'daemon/upstream',
                           'daemon/upstream/transparent', 'daemon/upstream/handoff'],
     'daemon': None,  # sees all

@@ -147,7 +147,7 @@ Findings check_daemon(const Patient& patient) {
   if (daemon.version != kVersion) {
     found.push_back(
         warning(who + " is version " + daemon.version + ", and this program " + std::string(kVersion),
-                "\"systemctl restart smbdirectd\" after an upgrade"));
+                "\"smbdirectctl upgrade\" lets the new one take over; no client is turned away"));
   }
   if (found.empty()) found.push_back(ok(who + ", " + workers));
   return found;
@@ -163,7 +163,7 @@ Findings check_daemon_pool(const Patient& patient) {
   return {failed("the running daemon has no listener " + missing + " (it has: " + patient.daemon->listeners +
                      "), so it runs with another pool file or an older state of " +
                      patient.wanted.config_file,
-                 "\"systemctl restart smbdirectd\", or name its pool file with --configfile")};
+                 "\"smbdirectctl upgrade\" (or restart it), or name its pool file with --configfile")};
 }
 
 }  // namespace smbdirect::daemon::doctor

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 
-from lib.process import Server, alive, command_line, descendants_of, free_port, tail, wait_until
+from lib.process import Server, alive, command_line, descendants_of, free_port, kill_all_of, tail, wait_until
 
 
 def build_dir():
@@ -70,6 +70,8 @@ class Smbdirectd:
         self.pool_path = self.directory / "pool.json"
         self.log_path = self.directory / "smbdirectd.log"
         self.server = None
+        self.binary = None  # another smbdirectd than the one that is built
+        self.successors = []  # pids of the daemons that have taken over, one from the other
         self._seen = set()
 
     @property
@@ -78,7 +80,7 @@ class Smbdirectd:
 
     def start(self, wait=True):
         self.pool_path.write_text(json.dumps(self.pool, indent=2))
-        argv = [program("smbdirectd"), "--foreground", "--configfile", self.pool_path]
+        argv = [self.binary or program("smbdirectd"), "--foreground", "--configfile", self.pool_path]
         argv += ["--worker", program("smbdirect-worker"), *self.argv]
         argv = self.space.wrap(*argv) if self.space else argv
         started = self.log_path.stat().st_size if self.log_path.exists() else 0  # an earlier one's log
@@ -95,7 +97,14 @@ class Smbdirectd:
 
     @property
     def pid(self):
-        return self.server.pid
+        return self.successors[-1] if self.successors else self.server.pid
+
+    def upgrade(self):
+        """Lets a new daemon take over. The answer of smbdirectctl."""
+        told = self.ctl("upgrade")
+        assert told["former_pid"] == self.pid, told
+        self.successors.append(told["pid"])
+        return told
 
     @property
     def log(self):
@@ -157,6 +166,7 @@ class Smbdirectd:
             return None
         self.workers()
         server, self.server = self.server, None
+        self.end_successors(server, number, deadline)
         status = server.end(number, deadline)
         left = [pid for pid in self._seen if alive(pid)]
         for pid in left:
@@ -165,6 +175,19 @@ class Smbdirectd:
             assert status == 0, f"{self.name} ended with {status}:\n{tail(self.log_path)}"
             assert not left, f"workers {left} outlived {self.name}:\n{tail(self.log_path)}"
         return status
+
+    def end_successors(self, server, number, deadline):
+        """The last of them ends those before it."""
+        successors, self.successors = self.successors, []
+        if not successors:
+            return
+        try:
+            if alive(successors[-1]):
+                os.kill(successors[-1], number)
+            wait_until(lambda: not any(map(alive, successors)), deadline, lambda: f"{successors} end: {tail(self.log_path)}")
+            wait_until(lambda: not server.running(), deadline, lambda: f"{server.pid} ends: {tail(self.log_path)}")
+        finally:
+            kill_all_of(self.pool_path)
 
     def __enter__(self):
         return self.start() if self.server is None else self

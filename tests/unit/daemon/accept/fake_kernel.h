@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <fcntl.h>
+#include <fstream>
 #include <map>
 #include <netinet/in.h>
 #include <optional>
@@ -45,7 +47,8 @@ class Kernel final : public RdmaCm::Calls {
 
   int open(const char*) override {
     const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    events_[fd];
+    events_[fd].clear();
+    numbers_[fd] = number_of(fd);
     return fd;
   }
 
@@ -182,8 +185,10 @@ class Kernel final : public RdmaCm::Calls {
       }
       case RDMA_USER_CM_CMD_MIGRATE_ID: {
         const auto body = read<rdma_ucm_migrate_id>(bytes);
-        if (error = find(int(body.fd), body.id, id); error != 0) return error;
+        const int from = original_of(int(body.fd));
+        if (error = find(from, body.id, id); error != 0) return error;
         id->file = fd;
+        move_events(from, fd, body.id);
         return 0;
       }
       case RDMA_USER_CM_CMD_REJECT:
@@ -201,8 +206,40 @@ class Kernel final : public RdmaCm::Calls {
     }
   }
 
+  /// The kernel's number of an eventfd, the same for each copy of its descriptor.
+  static std::string number_of(int fd) {
+    std::ifstream info("/proc/self/fdinfo/" + std::to_string(fd));
+    for (std::string word; info >> word;) {
+      if (word == "eventfd-id:" && info >> word) return word;
+    }
+    return {};
+  }
+  /// The descriptor that the file was opened as, which may be closed by now.
+  [[nodiscard]] int original_of(int fd) const {
+    const std::string wanted = number_of(fd);
+    for (const auto& [open, number] : numbers_) {
+      if (!wanted.empty() && number == wanted) return open;
+    }
+    return fd;
+  }
+  /// What a listening id has announced goes with it; the ids of the requests stay.
+  void move_events(int from, int to, uint32_t id) {
+    const auto is_its = [&](const rdma_ucm_event_resp& event) {
+      return event.id == id ||
+             (event.event == uint32_t(CmEventType::connect_request) && event.uid == ids.at(id).uid);
+    };
+    auto& queue = events_[from];
+    for (const rdma_ucm_event_resp& event : queue) {
+      if (is_its(event)) push(to, event);
+    }
+    std::erase_if(queue, is_its);
+    eventfd_t count = 0;
+    if (queue.empty()) eventfd_read(from, &count);
+  }
+
   uint32_t last_id_ = 100;
   std::map<int, std::deque<rdma_ucm_event_resp>> events_;
+  std::map<int, std::string> numbers_;  // of the files that were opened last under these descriptors
 };
 
 }  // namespace smbdirect::daemon::fake

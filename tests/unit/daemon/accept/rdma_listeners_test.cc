@@ -50,6 +50,52 @@ struct Rig {
 
 const ListenerConfig kOne{"192.0.2.1", 445, Fabric::verbs};
 
+/// Two supervisors at one kernel: the second is taking the first one's listeners over.
+struct TakeOver {
+  fake::Kernel kernel;
+  PoolConfig config;
+  shm::Loop loop;
+  std::vector<std::unique_ptr<Incoming>> at_former, at_new;
+  RdmaListeners former, successor;
+
+  explicit TakeOver(std::vector<ListenerConfig> list)
+      : config(pool(std::move(list))),
+        former(loop, config, into(at_former), &kernel),
+        successor(loop, config, into(at_new), &kernel) {
+    kernel.devices = {"192.0.2.1:445", "192.0.2.2:5445"};
+    REQUIRE(former.bind());
+    REQUIRE(former.listen());
+    REQUIRE(successor.bind(former.configured(), former.file_copy()));
+  }
+  ~TakeOver() {
+    at_former.clear();
+    at_new.clear();
+    former.close();
+    successor.close();
+  }
+  static PoolConfig pool(std::vector<ListenerConfig> list) {
+    PoolConfig config;
+    config.listeners = std::move(list);
+    return config;
+  }
+  static RdmaListeners::Requested into(std::vector<std::unique_ptr<Incoming>>& requests) {
+    return [&requests](std::unique_ptr<Incoming> request, const sockaddr_storage&, const sockaddr_storage&) {
+      requests.push_back(std::move(request));
+    };
+  }
+  void pause_former() {
+    former.hold(true);
+    former.pause(true);
+  }
+  void until(const std::function<bool()>& holds) {
+    while (!holds()) uv_run(loop.get(), UV_RUN_ONCE);
+  }
+  /// What is due now, and what that leads to.
+  void settle() {
+    for (int i = 0; i < 5; ++i) uv_run(loop.get(), UV_RUN_NOWAIT);
+  }
+};
+
 }  // namespace
 
 TEST_CASE("a pool without verbs listeners opens nothing") {
@@ -150,4 +196,96 @@ TEST_CASE("a request whose path belies the address that it claims is turned away
   CHECK(rig.peers == std::vector<std::string>{"192.0.2.7:40000"});
   REQUIRE(rig.kernel.destroyed.contains(lie));
   CHECK(rig.kernel.destroyed.at(lie).rejected);
+}
+
+TEST_CASE("a successor makes no listener of its own before the former one's ids move") {
+  TakeOver both({kOne});
+  CHECK(both.kernel.ids.size() == 1);
+  both.kernel.request("192.0.2.7");
+  both.until([&] { return both.at_former.size() == 1; });
+}
+
+TEST_CASE(
+    "listening ids move, with the requests that nobody has read, and the former one's end costs nothing") {
+  TakeOver both({kOne, {"192.0.2.2", 5445, Fabric::verbs}});
+  const auto ids = both.former.ids();
+  REQUIRE(ids.size() == 2);
+  both.pause_former();
+  const uint32_t early = both.kernel.request("192.0.2.7");
+  REQUIRE(both.successor.adopt(ids));
+  REQUIRE(both.successor.listen());
+  const uint32_t late = both.kernel.request("192.0.2.8");
+  both.until([&] { return both.at_new.size() == 2; });
+  CHECK(both.at_former.empty());
+  // Each request is on the file of the one that has it: it can be handed to a worker.
+  CHECK(both.kernel.ids.at(early).file == both.kernel.ids.at(late).file);
+  both.former.close();
+  CHECK(both.successor.ids() == ids);
+  for (const RdmaListenerId& one : ids) CHECK(both.kernel.ids.contains(one.id));
+  CHECK(both.successor.texts() ==
+        std::vector<std::string>{"192.0.2.1 port 445 (verbs)", "192.0.2.2 port 5445 (verbs)"});
+}
+
+TEST_CASE("a request that ended on the way is no trouble") {
+  TakeOver both({kOne});
+  both.pause_former();
+  const uint32_t early = both.kernel.request("192.0.2.7");
+  REQUIRE(both.successor.adopt(both.former.ids()));
+  both.kernel.ids.erase(early);
+  REQUIRE(both.successor.listen());
+  both.kernel.request("192.0.2.8");
+  both.until([&] { return both.at_new.size() == 1; });
+  both.settle();
+  CHECK(both.at_new.size() == 1);
+}
+
+TEST_CASE("ids that have moved are taken back, with their requests, from a successor that fails") {
+  TakeOver both({kOne, {"192.0.2.2", 5445, Fabric::verbs}});
+  const auto ids = both.former.ids();
+  both.pause_former();
+  SUBCASE("all had moved") { REQUIRE(both.successor.adopt(ids)); }
+  SUBCASE("one had moved") { REQUIRE(both.successor.adopt({ids.front()})); }
+  SUBCASE("none had moved") {}
+  const uint32_t meanwhile = both.kernel.request("192.0.2.7");
+  shm::UniqueFd its_file = both.successor.file_copy();
+  both.successor.close();  // its process ends; the copy keeps its file
+  for (const RdmaListenerId& one : ids) REQUIRE(both.kernel.ids.contains(one.id));
+  REQUIRE(both.former.take_back(ids, std::move(its_file)));
+  both.former.pause(false);
+  both.former.hold(false);
+  both.until([&] { return both.at_former.size() == 1; });
+  CHECK(both.kernel.ids.at(meanwhile).file == both.kernel.ids.at(ids.front().id).file);
+  CHECK(both.kernel.ids.at(ids.front().id).file == both.kernel.ids.at(ids.back().id).file);
+  CHECK(both.former.ids() == ids);
+}
+
+TEST_CASE("a listener that the successor does not want ends with the former one") {
+  TakeOver both({kOne, {"192.0.2.2", 5445, Fabric::verbs}});
+  PoolConfig fewer = TakeOver::pool({kOne});
+  RdmaListeners one(both.loop, fewer, TakeOver::into(both.at_new), &both.kernel);
+  REQUIRE(one.bind(both.former.configured(), both.former.file_copy()));
+  const auto ids = both.former.ids();
+  both.pause_former();
+  REQUIRE(one.adopt(ids));
+  REQUIRE(one.listen());
+  both.former.close();
+  CHECK(both.kernel.ids.contains(ids.front().id));
+  CHECK(both.kernel.destroyed.contains(ids.back().id));
+  one.close();
+}
+
+TEST_CASE("a listener whose device is gone is made by the successor when it comes back") {
+  TakeOver both({kOne});
+  const auto ids = both.former.ids();
+  both.kernel.devices.clear();
+  both.kernel.strike(CmEventType::device_removal);
+  both.until([&] { return both.kernel.destroyed.contains(ids.front().id); });
+  both.pause_former();
+  REQUIRE(both.successor.adopt(both.former.ids()));
+  REQUIRE(both.successor.listen());
+  both.former.close();
+  both.kernel.devices = {"192.0.2.1:445"};
+  both.until([&] { return !both.successor.ids().empty(); });
+  both.kernel.request("192.0.2.7");
+  both.until([&] { return both.at_new.size() == 1; });
 }

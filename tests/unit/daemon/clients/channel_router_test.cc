@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT
 // The server's main process, and the children that it is asked for. Channels that are passed have tests of
-// their own (peer_desk_pass_test.cc).
+// their own (channel_router_pass_test.cc).
 #include <cerrno>
+#include <fcntl.h>
 #include <filesystem>
+#include <string>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -62,7 +67,8 @@ TEST_CASE("a process is asked for with all that its child must know; what failed
     CHECK(start->client_guid.bytes == (n == 0 ? guid(9) : shm::Guid{}).bytes);
     const auto host = shm::host_of(*shm::address_from_text(n == 0 ? "192.0.2.7" : "2001:db8::7", 1));
     CHECK(start->client == proxy::address_of_host(host, 40'000));
-    CHECK(start->socket == router.directory.path + "/channel-" + std::to_string(n));
+    CHECK(start->socket ==
+          router.directory.path + "/channel-" + std::to_string(n) + "." + std::to_string(getpid()));
   }
   CHECK(shm::totals_text(router.router.totals()) == "processes_asked=2 channels_passed=0");
   CHECK(router.silent());
@@ -104,6 +110,42 @@ TEST_CASE("who asks for what is not to be had is refused: no main process, twice
   CHECK(shm::totals_text(router.router.totals()) == "processes_asked=1 channels_passed=0");
 }
 
+TEST_CASE(
+    "a registration goes to the daemon that takes over, and what was asked for before is not mixed up with "
+    "it") {
+  RouterRig former, heir;
+  MainEnd main = former.register_main();
+  main.hear_registered();
+  former.connect(1, 0);
+  former.router.wanted(0, 1_c, cookie(4));
+  const auto first = main.hear();
+  REQUIRE(first);
+  auto [socket, next] = former.router.hand_over();
+  CHECK(former.router.main_pid() == 0);
+  heir.router.inherit(std::move(socket), next);
+  CHECK(heir.router.main_pid() == getpid());
+  CHECK_FALSE(main.hear());  // it is not told twice that it is registered
+  heir.connect(1, 0);
+  heir.router.wanted(0, 1_c, cookie(5));
+  const auto second = main.hear();
+  REQUIRE(second);
+  CHECK(second->header.type == proxy::FrameType::start);
+  CHECK(second->header.id != first->header.id);
+  main.say(failed(first->header.id, ENOMEM));
+  turn(heir.loop);
+  CHECK(heir.silent());
+  main.say(failed(second->header.id, ENOMEM));
+  turn(heir.loop);
+  heir.refused(0, shm::ConnectionId{1}, ENOMEM);
+  main.close();
+  until(heir.loop, [&] { return heir.router.main_pid() == 0; });
+  // Without a registration there is nothing to hand over.
+  auto nothing = heir.router.hand_over();
+  CHECK_FALSE(nothing.first.valid());
+  former.router.inherit(std::move(nothing.first), nothing.second);
+  CHECK(former.router.main_pid() == 0);
+}
+
 TEST_CASE("a main process that reads nothing costs the clients of that time, no more") {
   RouterRig router;
   MainEnd main = router.register_main();
@@ -121,6 +163,24 @@ TEST_CASE("a main process that reads nothing costs the clients of that time, no 
   CHECK(main.hear());
 }
 
+TEST_CASE("sockets that a killed daemon left are removed, and no others") {
+  RouterRig router;
+  const fs::path at = router.directory.path;
+  const pid_t gone = fork();
+  if (gone == 0) _exit(0);
+  REQUIRE(waitpid(gone, nullptr, 0) == gone);
+  const std::string mine = "channel-7." + std::to_string(getpid());
+  for (const std::string& name :
+       {"channel-0." + std::to_string(gone), mine, std::string("channel-1"), std::string("channel-1.x"),
+        "other-0." + std::to_string(gone), std::string("control")})
+    REQUIRE(shm::UniqueFd(open((at / name).c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)).valid());
+  router.router.use(nullptr);
+  CHECK_FALSE(fs::exists(at / ("channel-0." + std::to_string(gone))));
+  for (const std::string& name : {mine, std::string("channel-1"), std::string("channel-1.x"),
+                                  "other-0." + std::to_string(gone), std::string("control")})
+    CHECK(fs::exists(at / name));
+}
+
 TEST_CASE("a worker gets the registry, and a socket of its own for server processes that goes with it") {
   RouterRig router;
   router.serve(1, 0, guid(1));
@@ -130,7 +190,7 @@ TEST_CASE("a worker gets the registry, and a socket of its own for server proces
   REQUIRE(reader);
   CHECK(reader->find(guid(1))->peer.pid == uint32_t(getpid()));
   const auto listener = router.tell<message::PeerListener>(0);
-  const std::string path = router.directory.path + "/channel-0";
+  const std::string path = router.directory.path + "/channel-0." + std::to_string(getpid());
   struct stat status{};
   REQUIRE(stat(path.c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0600);

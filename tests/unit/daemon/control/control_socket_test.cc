@@ -6,8 +6,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <optional>
 #include <poll.h>
+#include <string>
+#include <string_view>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -101,6 +104,59 @@ shm::UniqueFd written(const std::string& text) {
 }
 
 }  // namespace
+
+TEST_CASE(
+    "the socket goes to another daemon: who has connected is answered, by the one that has read the "
+    "question") {
+  const Directory directory;
+  auto former = std::make_unique<Server>(directory.control());
+  REQUIRE(former->socket);
+  former->wait = true;
+  const auto early = connected(directory.control());
+  say(early, "one\n");
+  former->turn();
+  REQUIRE(former->waiting.size() == 1);
+  shm::Loop loop;
+  auto heir = ControlSocket::inherit(
+      loop, directory.control(), (*former->socket)->copy(),
+      [](const std::string& line, const ControlSocket::Answer& answer) { answer("the heir heard " + line); });
+  REQUIRE(heir);
+  const auto turn = [&] {
+    for (int i = 0; i < 50; ++i) uv_run(loop.get(), UV_RUN_NOWAIT);
+  };
+  turn();  // it does not accept yet
+  (*former->socket)->let_go();
+  const auto late = connected(directory.control());
+  say(late, "two\n");
+  former->waiting.front()("it was told");
+  CHECK(former->told(early) == "it was told\n");
+  (*heir)->start();
+  turn();
+  std::array<char, 64> bytes{};
+  CHECK(recv(late.get(), bytes.data(), bytes.size(), 0) == ssize_t(std::strlen("the heir heard two\n")));
+  CHECK(std::string_view(bytes.data()) == "the heir heard two\n");
+  former.reset();
+  CHECK(fs::exists(directory.control()));
+  heir->reset();
+  turn();
+  CHECK_FALSE(fs::exists(directory.control()));
+}
+
+TEST_CASE("a socket that was inherited and never served is the former daemon's still") {
+  const Directory directory;
+  Server former(directory.control());
+  REQUIRE(former.socket);
+  shm::Loop loop;
+  {
+    auto heir = ControlSocket::inherit(loop, directory.control(), (*former.socket)->copy(), {});
+    REQUIRE(heir);
+  }
+  for (int i = 0; i < 50; ++i) uv_run(loop.get(), UV_RUN_NOWAIT);
+  CHECK(fs::exists(directory.control()));
+  const auto client = connected(directory.control());
+  say(client, "one\n");
+  CHECK(former.told(client) == "you said one\n");
+}
 
 TEST_CASE("one line in, one line out, in whatever pieces; the socket is its owner's alone and ends with it") {
   const Directory directory;

@@ -47,6 +47,33 @@ TEST_CASE("a pid file names its process as long as it is held") {
   CHECK_FALSE(std::filesystem::exists(file));
 }
 
+TEST_CASE("a pid file goes to another process without being free in between") {
+  const Directory directory;
+  const std::string file = directory.path + "/x.pid";
+  const std::string us = std::to_string(getpid()) + "\n";
+  auto held = PidFile::hold(file);
+  REQUIRE(held);
+  {
+    // One that is never named has no part in the file.
+    const PidFile failed = PidFile::inherit(file, held->copy());
+    CHECK_FALSE(PidFile::hold(file));
+  }
+  CHECK(content(file) == us);
+  {
+    PidFile heir = PidFile::inherit(file, held->copy());
+    std::ofstream(file) << "1234567890123\n";  // whom it names in the test of one process
+    REQUIRE(heir.name_us());
+    CHECK(content(file) == us);
+    held->let_go();
+    CHECK_FALSE(PidFile::hold(file));
+    {
+      const PidFile former = std::move(*held);
+    }
+    CHECK(content(file) == us);
+  }
+  CHECK_FALSE(std::filesystem::exists(file));
+}
+
 TEST_CASE("what a crash left is taken over, whatever is in it") {
   const Directory directory;
   const std::string file = directory.path + "/x.pid";

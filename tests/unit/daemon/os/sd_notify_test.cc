@@ -57,6 +57,24 @@ TEST_CASE("systemd hears of readiness, status and the end") {
   CHECK(systemd.next() == "STOPPING=1\nSTATUS=bye");
 }
 
+TEST_CASE("systemd hears of another process from the former one, which says nothing more") {
+  Receiver systemd;
+  SdNotify former(systemd.name.c_str());
+  SdNotify heir(systemd.name.c_str());
+  heir.quiet(true);
+  heir.status("1 of 2");
+  heir.alive();
+  CHECK(systemd.next() == "nothing");
+  former.handed_over(4711);
+  CHECK(systemd.next() == "MAINPID=4711");
+  former.alive();
+  former.stopping("bye");
+  CHECK(systemd.next() == "nothing");
+  heir.quiet(false);
+  heir.status("1 of 2");  // it was not told before
+  CHECK(systemd.next() == "STATUS=1 of 2");
+}
+
 TEST_CASE("systemd hears that the loop runs, as often as it asked for") {
   using smbdirect::daemon::watchdog_interval_ms;
   Receiver systemd;

@@ -92,10 +92,10 @@ const std::vector<Ailment>& ailments() {
       {"it is draining", [](FakeHost& h) { h.status_is("192.0.2.10 port 5445 (iwarp)", 4, "draining"); },
        "daemon", State::failed, "\"draining\"", "start it again"},
       {"an older daemon still runs", [](FakeHost& h) { replace(h.answer, std::string(kVersion), "0.0.9"); },
-       "daemon", State::warning, "version 0.0.9", "systemctl restart smbdirectd"},
+       "daemon", State::warning, "version 0.0.9", "smbdirectctl upgrade"},
       {"it runs with another pool file", [](FakeHost& h) { h.status_is("192.0.2.99 port 5445 (iwarp)"); },
        "daemon-pool", State::failed, "no listener 192.0.2.10 port 5445 (it has: 192.0.2.99",
-       "systemctl restart smbdirectd"},
+       "smbdirectctl upgrade"},
       {"not root", [](FakeHost& h) { h.root = false; }, "root", State::warning, "not run as root", "sudo"},
       // Listeners.
       {"an address that no interface has",
