@@ -51,6 +51,7 @@ class Run:
         self.options = options
         self.sections = []
         self.going = set()  # processes
+        self.began = time.monotonic()
         LOGS.mkdir(parents=True, exist_ok=True)
 
     def command(self, argv, log, env=None, cwd=ROOT, check=True, timeout=1800):
@@ -333,11 +334,18 @@ def pytest(run, section, log, kind, *arguments):
 # --- tests in the guest kernel ----------------------------------------------------------------------
 
 
+def late(run):
+    return run.options.vm_until is not None and time.monotonic() - run.began > run.options.vm_until * 60
+
+
 def guest_kernel(run, section, log):
     if run.options.no_vm:
         section.skips.append(('all', guest_tests.NOT_RUN))
         return
     for kernel in guest_tests.kernels(run.options.full):
+        if late(run):
+            section.skips.append((kernel or 'all', guest_tests.too_late(run.options.vm_until)))
+            continue
         prepare = [ROOT / 'scripts/vm', *(['--kernel', kernel] if kernel else []), '--prepare']
         status, text = run.command(prepare, log, check=False)
         if status == guest_tests.UNREACHABLE:
@@ -351,6 +359,9 @@ def guest_kernel(run, section, log):
 def guest_programs(run, section, log, kernel):
     for program in guest_tests.programs():
         name = f'{program.stem} on {kernel}' if kernel else program.stem
+        if late(run):
+            section.skips.append((name, f'{name}: {guest_tests.too_late(run.options.vm_until)}'))
+            continue
         for attempt in range(1, guest_tests.ATTEMPTS + 1):
             console = LOGS / f'{log}-{name.replace(" ", "-")}.console{attempt if attempt > 1 else ""}.log'
             status, text = run.command(guest_tests.command(program, console, run.options.full, kernel), log,
@@ -395,7 +406,6 @@ def everything(run):
     tests = run.options
     if built:
         run.section('integration', lambda s, log: pytest(run, s, log, 'normal'))
-        run.section('guest kernel', lambda s, log: guest_kernel(run, s, log))
         run.section('unit tests under valgrind', lambda s, log: valgrind_tests(run, s, log))
     # Not beside the tests: there a build starves processes that have deadlines, whatever scheduling class it has.
     if run.section('build with ASan and UBSan', lambda s, log: build(run, s, log, 'asan')):
@@ -403,6 +413,8 @@ def everything(run):
         # The long parity lists ran above; here the sanitizers watch all else.
         run.section('integration with ASan', lambda s, log: pytest(
             run, s, log, 'asan', '--ignore=tests/integration/test_torture.py'))
+    if built:
+        run.section('guest kernel', lambda s, log: guest_kernel(run, s, log))
     # A third build and every source through clang-tidy: they would double the time on two cores.
     if tests.full and run.section('build for fuzzing', lambda s, log: build(run, s, log, 'fuzz')):
         run.section('fuzzing', lambda s, log: fuzz(run, s, log, 60))
@@ -418,6 +430,8 @@ def main():
     group.add_argument('--full', action='store_true', help='also the long parity lists, every kernel in the guest, the fuzzers (a minute each) and '
                        'clang-tidy')
     parser.add_argument('--no-vm', action='store_true', help='without the tests in the guest kernel (scripts/vm)')
+    parser.add_argument('--vm-until', type=int, metavar='MINUTES',
+                        help='start no more programs in the guest when the run is so old; those left are skipped')
     parser.add_argument('--werror', action='store_true',
                         help='a warning of the compiler is an error (.ci/run, on supported compilers)')
     options = parser.parse_args()
