@@ -177,6 +177,8 @@ def test_init_script(installed, shell):
 
     assert "is not running" in init("status", 3)
     init("stop")
+    assert init("try-restart") == ""  # as LSB has it: none runs
+    assert "is not running" in init("status", 3)
     init("start")
     first = installed.pid()
     assert f"is running (pid {first})" in init("status")
@@ -191,14 +193,17 @@ def test_init_script(installed, shell):
     assert second != first and not alive(first)
     init("force-reload")  # as LSB has it for a daemon that can reload
     assert installed.pid() == second
-    workers = children_of(second)
+    init("try-restart")
+    third = installed.pid()
+    assert third != second and not alive(second)
+    workers = children_of(third)
     init("stop")
-    assert not installed.pid_file.exists() and not alive(second)
+    assert not installed.pid_file.exists() and not alive(third)
     assert not any(alive(pid) for pid in workers)
     init("stop")
     assert "Usage:" in init("status-of-what", 2)
     log = (installed.logs / "log.smbdirectd").read_text()
-    assert log.count("listening on") == 2 and log.count("draining: SIGQUIT") == 2, log
+    assert log.count("listening on") == 3 and log.count("draining: SIGQUIT") == 3, log
 
 
 def test_init_script_when_it_does_not_start(installed):
@@ -209,7 +214,7 @@ def test_init_script_when_it_does_not_start(installed):
     installed.init("start")
     pid = installed.pid()
     installed.write_pool(workers=0)
-    for command in ("reload", "restart", "force-reload"):
+    for command in ("reload", "restart", "try-restart", "force-reload"):
         assert "/workers is 0; allowed" in installed.init(command, 6)
         assert installed.pid() == pid and alive(pid), "a wrong pool file has ended the daemon"
     installed.write_pool()
