@@ -17,31 +17,16 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / 'scripts/lib/vm'))
 sys.dont_write_bytecode = True
+import bases  # noqa: E402
 import cache  # noqa: E402
 import room  # noqa: E402
-import sources  # noqa: E402
+from bases import KIND, SUITES, git  # noqa: E402
 
-KIND = 'fresh'
 CLONE = '/root/smbdirectd'
 DEMO, QUICK = ['scripts/demo'], ['scripts/test', '--quick']
-RENEW = 30 * 86400  # seconds until a minimal Debian is made anew
+COMMANDS = {'bookworm': (DEMO, QUICK), 'trixie': (DEMO, QUICK), 'sid': (DEMO,)}
 # What a result depends on, for the reader of it.
 TOLD = ('g++', 'meson', 'samba', 'libibverbs1', 'libuv1-dev', 'nlohmann-json3-dev')
-
-
-@dataclasses.dataclass(frozen=True)
-class Suite:
-    pockets: tuple = ('updates', 'security')
-    options: tuple = ()  # of its apt
-    commands: tuple = (DEMO, QUICK)
-
-
-SUITES = {
-    'bookworm': Suite(),
-    'trixie': Suite(),
-    # What is to come. Mirrors are often late with it, and its compilers find what nobody has seen yet.
-    'sid': Suite(pockets=(), options=('Acquire::Check-Valid-Until "false"',), commands=(DEMO,)),
-}
 
 
 @dataclasses.dataclass
@@ -83,37 +68,6 @@ def parse():
 # --- the Debian -------------------------------------------------------------------------------------------------------
 
 
-def base(name, options):
-    """The directory of a minimal Debian with git, made if need be."""
-    suite = SUITES[name]
-    lines = sources.lines(name, suite.pockets, options.mirror)
-
-    def make(directory, _):
-        say(f'making a minimal {name}')
-        argv = ['mmdebstrap', '--variant=minbase', '--include=ca-certificates,git', '--skip=check/signed-by',
-                *(f'--aptopt={option}' for option in suite.options), name, directory / 'root', *lines]
-        with open(directory / 'log', 'wb') as log:
-            status = room.confined(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   env={**room.environment(), 'TMPDIR': str(directory)})
-        if status != 0:
-            text = '\n'.join((directory / 'log').read_text(errors='replace').splitlines()[-15:])
-            raise cache.Problem(f'mmdebstrap ended with {status}; its sources were\n' + '\n'.join(lines) + f'\n{text}')
-
-    month = str(int(time.time() // RENEW))
-    entry = f'{name}-{cache.recipe(*lines, *suite.options, month)}'
-    if options.renew:
-        with cache.locked(cache.directory(KIND) / 'lock'):
-            shutil.rmtree(cache.directory(KIND) / entry, ignore_errors=True)
-    return cache.entry(entry, make, say, KIND) / 'root'
-
-
-def downloads(name):
-    """Where packages are kept that were downloaded before."""
-    directory = cache.directory(KIND) / 'archives' / name
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
-
-
 def clone(house, bundle):
     """What is committed, as `git clone` brings it; in a room that was kept, what has changed."""
     inside = house.root / bundle.name
@@ -127,14 +81,6 @@ def clone(house, bundle):
         if house.run(argv, stdin=subprocess.DEVNULL) != 0:
             raise cache.Problem(f'{" ".join(argv)} failed')
     inside.unlink()
-
-
-def git(*arguments):
-    done = subprocess.run(['git', '-C', ROOT, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise cache.Problem(f'git {arguments[0]} in {ROOT} failed: {done.stderr.strip()}. A clone is wanted: there must '
-                            'be something to clone again')
-    return done.stdout
 
 
 @contextlib.contextmanager
@@ -162,13 +108,13 @@ def visit(name, options, steps):
         if not (directory / 'filled').exists():
             shutil.rmtree(house.root, ignore_errors=True)
             house.root.mkdir()
-            house.fill(base(name, options))
+            house.fill(bases.base(name, say, options.mirror, options.renew))
             (directory / 'filled').touch()
         bundle = directory / 'smbdirectd.bundle'
         git('bundle', 'create', '--quiet', str(bundle), 'HEAD')
         clone(house, bundle)
-        house.share_archives(downloads(name))
-        for command in [options.run] if options.run else SUITES[name].commands:
+        house.share_archives(bases.downloads(name))
+        for command in [options.run] if options.run else COMMANDS[name]:
             say(f'{name}: {" ".join(command)}')
             before, begin = house.packages(), time.monotonic()
             # A command of the user's own may be a shell: it has the terminal, and ^C is for it to judge.
@@ -176,7 +122,7 @@ def visit(name, options, steps):
                 status = house.run(command, CLONE, **({} if options.run else {
                     'stdin': subprocess.DEVNULL, 'start_new_session': True}))
             finally:
-                house.share_archives(downloads(name))
+                house.share_archives(bases.downloads(name))
             after = house.packages()
             new = {package: after[package] for package in after if package not in before}
             steps.append(Step(name, ' '.join(command), status, time.monotonic() - begin, new))

@@ -1,0 +1,311 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""The engine of scripts/package: the packages of one Debian, made and tried in rooms."""
+
+import argparse
+import dataclasses
+import gzip
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path += [str(ROOT / 'scripts/lib' / name) for name in ('vm', 'fresh', 'package')]
+sys.dont_write_bytecode = True
+import bases  # noqa: E402
+import cache  # noqa: E402
+import differences  # noqa: E402
+import room  # noqa: E402
+import version  # noqa: E402
+
+KIND = bases.KIND
+SUITES = ('bookworm', 'trixie')
+TOOLS = ('build-essential', 'dpkg-dev', 'fakeroot', 'lintian')
+TRIED_WITH = ('samba', 'smbclient', 'procps', 'iproute2', 'systemd')
+AS_BUILDER = ('setpriv', '--reuid', 'builder', '--regid', 'builder', '--init-groups', 'env', 'HOME=/build')
+# The second build is somewhere else and at another time of the day; the packages have to be the same.
+BUILDS = {'first': ('/build/first', ()), 'second': ('/build/the-second-one', ('TZ=XYZ-12', 'LC_ALL=C'))}
+
+
+@dataclasses.dataclass
+class Step:
+    suite: str
+    what: str
+    seconds: float
+    told: str
+
+
+def say(text):
+    print(f'package: {text}', flush=True)
+
+
+def committed(path):
+    return bases.git('show', f'HEAD:{path}')
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        prog='scripts/package', description='Makes the Debian packages of the committed tree (HEAD) on a minimal Debian in a '
+        'directory, as a user without rights; runs lintian; builds them again and compares; and takes them through a life '
+        'on another minimal Debian: installation, the daemon serves an smbd, an upgrade to a higher version meanwhile, '
+        'purge, after which nothing is left. The packages come to build/packages/SUITE. Nothing is left mounted or '
+        'running. Needs root.')
+    parser.add_argument('suites', nargs='*', metavar='|'.join(SUITES), help='which Debian (default: both)')
+    parser.add_argument('--mirror', metavar='URI', help='get Debian from there (default: as this machine\'s apt does)')
+    parser.add_argument('--renew', action='store_true', help='make the minimal Debian anew, not from a copy of this month')
+    parser.add_argument('--once', action='store_true', help='build once, without comparing')
+    parser.add_argument('--only-life', action='store_true', help='do not build: take what is in build/packages')
+    options = parser.parse_args()
+    for name in options.suites:
+        if name not in SUITES:
+            parser.error(f'{name} is not known here; known: {", ".join(SUITES)}')
+    options.suites = options.suites or list(SUITES)
+    return options
+
+
+class Work:
+    """The packages of one suite, on their way. Owns nothing but a directory of this run, in which its rooms are."""
+
+    def __init__(self, suite, directory, options):
+        self.suite, self.directory, self.options = suite, directory, options
+        self.version = version.agreed(committed('meson.build'), committed('debian/changelog'))
+        self.results = ROOT / 'build/packages' / suite
+        self.steps = []
+
+    def say(self, text):
+        say(f'{self.suite}: {text}')
+
+    def step(self, what, function):
+        self.say(what)
+        begin = time.monotonic()
+        told = function()
+        self.steps.append(Step(self.suite, what, time.monotonic() - begin, told or ''))
+
+    def run(self, house, argv, directory='/root', log='log'):
+        """Runs it in a room; what it wrote is in build/packages/SUITE/LOG.log, and told when it fails."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        path = self.results / f'{log}.log'
+        begin = path.stat().st_size if path.exists() else 0
+        with open(path, 'ab') as out:
+            status = house.run([*argv], directory, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        with open(path, 'rb') as text:
+            text.seek(begin)
+            output = text.read().decode(errors='replace')
+        if status != 0:
+            last = '\n'.join(output.splitlines()[-60:])
+            raise cache.Problem(f'{" ".join(argv)} in a {self.suite} ended with {status}; all of it is in {path}\n{last}')
+        return output
+
+    # --- rooms ---
+
+    def furnished(self, purpose, recipe, furnish):
+        """A minimal Debian in which furnish(room) has installed what `recipe` names; kept for later runs."""
+        start = bases.base(self.suite, say, self.options.mirror, self.options.renew)
+
+        def make(directory, _):
+            self.say(f'installing what it takes to {purpose}')
+            house = room.Room(directory / 'root')
+            house.root.mkdir()
+            house.fill(start)
+            house.share_archives(bases.downloads(self.suite))
+            try:
+                self.run(house, ['apt-get', 'update'], log=purpose)
+                furnish(house)
+            finally:
+                house.share_archives(bases.downloads(self.suite))
+            self.run(house, ['apt-get', 'clean'], log=purpose)
+
+        name = f'{self.suite}-{purpose}-{cache.recipe(start.parent.name, *recipe)}'
+        return cache.entry(name, make, say, KIND, anew=self.options.renew) / 'root'
+
+    def apt(self, house, log, *words):
+        # A room that a power cut spoils is made anew.
+        self.run(house, ['env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-y', '--no-install-recommends',
+                         '-o', 'DPkg::Options::=--force-unsafe-io', *words], log=log)
+
+    def room_of(self, name, base):
+        house = room.Room(self.directory / name)
+        house.root.mkdir()
+        house.fill(base)
+        return house
+
+    def workshop(self):
+        control = committed('debian/control')
+
+        def furnish(house):
+            (house.root / 'wanted/debian').mkdir(parents=True)
+            (house.root / 'wanted/debian/control').write_text(control)
+            self.apt(house, 'build', 'install', *TOOLS)
+            self.apt(house, 'build', 'build-dep', '/wanted')
+            self.run(house, ['useradd', '--create-home', '--home-dir', '/build', 'builder'], log='build')
+
+        wanted = control[:control.index('\nPackage:')]
+        return self.room_of('workshop', self.furnished('build', (*TOOLS, wanted), furnish))
+
+    # --- the source ---
+
+    def source(self, house, place):
+        """What is committed, as the archives of a Debian source package have it, in the room's directory `place`."""
+        there = house.root / place.lstrip('/')
+        there.mkdir(parents=True)
+        prefix = f'smbdirectd-{self.version}'
+        for name, wanted in (('whole', []), ('upstream', ['.', ':(exclude)debian'])):
+            bases.git('archive', f'--prefix={prefix}/', '-o', str(there / f'{name}.tar'), 'HEAD', '--', *wanted)
+        (there / f'smbdirectd_{self.version}.orig.tar.gz').write_bytes(gzip.compress((there / 'upstream.tar').read_bytes(), mtime=0))
+        subprocess.run(['tar', '-xf', there / 'whole.tar', '-C', there], check=True)
+        for name in ('whole.tar', 'upstream.tar'):
+            (there / name).unlink()
+        self.run(house, ['chown', '-R', 'builder:builder', place], log='build')
+        return f'{place}/{prefix}'
+
+    # --- what is done ---
+
+    def build(self, house, which):
+        place, environment = BUILDS[which]
+        tree = self.source(house, place)
+        self.run(house, [*AS_BUILDER, *environment, 'dpkg-buildpackage', '-us', '-uc'], tree, which)
+        found = self.made(house, which)
+        return ', '.join(f'{path.name.split("_")[0]} {path.stat().st_size // 1000} kB' for path in found)
+
+    def made(self, house, which):
+        return sorted((house.root / BUILDS[which][0].lstrip('/')).glob('*.deb'))
+
+    def lintian(self, house):
+        place = BUILDS['first'][0]
+        (changes,) = (house.root / place.lstrip('/')).glob('*.changes')
+        text = self.run(house, [*AS_BUILDER, 'lintian', '--fail-on', 'error', f'{place}/{changes.name}'], log='lintian')
+        found = sorted(line for line in text.splitlines() if line[:3] in ('E: ', 'W: '))
+        for line in found:
+            print(f'  {line}', flush=True)
+        return f'no errors, {len(found)} warnings'
+
+    def builds_a_server(self, house):
+        """The test of the library's package, where there is a compiler."""
+        place = BUILDS['first'][0]
+        names = [f'{place}/{path.name}' for path in self.made(house, 'first') if path.name.startswith('libsmbdirect-peer') and 'dbgsym' not in path.name]
+        self.run(house, ['dpkg', '-i', *names], log='library')
+        self.run(house, [*AS_BUILDER, f'{place}/smbdirectd-{self.version}/debian/tests/builds-a-server'], '/build', 'library')
+
+    def compare(self, house):
+        first, second = (house.root / BUILDS[which][0].lstrip('/') for which in ('first', 'second'))
+        found = differences.between_builds(first, second)
+        for name, _ in found:
+            if shutil.which('diffoscope'):
+                subprocess.run(['diffoscope', first / name, second / name], stdin=subprocess.DEVNULL, check=False)
+        if found:
+            raise cache.Problem('the two builds are not the same:\n' + '\n'.join(f'  {n}: {", ".join(p)}' for n, p in found))
+        return f'{len(list(first.glob("*.deb")))} packages, the same byte for byte'
+
+    def build_later(self, house, which):
+        """The packages with a higher version, from a tree that is built."""
+        place = BUILDS[which][0]
+        tree = f'{place}/smbdirectd-{self.version}'
+        path = house.root / tree.lstrip('/') / 'debian/changelog'
+        before = set(self.made(house, which))
+        path.write_text(version.raised(path.read_text()))
+        script = f'cd {tree} && rm -rf debian/.debhelper debian/*.debhelper.log debian/files && dpkg-buildpackage -us -uc -b -nc'
+        self.run(house, [*AS_BUILDER, 'bash', '-c', script], log='later')
+        return [one for one in self.made(house, which) if one not in before]
+
+    def keep(self, kind, paths):
+        target = self.results / kind
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for path in paths:
+            if path.is_file():
+                shutil.copy(path, target)
+
+    def live(self):
+        packages = [path for path in sorted((self.results / 'now').glob('*.deb')) if '-dbgsym_' not in path.name]
+        depends = sorted({one.strip() for path in packages for one in field(path, 'Depends').split(',')} - {''})
+        ours = [one for one in depends if 'smbdirect' in one]
+        wanted = [*TRIED_WITH, *(one for one in depends if one not in ours)]
+        furnished = self.furnished('live', wanted, lambda house: self.apt(house, 'life', 'satisfy', ', '.join(wanted)))
+        house = self.room_of('home', furnished)
+        there = house.root / 'packages'
+        for kind in ('now', 'later'):
+            (there / kind).mkdir(parents=True)
+            for path in (self.results / kind).glob('*.deb'):
+                if '-dbgsym_' not in path.name:
+                    shutil.copy(path, there / kind)
+        shutil.copytree(ROOT / 'debian/tests', there / 'tests')
+        shutil.copy(ROOT / 'scripts/lib/package/life.sh', there)
+        text = self.run(house, ['unshare', '--net', '/bin/sh', '/packages/life.sh', '/packages'], log='life')
+        print('\n'.join(line for line in text.splitlines() if line.startswith('  -- ') or '_bytes: ' in line), flush=True)
+        before, after = ({name: (there / f'{when}.{name}').read_text() for name in ('files', 'passwd')} for when in ('before', 'after'))
+        left = differences.left(before['files'], after['files'])
+        left += [f'/etc/passwd: {line}' for line in differences.strange_accounts(before['passwd'], after['passwd'])]
+        if left:
+            raise cache.Problem('the purge has left:\n' + '\n'.join(f'  {line}' for line in left))
+        return f'{len(differences.read_listing(after["files"]))} files before, and the same after; the user stays'
+
+    def go(self):
+        if not self.options.only_life:
+            shutil.rmtree(self.results, ignore_errors=True)
+            house = self.workshop()
+            house_of_first = house.root / BUILDS['first'][0].lstrip('/')
+            self.step('build', lambda: self.build(house, 'first'))
+            self.keep('now', house_of_first.iterdir())
+            self.step('lintian', lambda: self.lintian(house))
+            if not self.options.once:
+                self.step('build again', lambda: self.build(house, 'second') and None)
+                self.step('compare', lambda: self.compare(house))
+            self.step('a server with the library', lambda: self.builds_a_server(house))
+            self.step('build a higher version', lambda: self.keep('later', self.build_later(house, 'first')))
+        self.step('install, serve, upgrade, purge', self.live)
+
+
+def field(package, name):
+    return subprocess.run(['dpkg-deb', '--field', package, name], stdout=subprocess.PIPE, check=True, text=True).stdout.strip()
+
+
+def report(steps):
+    print(f'\n{"":12} {"step":34} {"seconds":>8}')
+    for step in steps:
+        print(f'{step.suite:12} {step.what:34} {step.seconds:8.0f}  {step.told}', flush=True)
+
+
+def ended(number, _):
+    for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # what follows is not to be interrupted
+        signal.signal(each, signal.SIG_IGN)
+    say(f'ended from outside by {signal.Signals(number).name}: clearing up')
+    sys.exit(128 + number)
+
+
+def main():
+    options = parse()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, ended)
+    if os.geteuid() != 0:
+        say('another Debian in a directory wants root: run it as root')
+        return 3
+    steps = []
+    try:
+        changed = bases.git('status', '--porcelain', '--untracked-files=no').splitlines()
+        say(f'what is packaged is {bases.git("log", "-1", "--format=%h %s").strip()}')
+        if changed:
+            say(f'not committed, and so not in it: the changes to {len(changed)} files')
+        for name in options.suites:
+            with cache.run_directory(KIND) as directory:
+                work = Work(name, directory, options)
+                try:
+                    work.go()
+                finally:
+                    steps += work.steps
+    except (cache.Problem, version.Disagreement) as problem:
+        say(problem)
+        return 1
+    except (OSError, subprocess.CalledProcessError) as e:
+        say(e)
+        return 1
+    finally:
+        report(steps)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""scripts/package: its versions, and what it takes for a difference."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts/lib/package"))
+import differences  # noqa: E402
+import version  # noqa: E402
+
+# --- versions -----------------------------------------------------------------------------------------------------
+
+
+def test_the_version_comes_from_the_tree():
+    meson, changelog = (ROOT / "meson.build").read_text(), (ROOT / "debian/changelog").read_text()
+    assert version.agreed(meson, changelog) == version.of_project(meson)
+    with pytest.raises(version.Disagreement, match="meson.build has version 9.9.9"):
+        version.agreed(meson.replace(version.of_project(meson), "9.9.9"), changelog)
+
+
+def test_a_raised_version_is_higher_and_of_the_same_upstream():
+    changelog = (ROOT / "debian/changelog").read_text()
+    raised = version.raised(changelog)
+    (upstream, old), (same, new) = version.of_package(changelog), version.of_package(raised)
+    assert upstream == same and raised.endswith(changelog)
+    subprocess.run(["dpkg", "--compare-versions", f"{same}-{new}", "gt", f"{upstream}-{old}"], check=True)
+    said = subprocess.run(["dpkg-parsechangelog", "-l", "-", "-S", "Version"], input=raised, capture_output=True, text=True)
+    assert said.stdout.strip() == f"{same}-{new}" and said.stderr == "", said
+
+
+# --- builds -------------------------------------------------------------------------------------------------------
+
+
+def make_package(directory, name, files, description="d"):
+    tree = directory / f"{name}.tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(
+        f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: A <a@example.org>\nDescription: {description}\n")  # fmt: skip
+    for path, text in files.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, directory / f"{name}.deb"],
+                   check=True, capture_output=True, env={"SOURCE_DATE_EPOCH": "1", "PATH": "/usr/bin:/bin"})  # fmt: skip
+
+
+def test_builds_that_are_the_same_and_not(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (first, second):
+        make_package(directory, "same", {"usr/a": "text"})
+    assert differences.between_builds(first, second) == []
+    make_package(first, "content", {"usr/a": "one", "usr/b": "x"})
+    make_package(second, "content", {"usr/a": "two", "usr/b": "x"})
+    make_package(first, "control", {"usr/a": "one"})
+    make_package(second, "control", {"usr/a": "one"}, description="another")
+    make_package(first, "once", {"usr/a": "one"})
+    assert differences.between_builds(first, second) == [
+        ("content.deb", ["./usr/a"]),
+        ("control.deb", ["only its control files or its compression"]),
+        ("once.deb", ["only one of the builds made it"]),
+    ]
+
+
+# --- what a purge leaves ------------------------------------------------------------------------------------------
+
+BEFORE = "/etc\n/etc/hosts\n/etc/passwd\n/usr/bin/a b\n1111  /etc/hosts\n2222  /etc/passwd\n"
+
+
+@pytest.mark.parametrize(
+    "after, told",
+    [
+        (BEFORE, []),
+        (BEFORE.replace("2222", "3333"), []),  # the user stays
+        (BEFORE + "/etc/passwd-\n4444  /etc/passwd-\n", []),
+        (BEFORE + "/etc/smbdirectd\n", ["/etc/smbdirectd is new"]),
+        (BEFORE.replace("/usr/bin/a b\n", ""), ["/usr/bin/a b is gone"]),
+        (BEFORE.replace("1111", "5555"), ["/etc/hosts is not what it was"]),
+    ],
+)
+def test_what_a_purge_has_left(after, told):
+    assert differences.left(BEFORE, after) == told
+
+
+def test_accounts_that_come_with_the_packages():
+    before = "root:x:0:0:root:/root:/bin/bash\n"
+    ours, other = "smbdirect:x:999:999::/:/bin/false\n", "other:x:998:998::/:/bin/sh\n"
+    assert differences.strange_accounts(before, before + ours) == []
+    assert differences.strange_accounts(before, ours + other) == sorted([before.strip(), other.strip()])
