@@ -6,6 +6,7 @@
 #include <expected>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "daemon/config/pool_config.h"
 #include "daemon/config/pool_document.h"
@@ -23,5 +24,12 @@ inline constexpr std::string_view kWorkersUser = "smbdirect";
 /// workers are to be exist?
 [[nodiscard]] Problems settle_user(PoolConfig& config, bool root,
                                    const std::function<bool(const std::string& user)>& exists);
+
+/// The group that packages make for those who may ask (conf/smbdirectd.sysusers.conf).
+inline constexpr std::string_view kStatusGroup = "smbdirect-status";
+
+/// Where the pool file names no /control/group: kStatusGroup if there is one. Does the group exist?
+[[nodiscard]] Problems settle_group(PoolConfig& config,
+                                    const std::function<bool(const std::string& group)>& exists);
 
 }  // namespace smbdirect::daemon

@@ -49,6 +49,7 @@ std::expected<Reloaded, Refused> Supervisor::reload() {
   if (before.worker.log_level != config_.worker.log_level) tell_log_level();
   dispatcher_.configuration_changed(before);
   smbd_requests_.configuration_changed(before);
+  if (before.control_group != config_.control_group) control_.configuration_changed();
   if (native()) clients_.end_starts_after(config_.worker.handshake_timeout_ms);
   approach_configuration();
   show_status();

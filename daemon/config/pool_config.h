@@ -71,6 +71,7 @@ struct PoolConfig {
   RestartConfig restart;
   uint32_t stop_deadline_ms = 5'000;
   uint32_t drain_deadline_ms = 0;  // none
+  std::string control_group;       // empty: none may ask but root and the daemon's user
   WorkerConfig worker;
 
   /// Of connections, defaults applied.

@@ -289,6 +289,13 @@ const std::array kKeys{
     integer("/shutdown/drain_deadline_ms", 0, kU32, IN_POOL(drain_deadline_ms),
             "On SIGQUIT: how long workers wait for clients to leave; 0: without limit."),
 
+    object("/control",
+           "The control socket, at which smbdirectctl asks: the file \"control\" in /run_directory."),
+    other("/control/group", KeyType::text, IN_POOL(control_group),
+          "The group whose members may ask what smbdirectctl shows (status, workers, connections, clients) "
+          " without being root; what changes the pool stays for root and the daemon's own user. "
+          "Empty: the group \"smbdirect-status\" if this system has it, otherwise none."),
+
     object("/log", "The log, on standard error."),
     choice("/log/level", kLevels, IN_POOL(worker.log_level), "The least severe messages that are written."),
 };

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/control/event_report.h"
+#include "daemon/os/account.h"
 #include "shm/base/log.h"
 #include "shm/base/number.h"
 
@@ -18,8 +19,26 @@ namespace {
 namespace log = shm::log;
 using json = nlohmann::ordered_json;  // members stay in the order they are told in
 
-std::string error_text(const std::string& why) {
-  return json{{"error", why}}.dump(-1, ' ', false, json::error_handler_t::replace);
+std::string json_text(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string answer_text(const CtlRow& row, const json& value) {
+  return json_text(json{{std::string(row.name), value}});
+}
+
+std::string error_text(const std::string& why) { return json_text(json{{"error", why}}); }
+
+/// What a member of /control/group hears, who may only ask.
+std::string not_allowed(const CtlRow& row) {
+  std::string questions;
+  for (const CtlRow& other : ctl_table()) {
+    if (!other.changes) questions += (questions.empty() ? "" : ", ") + std::string(other.name);
+  }
+  return std::string(row.name) +
+         " changes the pool, which only root and the daemon's own user may do (try sudo); members of "
+         "/control/group may ask for: " +
+         questions;
 }
 
 json refusal_json(const Refused& refused) {
@@ -43,6 +62,7 @@ json changes_json(const Reloaded& reloaded) {
 
 Control::Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers, Actions actions)
     : loop_(loop),
+      config_(parts.config),
       workers_(workers),
       scoreboards_(shm::kWorkerSlots),
       view_(loop, parts, scoreboards_),
@@ -52,6 +72,7 @@ shm::Result<> Control::open(const std::string& run_directory, ControlSocket::Kee
   auto opened = ControlSocket::open(loop_, control_path(run_directory), asks(), std::move(keep));
   if (!opened) return std::unexpected(opened.error());
   socket_ = std::move(*opened);
+  configuration_changed();
   return {};
 }
 
@@ -65,7 +86,9 @@ shm::Result<> Control::inherit(const std::string& run_directory, shm::UniqueFd s
 }
 
 void Control::start() {
-  if (socket_) socket_->start();
+  if (!socket_) return;
+  configuration_changed();  // the file at the path is ours from here on
+  socket_->start();
 }
 
 shm::UniqueFd Control::copy() const { return socket_ ? socket_->copy() : shm::UniqueFd{}; }
@@ -75,7 +98,20 @@ void Control::let_go() {
 }
 
 ControlSocket::Ask Control::asks() {
-  return [this](const std::string& line, const ControlSocket::Answer& answer) { ask(line, answer); };
+  return [this](const std::string& line, Right right, const ControlSocket::Answer& answer) {
+    ask(line, right, answer);
+  };
+}
+
+void Control::configuration_changed() {
+  if (!socket_) return;
+  const auto group = group_id(config_.control_group);
+  if (const auto opened = socket_->let_ask(group); !opened) {
+    log::write(log::Level::warning,
+               "only root and this daemon's user can use smbdirectctl, not members of group \"%s\" "
+               "(/control/group): %s; start the daemon as root, or as a member of that group",
+               config_.control_group.c_str(), opened.error().text().c_str());
+  }
 }
 
 void Control::close() {
@@ -91,13 +127,14 @@ void Control::scoreboard(size_t slot, shm::UniqueFd fd) {
              set.error().text().c_str());
 }
 
-void Control::ask(const std::string& line, const ControlSocket::Answer& answer) {
+void Control::ask(const std::string& line, Right right, const ControlSocket::Answer& answer) {
   const auto request = parse_request(line);
   if (!request) return answer(error_text(request.error()));
+  const CtlRow& row = ctl_table()[size_t(request->command)];
+  if (row.changes && right != Right::everything) return answer(error_text(not_allowed(row)));
   if (request->events) return ask_workers(answer);
   if (request->command == CtlCommand::upgrade) return upgrade(answer);
-  if (request->command >= CtlCommand::resize) return answer(act(*request));
-  answer(view_.answer(request->command).dump());
+  answer(told(*request));
 }
 
 void Control::upgrade(const ControlSocket::Answer& answer) {
@@ -108,42 +145,51 @@ void Control::upgrade(const ControlSocket::Answer& answer) {
                                    {"former_pid", done->former_pid},
                                    {"draining_connections", done->connections}}}}
                           : refusal_json(done.error());
-    answer(out.dump(-1, ' ', false, json::error_handler_t::replace));
+    answer(json_text(out));
   });
 }
 
-std::string Control::act(const CtlRequest& request) {
-  const auto name = std::string(ctl_table()[size_t(request.command)].name);
-  const auto told = [&](const auto& done, const auto& as_json) {
-    const json out = done ? json{{name, as_json(*done)}} : refusal_json(done.error());
-    return out.dump(-1, ' ', false, json::error_handler_t::replace);
+std::string Control::told(const CtlRequest& request) {
+  const CtlRow& row = ctl_table()[size_t(request.command)];
+  const auto seen = [&](const json& view) { return answer_text(row, view); };
+  const auto done = [&](const auto& outcome, const auto& as_json) {
+    return outcome ? answer_text(row, as_json(*outcome)) : json_text(refusal_json(outcome.error()));
   };
   std::optional<uint32_t> number;
-  if (request.argument && ctl_table()[size_t(request.command)].number) {
+  if (request.argument && row.number) {
     number = shm::number_from_text<uint32_t>(*request.argument);
     if (!number) return error_text("\"" + *request.argument + "\" is no number");
   }
   switch (request.command) {
+    case CtlCommand::status:
+      return seen(view_.status());
+    case CtlCommand::workers:
+      return seen(view_.workers());
+    case CtlCommand::connections:
+      return seen(view_.connections());
+    case CtlCommand::clients:
+      return seen(view_.clients());
     case CtlCommand::resize:
-      return told(actions_.resize(*number), [](const Resized& done) {
-        return json{{"workers", done.workers}, {"before", done.before}, {"draining", done.draining}};
+      return done(actions_.resize(*number), [](const Resized& d) {
+        return json{{"workers", d.workers}, {"before", d.before}, {"draining", d.draining}};
       });
     case CtlCommand::reload:
-      return told(actions_.reload(), changes_json);
+      return done(actions_.reload(), changes_json);
     case CtlCommand::drain:
     case CtlCommand::undrain:
-      return told(actions_.hold(number, request.command == CtlCommand::drain), [](const Held& done) {
-        return json{{"drained_workers", done.workers}, {"connections", done.connections}};
+      return done(actions_.hold(number, request.command == CtlCommand::drain), [](const Held& d) {
+        return json{{"drained_workers", d.workers}, {"connections", d.connections}};
       });
     case CtlCommand::kick:
-      return told(actions_.kick(*request.argument),
-                  [](const Kicked& done) { return json{{"connections", done.connections}}; });
+      return done(actions_.kick(*request.argument),
+                  [](const Kicked& d) { return json{{"connections", d.connections}}; });
     case CtlCommand::log_level:
-      return told(actions_.log_level(*request.argument),
+      return done(actions_.log_level(*request.argument),
                   [](log::Level level) { return json{{"level", log::level_name(level)}}; });
-    default:
-      return error_text("the command " + name + " does nothing");
+    case CtlCommand::upgrade:
+      break;  // answered later: upgrade()
   }
+  return {};
 }
 
 void Control::ask_workers(const ControlSocket::Answer& answer) {
@@ -183,7 +229,7 @@ void Control::worker_gone(size_t slot) {
 void Control::finish(uint64_t sequence) {
   const Round round = std::move(rounds_.at(sequence));
   rounds_.erase(sequence);
-  json out = view_.answer(CtlCommand::connections);
+  json out{{"connections", view_.connections()}};
   for (const auto& [slot, report_fd] : round.written) {
     const json report = read_event_report(report_fd.get());
     if (report.is_discarded()) {
@@ -194,7 +240,7 @@ void Control::finish(uint64_t sequence) {
     }
     add_events(out["connections"], slot, report);
   }
-  round.answer(out.dump());
+  round.answer(json_text(out));
 }
 
 }  // namespace smbdirect::daemon

@@ -52,6 +52,8 @@ class Control {
   [[nodiscard]] shm::UniqueFd copy() const;
   void let_go();
 
+  /// Another group may ask, or none.
+  void configuration_changed();
   /// BOARD and REPORTED.
   void scoreboard(size_t slot, shm::UniqueFd fd);
   void reported(size_t slot, uint64_t sequence);
@@ -67,13 +69,15 @@ class Control {
   };
 
   [[nodiscard]] ControlSocket::Ask asks();
-  void ask(const std::string& line, const ControlSocket::Answer& answer);
-  [[nodiscard]] std::string act(const CtlRequest& request);
+  void ask(const std::string& line, Right right, const ControlSocket::Answer& answer);
+  /// The answer to all but what is answered later.
+  [[nodiscard]] std::string told(const CtlRequest& request);
   void upgrade(const ControlSocket::Answer& answer);
   void ask_workers(const ControlSocket::Answer& answer);
   void finish(uint64_t sequence);
 
   shm::Loop& loop_;
+  const PoolConfig& config_;
   WorkerPool& workers_;
   Scoreboards scoreboards_;
   PoolReport view_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/control/control_socket.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -17,7 +18,11 @@ namespace smbdirect::daemon {
 namespace {
 
 constexpr std::string_view kTooLong = R"({"error":"the request is too long"})";
-constexpr std::string_view kNotYou = R"({"error":"only root and the daemon's own user may use this socket"})";
+constexpr std::string_view kNotYou =
+    R"({"error":"only root and the daemon's own user may use this socket, and members of the group that )"
+    R"(/control/group in the pool file names may ask questions; become one of them"})";
+constexpr std::string_view kManyAsk =
+    R"({"error":"too many members of /control/group are asking at this moment; ask again in a moment"})";
 
 /// Whether it is the socket of a daemon that is gone. A plain file refuses a connection as such a socket
 /// does.
@@ -32,7 +37,7 @@ bool is_stale(const sockaddr_un& address) {
 }  // namespace
 
 shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(shm::Loop& loop, const std::string& path,
-                                                                Ask ask, Keep keep) {
+                                                                Ask ask, Keep keep, Identify identify) {
   const auto address = unix_address(path);
   if (!address) return std::unexpected(address.error());
   if (auto made = make_directory_of(path); !made) return std::unexpected(made.error());
@@ -50,7 +55,7 @@ shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(shm::Loop& loop,
     if (!bind_private(fd.get(), *address)) return shm::fail("control socket '" + path + "'", errno);
   }
   std::unique_ptr<ControlSocket> control(
-      new ControlSocket(loop, path, std::move(fd), std::move(ask), std::move(keep)));
+      new ControlSocket(loop, path, std::move(fd), std::move(ask), std::move(keep), std::move(identify)));
   control->ours_ = true;
   if (listen(control->fd_.get(), int(kMaxPeers)) != 0)
     return shm::fail("control socket '" + path + "'", errno);
@@ -62,17 +67,19 @@ shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::open(shm::Loop& loop,
 shm::Result<std::unique_ptr<ControlSocket>> ControlSocket::inherit(shm::Loop& loop, const std::string& path,
                                                                    shm::UniqueFd fd, Ask ask, Keep keep) {
   std::unique_ptr<ControlSocket> control(
-      new ControlSocket(loop, path, std::move(fd), std::move(ask), std::move(keep)));
+      new ControlSocket(loop, path, std::move(fd), std::move(ask), std::move(keep), peer_identity));
   if (auto watched = control->watch(); !watched) return std::unexpected(watched.error());
   return control;
 }
 
-ControlSocket::ControlSocket(shm::Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep)
+ControlSocket::ControlSocket(shm::Loop& loop, std::string path, shm::UniqueFd fd, Ask ask, Keep keep,
+                             Identify identify)
     : loop_(loop),
       path_(std::move(path)),
       fd_(std::move(fd)),
       ask_(std::move(ask)),
       keep_(std::move(keep)),
+      identify_(std::move(identify)),
       rest_(loop, [this] { watch_->start(); }) {}
 
 ControlSocket::~ControlSocket() {
@@ -83,6 +90,18 @@ void ControlSocket::let_go() {
   rest_.stop();
   watch_.reset();
   fd_.reset();
+}
+
+shm::Result<> ControlSocket::let_ask(std::optional<gid_t> group) {
+  readers_.reset();
+  if (auto opened = open_to_group(path_, group); !opened) return opened;
+  readers_ = group;
+  return {};
+}
+
+Right ControlSocket::right_of_peer(int fd) const {
+  const auto identity = identify_(fd);
+  return identity ? right_of(*identity, geteuid(), readers_) : Right::none;
 }
 
 shm::Result<> ControlSocket::watch() {
@@ -121,7 +140,12 @@ void ControlSocket::admit(shm::UniqueFd fd) {
   peer.readable = std::make_unique<shm::ReadWatch>(std::move(*made));
   peer.deadline = std::make_unique<shm::Timer>(loop_, [this, number] { peers_.erase(number); });
   peer.deadline->start(kPeerDeadlineMs);
-  if (!is_trusted(peer.fd.get())) return answer(number, std::string(kNotYou));
+  const Right right = right_of_peer(peer.fd.get());
+  if (right == Right::none) return answer(number, std::string(kNotYou));
+  const auto asks = [](const auto& entry) { return entry.second.right == Right::questions; };
+  if (right == Right::questions && size_t(std::ranges::count_if(peers_, asks)) >= kMaxReaders)
+    return answer(number, std::string(kManyAsk));
+  peer.right = right;
   peer.readable->start();
 }
 
@@ -147,13 +171,13 @@ void ControlSocket::read(uint64_t number) {
   peer.deadline->stop();  // how long the answer may take is for who gives it
   if (peer.too_long) return answer(number, std::string(kTooLong));
   const std::string line = peer.in.substr(0, end);
-  if (keep_ && line + "\n" == protocol::proxy::kRegisterLine) {
+  if (keep_ && peer.right == Right::everything && line + "\n" == protocol::proxy::kRegisterLine) {
     peer.readable.reset();
     shm::UniqueFd fd = std::move(peer.fd);
     peers_.erase(number);
     return keep_(std::move(fd));
   }
-  ask_(line, [this, number](std::string text) { answer(number, std::move(text)); });
+  ask_(line, peer.right, [this, number](std::string text) { answer(number, std::move(text)); });
 }
 
 void ControlSocket::answer(uint64_t number, std::string line) {

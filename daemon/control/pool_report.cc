@@ -37,22 +37,6 @@ bool is_known(const shm::Guid& guid) { return guid != shm::Guid{}; }
 PoolReport::PoolReport(shm::Loop& loop, const Parts& parts, const Scoreboards& scoreboards)
     : loop_(loop), parts_(parts), scoreboards_(scoreboards), since_ms_(loop.now()) {}
 
-json PoolReport::answer(CtlCommand command) const {
-  switch (command) {
-    case CtlCommand::status:
-      return {{"status", status()}};
-    case CtlCommand::workers:
-      return {{"workers", workers()}};
-    case CtlCommand::connections:
-      return {{"connections", connections()}};
-    case CtlCommand::clients:
-      return {{"clients", clients()}};
-    default:
-      break;  // it changes the pool: Control::act
-  }
-  return {{"error", "no such command"}};
-}
-
 json PoolReport::status() const {
   const auto ready = parts_.workers.count(WorkerState::ready);
   json out{{"version", kVersion},
@@ -87,7 +71,7 @@ json PoolReport::workers() const {
              {"state", state_name(worker.state())},
              {"generation", worker.generation()},
              {"drained", worker.held()},
-             {"connections", parts_.dispatcher.connections_of(slot)},
+             {"open_connections", parts_.dispatcher.connections_of(slot)},
              {"heartbeat_age_ms", nullptr}};
     const shm::ScoreboardReader* scoreboard = scoreboards_.of(slot);
     const auto summary = scoreboard == nullptr ? std::nullopt : scoreboard->summary();

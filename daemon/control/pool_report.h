@@ -40,14 +40,12 @@ class PoolReport {
   };
   PoolReport(shm::Loop& loop, const Parts& parts, const Scoreboards& scoreboards);
 
-  /// An object with the command's member.
-  [[nodiscard]] nlohmann::ordered_json answer(CtlCommand command) const;
-
- private:
   [[nodiscard]] nlohmann::ordered_json status() const;
   [[nodiscard]] nlohmann::ordered_json workers() const;
   [[nodiscard]] nlohmann::ordered_json connections() const;
   [[nodiscard]] nlohmann::ordered_json clients() const;
+
+ private:
   /// The rows of connections that the slot really has.
   [[nodiscard]] std::vector<shm::ConnectionRow> rows_of(size_t slot) const;
 

@@ -19,7 +19,7 @@ std::string advice(int error) {
     case ECONNREFUSED:
       return "; is smbdirectd running, with this /run_directory? (--socket PATH names another one)";
     case EACCES:
-      return "; ask as root, or as the daemon's own user";
+      return "; ask as root, or as a member of the group that /control/group in the pool file names";
     default:
       return "";
   }

@@ -47,21 +47,23 @@ struct CtlRow {
   std::string_view help;
   std::span<const CtlColumn> columns;  // none: names and values beneath each other
   std::string_view
-      argument{};       // what its argument is called, "[SLOT]" if it may be left out; none: it has none
-  bool number = false;  // that is what the argument is
+      argument{};        // what its argument is called, "[SLOT]" if it may be left out; none: it has none
+  bool number = false;   // that is what the argument is
+  bool changes = false;  // the pool or what it does: not for those who may only ask (daemon/control/rights.h)
   std::string_view nothing{};  // said instead of a table without rows
   int patience_s = 5;          // how long smbdirectctl waits for the answer
 };
 [[nodiscard]] std::span<const CtlRow> ctl_table();
 [[nodiscard]] constexpr bool may_be_left_out(std::string_view argument) { return argument.starts_with('['); }
 
-/// What smbdirectctl does by itself, without asking.
+/// What smbdirectctl makes by itself, of answers to questions above or without asking.
 enum class OwnCommand : uint8_t { doctor };
 
 struct OwnRow {
   OwnCommand command;
   std::string_view name;
   std::string_view help;
+  bool asks = false;  // a running daemon
 };
 [[nodiscard]] std::span<const OwnRow> own_table();
 

@@ -5,114 +5,155 @@
 #include <array>
 #include <getopt.h>
 #include <optional>
+#include <vector>
 
 #include "daemon/build_paths.h"
 
 namespace smbdirect::daemon {
 namespace {
 
-constexpr int kConfigFile = 256;
-constexpr int kConnect = 257;
-constexpr int kSmbConf = 258;
-constexpr int kAll = 259;
-constexpr std::array<option, 10> kLong{{{"socket", required_argument, nullptr, 's'},
-                                        {"json", no_argument, nullptr, 'j'},
-                                        {"events", no_argument, nullptr, 'e'},
-                                        {"configfile", required_argument, nullptr, kConfigFile},
-                                        {"connect", required_argument, nullptr, kConnect},
-                                        {"smb-conf", no_argument, nullptr, kSmbConf},
-                                        {"all", no_argument, nullptr, kAll},
-                                        {"help", no_argument, nullptr, 'h'},
-                                        {"version", no_argument, nullptr, 'V'},
-                                        {nullptr, 0, nullptr, 0}}};
+using Options = CtlOptions;
+
+constexpr std::array kOptions{
+    CtlOptionRow{'s', "socket", "PATH", "", "ask at this control socket",
+                 [](Options& o, const char* path) { o.socket = o.doctor.socket = path; }},
+    CtlOptionRow{'\0', "json", "", "", "print the answer as JSON, with more than the text shows",
+                 [](Options& o, const char*) { o.json = true; }},
+    CtlOptionRow{'\0', "events", "", "connections", "print the recent events of each",
+                 [](Options& o, const char*) { o.events = true; }},
+    CtlOptionRow{'\0', "all", "", "doctor", "print also the checks that passed or were skipped",
+                 [](Options& o, const char*) { o.doctor.all = true; }},
+    CtlOptionRow{'\0', "smb-conf", "", "doctor", "print the lines that smb.conf needs, and nothing else",
+                 [](Options& o, const char*) { o.doctor.smb_conf = true; }},
+    CtlOptionRow{'\0', "configfile", "FILE", "doctor", "the pool file",
+                 [](Options& o, const char* file) { o.doctor.config_file = file; }},
+    CtlOptionRow{'\0', "connect", "PATH", "doctor", "the program smbdirect-connect",
+                 [](Options& o, const char* program) { o.doctor.connect_program = program; }},
+    CtlOptionRow{'V', "version", "", "", "print the version and exit",
+                 [](Options& o, const char*) { o.version = true; }},
+    CtlOptionRow{'h', "help", "", "", "print this text and exit",
+                 [](Options& o, const char*) { o.help = true; }},
+};
 constexpr const char* kHint = "; \"smbdirectctl --help\" lists commands and options";
 
-}  // namespace
-
-std::expected<CtlOptions, std::string> parse_ctl_options(int argc, char* const* argv) {
+struct Scanned {
   CtlOptions options;
-  options.doctor.config_file = kDefaultConfigFile;
-  options.doctor.connect_program = kDefaultConnectProgram;
-  bool events = false;
-  std::string doctors;  // an option that only the doctor has
-  optind = 0;           // GNU: a fresh scan, for tests that parse several lines
+  std::vector<const CtlOptionRow*> given;
+  int rest = 0;  // where in argv the options end
+};
+
+/// Options alone; getopt puts the other words behind them.
+std::expected<Scanned, std::string> scan(int argc, char* const* argv) {
+  constexpr int kFirstLong = 256;
+  std::string letters = ":";  // we say ourselves what is wrong
+  std::vector<option> long_options;
+  std::vector<std::string> names;  // with terminators, alive while getopt runs
+  for (const CtlOptionRow& row : kOptions) names.emplace_back(row.name);
+  for (size_t i = 0; i < kOptions.size(); ++i) {
+    const CtlOptionRow& row = kOptions[i];
+    const int argument = row.argument.empty() ? no_argument : required_argument;
+    long_options.push_back({names[i].c_str(), argument, nullptr, kFirstLong + int(i)});
+    if (row.letter == '\0') continue;
+    letters += row.letter;
+    if (argument == required_argument) letters += ':';
+  }
+  long_options.push_back({});
+
+  Scanned scanned;
+  scanned.options.doctor.config_file = kDefaultConfigFile;
+  scanned.options.doctor.connect_program = kDefaultConnectProgram;
+  optind = 0;  // GNU: a fresh scan, for tests that parse several lines
   for (;;) {
     const int at = optind == 0 ? 1 : optind;
-    const int found = getopt_long(argc, argv, ":s:hV", kLong.data(), nullptr);
+    const int found = getopt_long(argc, argv, letters.c_str(), long_options.data(), nullptr);
     if (found == -1) break;
     if (found == '?') return std::unexpected("unknown option " + std::string(argv[at]) + kHint);
     if (found == ':')
       return std::unexpected("option " + std::string(argv[at]) + " needs an argument" + kHint);
-    if (found == 's') options.socket = options.doctor.socket = optarg;
-    if (found == kConfigFile) options.doctor.config_file = optarg;
-    if (found == kConnect) options.doctor.connect_program = optarg;
-    if (found == kSmbConf) options.doctor.smb_conf = true;
-    if (found == kAll) options.doctor.all = true;
-    if (found >= kConfigFile) doctors = argv[at];
-    if (found == 'j') options.json = true;
-    if (found == 'e') events = true;
-    if (found == 'h') options.help = true;
-    if (found == 'V') options.version = true;
+    const auto row = found >= kFirstLong ? kOptions.begin() + (found - kFirstLong)
+                                         : std::ranges::find(kOptions, char(found), &CtlOptionRow::letter);
+    row->take(scanned.options, optarg);
+    scanned.given.push_back(&*row);
   }
+  scanned.rest = optind;
+  return scanned;
+}
+
+/// What no option and no command can say alone.
+std::expected<CtlOptions, std::string> together(Scanned scanned, std::string_view command) {
+  CtlOptions& options = scanned.options;
+  for (const CtlOptionRow* row : scanned.given) {
+    if (row->only_with.empty() || row->only_with == command) continue;
+    return std::unexpected("--" + std::string(row->name) + " is allowed only with the command " +
+                           std::string(row->only_with) + kHint);
+  }
+  if (options.json && options.doctor.smb_conf)
+    return std::unexpected(std::string("--smb-conf prints lines for smb.conf, not JSON") + kHint);
+  options.request.events = options.events;
+  return options;
+}
+
+}  // namespace
+
+std::span<const CtlOptionRow> ctl_option_table() { return kOptions; }
+
+std::expected<CtlOptions, std::string> parse_ctl_options(int argc, char* const* argv) {
+  auto scanned = scan(argc, argv);
+  if (!scanned) return std::unexpected(scanned.error());
+  CtlOptions& options = scanned->options;
   if (options.help || options.version) return options;
-  if (optind == argc) return std::unexpected(std::string("no command") + kHint);
-  const std::string_view word = argv[optind++];
+  int at = scanned->rest;
+  if (at == argc) return std::unexpected(std::string("no command") + kHint);
+  const std::string_view word = argv[at++];
   const auto command = std::ranges::find(ctl_table(), word, &CtlRow::name);
   const auto own = std::ranges::find(own_table(), word, &OwnRow::name);
   if (own != own_table().end()) options.own = own->command;
   if (!options.own && command == ctl_table().end())
     return std::unexpected("unknown command " + std::string(word) + kHint);
-  std::optional<std::string> argument;
+  if (!options.own) options.request.command = command->command;
   if (!options.own && !command->argument.empty()) {
-    if (optind < argc) {
-      argument = argv[optind++];
-      if (command->number && argument->find_first_not_of("0123456789") != std::string::npos)
-        return std::unexpected("\"" + *argument + "\" is no number" + kHint);
+    if (at < argc) {
+      options.request.argument = argv[at++];
+      if (command->number && options.request.argument->find_first_not_of("0123456789") != std::string::npos)
+        return std::unexpected("\"" + *options.request.argument + "\" is no number" + kHint);
     } else if (!may_be_left_out(command->argument)) {
       return std::unexpected("the command " + std::string(word) + " needs an argument, " +
                              std::string(command->argument) + kHint);
     }
   }
-  if (optind < argc) return std::unexpected("unexpected argument " + std::string(argv[optind]) + kHint);
-  if (events && (options.own || command->command != CtlCommand::connections)) {
-    return std::unexpected(std::string("--events is allowed only with the command connections") + kHint);
-  }
-  if (!doctors.empty() && options.own != OwnCommand::doctor)
-    return std::unexpected(doctors + " is allowed only with the command doctor" + kHint);
-  if (options.json && options.doctor.smb_conf)
-    return std::unexpected(std::string("--smb-conf prints lines for smb.conf, not JSON") + kHint);
-  if (options.own) return options;
-  options.request = {.command = command->command, .events = events, .argument = argument};
-  return options;
+  if (at < argc) return std::unexpected("unexpected argument " + std::string(argv[at]) + kHint);
+  return together(std::move(*scanned), word);
 }
 
 std::string ctl_help_text() {
-  const auto line = [](std::string name, std::string_view argument, std::string_view help) {
-    if (!argument.empty()) name += " " + std::string(argument);
-    return "  " + name + std::string(16 - name.size(), ' ') + std::string(help) + "\n";
+  const auto line = [](std::string left, size_t width, std::string_view help) {
+    left.resize(std::max(left.size() + 1, width), ' ');
+    return left + std::string(help) + "\n";
+  };
+  const auto command = [&](std::string_view name, std::string_view argument, std::string_view help) {
+    return line("  " + std::string(name) + (argument.empty() ? "" : " " + std::string(argument)), 18, help);
   };
   std::string text = "usage: smbdirectctl [OPTION]... COMMAND\n\nAsks a running smbdirectd. Commands:\n";
-  for (const CtlRow& row : ctl_table()) text += line(std::string(row.name), row.argument, row.help);
+  for (const CtlRow& row : ctl_table()) text += command(row.name, row.argument, row.help);
+  for (const OwnRow& row : own_table()) {
+    if (row.asks) text += command(row.name, "", row.help);
+  }
   text += "\nWithout it:\n";
-  for (const OwnRow& row : own_table()) text += line(std::string(row.name), "", row.help);
+  for (const OwnRow& row : own_table()) {
+    if (!row.asks) text += command(row.name, "", row.help);
+  }
+  text += "\nOptions:\n";
+  for (const CtlOptionRow& row : kOptions) {
+    std::string left = row.letter == '\0' ? "      " : std::string{' ', ' ', '-', row.letter, ',', ' '};
+    left += "--" + std::string(row.name);
+    if (!row.argument.empty()) left += " " + std::string(row.argument);
+    const std::string with = row.only_with.empty() ? "" : "with " + std::string(row.only_with) + ": ";
+    text += line(std::move(left), 26, with + std::string(row.help));
+  }
   return text +
-         "\nOptions:\n"
-         "  -s, --socket PATH      the daemon's control socket: \"control\" in the pool file's "
-         "/run_directory\n"
-         "                         (default " +
-         CtlOptions{}.socket +
-         ")\n"
-         "      --json             print the answer as JSON, with more than the table shows\n"
-         "      --events           with connections: print the recent events of each\n"
-         "      --all              with doctor: print also the checks that passed or were skipped\n"
-         "      --smb-conf         with doctor: print the lines that smb.conf needs, and nothing else\n"
-         "      --configfile FILE  with doctor: the pool file\n"
-         "                         (default " +
-         std::string(kDefaultConfigFile) +
-         ")\n"
-         "      --connect PATH     with doctor: the program smbdirect-connect\n"
-         "  -V, --version          print the version and exit\n"
-         "  -h, --help             print this text and exit\n";
+         "\nThe control socket is \"control\" in the pool file's /run_directory: " + CtlOptions{}.socket +
+         " unless\n--socket names another. The pool file is " + std::string(kDefaultConfigFile) +
+         ". See smbdirectctl(8).\n";
 }
 
 }  // namespace smbdirect::daemon

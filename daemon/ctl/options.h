@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
-// smbdirectctl's command line. Start-up of that program only.
+// smbdirectctl's command line: one table of options behind parsing, --help and the manual page's
+// test. Start-up of that program only.
 #pragma once
 
 #include <expected>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "daemon/ctl/commands.h"
 
@@ -25,9 +28,21 @@ struct CtlOptions {
   std::optional<OwnCommand> own;  // instead of the request
   DoctorOptions doctor;
   bool json = false;
+  bool events = false;
   bool help = false;
   bool version = false;
 };
+
+struct CtlOptionRow {
+  char letter;  // '\0': none
+  std::string_view name;
+  std::string_view argument;   // empty: takes none
+  std::string_view only_with;  // the one command that has it; empty: all
+  std::string_view help;
+  void (*take)(CtlOptions& options, const char* argument);  // null where none is taken
+};
+[[nodiscard]] std::span<const CtlOptionRow> ctl_option_table();
+
 /// The error is a line for standard error.
 [[nodiscard]] std::expected<CtlOptions, std::string> parse_ctl_options(int argc, char* const* argv);
 [[nodiscard]] std::string ctl_help_text();

@@ -39,11 +39,29 @@ shm::Result<> make_directory_of(const std::string& path) {
   return {};
 }
 
-bool is_trusted(int fd) {
+std::optional<PeerIdentity> peer_identity(int fd) {
   ucred peer{};
   socklen_t length = sizeof peer;
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return false;
-  return peer.uid == 0 || peer.uid == geteuid();
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return std::nullopt;
+  PeerIdentity identity{.user = peer.uid, .groups = {}};
+  // The first call says how much there is; no groups at all is no error.
+  length = 0;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, nullptr, &length) != 0 && errno == ERANGE) {
+    identity.groups.resize(length / sizeof(gid_t));
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, identity.groups.data(), &length) != 0)
+      identity.groups.clear();
+  }
+  identity.groups.push_back(peer.gid);
+  return identity;
+}
+
+shm::Result<> open_to_group(const std::string& path, std::optional<gid_t> group) {
+  // Closed first, so that it is never open to another group than this.
+  if (chmod(path.c_str(), 0600) != 0 || lchown(path.c_str(), uid_t(-1), group.value_or(getegid())) != 0 ||
+      (group && chmod(path.c_str(), 0660) != 0)) {
+    return shm::fail("socket '" + path + "'", errno);
+  }
+  return {};
 }
 
 shm::Result<shm::UniqueFd> listen_in_place(const std::string& path, int backlog) {

@@ -3,8 +3,11 @@
 // system does.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <sys/types.h>
 #include <sys/un.h>
+#include <vector>
 
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
@@ -19,8 +22,15 @@ namespace smbdirect::daemon {
 [[nodiscard]] bool bind_private(int fd, const sockaddr_un& address);
 /// Makes the directory that the path is in, where it is missing.
 [[nodiscard]] shm::Result<> make_directory_of(const std::string& path);
-/// Whether the other end is root's or this process's own user's.
-[[nodiscard]] bool is_trusted(int fd);
+/// Whose process connected, as the kernel recorded it then.
+struct PeerIdentity {
+  uid_t user = 0;
+  std::vector<gid_t> groups;  // its own and the supplementary ones
+};
+/// Nothing: the kernel does not say.
+[[nodiscard]] std::optional<PeerIdentity> peer_identity(int fd);
+/// Opens the socket at this path to a group's members; nothing: to its owner alone, as bind_private made it.
+[[nodiscard]] shm::Result<> open_to_group(const std::string& path, std::optional<gid_t> group);
 
 /// A listening socket at this path, in place of any that a daemon left there.
 [[nodiscard]] shm::Result<shm::UniqueFd> listen_in_place(const std::string& path, int backlog);

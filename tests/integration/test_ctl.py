@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """smbdirectctl against a running daemon: what it says is so."""
 
+import grp
+import json
 import os
 import signal
 import socket
@@ -54,12 +56,15 @@ def test_two_channels_of_a_client_at_two_workers_and_one_smbd(spread, smbd):
             workers = spread.ctl("workers")
             assert {w["slot"]: w["pid"] for w in workers} == spread.workers()
             assert [w["state"] for w in workers] == ["ready", "ready"]
-            assert all(w["connections"] == 1 and w["heartbeat_age_ms"] < 2000 for w in workers)
+            assert all(w["open_connections"] == 1 and w["heartbeat_age_ms"] < 2000 for w in workers)
             status = spread.ctl("status")
             assert (status["phase"], status["upstream"], status["workers_ready"]) == ("serving", "connect", 2)
             assert (status["connections"], status["clients"], status["pid"]) == (2, 1, spread.pid)
     shown(spread, lambda c: c == [], "no client")
     wait_until(lambda: spread.ctl("connections") == [], 1, "no connection")
+    # What was established is a total; what is open is not.
+    workers = spread.ctl("workers")
+    assert [(w["connections"], w["open_connections"]) for w in workers] == [(1, 0)] * 2
 
 
 def test_the_tables_are_for_people(spread, smbd):
@@ -108,11 +113,52 @@ def test_a_stopped_worker_does_not_hold_the_answer_up(spread, smbd):
 def test_strangers_are_not_answered(spread):
     control = spread.directory / "run" / "control"
     assert control.stat().st_mode & 0o777 == 0o600
+    done = as_stranger(spread, "status")
+    assert done.returncode == 1 and "Permission denied; ask as root" in done.stderr and "/control/group" in done.stderr
     control.chmod(0o666)  # an administrator's mistake does not let them in either
-    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    argv += [program("smbdirectctl"), "--socket", control, "status"]
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=20)
+    done = as_stranger(spread, "status")
     assert done.returncode == 1 and "only root and the daemon's own user may use this socket" in done.stderr, done
+
+
+def as_stranger(daemon, *command, groups=()):
+    """smbdirectctl as a user without rights, who is in these groups."""
+    argv = ["setpriv", "--reuid=65534", "--regid=65534"]
+    argv += ["--groups=" + ",".join(map(str, groups))] if groups else ["--clear-groups"]
+    argv += [program("smbdirectctl"), "--socket", daemon.directory / "run" / "control", *command]
+    return subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it asks as another user")
+def test_members_of_the_group_ask_and_change_nothing(make_daemon, smbd):
+    group = grp.getgrnam("daemon")
+    daemon = make_daemon(smbd.port, pool={"control": {"group": group.gr_name}})
+    control = daemon.directory / "run" / "control"
+    daemon.directory.chmod(0o755)
+    assert (control.stat().st_mode & 0o777, control.stat().st_gid) == (0o660, group.gr_gid)
+    before = daemon.workers()
+    for command in ("status", "workers", "connections", "clients"):
+        done = as_stranger(daemon, command, groups=[group.gr_gid])
+        assert (done.returncode, done.stderr) == (0, ""), done
+    assert as_stranger(daemon, "connections", "--events", groups=[group.gr_gid]).returncode == 0
+    for command in (["resize", "5"], ["reload"], ["drain"], ["undrain"], ["kick", "127.0.0.1"], ["log-level", "debug"]):
+        done = as_stranger(daemon, *command, groups=[group.gr_gid])
+        assert done.returncode == 1, done
+        assert f"{command[0]} changes the pool, which only root and the daemon's own user may do (try sudo)" in done.stderr
+        assert "may ask for: status, workers, connections, clients" in done.stderr
+    assert daemon.workers() == before and daemon.ctl("status")["workers"] == 2
+    done = as_stranger(daemon, "status")
+    assert done.returncode == 1 and "/control/group" in done.stderr
+    # Another group, and none, by reload.
+    daemon.pool["control"] = {"group": ""}
+    daemon.pool_path.write_text(json.dumps(daemon.pool))
+    (change,) = [c for c in daemon.ctl("reload") if c["key"] == "/control/group"]
+    assert change["applies"] == "at once"
+    done = as_stranger(daemon, "status", groups=[group.gr_gid])
+    assert done.returncode == 1 and "Permission denied" in done.stderr
+    daemon.pool["control"] = {"group": "no-such-group-here"}
+    daemon.pool_path.write_text(json.dumps(daemon.pool))
+    done = daemon.ctl("reload", check=False)
+    assert done.returncode == 1 and '/control/group is "no-such-group-here", which this system does not know' in done.stderr
 
 
 def test_bad_requests_are_told_and_the_daemon_serves_on(spread):

@@ -33,6 +33,7 @@ class Host {
 
   [[nodiscard]] virtual bool is_root() = 0;
   [[nodiscard]] virtual bool has_user(const std::string& name) = 0;
+  [[nodiscard]] virtual bool has_group(const std::string& name) = 0;
   [[nodiscard]] virtual shm::Result<std::string> read(const std::string& path) = 0;
   /// The names in a directory, sorted; none where it cannot be read.
   [[nodiscard]] virtual std::vector<std::string> list(const std::string& directory) = 0;

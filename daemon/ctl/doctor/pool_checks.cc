@@ -94,6 +94,12 @@ Findings check_pool_file(const Patient& patient) {
         "\"getent passwd\" lists the users; choose an unprivileged one, or make it (\"useradd --system " +
             user + "\")")};
   }
+  if (const std::string& group = patient.pool->control_group;
+      !group.empty() && !patient.host.has_group(group)) {
+    return {failed(
+        path + ": /control/group is \"" + group + "\", which this system does not know",
+        "\"getent group\" lists the groups; choose one, or make it (\"groupadd --system " + group + "\")")};
+  }
   if (patient.all_on_loopback()) {
     found.push_back(warning(path + ": every listener is on loopback, so only this host can connect",
                             "give \"listeners\" the address of the interface that clients use"));

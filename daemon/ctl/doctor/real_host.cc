@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "daemon/ctl/client.h"
+#include "daemon/os/account.h"
 #include "daemon/os/netlink.h"
 #include "daemon/os/own_directory.h"
 #include "daemon/upstream/transparent/routing_lookup.h"
@@ -78,6 +79,7 @@ bool receive(int fd, std::span<std::byte> into, Clock::time_point end) {
 bool RealHost::is_root() { return geteuid() == 0; }
 
 bool RealHost::has_user(const std::string& name) { return getpwnam(name.c_str()) != nullptr; }
+bool RealHost::has_group(const std::string& name) { return group_id(name).has_value(); }
 
 shm::Result<std::string> RealHost::read(const std::string& path) {
   const shm::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));

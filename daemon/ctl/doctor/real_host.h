@@ -10,6 +10,7 @@ class RealHost final : public Host {
  public:
   [[nodiscard]] bool is_root() override;
   [[nodiscard]] bool has_user(const std::string& name) override;
+  [[nodiscard]] bool has_group(const std::string& name) override;
   [[nodiscard]] shm::Result<std::string> read(const std::string& path) override;
   [[nodiscard]] std::vector<std::string> list(const std::string& directory) override;
   [[nodiscard]] std::string link(const std::string& path) override;

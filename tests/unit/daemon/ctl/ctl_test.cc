@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <set>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -45,6 +47,12 @@ TEST_CASE("a request is read back as it was written") {
     }
   }
   for (size_t i = 0; i < ctl_table().size(); ++i) CHECK(size_t(ctl_table()[i].command) == i);
+}
+
+TEST_CASE("what changes the pool is for root, and what only shows it is not") {
+  // Each by its own name: who adds a command decides it.
+  const std::set<std::string_view> shows{"status", "workers", "connections", "clients"};
+  for (const CtlRow& row : ctl_table()) CHECK_MESSAGE(row.changes != shows.contains(row.name), row.name);
 }
 
 TEST_CASE("what is no request is told what it lacks") {
@@ -151,6 +159,12 @@ TEST_CASE("the command line") {
   CHECK(parse({"doctor"})->doctor.socket.empty());
   CHECK(parse({"--help"})->help);
   CHECK(parse({"-V"})->version);
+  CHECK(parse({"connections", "--ev"})->request.events);
+  CHECK(parse({"doctor", "--events"})
+            .error()
+            .starts_with("--events is allowed only with the command connections; "));
+  CHECK(parse({"drain", "7"})->request.argument == "7");
+  CHECK_FALSE(parse({"drain"})->request.argument);
   for (const std::vector<std::string>& wrong :
        std::vector<std::vector<std::string>>{{},
                                              {"fly"},
@@ -161,13 +175,16 @@ TEST_CASE("the command line") {
                                              {"doctor", "--events"},
                                              {"doctor", "x"},
                                              {"status", "--all"},
+                                             {"resize"},
+                                             {"resize", "x"},
+                                             {"resize", "1", "2"},
                                              {"status", "--configfile", "/p"},
                                              {"doctor", "--json", "--smb-conf"}}) {
     CHECK_FALSE(parse(wrong));
   }
 }
 
-TEST_CASE("help and manual have every command") {
+TEST_CASE("help and manual have every command and option") {
   std::ifstream in(std::string(std::getenv("SOURCE_ROOT")) + "/docs/smbdirectctl.8");
   const std::string page{std::istreambuf_iterator<char>(in), {}};
   for (const CtlRow& row : ctl_table()) {
@@ -178,6 +195,14 @@ TEST_CASE("help and manual have every command") {
   for (const OwnRow& row : own_table()) {
     CHECK(has(page, "\n.B " + std::string(row.name) + "\n"));
     CHECK(has(ctl_help_text(), "  " + std::string(row.name) + " "));
+  }
+  for (const CtlOptionRow& row : ctl_option_table()) {
+    std::string name = "\\-\\-";
+    for (const char c : row.name) name += c == '-' ? "\\-" : std::string(1, c);
+    INFO(name);
+    CHECK(has(page, name));
+    if (row.letter != '\0') CHECK(has(page, std::string("\\-") + row.letter + " "));
+    CHECK(has(ctl_help_text(), " --" + std::string(row.name) + " "));
   }
 }
 

@@ -64,6 +64,13 @@ const std::vector<Ailment>& ailments() {
       {"an unknown user",
        [](FakeHost& h) { replace(h.files["/etc/smbdirectd/pool.json"], "nobody", "smbd"); }, "pool-file",
        State::failed, "/user is \"smbd\", which this system does not know", "useradd --system smbd"},
+      {"an unknown group of those who may ask",
+       [](FakeHost& h) {
+         replace(h.files["/etc/smbdirectd/pool.json"], R"({"user")",
+                 R"({"control": {"group": "smb"}, "user")");
+       },
+       "pool-file", State::failed, "/control/group is \"smb\", which this system does not know",
+       "groupadd --system smb"},
       {"a daemon with another pool file",
        [](FakeHost& h) {
          stop_daemon(h);

@@ -112,6 +112,7 @@ class FakeHost final : public Host {
   // Host
   bool is_root() override { return root; }
   bool has_user(const std::string& name) override { return name == "nobody"; }
+  bool has_group(const std::string& name) override { return name == "adm"; }
   bool is_open_to_all(const std::string& path) override { return !closed_devices.contains(path); }
   shm::Result<std::string> read(const std::string& path) override {
     const auto found = files.find(path);
