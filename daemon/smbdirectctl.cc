@@ -7,6 +7,8 @@
 #include "daemon/ctl/client.h"
 #include "daemon/ctl/doctor/doctor.h"
 #include "daemon/ctl/doctor/real_host.h"
+#include "daemon/ctl/metrics/families.h"
+#include "daemon/ctl/metrics/scrape.h"
 #include "daemon/ctl/options.h"
 #include "daemon/ctl/render.h"
 
@@ -34,6 +36,12 @@ int examine(const CtlOptions& options) {
   return diagnosis.healthy ? 0 : kRuntime;
 }
 
+int show_metrics(const CtlOptions& options) {
+  const auto families = metrics::scrape(options.socket);
+  if (!families) return complain(kRuntime, families.error());
+  return print(options.json ? metrics::metrics_json(*families) : metrics::metrics_text(*families));
+}
+
 int run(int argc, char** argv) {
   const auto options = parse_ctl_options(argc, argv);
   if (!options) return complain(kUsage, options.error());
@@ -43,6 +51,8 @@ int run(int argc, char** argv) {
     switch (*options->own) {
       case OwnCommand::doctor:
         return examine(*options);
+      case OwnCommand::metrics:
+        return show_metrics(*options);
     }
   }
   const auto answer = ask_daemon(options->socket, options->request);

@@ -227,7 +227,6 @@ void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
   smbd_requests_.forget_worker(slot);
   peers_.forget_worker(slot);
   clients_.worker_gone(workers_.ref(slot));
-  control_.worker_gone(slot);
   const size_t lost = dispatcher_.worker_gone(slot);
   std::string next;
   if (workers_[slot].state() == WorkerState::failed) {
@@ -238,6 +237,7 @@ void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
                : "; it is started again in " + std::to_string(*obituary.restart_in_ms / 1000) + " s";
   }
   const bool orderly = obituary.asked && obituary.wait_status == 0;
+  control_.worker_gone(slot, !orderly);
   log::write(orderly ? log::Level::info : log::Level::warning,
              "worker %zu (pid %d) %s; %zu connections lost%s", slot, int(obituary.pid),
              obituary.text().c_str(), lost, next.c_str());

@@ -219,8 +219,9 @@ void Control::reported(size_t slot, uint64_t sequence) {
   if (round.asked.empty()) finish(sequence);
 }
 
-void Control::worker_gone(size_t slot) {
+void Control::worker_gone(size_t slot, bool lost) {
   scoreboards_.drop(slot);
+  if (lost) view_.worker_lost();
   for (auto& [sequence, round] : rounds_) {
     if (round.asked.erase(slot) != 0 && round.asked.empty()) round.deadline->start(0);
   }

@@ -57,7 +57,8 @@ class Control {
   /// BOARD and REPORTED.
   void scoreboard(size_t slot, shm::UniqueFd fd);
   void reported(size_t slot, uint64_t sequence);
-  void worker_gone(size_t slot);
+  /// lost: nobody had asked it to end, or it ended badly.
+  void worker_gone(size_t slot, bool lost);
 
  private:
   /// One question that workers are asked about.

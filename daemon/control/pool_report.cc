@@ -46,7 +46,9 @@ json PoolReport::status() const {
            {"listeners", parts_.listeners.text()},
            {"upstream", mode_name(parts_.config.upstream_mode)},
            {"workers", parts_.config.workers},
-           {"workers_ready", ready}};
+           {"workers_ready", ready},
+           {"workers_started", parts_.workers.processes_started()},
+           {"workers_lost", workers_lost_}};
   if (const pid_t former = parts_.former(); former != 0) out["draining_former_pid"] = former;
   add_totals(out, parts_.dispatcher.totals());
   add_totals(out, parts_.smbd_requests.totals());

@@ -45,6 +45,9 @@ class PoolReport {
   [[nodiscard]] nlohmann::ordered_json connections() const;
   [[nodiscard]] nlohmann::ordered_json clients() const;
 
+  /// A worker's process ended that was not asked to.
+  void worker_lost() { ++workers_lost_; }
+
  private:
   /// The rows of connections that the slot really has.
   [[nodiscard]] std::vector<shm::ConnectionRow> rows_of(size_t slot) const;
@@ -53,6 +56,7 @@ class PoolReport {
   Parts parts_;
   const Scoreboards& scoreboards_;
   uint64_t since_ms_;
+  uint64_t workers_lost_ = 0;
 };
 
 }  // namespace smbdirect::daemon

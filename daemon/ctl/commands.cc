@@ -98,6 +98,8 @@ constexpr std::array kTable{
 };
 
 constexpr std::array kOwnTable{
+    OwnRow{OwnCommand::metrics, "metrics", "the daemon's figures and its workers', as Prometheus reads them",
+           true},
     OwnRow{OwnCommand::doctor, "doctor", "find what makes SMB Direct fail on this host, and say what to do"},
 };
 

@@ -50,6 +50,8 @@ class WorkerPool {
   [[nodiscard]] bool any(Is is) const {
     return count_if(is) > 0;
   }
+  /// Since this daemon started, in all slots.
+  [[nodiscard]] uint32_t processes_started() const { return shared_.generations; }
   template <class Do>
   void each(Do act) {
     for (size_t slot = 0; slot < slots_.size(); ++slot) act(*slots_[slot]);  // what it does may add one

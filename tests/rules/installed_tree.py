@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 
-EXECUTABLES = ['sbin/smbdirectd', 'sbin/smbdirectctl', 'bin/smbdirect-connect', 'libexec/smbdirectd/smbdirect-worker',
+EXECUTABLES = ['sbin/smbdirectd', 'sbin/smbdirectctl', 'sbin/smbdirect-exporter', 'bin/smbdirect-connect', 'libexec/smbdirectd/smbdirect-worker',
                'libexec/smbdirectd/stop', 'share/doc/smbdirectd/examples/smbdirectd.init']
 DATA = ['share/doc/smbdirectd/examples/pool.json', 'share/smbdirectd/pool.schema.json', 'include/smbdirect_peer.h',
-        'lib/systemd/system/smbdirectd.service', 'lib/sysusers.d/smbdirectd.conf', 'lib/tmpfiles.d/smbdirectd.conf',
+        'lib/systemd/system/smbdirectd.service', 'lib/systemd/system/smbdirect-exporter.service',
+        'share/smbdirectd/grafana-dashboard.json', 'lib/sysusers.d/smbdirectd.conf', 'lib/tmpfiles.d/smbdirectd.conf',
         'share/doc/smbdirectd/examples/hardening.conf']
 IN_LIBDIR = ['libsmbdirect-peer.so', 'libsmbdirect-peer.so.0', 'libsmbdirect-peer.so.0.1.0',
              'pkgconfig/smbdirect-peer.pc']
@@ -83,18 +84,20 @@ class Installed:
         assert f'The pool file is {file} ' in text, f'the documents say {file}; smbdirectd --help:\n{text}'
         unit = (self.prefix / 'lib/systemd/system/smbdirectd.service').read_text()
         assert f'ConditionPathExists={file}\n' in unit and '@' not in unit.replace('=@system-service', ''), unit
+        exporter = (self.prefix / 'lib/systemd/system/smbdirect-exporter.service').read_text()
+        assert '@' not in exporter.replace('=@system-service', '').replace('=~@privileged @resources', ''), exporter
         script = (self.prefix / 'share/doc/smbdirectd/examples/smbdirectd.init').read_text()
         assert f'\nPOOL={file}\n' in script and not re.search('@[a-z_]+@', script), script
-        programs = re.findall(r'^Exec\w+=(\S+)', unit, re.M) + re.findall(r'^(?:DAEMON|STOP)=(\S+)', script, re.M)
+        programs = re.findall(r'^Exec\w+=(\S+)', unit + exporter, re.M) + re.findall(r'^(?:DAEMON|STOP)=(\S+)', script, re.M)
         programs.remove('/bin/kill')
-        assert len(programs) == 6, programs
+        assert len(programs) == 7, programs
         for program in programs:
             assert os.access(self.root / program.lstrip('/'), os.X_OK), f'{program} is started, but not installed'
 
     def check_programs(self):
         pool = self.prefix / 'share/doc/smbdirectd/examples/pool.json'
         run(self.prefix / 'sbin/smbdirectd', '--check-config', '--configfile', pool)
-        for name in ['sbin/smbdirectctl', 'bin/smbdirect-connect']:
+        for name in ['sbin/smbdirectctl', 'sbin/smbdirect-exporter', 'bin/smbdirect-connect']:
             run(self.prefix / name, '--help')
 
     def check_library(self):

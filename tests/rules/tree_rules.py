@@ -31,6 +31,8 @@ ARROWS = {
     'daemon/os': [],
     'daemon/contract': [],
     'daemon/ctl': ['daemon/os'],
+    'daemon/ctl/metrics': ['daemon/ctl'],
+    'daemon/exporter': ['daemon/ctl', 'daemon/ctl/metrics'],
     'daemon/config': ['daemon/contract'],
     'daemon/prefork': ['daemon/os', 'daemon/contract', 'daemon/config'],
     'daemon/accept': PREFORK,

@@ -23,6 +23,7 @@ def program(name):
     places = {
         "smbdirectd": "daemon/smbdirectd",
         "smbdirectctl": "daemon/smbdirectctl",
+        "smbdirect-exporter": "daemon/exporter/smbdirect-exporter",
         "smbdirect-worker": "workers/smbdirect-worker",
         "smbdirect-connect": "workers/connect/smbdirect-connect",
     }

@@ -163,6 +163,7 @@ TEST_CASE("the command line") {
   CHECK(parse({"doctor", "--events"})
             .error()
             .starts_with("--events is allowed only with the command connections; "));
+  CHECK(parse({"metrics", "--json"})->own == OwnCommand::metrics);
   CHECK(parse({"drain", "7"})->request.argument == "7");
   CHECK_FALSE(parse({"drain"})->request.argument);
   for (const std::vector<std::string>& wrong :
@@ -176,6 +177,7 @@ TEST_CASE("the command line") {
                                              {"doctor", "x"},
                                              {"status", "--all"},
                                              {"resize"},
+                                             {"metrics", "more"},
                                              {"resize", "x"},
                                              {"resize", "1", "2"},
                                              {"status", "--configfile", "/p"},
