@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// smbdirectctl's command line: one table of options behind parsing, --help and the manual page's
-// test. Start-up of that program only.
+// smbdirectctl's command line: one table of options behind parsing, --help, shell completion and the manual
+// page's test. Start-up of that program only.
 #pragma once
 
 #include <expected>

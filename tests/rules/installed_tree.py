@@ -19,6 +19,9 @@ DATA = ['share/doc/smbdirectd/examples/pool.json', 'share/smbdirectd/pool.schema
         'lib/systemd/system/smbdirectd.service', 'lib/systemd/system/smbdirect-exporter.service',
         'share/smbdirectd/grafana-dashboard.json', 'lib/sysusers.d/smbdirectd.conf', 'lib/tmpfiles.d/smbdirectd.conf',
         'share/doc/smbdirectd/examples/hardening.conf']
+PROGRAMS = ['smbdirectctl', 'smbdirectd', 'smbdirect-exporter', 'smbdirect-connect']
+DATA += ['share/bash-completion/completions/' + name for name in PROGRAMS]
+DATA += ['share/zsh/site-functions/_' + name for name in PROGRAMS]  # below /usr: vendor-completions
 IN_LIBDIR = ['libsmbdirect-peer.so', 'libsmbdirect-peer.so.0', 'libsmbdirect-peer.so.0.1.0',
              'pkgconfig/smbdirect-peer.pc']
 
