@@ -2,6 +2,7 @@
 // smbdirectctl: wiring only.
 #include <cstdio>
 #include <string>
+#include <unistd.h>
 
 #include "daemon/build_paths.h"
 #include "daemon/ctl/client.h"
@@ -11,6 +12,7 @@
 #include "daemon/ctl/metrics/scrape.h"
 #include "daemon/ctl/options.h"
 #include "daemon/ctl/render.h"
+#include "daemon/ctl/top/top.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -42,6 +44,16 @@ int show_metrics(const CtlOptions& options) {
   return print(options.json ? metrics::metrics_json(*families) : metrics::metrics_text(*families));
 }
 
+int show_top(const CtlOptions& options) {
+  const bool draw = !options.once && isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1;
+  if (draw) {
+    const auto ended = top::watch(options.socket);
+    return ended ? 0 : complain(kRuntime, ended.error().text());
+  }
+  const auto text = top::once(options.socket);
+  return text ? print(*text) : complain(kRuntime, text.error().text());
+}
+
 int run(int argc, char** argv) {
   const auto options = parse_ctl_options(argc, argv);
   if (!options) return complain(kUsage, options.error());
@@ -51,6 +63,8 @@ int run(int argc, char** argv) {
     switch (*options->own) {
       case OwnCommand::doctor:
         return examine(*options);
+      case OwnCommand::top:
+        return show_top(*options);
       case OwnCommand::metrics:
         return show_metrics(*options);
     }

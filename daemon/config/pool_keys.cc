@@ -293,7 +293,7 @@ const std::array kKeys{
            "The control socket, at which smbdirectctl asks: the file \"control\" in /run_directory."),
     other("/control/group", KeyType::text, IN_POOL(control_group),
           "The group whose members may ask what smbdirectctl shows (status, workers, connections, clients, "
-          "metrics) without being root; what changes the pool stays for root and the daemon's own user. "
+          "metrics, top) without being root; what changes the pool stays for root and the daemon's own user. "
           "Empty: the group \"smbdirect-status\" if this system has it, otherwise none."),
 
     object("/log", "The log, on standard error."),

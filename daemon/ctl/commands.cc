@@ -98,6 +98,7 @@ constexpr std::array kTable{
 };
 
 constexpr std::array kOwnTable{
+    OwnRow{OwnCommand::top, "top", "what each worker and client moves, drawn anew each second", true},
     OwnRow{OwnCommand::metrics, "metrics", "the daemon's figures and its workers', as Prometheus reads them",
            true},
     OwnRow{OwnCommand::doctor, "doctor", "find what makes SMB Direct fail on this host, and say what to do"},

@@ -57,7 +57,7 @@ struct CtlRow {
 [[nodiscard]] constexpr bool may_be_left_out(std::string_view argument) { return argument.starts_with('['); }
 
 /// What smbdirectctl makes by itself, of answers to questions above or without asking.
-enum class OwnCommand : uint8_t { metrics, doctor };
+enum class OwnCommand : uint8_t { top, metrics, doctor };
 
 struct OwnRow {
   OwnCommand command;

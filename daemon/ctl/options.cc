@@ -21,6 +21,8 @@ constexpr std::array kOptions{
                  [](Options& o, const char*) { o.json = true; }},
     CtlOptionRow{'\0', "events", "", "connections", "print the recent events of each",
                  [](Options& o, const char*) { o.events = true; }},
+    CtlOptionRow{'\0', "once", "", "top", "print the figures of one second and exit",
+                 [](Options& o, const char*) { o.once = true; }},
     CtlOptionRow{'\0', "all", "", "doctor", "print also the checks that passed or were skipped",
                  [](Options& o, const char*) { o.doctor.all = true; }},
     CtlOptionRow{'\0', "smb-conf", "", "doctor", "print the lines that smb.conf needs, and nothing else",
@@ -89,6 +91,12 @@ std::expected<CtlOptions, std::string> together(Scanned scanned, std::string_vie
   }
   if (options.json && options.doctor.smb_conf)
     return std::unexpected(std::string("--smb-conf prints lines for smb.conf, not JSON") + kHint);
+  if (options.json && options.own == OwnCommand::top) {
+    return std::unexpected(
+        std::string("--json is not for top; workers and connections have the counters that "
+                    "it makes rates of") +
+        kHint);
+  }
   options.request.events = options.events;
   return options;
 }

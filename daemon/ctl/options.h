@@ -29,6 +29,7 @@ struct CtlOptions {
   DoctorOptions doctor;
   bool json = false;
   bool events = false;
+  bool once = false;  // top: no screen
   bool help = false;
   bool version = false;
 };

@@ -33,12 +33,12 @@ def proposed(*words):
 
 def test_commands_and_their_options():
     commands = proposed("smbdirectctl", "")
-    assert {"status", "resize", "log-level", "doctor", "metrics"} <= commands
+    assert {"status", "resize", "log-level", "doctor", "metrics", "top"} <= commands
     assert not any(word.startswith("-") for word in commands)
     assert proposed("smbdirectctl", "re") == {"resize", "reload"}
     assert {"--json", "--events", "--smb-conf", "--socket"} <= proposed("smbdirectctl", "--")
     with_status = proposed("smbdirectctl", "status", "--")
-    assert "--json" in with_status and not with_status & {"--events", "--smb-conf"}
+    assert "--json" in with_status and not with_status & {"--events", "--smb-conf", "--once"}
     assert proposed("smbdirectctl", "connections", "--e") == {"--events"}
     assert proposed("smbdirectctl", "doctor", "--s") == {"--socket", "--smb-conf"}
     assert proposed("smbdirectctl", "log-level", "") == {"error", "warning", "notice", "info", "debug"}

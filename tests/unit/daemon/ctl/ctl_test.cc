@@ -163,6 +163,8 @@ TEST_CASE("the command line") {
   CHECK(parse({"doctor", "--events"})
             .error()
             .starts_with("--events is allowed only with the command connections; "));
+  CHECK(parse({"top", "--once"})->once);
+  CHECK(parse({"top"})->own == OwnCommand::top);
   CHECK(parse({"metrics", "--json"})->own == OwnCommand::metrics);
   CHECK(parse({"drain", "7"})->request.argument == "7");
   CHECK_FALSE(parse({"drain"})->request.argument);
@@ -177,6 +179,8 @@ TEST_CASE("the command line") {
                                              {"doctor", "x"},
                                              {"status", "--all"},
                                              {"resize"},
+                                             {"status", "--once"},
+                                             {"top", "--json"},
                                              {"metrics", "more"},
                                              {"resize", "x"},
                                              {"resize", "1", "2"},
