@@ -70,6 +70,7 @@ std::optional<std::array<uint64_t, N>> read_words(const SharedMap& map, size_t s
 uint64_t counter_digest() {
   std::string names;
   for (const CounterRow& row : kCounterTable) names.append(row.name).append("\n");
+  for (const OperationRow& row : kOperationTable) names.append(row.name).append("\n");
   return siphash({}, std::as_bytes(std::span(names)));
 }
 
@@ -111,6 +112,7 @@ void ScoreboardWriter::publish(const WorkerSummary& summary) {
   words[summary_word::kPhase] = uint64_t(summary.phase);
   std::memcpy(&words[summary_word::kConnections], summary.connections.data(), sizeof summary.connections);
   std::memcpy(&words[summary_word::kCounterValues], summary.counters.data(), sizeof summary.counters);
+  std::memcpy(&words[summary_word::kLatencies], summary.latencies.data(), sizeof summary.latencies);
   write(kSummary, words);
 }
 
@@ -170,6 +172,8 @@ std::optional<WorkerSummary> ScoreboardReader::summary() const {
   summary.phase = WorkerPhase((*words)[summary_word::kPhase]);
   std::memcpy(summary.connections.data(), &(*words)[summary_word::kConnections], sizeof summary.connections);
   std::memcpy(summary.counters.data(), &(*words)[summary_word::kCounterValues], sizeof summary.counters);
+  std::memcpy(static_cast<void*>(summary.latencies.data()), &(*words)[summary_word::kLatencies],
+              sizeof summary.latencies);
   return summary;
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The published state of one worker: its phase, a heartbeat, its counters and a row for each connection, in
-// shared memory that the worker alone writes and the supervisor, the control program and the metrics exporter
-// map read-only, from the descriptor the worker passes on. Writing is a few dozen stores: no system call, no
-// lock, no waiting. When the worker dies, the last state stays readable while any process holds the
-// descriptor; a part that was being changed is a miss. A reader does not trust the worker: a part with
-// invalid values is a miss, too.
+// The published state of one worker: its phase, a heartbeat, its counters and histograms, and a row for each
+// connection, in shared memory that the worker alone writes and the supervisor, the control program and the
+// metrics exporter map read-only, from the descriptor the worker passes on. Writing is a few dozen stores: no
+// system call, no lock, no waiting. When the worker dies, the last state stays readable while any process
+// holds the descriptor; a part that was being changed is a miss. A reader does not trust the worker: a part
+// with invalid values is a miss, too.
 #pragma once
 
 #include <array>
@@ -18,6 +18,7 @@
 #include "shm/base/guid.h"
 #include "shm/base/socket_address.h"
 #include "shm/counter_table.h"
+#include "shm/latency_table.h"
 #include "shm/seqlock.h"
 #include "shm/shared_map.h"
 
@@ -52,6 +53,7 @@ struct WorkerSummary {
   WorkerPhase phase{};
   std::array<uint64_t, kConnectionPhases.size()> connections{};  // by phase
   CounterValues counters{};
+  Latencies latencies{};
   bool operator==(const WorkerSummary&) const = default;
 };
 

@@ -17,7 +17,8 @@ namespace summary_word {
 inline constexpr size_t kPhase = 0;
 inline constexpr size_t kConnections = 1;
 inline constexpr size_t kCounterValues = kConnections + kConnectionPhases.size();
-inline constexpr size_t kWords = kCounterValues + kCounters;
+inline constexpr size_t kLatencies = kCounterValues + kCounters;
+inline constexpr size_t kWords = kLatencies + sizeof(Latencies) / sizeof(uint64_t);
 }  // namespace summary_word
 
 /// A row's words after its sequence word. kStatus: 0 when free, else bit 0, the phase in bits 8-15, the ports
@@ -43,7 +44,7 @@ static_assert(sizeof(RowWords) == 128 && offsetof(RowWords, words) == 8);
 
 struct ScoreboardHeader {
   static constexpr uint64_t kMagic = 0x5243'5344'424d'5344;  // "DSMBDSCR"
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
 
   uint64_t magic;
   uint32_t version;
@@ -54,7 +55,7 @@ struct ScoreboardHeader {
   uint32_t slot;
   uint32_t generation;
   uint32_t pid;
-  uint64_t counter_digest;  // of the names: another table is another version
+  uint64_t counter_digest;  // of the names of counters and operations: another table is another version
   uint64_t heartbeat_ms;    // a word of its own, to be written often
   std::array<uint64_t, 8> unused;
   uint64_t sequence;

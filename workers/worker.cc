@@ -75,7 +75,8 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& sel
           [this](shm::ConnectionId connection) { to_supervisor_.send(message::SessionUp{{connection}}); },
           [this](const std::string& text) {
             if (advice_lines_.pass(text, uv_now(&loop_))) log::write(log::Level::warning, "%s", text.c_str());
-          }},
+          },
+          &latencies_},
       end_lines_(kEndLineIntervalMs, kEndLineKeys),
       advice_lines_(kAdviceIntervalMs, kEndLineKeys),
       destroy_soon_(loop, [this] { destroy_ended(); }),
@@ -118,6 +119,7 @@ void Worker::look(ScoreboardPublisher::View& view) const {
     ++view.summary.connections[size_t(view.connections.back().phase)];
   }
   view.summary.counters = all.values();
+  view.summary.latencies = latencies_;
 }
 
 void Worker::report(uint64_t sequence, const shm::UniqueFd& into) {

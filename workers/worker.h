@@ -83,6 +83,7 @@ class Worker {
   SupervisorConnector supervisor_connector_;  // outlives the sessions' attempts, as what follows
   std::optional<PeerFinder> peer_finder_;
   OpenUpstream connect_;  // to an smbd
+  shm::Latencies latencies_{};
   SessionResources resources_;
   std::unique_ptr<fabric::verbs::Fabric> verbs_;  // outlives the sessions' endpoints
   std::map<shm::ConnectionId, std::unique_ptr<Session>> sessions_;

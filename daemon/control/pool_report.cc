@@ -30,6 +30,14 @@ std::string_view mode_name(UpstreamMode mode) {
   return key->choices[size_t(mode)];
 }
 
+json latency_json(const shm::Latencies& latencies) {
+  json out = json::object();
+  for (size_t i = 0; i < shm::kOperations; ++i)
+    out[std::string(shm::kOperationTable[i].name)] = {{"sum_us", latencies[i].sum_us},
+                                                      {"buckets", latencies[i].counts}};
+  return out;
+}
+
 bool is_known(const shm::Guid& guid) { return guid != shm::Guid{}; }
 
 }  // namespace
@@ -84,6 +92,7 @@ json PoolReport::workers() const {
     for (size_t i = 0; i < shm::kCounters; ++i) {
       row[std::string(shm::kCounterTable[i].name)] = summary ? json(summary->counters[i]) : json();
     }
+    row["latency"] = summary ? latency_json(summary->latencies) : json();
     out.push_back(std::move(row));
   }
   return out;

@@ -73,10 +73,11 @@ void RequestTable::join(Pdu& pdu, InFlight& request) {
   pdu.last = number;
 }
 
-void RequestTable::forwarded(const Pdu& pdu) {
+void RequestTable::forwarded(const Pdu& pdu, uint64_t at_time) {
   for (uint32_t number = pdu.first; number != 0;) {
     InFlight& request = at(number - 1);
     request.forwarded = true;
+    request.forwarded_at = at_time;
     number = std::exchange(request.next_in_pdu_, 0);
   }
 }

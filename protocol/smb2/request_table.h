@@ -20,11 +20,12 @@ namespace smbdirect::protocol::smb2 {
 /// A request in flight.
 struct InFlight {
   uint64_t message_id{};
-  uint64_t reserved{};  // bytes of reply reserved for it
-  uint64_t cookie{};    // the client side's name for the exposed memory
-  uint64_t async_id{};  // of its interim response, when `pending`
-  uint32_t length{};    // bytes a READ or WRITE moves
-  uint32_t token{};     // to invalidate with the final response, when `invalidate`
+  uint64_t reserved{};      // bytes of reply reserved for it
+  uint64_t cookie{};        // the client side's name for the exposed memory
+  uint64_t async_id{};      // of its interim response, when `pending`
+  uint64_t forwarded_at{};  // whatever clock the owner has
+  uint32_t length{};        // bytes a READ or WRITE moves
+  uint32_t token{};         // to invalidate with the final response, when `invalidate`
   Command command{};
   bool forwarded = false;     // all of it is on its way: only now can an answer be one
   bool pending = false;       // an interim response came
@@ -71,7 +72,7 @@ class RequestTable {
     for (uint32_t number = pdu.first; number != 0; number = at(number - 1).next_in_pdu_) use(at(number - 1));
   }
   /// All of the PDU is on its way. Once, and before any of its requests is finished.
-  void forwarded(const Pdu& pdu);
+  void forwarded(const Pdu& pdu, uint64_t at_time);
   /// Room for `count` (<= kMaxDescriptors) descriptors of a request that has none yet; empty when the pool's
   /// bound is reached.
   [[nodiscard]] std::span<BufferDescriptor> descriptors_for(InFlight& request, size_t count);

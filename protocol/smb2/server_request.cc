@@ -62,8 +62,8 @@ std::expected<Ticket, Violation> ServerTranslator::note(const RequestInfo& info)
   return ticket;
 }
 
-void ServerTranslator::forwarded(const Ticket& ticket) {
-  table_.forwarded(ticket.requests);
+void ServerTranslator::forwarded(const Ticket& ticket, uint64_t at_time) {
+  table_.forwarded(ticket.requests, at_time);
   cancels_ += ticket.cancels;
   opaque_seen_ = opaque_seen_ || ticket.opaque;
 }

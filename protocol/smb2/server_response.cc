@@ -73,6 +73,7 @@ std::expected<ServerTranslator::Settled, Violation> ServerTranslator::settle(
   if (const auto finished = finish(*request, header, prefix, length, settled); !finished)
     return std::unexpected(finished.error());
   settled.released = request->reserved;
+  if (!request->pending) settled.answered = Answered{request->command, request->forwarded_at};
   table_.finish(*request);
   return settled;
 }
@@ -130,6 +131,7 @@ std::expected<ResponsePlan, Violation> ServerTranslator::response(std::span<cons
   plan.invalidate = settled->invalidate;
   plan.released = settled->released;
   plan.session_set_up = settled->session_set_up;
+  plan.answered = settled->answered;
   if (settled->place) {
     plan.kind = ResponsePlan::Kind::place;
     plan.data_offset = settled->data_offset;
@@ -156,6 +158,7 @@ std::expected<void, Violation> ServerTranslator::response_chain(std::span<std::b
     if (!settled) return std::unexpected(settled.error());
     out.released += settled->released;
     out.session_set_up = out.session_set_up || settled->session_set_up;
+    if (settled->answered) out.answered.push_back(*settled->answered);
     // A client may name one token in several requests; it is gone with the first invalidation.
     if (settled->invalidate &&
         std::ranges::find(out.invalidate, *settled->invalidate) == out.invalidate.end())

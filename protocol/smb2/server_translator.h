@@ -66,6 +66,12 @@ struct RewrittenRequest {
   }
 };
 
+/// A request whose final response came, without smbd having said before that it waits.
+struct Answered {
+  Command command{};
+  uint64_t forwarded_at{};  // as forwarded() was told
+};
+
 /// What to do with a response, from its first min(total, kPrefixBytes) bytes.
 struct ResponsePlan {
   enum class Kind : uint8_t {
@@ -84,6 +90,7 @@ struct ResponsePlan {
   uint64_t released{};
   bool session_set_up = false;     // the client has a session on this connection now, new or bound
   std::optional<Command> command;  // of the (first) response; nothing: it is opaque
+  std::optional<Answered> answered;
 };
 
 /// A compound response rewritten: place everything, then send the pieces.
@@ -95,6 +102,7 @@ struct ChainPlan {
   std::vector<Piece> pieces;
   std::vector<Placement> placements;
   std::vector<uint32_t> invalidate;  // one per distinct SEND fragment
+  std::vector<Answered> answered;
   uint64_t total{};
   uint64_t released{};
   bool session_set_up = false;
@@ -102,6 +110,7 @@ struct ChainPlan {
     pieces.clear();
     placements.clear();
     invalidate.clear();
+    answered.clear();
     total = released = 0;
     session_set_up = false;
   }
@@ -131,8 +140,8 @@ class ServerTranslator {
   [[nodiscard]] std::expected<void, Violation> request(std::span<std::byte> pdu, RewrittenRequest& out);
 
   /// The last byte of a noted or gathered request went to smbd's stream: from now on it can be answered. Once
-  /// for each ticket; requests may overtake each other.
-  void forwarded(const Ticket& ticket);
+  /// for each ticket; requests may overtake each other. at_time: by the caller's clock, for Answered.
+  void forwarded(const Ticket& ticket, uint64_t at_time = 0);
 
   /// prefix: the first min(total, kPrefixBytes) bytes of a PDU of `total` bytes from smbd. Of a compound
   /// nothing is settled here: response_chain() does it all.
@@ -160,6 +169,7 @@ class ServerTranslator {
     std::optional<uint32_t> invalidate;
     uint64_t released{};
     bool session_set_up = false;
+    std::optional<Answered> answered;
   };
 
   [[nodiscard]] std::expected<void, Violation> request_element(const Element& element,

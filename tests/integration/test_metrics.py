@@ -62,6 +62,9 @@ def test_the_figures_are_those_of_the_connections(make_daemon, smbd):
         assert total(samples, "smbdirect_connections_total") == 1
         assert total(samples, "smbdirect_worker_connections_open") == 1
         assert total(samples, "smbdirect_worker_state") == 2
+        for operation, least in (("smb_read", 1), ("smb_write", 1), ("smb_other", 3), ("rdma_write", 1)):
+            name = f'smbdirect_operation_duration_seconds_count{{worker="%d",operation="{operation}"}}'
+            assert samples[name % 0] + samples[name % 1] >= least, operation
         told = {m["name"]: m for m in daemon.ctl("metrics")}
         assert told["smbdirect_clients"]["samples"] == [{"labels": {}, "value": 1.0}]
         assert {s["labels"]["worker"] for s in told["smbdirect_smb_requests_total"]["samples"]} == {"0", "1"}

@@ -38,6 +38,7 @@ struct SessionResources {
   std::function<void(shm::ConnectionId connection)> channel_down;
   std::function<void(shm::ConnectionId connection)> session_up;
   std::function<void(const std::string& text)> advise;  // what the administrator should know, once in a while
+  shm::Latencies* latencies = nullptr;                  // of the worker; null: nobody counts durations
 };
 
 class Session final : private Transport::Owner,

@@ -116,7 +116,7 @@ bool RequestPath::consume(Item& item) {
     gather(item.data);
   }
   if (item.last) {
-    if (mode_ == Mode::stream) context_.translator.forwarded(streaming_);
+    if (mode_ == Mode::stream) context_.translator.forwarded(streaming_, context_.transport.clock_us());
     if (mode_ == Mode::gather) finish_gather();
     mode_ = Mode::prefix;
     if (!broken_) queue_.advance();

@@ -110,7 +110,7 @@ void RequestQueue::advance() {
         return;
       }
     }
-    context_.translator.forwarded(entry.request.ticket);
+    context_.translator.forwarded(entry.request.ticket, context_.transport.clock_us());
     auto done = waiting_.pop().entry;
     front_started_ = false;
     front_piece_ = 0;

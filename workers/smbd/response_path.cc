@@ -93,6 +93,7 @@ bool ResponsePath::plan_pdu() {
   }
   ++context_.transport.own_counters().smb_responses;
   context_.transport.record(EventKind::response, plan_.command ? uint64_t(*plan_.command) : 0xFFFF, total_);
+  if (plan_.answered) took(*plan_.answered);
   promised_ = plan_.released;
   switch (plan_.kind) {
     case smb2::ResponsePlan::Kind::pass: {
@@ -114,6 +115,13 @@ bool ResponsePath::plan_pdu() {
       return true;
   }
   return false;
+}
+
+void ResponsePath::took(const smb2::Answered& answered) {
+  const shm::Operation operation = answered.command == smb2::Command::read    ? shm::Operation::smb_read
+                                   : answered.command == smb2::Command::write ? shm::Operation::smb_write
+                                                                              : shm::Operation::smb_other;
+  context_.transport.took(operation, answered.forwarded_at);
 }
 
 void ResponsePath::pass_some() {
@@ -204,6 +212,7 @@ bool ResponsePath::finish_gather(SlabRef owner, std::span<std::byte> bytes) {
   const auto planned = context_.translator.response_chain(bytes, chain_);
   if (!planned) return broken(planned.error());
   if (chain_.session_set_up) context_.events.on_session_set_up();
+  for (const smb2::Answered& answered : chain_.answered) took(answered);
   promised_ += chain_.released;
   for (const smb2::Placement& placement : chain_.placements) {
     to_.assign(placement.to.begin(), placement.to.end());

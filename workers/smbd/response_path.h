@@ -38,6 +38,7 @@ class ResponsePath final : private StreamOwner {
   bool step();
   bool begin_pdu();
   bool plan_pdu();
+  void took(const smb2::Answered& answered);
   void pass_some();
   bool place_some();
   void place_bytes(SlabRef owner, std::span<const std::byte> bytes);

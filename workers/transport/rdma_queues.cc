@@ -18,13 +18,13 @@ void RdmaQueues::read(std::span<std::byte> into, uint32_t key, fabric::RemoteMem
   reads_.push({into, key, from, cookie});
 }
 
-std::expected<void, fabric::PostError> RdmaQueues::post(fabric::Endpoint& endpoint) {
-  const auto reads = post_reads(endpoint);
-  const auto writes = post_writes(endpoint);
+std::expected<void, fabric::PostError> RdmaQueues::post(fabric::Endpoint& endpoint, uint64_t at_time) {
+  const auto reads = post_reads(endpoint, at_time);
+  const auto writes = post_writes(endpoint, at_time);
   return reads ? writes : reads;
 }
 
-std::expected<void, fabric::PostError> RdmaQueues::post_reads(fabric::Endpoint& endpoint) {
+std::expected<void, fabric::PostError> RdmaQueues::post_reads(fabric::Endpoint& endpoint, uint64_t at_time) {
   const uint32_t reserved = reserved_for_sends(endpoint.attributes().max_send_work);
   while (!reads_.empty() && endpoint.send_room() > reserved) {
     const Read& read = reads_.front();
@@ -32,13 +32,13 @@ std::expected<void, fabric::PostError> RdmaQueues::post_reads(fabric::Endpoint& 
     if (const auto posted = endpoint.post_read(0, into, read.from); !posted) {
       return std::unexpected(posted.error());
     }
-    reads_in_flight_.push(read.cookie);
+    reads_in_flight_.push({.cookie = read.cookie, .at_time = at_time});
     (void)reads_.pop();
   }
   return {};
 }
 
-std::expected<void, fabric::PostError> RdmaQueues::post_writes(fabric::Endpoint& endpoint) {
+std::expected<void, fabric::PostError> RdmaQueues::post_writes(fabric::Endpoint& endpoint, uint64_t at_time) {
   const uint32_t most_sge = std::min(kMaxSge, endpoint.attributes().max_send_sge);
   const uint32_t reserved = reserved_for_sends(endpoint.attributes().max_send_work);
   while (!writes_.empty() && endpoint.send_room() > reserved) {
@@ -58,14 +58,14 @@ std::expected<void, fabric::PostError> RdmaQueues::post_writes(fabric::Endpoint&
       return std::unexpected(posted.error());
     }
     for (uint32_t i = 0; i < count; ++i) write_references_.push(writes_.pop().owner);
-    writes_in_flight_.push(count);
+    writes_in_flight_.push({.references = count, .at_time = at_time});
     writes_posted_ += count;
   }
   return {};
 }
 
 uint32_t RdmaQueues::write_done() {
-  const uint32_t count = writes_in_flight_.pop();
+  const uint32_t count = writes_in_flight_.pop().references;
   for (uint32_t n = count; n > 0; --n) (void)write_references_.pop();
   charge_.sub(count * kWriteBytes);
   writes_done_ += count;
@@ -75,7 +75,7 @@ uint32_t RdmaQueues::write_done() {
 uint64_t RdmaQueues::read_done() {
   charge_.sub(kReadBytes);
   ++reads_done_;
-  return reads_in_flight_.pop();
+  return reads_in_flight_.pop().cookie;
 }
 
 }  // namespace smbdirect::workers

@@ -39,10 +39,14 @@ class RdmaQueues {
   void read(std::span<std::byte> into, uint32_t key, fabric::RemoteMemory from, uint64_t cookie);
 
   /// What there is room for, READs first. Neighbours in the peer's memory travel as one WRITE. An error is
-  /// what the endpoint said of the first that it did not take, which stays in its queue.
-  std::expected<void, fabric::PostError> post(fabric::Endpoint& endpoint);
+  /// what the endpoint said of the first that it did not take, which stays in its queue. at_time: by the
+  /// caller's clock, for those below.
+  std::expected<void, fabric::PostError> post(fabric::Endpoint& endpoint, uint64_t at_time = 0);
 
   // --- completions, in the order of posting ---
+  /// When the next WRITE and the next READ to be done were posted; only while there is one.
+  [[nodiscard]] uint64_t write_posted_at() const { return writes_in_flight_.front().at_time; }
+  [[nodiscard]] uint64_t read_posted_at() const { return reads_in_flight_.front().at_time; }
   /// How many of the WRITEs asked for are done with it.
   uint32_t write_done();
   /// The READ's cookie.
@@ -80,18 +84,27 @@ class RdmaQueues {
     uint64_t cookie{};
   };
 
-  // What an entry and the traces of it in the other rings take at most, doubling included.
-  static constexpr uint64_t kWriteBytes = 2 * (sizeof(Write) + sizeof(uint32_t) + sizeof(SlabRef));
-  static constexpr uint64_t kReadBytes = 2 * (sizeof(Read) + sizeof(uint64_t));
+  struct WriteInFlight {
+    uint32_t references{};  // how many of write_references_ it has
+    uint64_t at_time{};
+  };
+  struct ReadInFlight {
+    uint64_t cookie{};
+    uint64_t at_time{};
+  };
 
-  std::expected<void, fabric::PostError> post_reads(fabric::Endpoint& endpoint);
-  std::expected<void, fabric::PostError> post_writes(fabric::Endpoint& endpoint);
+  // What an entry and the traces of it in the other rings take at most, doubling included.
+  static constexpr uint64_t kWriteBytes = 2 * (sizeof(Write) + sizeof(WriteInFlight) + sizeof(SlabRef));
+  static constexpr uint64_t kReadBytes = 2 * (sizeof(Read) + sizeof(ReadInFlight));
+
+  std::expected<void, fabric::PostError> post_reads(fabric::Endpoint& endpoint, uint64_t at_time);
+  std::expected<void, fabric::PostError> post_writes(fabric::Endpoint& endpoint, uint64_t at_time);
 
   Charge charge_;
   Ring<Read> reads_;
-  Ring<uint64_t> reads_in_flight_;  // cookies
+  Ring<ReadInFlight> reads_in_flight_;
   Ring<Write> writes_;
-  Ring<uint32_t> writes_in_flight_;  // how many of write_references_ each has
+  Ring<WriteInFlight> writes_in_flight_;
   Ring<SlabRef> write_references_;
   uint64_t writes_requested_ = 0;
   uint64_t writes_posted_ = 0;

@@ -96,7 +96,7 @@ void Transport::pump() {
   pumping_ = true;
   post_receives();
   if (established_) {
-    if (const auto posted = rdma_.post(*endpoint_); !posted) refused(posted.error());
+    if (const auto posted = rdma_.post(*endpoint_, clock_us()); !posted) refused(posted.error());
     if (!closing_) post_messages();
   }
   pumping_ = false;
@@ -233,11 +233,13 @@ void Transport::on_completions(std::span<const fabric::Completion> done) {
         ++sends_done_;
         break;
       case fabric::Op::rdma_write: {
+        took(shm::Operation::rdma_write, rdma_.write_posted_at());
         const uint32_t count = rdma_.write_done();
         if (!closing_) owner_.on_writes_done(count);
         break;
       }
       case fabric::Op::rdma_read: {
+        took(shm::Operation::rdma_read, rdma_.read_posted_at());
         const uint64_t cookie = rdma_.read_done();
         record(EventKind::rdma_read_done, completion.bytes, rdma_.reads_outstanding());
         if (!closing_) owner_.on_read_done(cookie);

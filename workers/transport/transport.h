@@ -20,6 +20,7 @@
 #include <uv.h>
 
 #include "protocol/smbdirect/engine.h"
+#include "shm/latency_table.h"
 #include "shm/loop/loop.h"
 #include "workers/fabric/fabric.h"
 #include "workers/memory/ring.h"
@@ -77,6 +78,7 @@ class Transport final : private fabric::Handler {
     SlabPool& header_pool;   // any slab size >= 4096; one slab for message headers
     Budget& budget;          // charged for receive and header slabs, and for what is queued
     uint64_t progress_timeout_ms = ProgressWatch::kNever;  // what the peer owes and does nothing for ends it
+    shm::Latencies* latencies = nullptr;                   // where durations are counted; null: nowhere
   };
   using MakeEndpoint = std::function<std::unique_ptr<fabric::Endpoint>(fabric::Handler&)>;
 
@@ -142,6 +144,13 @@ class Transport final : private fabric::Handler {
   [[nodiscard]] Counters counters() const;
   [[nodiscard]] Counters& own_counters() { return counters_; }
   [[nodiscard]] EventRing& events() { return events_; }
+  /// A clock for durations, in microseconds; 0 where nobody counts them.
+  [[nodiscard]] uint64_t clock_us() const { return config_.latencies == nullptr ? 0 : uv_hrtime() / 1000; }
+  /// An operation ended that began at this time of the clock.
+  void took(shm::Operation operation, uint64_t since_us) {
+    if (config_.latencies == nullptr) return;
+    (*config_.latencies)[size_t(operation)].record(clock_us() - since_us);
+  }
   void record(EventKind kind, uint64_t a = 0, uint64_t b = 0) { events_.record(uv_now(&loop_), kind, a, b); }
   [[nodiscard]] const fabric::Endpoint* endpoint() const { return endpoint_.get(); }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/ctl/metrics/families.h"
 
+#include <limits>
 #include <optional>
 #include <prometheus/text_serializer.h>
 #include <sstream>
@@ -10,6 +11,7 @@
 
 #include "daemon/ctl/metrics/metric_table.h"
 #include "shm/base/printable.h"
+#include "shm/latency_table.h"
 
 namespace smbdirect::daemon::metrics {
 namespace {
@@ -17,18 +19,24 @@ namespace {
 using json = nlohmann::ordered_json;  // members stay in the order they are told in
 using prometheus::ClientMetric;
 
-prometheus::MetricType type_of(shm::CounterKind kind) {
-  return kind == shm::CounterKind::counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge;
+constexpr double kMicroseconds = 1e-6;
+
+prometheus::MetricType type_of(Kind kind) {
+  switch (kind) {
+    case Kind::counter:
+      return prometheus::MetricType::Counter;
+    case Kind::gauge:
+      return prometheus::MetricType::Gauge;
+    case Kind::histogram:
+      return prometheus::MetricType::Histogram;
+  }
+  return prometheus::MetricType::Untyped;
 }
 
 ClientMetric sample_of(const MetricRow& row, double value) {
   ClientMetric sample;
-  (row.kind == shm::CounterKind::counter ? sample.counter.value : sample.gauge.value) = value;
+  (row.kind == Kind::counter ? sample.counter.value : sample.gauge.value) = value;
   return sample;
-}
-
-double value_of(const prometheus::MetricFamily& family, const ClientMetric& sample) {
-  return family.type == prometheus::MetricType::Counter ? sample.counter.value : sample.gauge.value;
 }
 
 /// Nothing: the object does not have what the row is made from, or does not know it yet.
@@ -46,6 +54,39 @@ std::optional<ClientMetric> sample_from(const MetricRow& row, const json& object
   ClientMetric sample = sample_of(row, number * row.scale);
   if (!row.label.empty()) sample.label.push_back({std::string(row.label), std::string(row.label_value)});
   return sample;
+}
+
+/// Nothing: it is no histogram of this release's.
+std::optional<ClientMetric::Histogram> histogram_from(const json& object) {
+  if (!object.is_object() || !object.contains("sum_us") || !object["sum_us"].is_number_unsigned()) return {};
+  if (!object.contains("buckets") || !object["buckets"].is_array()) return {};
+  const json& counts = object["buckets"];
+  if (counts.size() != shm::kLatencyBounds + 1) return {};
+  ClientMetric::Histogram histogram;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    if (!counts[i].is_number_unsigned()) return {};
+    histogram.sample_count += counts[i].get<uint64_t>();
+    const double bound = i < shm::kLatencyBounds ? double(shm::latency_bound_us(i)) * kMicroseconds
+                                                 : std::numeric_limits<double>::infinity();
+    histogram.bucket.push_back({histogram.sample_count, bound});
+  }
+  histogram.sample_sum = object["sum_us"].get<double>() * kMicroseconds;
+  return histogram;
+}
+
+std::vector<ClientMetric> histograms_from(const MetricRow& row, const json& object) {
+  std::vector<ClientMetric> samples;
+  const auto found = object.find(std::string(row.member));
+  if (found == object.end() || !found->is_object()) return samples;
+  for (const shm::OperationRow& operation : shm::kOperationTable) {
+    const std::string name(operation.name);
+    auto histogram = found->contains(name) ? histogram_from((*found)[name]) : std::nullopt;
+    if (!histogram) continue;
+    ClientMetric& sample = samples.emplace_back();
+    sample.label.push_back({std::string(row.label), name});
+    sample.histogram = std::move(*histogram);
+  }
+  return samples;
 }
 
 void add(Families& families, const MetricRow& row, ClientMetric sample) {
@@ -67,8 +108,29 @@ std::expected<json, std::string> told(std::string_view answer, const char* comma
 }
 
 std::string type_name(prometheus::MetricType type) {
+  if (type == prometheus::MetricType::Histogram) return "histogram";
   return type == prometheus::MetricType::Counter ? "counter" : "gauge";
 }
+
+json sample_json(prometheus::MetricType type, const ClientMetric& sample) {
+  json out{{"labels", json::object()}};
+  for (const ClientMetric::Label& label : sample.label) out["labels"][label.name] = label.value;
+  if (type != prometheus::MetricType::Histogram) {
+    out["value"] = type == prometheus::MetricType::Counter ? sample.counter.value : sample.gauge.value;
+    return out;
+  }
+  out["count"] = sample.histogram.sample_count;
+  out["sum"] = sample.histogram.sample_sum;
+  out["buckets"] = json::array();
+  for (const ClientMetric::Bucket& bucket : sample.histogram.bucket) {
+    const bool last = bucket.upper_bound == std::numeric_limits<double>::infinity();
+    out["buckets"].push_back(
+        {{"le", last ? json("+Inf") : json(bucket.upper_bound)}, {"count", bucket.cumulative_count}});
+  }
+  return out;
+}
+
+std::string number_text(const json& slot) { return std::to_string(slot.get<uint64_t>()); }
 
 }  // namespace
 
@@ -87,10 +149,15 @@ std::expected<Families, std::string> families(std::string_view status_answer,
     if (row.source != Source::worker) continue;
     for (const json& worker : *workers) {
       if (!worker.is_object() || !worker.contains("slot") || !worker["slot"].is_number_unsigned()) continue;
-      auto sample = sample_from(row, worker);
-      if (!sample) continue;
-      sample->label.insert(sample->label.begin(), {"worker", std::to_string(worker["slot"].get<uint64_t>())});
-      add(families, row, std::move(*sample));
+      std::vector<ClientMetric> samples;
+      if (row.kind == Kind::histogram) samples = histograms_from(row, worker);
+      if (row.kind != Kind::histogram) {
+        if (auto sample = sample_from(row, worker)) samples.push_back(std::move(*sample));
+      }
+      for (ClientMetric& sample : samples) {
+        sample.label.insert(sample.label.begin(), {"worker", number_text(worker["slot"])});
+        add(families, row, std::move(sample));
+      }
     }
   }
   return families;
@@ -114,11 +181,7 @@ std::string metrics_json(const Families& families) {
   json list = json::array();
   for (const prometheus::MetricFamily& family : families) {
     json samples = json::array();
-    for (const ClientMetric& metric : family.metric) {
-      json labels = json::object();
-      for (const ClientMetric::Label& label : metric.label) labels[label.name] = label.value;
-      samples.push_back({{"labels", labels}, {"value", value_of(family, metric)}});
-    }
+    for (const ClientMetric& sample : family.metric) samples.push_back(sample_json(family.type, sample));
     list.push_back({{"name", family.name},
                     {"type", type_name(family.type)},
                     {"help", family.help},

@@ -23,7 +23,7 @@ using Families = std::vector<prometheus::MetricFamily>;
 /// As Prometheus reads it.
 [[nodiscard]] std::string metrics_text(const Families& families);
 /// {"metrics": [{"name": ..., "type": ..., "help": ..., "samples": [{"labels": {...}, "value": ...}]}]},
-/// indented.
+/// indented; a histogram's samples have "count", "sum" and "buckets" instead of "value".
 [[nodiscard]] std::string metrics_json(const Families& families);
 
 }  // namespace smbdirect::daemon::metrics

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "daemon/ctl/metrics/metric_table.h"
+#include "shm/latency_table.h"
 
 namespace smbdirect::daemon::metrics {
 
@@ -17,6 +18,9 @@ std::string metric_manual() {
     if (!row.label.empty()) labels += (labels.empty() ? "" : ", ") + std::string(row.label);
     text += ".TP\n.BR " + row.name + (labels.empty() ? "" : " \" {" + labels + "}\"") + "\n";
     text += std::string(row.help) + ".\n";
+    if (row.kind != Kind::histogram) continue;
+    for (const shm::OperationRow& operation : shm::kOperationTable)
+      text += ".br\n" + std::string(operation.name) + ": " + std::string(operation.help) + ".\n";
   }
   return text;
 }

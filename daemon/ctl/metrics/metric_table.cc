@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/ctl/metrics/metric_table.h"
 
+#include "shm/counter_table.h"
+
 namespace smbdirect::daemon::metrics {
 namespace {
 
 using std::string_view;
-using enum shm::CounterKind;
+using enum Kind;
 
 constexpr double kMilliseconds = 0.001;
 
-MetricRow of_daemon(const char* name, shm::CounterKind kind, string_view help, string_view member) {
+MetricRow of_daemon(const char* name, Kind kind, string_view help, string_view member) {
   return {.name = name, .kind = kind, .help = help, .source = Source::status, .member = member};
 }
 /// A word of the daemon's or a worker's, as the label of a metric that is 1.
@@ -107,10 +109,18 @@ std::vector<MetricRow> metric_table() {
       seconds(
           of_worker(of_daemon("smbdirect_worker_heartbeat_age_seconds", gauge,
                               "How long ago the worker last showed that its loop runs", "heartbeat_age_ms"))),
+      {.name = "smbdirect_operation_duration_seconds",
+       .kind = histogram,
+       .help = "How long operations take: those of smbd, without requests that it says it keeps waiting, and "
+               "those "
+               "of RDMA",
+       .source = Source::worker,
+       .member = "latency",
+       .label = "operation"},
   };
   for (const shm::CounterRow& row : shm::kCounterTable) {
     rows.push_back({.name = shm::metric_name(row),
-                    .kind = row.kind,
+                    .kind = row.kind == shm::CounterKind::counter ? counter : gauge,
                     .help = row.help,
                     .source = Source::worker,
                     .member = row.name});

@@ -10,8 +10,6 @@
 #include <string_view>
 #include <vector>
 
-#include "shm/counter_table.h"
-
 namespace smbdirect::daemon::metrics {
 
 enum class Source : uint8_t {
@@ -20,9 +18,15 @@ enum class Source : uint8_t {
   worker,  // a member of each of "workers", with the label worker
 };
 
+enum class Kind : uint8_t {
+  counter,
+  gauge,
+  histogram,  // of durations, one for each kind of operation (shm/latency_table.h), which is its label
+};
+
 struct MetricRow {
   std::string name;  // rows of one name stand together, and are one family
-  shm::CounterKind kind{};
+  Kind kind{};
   std::string_view help{};
   Source source{};
   std::string_view member{};

@@ -60,10 +60,30 @@ TEST_CASE("what a worker shows is what others see") {
   summary.phase = shm::WorkerPhase::draining;
   for (size_t i = 0; i < summary.connections.size(); ++i) summary.connections[i] = 10 + i;
   for (size_t i = 0; i < summary.counters.size(); ++i) summary.counters[i] = 100 + i;
+  for (size_t i = 0; i < summary.latencies.size(); ++i) {
+    for (uint64_t us = 1; us < 100'000'000; us *= 3) summary.latencies[i].record(us + i);
+  }
   writer->publish(summary);
   writer->beat(12345);
   CHECK(reader->summary() == summary);
   CHECK(reader->heartbeat_ms() == 12345);
+}
+
+TEST_CASE("a duration is counted in the first bucket whose bound it does not exceed") {
+  CHECK(shm::latency_bound_us(0) == 16);
+  CHECK(shm::latency_bound_us(shm::kLatencyBounds - 1) == 16'777'216);
+  for (size_t bucket = 0; bucket < shm::kLatencyBounds; ++bucket) {
+    const uint64_t bound = shm::latency_bound_us(bucket);
+    CHECK(shm::latency_bucket(bound) == bucket);
+    CHECK(shm::latency_bucket(bound + 1) == bucket + 1);
+  }
+  CHECK(shm::latency_bucket(0) == 0);
+  CHECK(shm::latency_bucket(UINT64_MAX) == shm::kLatencyBounds);
+  shm::LatencyHistogram histogram;
+  for (const uint64_t us : {0, 17, 17, 32}) histogram.record(us);
+  CHECK(histogram.sum_us == 66);
+  CHECK(histogram.counts[0] == 1);
+  CHECK(histogram.counts[1] == 3);
 }
 
 TEST_CASE("connections have rows while there are any") {
@@ -101,8 +121,8 @@ TEST_CASE("only a scoreboard of this version is opened") {
     return refusal(other);
   };
   CHECK(refused([](auto& h) { ++h.magic; }) == "scoreboard: the shared memory is not a scoreboard");
-  CHECK(refused([](auto& h) { h.version = 2; }) ==
-        "scoreboard: its version is 2, but this program expects 1");
+  CHECK(refused([](auto& h) { h.version = 1; }) ==
+        "scoreboard: its version is 1, but this program expects 2");
   CHECK(refused([](auto& h) { h.header_size = 1; }).find("header size is 1,") != std::string::npos);
   CHECK(refused([](auto& h) { h.row_size = 1; }).find("row size is 1,") != std::string::npos);
   CHECK(refused([](auto& h) { h.counter_count = 1; }).find("counters is 1,") != std::string::npos);

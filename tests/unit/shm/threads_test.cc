@@ -88,6 +88,7 @@ TEST_CASE("a scoreboard read while it is written") {
         for (uint64_t i = 1; i < rounds(30'000) || (rows == 0 && i < 10'000'000); ++i) {
           summary.connections.fill(i);
           summary.counters.fill(i);
+          summary.latencies.back().counts.fill(i);
           writer.publish(summary);
           writer.beat(i);
           shm::ConnectionRow row;
@@ -105,7 +106,8 @@ TEST_CASE("a scoreboard read while it is written") {
       [&] {
         if (const auto summary = reader.summary()) {
           wrong += summary->counters.front() != summary->counters.back() ||
-                   summary->connections.front() != summary->counters.back();
+                   summary->connections.front() != summary->counters.back() ||
+                   summary->latencies.back().counts.back() != summary->counters.front();
         }
         (void)reader.heartbeat_ms();
         for (size_t i = 0; i < reader.rows(); ++i) {

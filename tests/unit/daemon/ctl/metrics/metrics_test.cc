@@ -16,6 +16,8 @@
 #include "daemon/ctl/metrics/metric_table.h"
 #include "daemon/exporter/options.h"
 #include "daemon/exporter/pool_metrics.h"
+#include "shm/counter_table.h"
+#include "shm/latency_table.h"
 
 using namespace smbdirect::daemon;
 using namespace smbdirect::daemon::metrics;
@@ -52,6 +54,10 @@ json worker(int slot) {
            {"heartbeat_age_ms", 250}};
   for (size_t i = 0; i < shm::kCounters; ++i)
     row[std::string(shm::kCounterTable[i].name)] = 1000 * (slot + 1) + int(i);
+  for (const shm::OperationRow& operation : shm::kOperationTable) {
+    json& histogram = row["latency"][std::string(operation.name)] = {{"sum_us", 1'500'000}};
+    histogram["buckets"] = std::vector<int>(shm::kLatencyBounds + 1, 2);
+  }
   return row;
 }
 
@@ -65,7 +71,7 @@ TEST_CASE("the table: names as Prometheus wants them, each once, and every count
   for (const MetricRow& row : metric_table()) {
     INFO(row.name);
     CHECK(std::regex_match(row.name, name));
-    CHECK(row.name.ends_with("_total") == (row.kind == shm::CounterKind::counter));
+    CHECK(row.name.ends_with("_total") == (row.kind == Kind::counter));
     CHECK_FALSE(row.help.empty());
     CHECK_FALSE(row.help.ends_with('.'));
     if (row.name != before) CHECK_MESSAGE(families.insert(row.name).second, "its rows do not stand together");
@@ -114,6 +120,16 @@ TEST_CASE("every figure of the answers is a metric, with its unit, kind and labe
     CHECK(value(text, name + "{worker=\"1\"}") == 2000 + double(i));
     CHECK(has(text, "# TYPE " + name + " counter\n"));
   }
+  for (const shm::OperationRow& operation : shm::kOperationTable) {
+    const auto name = [&](const std::string& part, const std::string& more = "") {
+      return "smbdirect_operation_duration_seconds_" + part + "{worker=\"1\",operation=\"" +
+             std::string(operation.name) + "\"" + more + "}";
+    };
+    CHECK(value(text, name("count")) == 2 * (shm::kLatencyBounds + 1));
+    CHECK(value(text, name("sum")) == doctest::Approx(1.5));
+    CHECK(value(text, name("bucket", ",le=\"+Inf\"")) == 2 * (shm::kLatencyBounds + 1));
+  }
+  CHECK(has(text, "# TYPE smbdirect_operation_duration_seconds histogram\n"));
   CHECK(has(text, "# HELP smbdirect_clients") == false);  // the answer had none
   CHECK(has(text, "# TYPE smbdirect_connections_open gauge\n"));
 }
@@ -141,6 +157,16 @@ TEST_CASE("what is not known is left out, and what makes no sense is an error") 
   CHECK(value(text, "smbdirect_worker_state{worker=\"3\",state=\"ready\"}") == 1);
   CHECK_FALSE(has(text, "smbdirect_smb_requests_total"));
   CHECK_FALSE(has(text, "smbdirect_clients"));
+  json odd_latency = worker(0);
+  odd_latency["latency"]["smb_read"]["buckets"].push_back(1);  // another release's
+  odd_latency["latency"]["smb_write"]["buckets"][3] = "many";
+  odd_latency["latency"]["smb_other"] = 7;
+  odd_latency["latency"].erase("rdma_read");
+  const auto rest = metrics::families(R"({"status":{}})", json{{"workers", {odd_latency, worker(1)}}}.dump());
+  REQUIRE(rest);
+  CHECK_FALSE(has(metrics_text(*rest), "worker=\"0\",operation=\"smb"));
+  CHECK(has(metrics_text(*rest), "worker=\"0\",operation=\"rdma_write"));
+  CHECK_FALSE(has(metrics_text(*rest), "worker=\"0\",operation=\"rdma_read"));
   for (const char* odd : {"", "7", "{}", R"({"status":[]})", R"({"workers":{}})"})
     CHECK(metrics::families(odd, odd).error().contains("makes no sense"));
   CHECK(metrics::families(R"({"error":"not \u001b you"})", "").error() == "not ? you");
@@ -162,8 +188,10 @@ TEST_CASE("the dashboard names metrics that there are, and all that matter most"
   const std::regex word("smbdirect_[a-z0-9_]+");
   const auto read = [&](const std::string& text) {
     for (auto at = std::sregex_iterator(text.begin(), text.end(), word); at != std::sregex_iterator(); ++at) {
-      CHECK_MESSAGE(known.contains(at->str()), at->str());
-      shown.insert(at->str());
+      std::string name = at->str();
+      if (name.ends_with("_seconds_bucket")) name.resize(name.size() - 7);  // as a histogram is asked for
+      CHECK_MESSAGE(known.contains(name), name);
+      shown.insert(name);
     }
   };
   std::set<int> ids;
@@ -173,7 +201,8 @@ TEST_CASE("the dashboard names metrics that there are, and all that matter most"
     for (const json& target : panel["targets"]) read(target["expr"].get<std::string>());
   }
   for (const json& variable : dashboard["templating"]["list"]) read(variable["query"].get<std::string>());
-  for (const char* one : {"smbdirect_up", "smbdirect_rdma_read_bytes_total", "smbdirect_workers_lost_total"})
+  for (const char* one : {"smbdirect_up", "smbdirect_rdma_read_bytes_total", "smbdirect_workers_lost_total",
+                          "smbdirect_operation_duration_seconds"})
     CHECK(shown.contains(one));
 }
 
