@@ -162,6 +162,38 @@ TEST_CASE("what waits keeps a token of what was reserved") {
   }
 }
 
+TEST_CASE("an answer says when its request went to smbd, unless smbd kept it waiting") {
+  Line line;
+  line.forwarded(line.noted(read_request({.message_id = 1}, {.length = 100})), 1000);
+  line.forwarded(line.noted(plain(kLock, {.message_id = 2}, 48)), 2000);
+  line.forwarded(line.noted(plain(kEcho, {.message_id = 3})), 3000);
+  const auto read = line.answered(read_response({.message_id = 1}, pattern(100, 1)));
+  REQUIRE(read.answered);
+  CHECK(read.answered->command == smb2::Command::read);
+  CHECK(read.answered->forwarded_at == 1000);
+  Bytes interim = interim_response(kLock, {.message_id = 2});
+  put(interim, 32, 2, 8);
+  CHECK_FALSE(line.answered(interim).answered);
+  Bytes late = plain(kLock, {.message_id = 2, .flags = kResponse | kAsync});
+  put(late, 32, 2, 8);
+  CHECK_FALSE(line.answered(late).answered);
+  const auto echo = line.answered(plain(kEcho, {.message_id = 3, .flags = kResponse}));
+  REQUIRE(echo.answered);
+  CHECK(echo.answered->forwarded_at == 3000);
+  // Of a compound each that is answered.
+  Bytes pdu = chain({plain(kCreate, {.message_id = 20}, 57), notify(21, 65536)});
+  RewrittenRequest out;
+  REQUIRE(line.request(pdu, out));
+  line.forwarded(out.ticket, 4000);
+  Bytes answer = chain({plain(kCreate, {.message_id = 20, .flags = kResponse}, 89),
+                        interim_response(kChangeNotify, {.message_id = 21})});
+  smb2::ChainPlan plan;
+  REQUIRE(line.response_chain(answer, plan));
+  REQUIRE(plan.answered.size() == 1);
+  CHECK(plan.answered[0].command == smb2::Command::create);
+  CHECK(plan.answered[0].forwarded_at == 4000);
+}
+
 TEST_CASE("a CANCEL costs nothing, plain, encrypted or in a compound") {
   Line line;
   for (uint64_t i = 0; i < 2000; ++i) {

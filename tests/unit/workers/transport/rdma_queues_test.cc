@@ -68,6 +68,22 @@ TEST_CASE("neighbours in the peer's memory are one WRITE, as long as the gather 
   CHECK(rig.slabs_held() == 0);
 }
 
+TEST_CASE("each operation knows when it was posted, until it is done") {
+  Rig rig;
+  std::array<std::byte, 64> memory{};
+  rig.write(7, 1000, 100);
+  rig.queues.read(memory, 1, {2000, 8}, 41);
+  REQUIRE(rig.queues.post(rig.endpoint, 10));
+  rig.write(7, 5000, 100);
+  REQUIRE(rig.queues.post(rig.endpoint, 20));
+  CHECK(rig.queues.read_posted_at() == 10);
+  CHECK(rig.queues.read_done() == 41);
+  CHECK(rig.queues.write_posted_at() == 10);
+  CHECK(rig.queues.write_done() == 1);
+  CHECK(rig.queues.write_posted_at() == 20);
+  CHECK(rig.queues.write_done() == 1);
+}
+
 TEST_CASE("a gap, an overlap and an earlier address are WRITEs of their own") {
   Rig rig;
   rig.write(7, 1000, 100);
