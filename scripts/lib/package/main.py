@@ -177,7 +177,7 @@ class Work:
     def lintian(self, house):
         place = BUILDS['first'][0]
         (changes,) = (house.root / place.lstrip('/')).glob('*.changes')
-        text = self.run(house, [*AS_BUILDER, 'lintian', '--fail-on', 'error', f'{place}/{changes.name}'], log='lintian')
+        text = self.run(house, [*AS_BUILDER, 'lintian', '--fail-on', 'error', f'{place}/{changes.name}'], '/build', 'lintian')
         found = sorted(line for line in text.splitlines() if line[:3] in ('E: ', 'W: '))
         for line in found:
             print(f'  {line}', flush=True)
@@ -208,7 +208,7 @@ class Work:
         before = set(self.made(house, which))
         path.write_text(version.raised(path.read_text()))
         script = f'cd {tree} && rm -rf debian/.debhelper debian/*.debhelper.log debian/files && dpkg-buildpackage -us -uc -b -nc'
-        self.run(house, [*AS_BUILDER, 'bash', '-c', script], log='later')
+        self.run(house, [*AS_BUILDER, 'bash', '-c', script], place, 'later')
         return [one for one in self.made(house, which) if one not in before]
 
     def keep(self, kind, paths):
