@@ -12,13 +12,13 @@ USER = 'smbdirect'
 
 
 def members(package):
-    """path -> (type, mode, owner, size, sum) of what a .deb installs."""
+    """path -> (type, mode, owner, time, size, sum) of what a .deb installs."""
     data = subprocess.run(['dpkg-deb', '--fsys-tarfile', package], stdout=subprocess.PIPE, check=True).stdout
     found = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for one in tar:
             content = tar.extractfile(one).read() if one.isfile() else one.linkname.encode()
-            found[one.name] = (one.type, one.mode, one.uname, one.size, hashlib.sha256(content).hexdigest())
+            found[one.name] = (one.type, one.mode, one.uname, one.mtime, one.size, hashlib.sha256(content).hexdigest())
     return found
 
 
