@@ -93,7 +93,7 @@ class Installed:
         assert f'\nPOOL={file}\n' in script and not re.search('@[a-z_]+@', script), script
         programs = re.findall(r'^Exec\w+=(\S+)', unit + exporter, re.M) + re.findall(r'^(?:DAEMON|STOP)=(\S+)', script, re.M)
         programs.remove('/bin/kill')
-        assert len(programs) == 7, programs
+        assert len(programs) == 6, programs
         for program in programs:
             assert os.access(self.root / program.lstrip('/'), os.X_OK), f'{program} is started, but not installed'
 
