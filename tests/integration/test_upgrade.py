@@ -2,6 +2,7 @@
 """smbdirectctl upgrade: a new daemon takes the listeners over while clients come, stay and go, and whatever is wrong with
 the new one leaves the old one serving."""
 
+import grp
 import json
 import os
 import random
@@ -412,3 +413,20 @@ def test_smbd_sees_the_clients_of_both_daemons(make_lan, mode):
     for family in ("IPv4", "IPv6"):
         with lan.session(family) as last:
             rdma.write_and_read_back(last, last.create("last"), data)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the control socket is given to a group")
+def test_the_status_group_may_ask_the_new_daemon(make_pool):
+    pool = make_pool(workers=1, pool={"control": {"group": "daemon"}})
+    socket_file = pool.directory / "run" / "control"
+
+    def belongs_to(name):
+        facts = socket_file.stat()
+        return (facts.st_gid, facts.st_mode & 0o777) == (grp.getgrnam(name).gr_gid, 0o660)
+
+    assert belongs_to("daemon")
+    pool.upgrade()
+    wait_until(lambda: pool.ctl("status")["pid"] == pool.pid and belongs_to("daemon"), 10)
+    change(pool, control={"group": "bin"})
+    pool.upgrade()
+    wait_until(lambda: pool.ctl("status")["pid"] == pool.pid and belongs_to("bin"), 10, lambda: pool.log)
