@@ -4,8 +4,11 @@ an smbd that mode "handoff" starts from it."""
 
 import contextlib
 import json
+import os
+import pathlib
 import random
 import re
+import shutil
 import socket
 import time
 
@@ -47,10 +50,22 @@ class Host(SystemdHost):
         self.write("/etc/default/smbdirectd", "SMBDIRECTD_DRAIN_SECONDS=1\n")
         self.write("/etc/systemd/system/smbd.service.d/test.conf", "[Service]\nPIDFile=\nExecCondition=\nExecStartPre=\n")
         self.write("/home/someone/here", "in /home\n")
+        # What a sanitized build is told by who runs the tests.
+        told = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
+        lines = "".join(f'Environment="{name}={value}"\n' for name, value in told.items())
+        self.write("/etc/systemd/system/smbdirectd.service.d/sanitizers.conf", f"[Service]\n{lines}")
+        self.reports = {pathlib.Path(path).parent for path in re.findall(r"log_path=([^:]+)", " ".join(told.values()))}
         self.install(build_dir())
         self.start()
         self.systemctl("enable", "smbdirectd.service")
         self.systemctl("start", "smbd.service")
+
+    def stop(self):
+        """What a sanitizer has found there is found here."""
+        super().stop()
+        for folder in self.reports:
+            for report in (self.directory / "upper" / str(folder).lstrip("/")).glob("*"):
+                shutil.move(report, folder / f"{report.name}-systemd")
 
     def client(self, share="share", source="127.0.0.1"):
         client = smb2.Client(SmbDirect.connect(("127.0.0.1", self.port), source=(source, 0), crc=False))
