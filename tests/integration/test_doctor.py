@@ -118,7 +118,9 @@ def test_the_pool_file_was_changed_and_the_daemon_does_not_know(host):
     daemon.pool_path.write_text(json.dumps(daemon.pool))
     ailments = found(daemon)
     assert "daemon-pool" in ailments and "path" in ailments
-    assert "systemctl restart smbdirectd" in ailments["daemon-pool"]
+    assert "smbdirectctl upgrade" in ailments["daemon-pool"]
+    daemon.upgrade()  # as it says
+    assert not found(daemon)
 
 
 def test_another_server_is_where_smbd_should_be(host):
