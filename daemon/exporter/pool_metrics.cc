@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/exporter/pool_metrics.h"
 
+#include <future>
 #include <utility>
 
 #include "daemon/ctl/metrics/scrape.h"
@@ -12,7 +13,8 @@ namespace log = shm::log;
 
 std::vector<prometheus::MetricFamily> PoolMetrics::Collect() const {
   const std::scoped_lock lock(one_at_a_time_);
-  auto found = metrics::scrape(socket_);
+  // In a thread of its own: the HTTP server's have stacks of 100 KiB, less than a question to the daemon takes.
+  auto found = std::async(std::launch::async, metrics::scrape, socket_).get();
   const std::string why = found ? "" : found.error();
   if (why != said_ && !found)
     log::write(log::Level::warning, "no metrics, only that smbdirect_up is 0: %s", why.c_str());

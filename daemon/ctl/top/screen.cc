@@ -77,3 +77,9 @@ Screen::Key Screen::wait(int milliseconds) {
 }
 
 }  // namespace smbdirect::daemon::top
+
+#ifdef __SANITIZE_ADDRESS__
+// ncurses keeps what it has before there is a screen, and has no call to free it.
+extern "C" const char* __lsan_default_suppressions();
+extern "C" const char* __lsan_default_suppressions() { return "leak:new_prescr"; }
+#endif
