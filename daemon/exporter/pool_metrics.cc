@@ -13,7 +13,8 @@ namespace log = shm::log;
 
 std::vector<prometheus::MetricFamily> PoolMetrics::Collect() const {
   const std::scoped_lock lock(one_at_a_time_);
-  // In a thread of its own: the HTTP server's have stacks of 100 KiB, less than a question to the daemon takes.
+  // In a thread of its own: the HTTP server's have stacks of 100 KiB, less than a question to the daemon
+  // takes.
   auto found = std::async(std::launch::async, metrics::scrape, socket_).get();
   const std::string why = found ? "" : found.error();
   if (why != said_ && !found)
