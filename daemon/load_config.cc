@@ -23,35 +23,33 @@ std::expected<PoolConfig, Problems> load_config(const CommandLine& line) {
   return config;
 }
 
-Problems settle_user(PoolConfig& config, bool root,
-                     const std::function<bool(const std::string& user)>& exists) {
-  std::string& user = config.worker.user;
-  if (user.empty()) {
-    if (const std::string ours(kWorkersUser); root && exists(ours)) user = ours;
+namespace {
+
+using Exists = std::function<bool(const std::string& name)>;
+
+/// A name that the file may leave out: ours then, where this system has it. kind: "user" or "group".
+Problems settle(std::string& name, const char* pointer, const std::string& kind, const std::string& ours,
+                const Exists& exists) {
+  if (name.empty()) {
+    if (!ours.empty() && exists(ours)) name = ours;
     return {};
   }
-  if (exists(user)) return {};
+  if (exists(name)) return {};
   Problem problem;
-  problem.pointer = "/user";
-  problem.text =
-      "is \"" + user +
-      "\", which this system does not know; allowed: an existing user (\"getent passwd\" lists them)";
+  problem.pointer = pointer;
+  problem.text = "is \"" + name + "\", which this system does not know; allowed: an existing " + kind +
+                 " (\"getent " + (kind == "user" ? "passwd" : "group") + "\" lists them)";
   return {problem};
 }
 
-Problems settle_group(PoolConfig& config, const std::function<bool(const std::string& group)>& exists) {
-  std::string& group = config.control_group;
-  if (group.empty()) {
-    if (const std::string ours(kStatusGroup); exists(ours)) group = ours;
-    return {};
-  }
-  if (exists(group)) return {};
-  Problem problem;
-  problem.pointer = "/control/group";
-  problem.text =
-      "is \"" + group +
-      "\", which this system does not know; allowed: an existing group (\"getent group\" lists them)";
-  return {problem};
+}  // namespace
+
+Problems settle_user(PoolConfig& config, bool root, const Exists& exists) {
+  return settle(config.worker.user, "/user", "user", root ? std::string(kWorkersUser) : "", exists);
+}
+
+Problems settle_group(PoolConfig& config, const Exists& exists) {
+  return settle(config.control_group, "/control/group", "group", std::string(kStatusGroup), exists);
 }
 
 }  // namespace smbdirect::daemon

@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <array>
-#include <getopt.h>
+#include <utility>
 #include <vector>
 
 #include "daemon/build_paths.h"
+#include "daemon/os/scan_options.h"
 #include "shm/base/number.h"
 
 namespace smbdirect::daemon {
@@ -117,44 +118,21 @@ shm::log::Level level_of_debuglevel(int debuglevel) {
 }
 
 std::expected<CommandLine, std::string> parse_command_line(int argc, char* const* argv) {
-  std::string letters = ":";  // we say ourselves what is wrong
-  std::vector<option> long_options;
-  std::vector<std::string> names;  // with terminators, alive while getopt runs
-  for (const OptionRow& row : kOptions) names.emplace_back(row.name);
-  constexpr int kFirstLongOnly = 1000;
-  for (size_t i = 0; i < kOptions.size(); ++i) {
-    const OptionRow& row = kOptions[i];
-    const int argument = row.argument.empty() ? no_argument : required_argument;
-    long_options.push_back({names[i].c_str(), argument, nullptr, kFirstLongOnly + int(i)});
-    if (row.letter == '\0') continue;
-    letters += row.letter;
-    if (argument == required_argument) letters += ':';
-  }
-  long_options.push_back({});
-
+  auto scanned = scan_options(argc, argv, option_table(), kHint);
+  if (!scanned) return std::unexpected(std::move(scanned.error()));
   CommandLine line;
   line.config_file = kDefaultConfigFile;
   line.worker_program = kDefaultWorkerProgram;
   std::string runs;  // the letters of -F, -D and -i
-  const std::string hint(kHint);
-  optind = 0;  // GNU: a fresh scan, for tests that parse several lines
-  for (;;) {
-    const int at = optind == 0 ? 1 : optind;
-    const int found = getopt_long(argc, argv, letters.c_str(), long_options.data(), nullptr);
-    if (found == -1) break;
-    if (found == '?') return std::unexpected("unknown option " + std::string(argv[at]) + hint);
-    if (found == ':') return std::unexpected("option " + std::string(argv[at]) + " needs an argument" + hint);
-    for (size_t i = 0; i < kOptions.size(); ++i) {
-      const OptionRow& row = kOptions[i];
-      if (found != kFirstLongOnly + int(i) && found != row.letter) continue;
-      if (row.letter != '\0') runs += row.letter;
-      if (const std::string_view allowed = row.take(line, optarg); !allowed.empty()) {
-        return std::unexpected("--" + std::string(row.name) + " is \"" + optarg +
-                               "\"; allowed: " + std::string(allowed) + hint);
-      }
+  for (const auto& [row, argument] : scanned->given) {
+    if (row->letter != '\0') runs += row->letter;
+    if (const std::string_view allowed = row->take(line, argument); !allowed.empty()) {
+      return std::unexpected("--" + std::string(row->name) + " is \"" + argument +
+                             "\"; allowed: " + std::string(allowed) + std::string(kHint));
     }
   }
-  if (optind < argc) return std::unexpected("unexpected argument " + std::string(argv[optind]) + hint);
+  if (scanned->rest < argc)
+    return std::unexpected("unexpected argument " + std::string(argv[scanned->rest]) + std::string(kHint));
   return together(std::move(line), runs);
 }
 

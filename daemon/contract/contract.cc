@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "daemon/contract/message_codec.h"
+#include "shm/base/sockets.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -44,25 +45,8 @@ template <class Said>
 shm::Result<> send(int control_fd, uint32_t generation, const Said& message, int descriptor) {
   const std::string what = "send '" + std::string(message_name(message)) + "' on the control socket";
   if (carries_descriptor(message) != (descriptor >= 0)) return shm::fail(what, EINVAL);
-  MessageBytes bytes = encode_message(generation, message);
-  iovec data{bytes.data(), bytes.size()};
-  msghdr header{};
-  header.msg_iov = &data;
-  header.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  if (descriptor >= 0) {
-    header.msg_control = control.data();
-    header.msg_controllen = control.size();
-    cmsghdr* part = CMSG_FIRSTHDR(&header);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(part), &descriptor, sizeof descriptor);
-  }
-  ssize_t sent = -1;
-  do {
-    sent = sendmsg(control_fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
-  } while (sent < 0 && errno == EINTR);
+  const MessageBytes bytes = encode_message(generation, message);
+  const ssize_t sent = shm::send_datagram(control_fd, bytes.data(), bytes.size(), descriptor, MSG_DONTWAIT);
   if (sent < 0) return shm::fail(what, errno);
   return {};  // a datagram is sent whole or not at all
 }

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <array>
-#include <getopt.h>
 #include <optional>
-#include <vector>
+#include <utility>
 
 #include "daemon/build_paths.h"
+#include "daemon/os/scan_options.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -38,53 +38,11 @@ constexpr std::array kOptions{
 };
 constexpr const char* kHint = "; \"smbdirectctl --help\" lists commands and options";
 
-struct Scanned {
-  CtlOptions options;
-  std::vector<const CtlOptionRow*> given;
-  int rest = 0;  // where in argv the options end
-};
-
-/// Options alone; getopt puts the other words behind them.
-std::expected<Scanned, std::string> scan(int argc, char* const* argv) {
-  constexpr int kFirstLong = 256;
-  std::string letters = ":";  // we say ourselves what is wrong
-  std::vector<option> long_options;
-  std::vector<std::string> names;  // with terminators, alive while getopt runs
-  for (const CtlOptionRow& row : kOptions) names.emplace_back(row.name);
-  for (size_t i = 0; i < kOptions.size(); ++i) {
-    const CtlOptionRow& row = kOptions[i];
-    const int argument = row.argument.empty() ? no_argument : required_argument;
-    long_options.push_back({names[i].c_str(), argument, nullptr, kFirstLong + int(i)});
-    if (row.letter == '\0') continue;
-    letters += row.letter;
-    if (argument == required_argument) letters += ':';
-  }
-  long_options.push_back({});
-
-  Scanned scanned;
-  scanned.options.doctor.config_file = kDefaultConfigFile;
-  scanned.options.doctor.connect_program = kDefaultConnectProgram;
-  optind = 0;  // GNU: a fresh scan, for tests that parse several lines
-  for (;;) {
-    const int at = optind == 0 ? 1 : optind;
-    const int found = getopt_long(argc, argv, letters.c_str(), long_options.data(), nullptr);
-    if (found == -1) break;
-    if (found == '?') return std::unexpected("unknown option " + std::string(argv[at]) + kHint);
-    if (found == ':')
-      return std::unexpected("option " + std::string(argv[at]) + " needs an argument" + kHint);
-    const auto row = found >= kFirstLong ? kOptions.begin() + (found - kFirstLong)
-                                         : std::ranges::find(kOptions, char(found), &CtlOptionRow::letter);
-    row->take(scanned.options, optarg);
-    scanned.given.push_back(&*row);
-  }
-  scanned.rest = optind;
-  return scanned;
-}
-
 /// What no option and no command can say alone.
-std::expected<CtlOptions, std::string> together(Scanned scanned, std::string_view command) {
-  CtlOptions& options = scanned.options;
-  for (const CtlOptionRow* row : scanned.given) {
+std::expected<CtlOptions, std::string> together(CtlOptions options,
+                                                const ScannedOptions<CtlOptionRow>& scanned,
+                                                std::string_view command) {
+  for (const auto& [row, argument] : scanned.given) {
     if (row->only_with.empty() || row->only_with == command) continue;
     return std::unexpected("--" + std::string(row->name) + " is allowed only with the command " +
                            std::string(row->only_with) + kHint);
@@ -106,9 +64,12 @@ std::expected<CtlOptions, std::string> together(Scanned scanned, std::string_vie
 std::span<const CtlOptionRow> ctl_option_table() { return kOptions; }
 
 std::expected<CtlOptions, std::string> parse_ctl_options(int argc, char* const* argv) {
-  auto scanned = scan(argc, argv);
+  const auto scanned = scan_options(argc, argv, ctl_option_table(), kHint);
   if (!scanned) return std::unexpected(scanned.error());
-  CtlOptions& options = scanned->options;
+  CtlOptions options;
+  options.doctor.config_file = kDefaultConfigFile;
+  options.doctor.connect_program = kDefaultConnectProgram;
+  for (const auto& [row, argument] : scanned->given) row->take(options, argument);
   if (options.help || options.version) return options;
   int at = scanned->rest;
   if (at == argc) return std::unexpected(std::string("no command") + kHint);
@@ -130,7 +91,7 @@ std::expected<CtlOptions, std::string> parse_ctl_options(int argc, char* const* 
     }
   }
   if (at < argc) return std::unexpected("unexpected argument " + std::string(argv[at]) + kHint);
-  return together(std::move(*scanned), word);
+  return together(std::move(options), *scanned, word);
 }
 
 std::string ctl_help_text() {

@@ -3,9 +3,8 @@
 
 #include <algorithm>
 #include <array>
-#include <getopt.h>
-#include <vector>
 
+#include "daemon/os/scan_options.h"
 #include "shm/base/number.h"
 #include "shm/base/socket_address.h"
 
@@ -56,37 +55,17 @@ constexpr std::array kOptions{
 std::span<const OptionRow> option_table() { return kOptions; }
 
 std::expected<Options, std::string> parse_options(int argc, char* const* argv) {
-  constexpr int kFirstLong = 256;
-  std::string letters = ":";  // we say ourselves what is wrong
-  std::vector<option> long_options;
-  std::vector<std::string> names;  // with terminators, alive while getopt runs
-  for (const OptionRow& row : kOptions) names.emplace_back(row.name);
-  for (size_t i = 0; i < kOptions.size(); ++i) {
-    const OptionRow& row = kOptions[i];
-    const int argument = row.argument.empty() ? no_argument : required_argument;
-    long_options.push_back({names[i].c_str(), argument, nullptr, kFirstLong + int(i)});
-    if (row.letter == '\0') continue;
-    letters += row.letter;
-    if (argument == required_argument) letters += ':';
-  }
-  long_options.push_back({});
+  const auto scanned = scan_options(argc, argv, option_table(), kHint);
+  if (!scanned) return std::unexpected(scanned.error());
   Options options;
-  optind = 0;  // GNU: a fresh scan, for tests that parse several lines
-  for (;;) {
-    const int at = optind == 0 ? 1 : optind;
-    const int found = getopt_long(argc, argv, letters.c_str(), long_options.data(), nullptr);
-    if (found == -1) break;
-    if (found == '?') return std::unexpected("unknown option " + std::string(argv[at]) + kHint);
-    if (found == ':')
-      return std::unexpected("option " + std::string(argv[at]) + " needs an argument" + kHint);
-    const auto row = found >= kFirstLong ? kOptions.begin() + (found - kFirstLong)
-                                         : std::ranges::find(kOptions, char(found), &OptionRow::letter);
-    if (const std::string_view allowed = row->take(options, optarg); !allowed.empty()) {
-      return std::unexpected("--" + std::string(row->name) + " is \"" + optarg +
+  for (const auto& [row, argument] : scanned->given) {
+    if (const std::string_view allowed = row->take(options, argument); !allowed.empty()) {
+      return std::unexpected("--" + std::string(row->name) + " is \"" + argument +
                              "\"; allowed: " + std::string(allowed) + kHint);
     }
   }
-  if (optind < argc) return std::unexpected("unexpected argument " + std::string(argv[optind]) + kHint);
+  if (scanned->rest < argc)
+    return std::unexpected("unexpected argument " + std::string(argv[scanned->rest]) + kHint);
   return options;
 }
 

@@ -10,6 +10,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "shm/base/sockets.h"
+
 namespace smbdirect::daemon {
 namespace {
 
@@ -204,25 +206,8 @@ shm::Result<Note> parse_note(std::string_view text, shm::UniqueFd descriptor) {
 }
 
 shm::Result<> send_note(int socket, const Note& said) {
-  std::string text = note_text(said);
-  iovec piece{text.data(), text.size()};
-  msghdr header{};
-  header.msg_iov = &piece;
-  header.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> room{};
-  if (const int descriptor = descriptor_of(said); descriptor >= 0) {
-    header.msg_control = room.data();
-    header.msg_controllen = room.size();
-    cmsghdr* part = CMSG_FIRSTHDR(&header);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(part), &descriptor, sizeof descriptor);
-  }
-  ssize_t sent = -1;
-  do {
-    sent = sendmsg(socket, &header, MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
+  const std::string text = note_text(said);
+  const ssize_t sent = shm::send_datagram(socket, text.data(), text.size(), descriptor_of(said), 0);
   if (sent == ssize_t(text.size())) return {};
   return shm::fail("send the note \"" + std::string(note_name(said)) + "\" to the other daemon", errno);
 }

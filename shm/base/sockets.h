@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Functions on stream sockets that several parts need. The descriptor stays the caller's; any process.
+// Functions on sockets that several parts need. The descriptor stays the caller's; any process.
 #pragma once
 
+#include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 #include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 
 namespace smbdirect::shm {
 
@@ -17,6 +22,30 @@ inline void reset_on_close(int fd) {
 /// pause.
 [[nodiscard]] inline bool no_room_to_accept(int error) {
   return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/// One datagram, with a descriptor unless it is -1. As sendmsg(2), but for EINTR; flags beside MSG_NOSIGNAL.
+[[nodiscard]] inline ssize_t send_datagram(int fd, const void* bytes, size_t size, int descriptor,
+                                           int flags) {
+  iovec piece{const_cast<void*>(bytes), size};  // sendmsg() does not write to it
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> room{};
+  if (descriptor >= 0) {
+    header.msg_control = room.data();
+    header.msg_controllen = room.size();
+    cmsghdr* part = CMSG_FIRSTHDR(&header);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(part), &descriptor, sizeof descriptor);
+  }
+  ssize_t sent = -1;
+  do {
+    sent = ::sendmsg(fd, &header, MSG_NOSIGNAL | flags);
+  } while (sent < 0 && errno == EINTR);
+  return sent;
 }
 
 }  // namespace smbdirect::shm

@@ -33,7 +33,7 @@ ARROWS = {
     'daemon/ctl': ['daemon/os'],
     'daemon/ctl/metrics': ['daemon/ctl'],
     'daemon/ctl/top': ['daemon/ctl'],
-    'daemon/exporter': ['daemon/ctl', 'daemon/ctl/metrics'],
+    'daemon/exporter': ['daemon/os', 'daemon/ctl', 'daemon/ctl/metrics'],
     'daemon/config': ['daemon/contract'],
     'daemon/prefork': ['daemon/os', 'daemon/contract', 'daemon/config'],
     'daemon/accept': PREFORK,

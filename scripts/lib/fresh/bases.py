@@ -4,7 +4,9 @@
 import dataclasses
 import pathlib
 import shutil
+import signal
 import subprocess
+import sys
 import time
 
 import cache
@@ -71,3 +73,17 @@ def git(*arguments):
         raise cache.Problem(f'git {arguments[0]} in {ROOT} failed: {done.stderr.strip()}. A clone is wanted: there must '
                             'be something to clone again')
     return done.stdout
+
+
+def clear_up_when_ended(say):
+    """Who is ended from outside leaves no room behind."""
+    signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+    def ended(number, _):
+        for each in signals:  # what follows is not to be interrupted
+            signal.signal(each, signal.SIG_IGN)
+        say(f'ended from outside by {signal.Signals(number).name}: clearing up')
+        sys.exit(128 + number)
+
+    for each in signals:
+        signal.signal(each, ended)

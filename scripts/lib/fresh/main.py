@@ -145,17 +145,9 @@ def report(steps):
               flush=True)
 
 
-def ended(number, _):
-    for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # what follows is not to be interrupted
-        signal.signal(each, signal.SIG_IGN)
-    say(f'ended from outside by {signal.Signals(number).name}: clearing up')
-    sys.exit(128 + number)
-
-
 def main():
     options = parse()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, ended)
+    bases.clear_up_when_ended(say)
     if options.run and sys.stdin.isatty():
         signal.signal(signal.SIGINT, lambda *_: None)
     if os.geteuid() != 0:

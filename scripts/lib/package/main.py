@@ -8,7 +8,6 @@ import gzip
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -269,17 +268,9 @@ def report(steps):
         print(f'{step.suite:12} {step.what:34} {step.seconds:8.0f}  {step.told}', flush=True)
 
 
-def ended(number, _):
-    for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # what follows is not to be interrupted
-        signal.signal(each, signal.SIG_IGN)
-    say(f'ended from outside by {signal.Signals(number).name}: clearing up')
-    sys.exit(128 + number)
-
-
 def main():
     options = parse()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, ended)
+    bases.clear_up_when_ended(say)
     if os.geteuid() != 0:
         say('another Debian in a directory wants root: run it as root')
         return 3
