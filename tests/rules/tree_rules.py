@@ -16,7 +16,8 @@ import sys
 MAY_INCLUDE = {
     'protocol': ['protocol/'],
     'shm': ['shm/'],
-    'daemon': ['daemon/', 'shm/', 'protocol/proxy/frames.h', 'protocol/proxy/cookie.h'],  # what a registration says
+    'daemon': ['daemon/', 'shm/', 'protocol/proxy/frames.h', 'protocol/proxy/cookie.h',  # what a registration says
+               'protocol/proxy/smbdirect_area.h'],  # what a module in smbd says
     'workers': ['workers/', 'protocol/', 'shm/', 'daemon/contract/'],
 }
 
@@ -64,10 +65,11 @@ ARROWS = {
 # What the build writes: where things are installed.
 GENERATED = 'daemon/build_paths.h'
 
-# The library for peers is the one part of protocol/ that does I/O; its header is C, as are all .c files.
-# Nothing but tests includes what is inside it.
+# The library for peers is the one part of protocol/ that does I/O; its header is C, as are all .c files and the constants
+# that the module in smbd shares with us. Nothing but tests includes what is inside the library.
 PEER = 'protocol/proxy/peer/'
 PEER_HEADER = 'protocol/proxy/smbdirect_peer.h'
+AREA_HEADER = 'protocol/proxy/smbdirect_area.h'
 
 # top directory -> system headers its files must not include, and why.
 NO_SYSTEM = {
@@ -97,7 +99,7 @@ SCOPE = re.compile(r'^\s*(class|struct) [\w:]+[^;]*\{|^\s*\};')
 
 
 def is_c(path):
-    return path.endswith('.c') or path == PEER_HEADER
+    return path.endswith('.c') or path in (PEER_HEADER, AREA_HEADER)
 
 
 def permitted(name, allowed):
