@@ -111,6 +111,10 @@ std::optional<ExitCode> Supervisor::open() {
   // refused.
   if (const auto owned = own_directory(config_.run_directory); !owned && owned.error().system_errno == EPERM)
     return cannot_start(ExitCode::environment, owned.error().what);
+  if (const auto found = workers_.find_left(); !found)
+    log::write(log::Level::warning, "should this daemon die, the next one will not find its workers: %s",
+               found.error().text().c_str());
+  dispatcher_.number_from(workers_.first_connection());
   if (const auto watched = watch_former(); !watched)
     return cannot_start(ExitCode::environment, watched.error().text());
   InheritedListeners inherited;
@@ -171,6 +175,11 @@ void Supervisor::worker_ready(size_t slot) {
   show_status();
 }
 
+void Supervisor::worker_adopted(size_t slot) {
+  clients_.worker_ready(workers_.ref(slot));
+  show_status();
+}
+
 void Supervisor::worker_answers(size_t /*slot*/) {
   if (phase_ == Phase::serving) dispatcher_.worker_ready();
 }
@@ -195,8 +204,9 @@ void Supervisor::announce() {
 void Supervisor::worker_said(size_t slot, Received<FromWorker> said) {
   const shm::WorkerRef worker = workers_.ref(slot);
   hear(
-      said.message, [](const message::Ready&) {},  // its WorkerSlot has heard these two
-      [](const message::Pong&) {},
+      said.message, [](const message::Ready&) {},                // its WorkerSlot has heard these two
+      [](const message::Pong&) {}, [](const message::Left&) {},  // and this one those who adopt
+      [&](const message::Kept& m) { kept(slot, m); },
       [&](const message::Scoreboard&) { control_.scoreboard(slot, std::move(said.descriptor)); },
       [&](const message::Reported& m) { control_.reported(slot, m.sequence); },
       [&](const message::Take& m) { dispatcher_.taken(slot, m.connection); },
@@ -223,6 +233,15 @@ void Supervisor::worker_said(size_t slot, Received<FromWorker> said) {
       [&](const message::NotPassed& m) { peers_.not_passed(slot, m.sequence); });
 }
 
+void Supervisor::kept(size_t slot, const message::Kept& kept) {
+  const bool believed = workers_[slot].adopted() &&
+                        dispatcher_.kept(slot, kept.connection, {.peer = kept.peer, .local = kept.local});
+  if (believed) return;
+  log::write(log::Level::warning,
+             "worker %zu: smbdirectctl does not show its connection %s of %s, whose number it cannot have",
+             slot, shm::connection_text(kept.connection).c_str(), shm::address_text(kept.peer).c_str());
+}
+
 void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
   smbd_requests_.forget_worker(slot);
   peers_.forget_worker(slot);
@@ -236,7 +255,7 @@ void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
                ? "; it is started again at once"
                : "; it is started again in " + std::to_string(*obituary.restart_in_ms / 1000) + " s";
   }
-  const bool orderly = obituary.asked && obituary.wait_status == 0;
+  const bool orderly = obituary.asked && obituary.wait_status == 0 && !(obituary.adopted && lost > 0);
   control_.worker_gone(slot, !orderly);
   log::write(orderly ? log::Level::info : log::Level::warning,
              "worker %zu (pid %d) %s; %zu connections lost%s", slot, int(obituary.pid),
@@ -267,6 +286,7 @@ void Supervisor::stop(ExitCode code, const std::string& why) {
   start_timer_.stop();
   dispatcher_.close();
   listeners_.close();
+  workers_.close_adoption();
   workers_.each([this](WorkerSlot& worker) { worker.stop(config_.stop_deadline_ms); });
   finish_if_empty();
 }
@@ -282,6 +302,7 @@ void Supervisor::drain(const std::string& why) {
   start_timer_.stop();
   dispatcher_.close();
   listeners_.close();
+  workers_.close_adoption();
   workers_.each([this](WorkerSlot& worker) { worker.drain(config_.drain_deadline_ms); });
   finish_if_empty();
 }

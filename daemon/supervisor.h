@@ -62,7 +62,9 @@ class Supervisor final : public WorkerSlot::Observer, public Successor::Observer
 
   Supervisor(PoolConfig config, Options options, shm::RegistryWriter registry);
   void worker_ready(size_t slot) override;
+  void worker_adopted(size_t slot) override;
   void worker_said(size_t slot, Received<FromWorker> said) override;
+  void kept(size_t slot, const message::Kept& kept);
   void worker_answers(size_t slot) override;
   void worker_gone(size_t slot, const Obituary& obituary) override;
 

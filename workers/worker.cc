@@ -33,10 +33,6 @@ constexpr uint32_t kAnswerGraceMs = 3'000;  // the supervisor always answers in 
 /// A cause without what varies from one connection to the next.
 std::string host_of(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
 
-std::unexpected<shm::Error> no_smbd(int error) {
-  return shm::fail("the supervisor's connection to smbd", error);
-}
-
 }  // namespace
 
 Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& self,
@@ -147,65 +143,6 @@ void Worker::announce_ready() {
 ExitCode Worker::run() {
   uv_run(&loop_, UV_RUN_DEFAULT);
   return exit_code_;
-}
-
-void Worker::on_control(int events, int status) {
-  if ((events & UV_WRITABLE) != 0) to_supervisor_.send_queued();
-  while (true) {
-    auto received = daemon::receive_message<daemon::FromSupervisor>(control_.fd());
-    if (received && !*received && status < 0) received = shm::fail("watching it", -status);
-    if (!received) {
-      const int error = received.error().system_errno;
-      control_.want(0);
-      to_supervisor_.close();
-      if (error != ECONNRESET) {
-        log::write(log::Level::error, "control socket: %s; serving %zu connections until they end",
-                   received.error().text().c_str(), sessions_.size());
-        exit_code_ = ExitCode::runtime;
-      } else {
-        log::write(log::Level::notice, "the supervisor is gone; serving %zu connections until they end",
-                   sessions_.size());
-      }
-      draining_ = true;
-      finish_if_empty();
-      return;
-    }
-    if (!*received) return;
-    on_message(std::move(**received));
-  }
-}
-
-void Worker::on_message(daemon::Received<daemon::FromSupervisor> received) {
-  if (received.generation != self_.generation) return;
-  shm::UniqueFd& descriptor = received.descriptor;
-  daemon::hear(
-      received.message, [&](const message::Offer& m) { on_offer(m); },
-      [&](const message::Grant& m) { on_grant(m.connection, std::move(descriptor)); },
-      [&](const message::End& m) { on_end(m); },
-      [&](const message::LogLevel& m) { log::configure(m.level, "worker " + std::to_string(self_.slot)); },
-      [&](const message::Ping& m) { to_supervisor_.send(message::Pong{{m.sequence}}); },
-      [&](const message::Drain& m) { begin_stop(false, m.deadline_ms); },
-      [&](const message::Stop& m) { begin_stop(true, m.deadline_ms); }, [&](const message::Dump&) { dump(); },
-      [&](const message::Report& m) { report(m.sequence, descriptor); },
-      [&](const message::Smbd& m) {
-        // A descriptor that found no room in our table is no answer either.
-        if (!descriptor.valid()) return on_smbd(m.connection, no_smbd(EMFILE));
-        on_smbd(m.connection, std::move(descriptor));
-      },
-      [&](const message::NoSmbd& m) { on_smbd(m.connection, no_smbd(static_cast<int>(m.error))); },
-      // Only a pool with native peers has these.
-      [&](const message::Registry&) {
-        if (peer_finder_) peer_finder_->map_registry(descriptor);
-      },
-      [&](const message::PeerListener&) {
-        if (peer_finder_) peer_finder_->listen_for_peers(std::move(descriptor));
-      },
-      [&](const message::Claimed& m) {
-        if (peer_finder_) peer_finder_->claimed(m.connection, m.outcome);
-      },
-      [&](const message::PassTo& m) {
-        if (peer_finder_) peer_finder_->pass_to(m.sequence, m.process, std::move(descriptor));
-      });
 }
 
 void Worker::on_offer(const message::Offer& offer) {

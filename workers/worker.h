@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // smbdirect-worker: one process, one thread, one loop. Takes the connections the supervisor offers, runs
 // their sessions, answers pings, ends when told or, after the supervisor is gone, when its last connection
-// ends. When it dies its connections are lost and nothing else is affected.
+// ends, unless another supervisor adopts it. When it dies its connections are lost and nothing else is
+// affected.
 #pragma once
 
 #include <map>
@@ -47,6 +48,9 @@ class Worker {
 
  private:
   void on_control(int events, int status);
+  void lost_supervisor(const shm::Error& why);
+  void on_found();
+  void on_adopt(const shm::WorkerRef& self);
   void on_message(daemon::Received<daemon::FromSupervisor> received);
   void on_offer(const daemon::message::Offer& offer);
   void on_grant(shm::ConnectionId connection, shm::UniqueFd socket);
@@ -71,6 +75,8 @@ class Worker {
 
   uv_loop_t& loop_;
   shm::Watched<shm::UniqueFd> control_;  // outlives all that send messages on it
+  shm::UniqueFd adoption_socket_;
+  shm::Watched<shm::UniqueFd> adoption_;  // the same socket, while there is no supervisor
   shm::WorkerRef self_;
   daemon::WorkerConfig config_;
   ControlSender to_supervisor_;

@@ -218,6 +218,18 @@ void Dispatcher::session_up(size_t slot, shm::ConnectionId connection) {
   if (places_.session_up(connection)) rate_.give_back(config_.client_of(addresses->peer));
 }
 
+/// Nobody's limits turn it away: it is here already.
+bool Dispatcher::kept(size_t slot, shm::ConnectionId connection,
+                      const ConnectionTable::Addresses& addresses) {
+  if (table_.slot_of(connection) || offers_.find(connection) != nullptr ||
+      table_.of_slot(slot) >= config_.worker.connections) {
+    return false;
+  }
+  table_.add(connection, slot, addresses.peer, addresses.local);
+  places_.add(connection, config_.client_of(addresses.peer), loop_.now());
+  return true;
+}
+
 /// Only of a granted connection; an offer ends by TAKE or REFUSE.
 void Dispatcher::closed(size_t slot, shm::ConnectionId connection) {
   if (offers_.find(connection, slot) == nullptr && table_.remove(connection, slot))

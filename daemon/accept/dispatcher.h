@@ -47,6 +47,12 @@ class Dispatcher {
   /// Ends a connection that a worker has, in an orderly way; its CLOSED follows.
   void end(shm::ConnectionId connection);
   void worker_ready();
+  /// Connections are numbered from here on; before the first.
+  void number_from(uint64_t first) { offers_.number_from(first); }
+  /// KEPT, of an adopted worker. False: it is not believed, for there is one of that number, or the worker
+  /// has too many.
+  [[nodiscard]] bool kept(size_t slot, shm::ConnectionId connection,
+                          const ConnectionTable::Addresses& addresses);
   /// Called whenever no offer is left, whatever there was before.
   void when_empty(std::function<void()> tell) { empty_ = std::move(tell); }
   [[nodiscard]] bool empty() const { return offers_.size() == 0; }

@@ -38,6 +38,8 @@ class Offers {
 
   explicit Offers(size_t slots) : slots_(slots) {}
 
+  /// The number that the next connection gets; before the first.
+  void number_from(uint64_t first) { last_number_ = first - 1; }
   /// The new offer waits for no one yet: assign or wait follows.
   Offer& add(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer, const sockaddr_storage& local);
   [[nodiscard]] bool full() const { return offers_.size() >= kMaxPending; }

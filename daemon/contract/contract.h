@@ -19,6 +19,12 @@
 // An offer not taken within kOfferDeadlineMs goes to another worker; a TAKE that comes later gets no answer.
 // After GRANT the connection is the worker's, until its CLOSED.
 //
+// A worker that its supervisor has left is found again: it has a listening socket, which the supervisor has
+// bound to a name in /run_directory and sent (ADOPTION_SOCKET), and at which a later supervisor connects.
+// Once it is alone the worker accepts there and says LEFT; ADOPT gives it a slot and a generation of the new
+// supervisor's. It tells what it has (KEPT), and is as any worker that drains. It makes no socket and reaches
+// nobody by itself for that.
+//
 // A connection whose client has no SMB2 session yet holds one of few places: the worker sends SESSION_UP when
 // the server has let the client in, and the supervisor may send END before that, when another connection
 // needs the place.

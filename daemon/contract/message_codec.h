@@ -6,7 +6,7 @@
 //
 // Little-endian, fixed size, fields that the message does not use are zero:
 //     0 u32 magic "SDC1"   4 u16 version   6 u16 type        8 u32 generation   12 u32 deadline_ms, error,
-//     outcome, reason or process
+//     outcome, reason, level, slot or process
 //    16 u64 offer         24 u64 sequence  32 u8 fabric
 //    40 peer address      64 local address, each: u16 family (0, 4, 6), u16 port, u32 scope, 16 address
 //   or, where there is a guid: 40 ClientGuid (16 bytes)

@@ -83,6 +83,10 @@ struct Level {
   shm::log::Level level{};
   static void lay(auto& self, auto& wire) { wire.choice(12, "level", self.level, shm::log::Level::debug); }
 };
+struct Slot {
+  uint32_t slot = 0;
+  static void lay(auto& self, auto& wire) { wire.number(12, self.slot); }
+};
 struct Guid {
   shm::Guid guid{};
   static void lay(auto& self, auto& wire) { wire.octets(40, self.guid.bytes); }
@@ -90,6 +94,14 @@ struct Guid {
 struct Cookie {
   protocol::proxy::Cookie cookie{};
   static void lay(auto& self, auto& wire) { wire.octets(40, self.cookie.bytes); }
+};
+struct Addresses {
+  sockaddr_storage peer{};
+  sockaddr_storage local{};
+  static void lay(auto& self, auto& wire) {
+    wire.address(40, self.peer);
+    wire.address(64, self.local);
+  }
 };
 struct Client {
   Fabric fabric{};
@@ -163,6 +175,10 @@ using NotPassed = Row<13, "not_passed", with::Sequence>;
 using ChannelDown = Row<14, "channel_down", with::Connection>;
 /// The server has let the connection's client in (SESSION_SETUP, success); once.
 using SessionUp = Row<15, "session_up", with::Connection>;
+/// The first of a worker whose supervisor is gone, to one that has found it; of generation 0. ADOPT answers.
+using Left = Row<16, "left">;
+/// A connection that it has from a former supervisor; what has been said of it follows, as if it were now.
+using Kept = Row<17, "kept", with::Connection, with::Addresses>;
 
 // --- supervisor -> worker ---
 using Offer = Row<64, "offer", with::Connection, with::Client>;
@@ -193,20 +209,26 @@ using PassTo = Row<76, "pass_to", with::Sequence, with::Process, with::Descripto
 using End = Row<77, "end", with::Connection, with::Reason>;
 /// The least severe lines to log from now on.
 using LogLevel = Row<78, "log_level", with::Level>;
+/// The listening socket at which a later supervisor finds the worker, once this one is gone.
+using AdoptionSocket = Row<79, "adoption_socket", with::Descriptor>;
+/// The worker that is left is in this slot from now on, and of the generation that this message has.
+using Adopt = Row<80, "adopt", with::Slot>;
 }  // namespace message
 
 /// The messages from a worker to the supervisor.
-struct FromWorker : std::variant<message::Ready, message::Take, message::Refuse, message::Closed,
-                                 message::Pong, message::WantSmbd, message::Claim, message::ChannelUp,
-                                 message::Scoreboard, message::Reported, message::WantProcess, message::Pass,
-                                 message::NotPassed, message::ChannelDown, message::SessionUp> {
+struct FromWorker
+    : std::variant<message::Ready, message::Take, message::Refuse, message::Closed, message::Pong,
+                   message::WantSmbd, message::Claim, message::ChannelUp, message::Scoreboard,
+                   message::Reported, message::WantProcess, message::Pass, message::NotPassed,
+                   message::ChannelDown, message::SessionUp, message::Left, message::Kept> {
   using variant::variant;
 };
 /// The messages from the supervisor to a worker.
-struct FromSupervisor : std::variant<message::Offer, message::Grant, message::Ping, message::Drain,
-                                     message::Stop, message::Dump, message::Smbd, message::NoSmbd,
-                                     message::Report, message::Registry, message::PeerListener,
-                                     message::Claimed, message::PassTo, message::End, message::LogLevel> {
+struct FromSupervisor
+    : std::variant<message::Offer, message::Grant, message::Ping, message::Drain, message::Stop,
+                   message::Dump, message::Smbd, message::NoSmbd, message::Report, message::Registry,
+                   message::PeerListener, message::Claimed, message::PassTo, message::End, message::LogLevel,
+                   message::AdoptionSocket, message::Adopt> {
   using variant::variant;
 };
 

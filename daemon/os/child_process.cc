@@ -126,4 +126,9 @@ shm::Result<shm::UniqueFd> open_process(pid_t pid) {
   return fd;
 }
 
+void signal_process(const shm::UniqueFd& process, int signal) {
+  // One that has ended needs none.
+  (void)syscall(SYS_pidfd_send_signal, process.get(), signal, nullptr, 0u);
+}
+
 }  // namespace smbdirect::daemon

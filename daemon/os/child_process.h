@@ -39,5 +39,7 @@ inline constexpr std::array<std::string_view, 5> kPrivateVariables{
 
 /// A pidfd: readable once the process has ended, and never another process's.
 [[nodiscard]] shm::Result<shm::UniqueFd> open_process(pid_t pid);
+/// Sends a signal to the process of a pidfd; to no other, whatever has its number now.
+void signal_process(const shm::UniqueFd& process, int signal);
 
 }  // namespace smbdirect::daemon

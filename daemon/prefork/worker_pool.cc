@@ -19,6 +19,18 @@ WorkerSlot* WorkerPool::free_slot() {
   return slots_.back().get();
 }
 
+void WorkerPool::adopt(LeftWorker left) {
+  const pid_t pid = left.pid;
+  WorkerSlot* const slot = free_slot();
+  const auto adopted = slot != nullptr ? slot->adopt(std::move(left)) : shm::fail("there is no free slot");
+  if (adopted) return;
+  shm::log::write(shm::log::Level::warning,
+                  "a worker that a former daemon left (pid %d) ends when its last client has gone, and "
+                  "smbdirectctl does not "
+                  "show it until then: %s",
+                  int(pid), adopted.error().text().c_str());
+}
+
 /// Those that others are to replace do not count.
 std::optional<unsigned> WorkerPool::place() const {
   std::vector<unsigned> taken;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/prefork/adoption.h"
 #include "daemon/prefork/worker_slot.h"
 #include "daemon/prefork/worker_state.h"
 #include "shm/loop/loop.h"
@@ -24,7 +25,9 @@ class WorkerPool {
   /// As many slots as the configuration wants workers; no process is started.
   WorkerPool(shm::Loop& loop, const PoolConfig& config, const std::string& program,
              WorkerSlot::Observer& observer)
-      : shared_{.loop = loop, .config = config, .program = program, .observer = observer} {
+      : adoption_(loop, config.run_directory, [this](LeftWorker left) { adopt(std::move(left)); }),
+        shared_{
+            .loop = loop, .config = config, .program = program, .observer = observer, .adoption = adoption_} {
     shared_.place = [this] { return place(); };
     while (slots_.size() < config.workers) add_slot();
   }
@@ -50,6 +53,12 @@ class WorkerPool {
   [[nodiscard]] bool any(Is is) const {
     return count_if(is) > 0;
   }
+  /// Workers that former daemons left: they are adopted once they answer. Before any is started.
+  [[nodiscard]] shm::Result<> find_left() { return adoption_.find(); }
+  /// No more of them from now on.
+  void close_adoption() { adoption_.close(); }
+  [[nodiscard]] uint64_t first_connection() const { return adoption_.first_connection(); }
+
   /// Since this daemon started, in all slots.
   [[nodiscard]] uint32_t processes_started() const { return shared_.generations; }
   template <class Do>
@@ -76,7 +85,9 @@ class WorkerPool {
   [[nodiscard]] WorkerSlot* free_slot();
   [[nodiscard]] std::optional<unsigned> place() const;
   void drain_one(bool up_to_date);
+  void adopt(LeftWorker left);
 
+  Adoption adoption_;
   WorkerSlot::Shared shared_;                       // before the slots, which refer to it
   std::vector<std::unique_ptr<WorkerSlot>> slots_;  // never fewer: who talks to workers knows them by number
 };

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <utility>
 
+#include "daemon/os/child_process.h"
 #include "daemon/prefork/worker_spawn.h"
 #include "shm/base/log.h"
 #include "shm/memfd.h"
@@ -52,7 +53,9 @@ shm::Result<ControlPair> make_control_pair() {
 std::string Obituary::text() const {
   std::array<char, 160> buffer{};
   const double seconds = double(lived_ms) / 1000;
-  if (WIFSIGNALED(wait_status)) {
+  if (adopted) {
+    std::snprintf(buffer.data(), buffer.size(), "has ended, %.3f s after this daemon adopted it", seconds);
+  } else if (WIFSIGNALED(wait_status)) {
     std::snprintf(buffer.data(), buffer.size(), "was killed by signal %d (%s) after %.3f s",
                   WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)), seconds);
   } else {
@@ -133,6 +136,51 @@ shm::Result<> WorkerSlot::launch() {
   control_ = std::move(pair->ours);
   control_watch_ = std::move(*watch);
   control_watch_->start();
+  send_adoption_socket();
+  return {};
+}
+
+void WorkerSlot::send_adoption_socket() {
+  const auto socket = shared_.adoption.socket_of(pid_);
+  const auto sent = socket ? send(message::AdoptionSocket{}, socket->get())
+                           : shm::Result<>(std::unexpected(socket.error()));
+  if (sent) return;
+  log::write(log::Level::warning,
+             "worker %zu (pid %d): should this daemon die, the next one will not find it: %s", slot_,
+             int(pid_), sent.error().text().c_str());
+}
+
+shm::Result<> WorkerSlot::adopt(LeftWorker left) {
+  auto control_watch = shm::ReadWatch::make(loop_, left.control.get(), [this] { read_control(); });
+  if (!control_watch) return std::unexpected(control_watch.error());
+  auto process_watch = shm::ReadWatch::make(loop_, left.process.get(), [this] { ended(0); });
+  if (!process_watch) return std::unexpected(process_watch.error());
+  backoff_.reset();
+  held_ = false;
+  killed_for_.clear();
+  processor_.reset();
+  configuration_ = 0;
+  generation_ = ++shared_.generations;
+  started_ms_ = ready_ms_ = loop_.now();
+  ping_ = pong_ = 0;
+  responsive_ = true;
+  pid_ = left.pid;
+  process_ = std::move(left.process);
+  process_watch_.emplace(std::move(*process_watch));
+  process_watch_->start();
+  control_ = std::move(left.control);
+  control_watch_.emplace(std::move(*control_watch));
+  control_watch_->start();
+  log::write(log::Level::notice,
+             "worker %zu (pid %d) was left by a former daemon: it is adopted, and finishes its connections",
+             slot_, int(pid_));
+  state_ = WorkerState::draining;
+  observer_.worker_adopted(slot_);
+  // What cannot be sent makes it unresponsive, and the next ping ends it or finds it well.
+  (void)send(message::Adopt{{uint32_t(slot_)}});
+  (void)send(message::LogLevel{{config_.worker.log_level}});
+  ping_timer_.start(config_.restart.ping_interval_ms);
+  drain(config_.drain_deadline_ms);
   return {};
 }
 
@@ -288,11 +336,12 @@ void WorkerSlot::kill(const std::string& reason) {
   if (killed_for_.empty()) killed_for_ = reason;
   responsive_ = false;
   if (control_watch_) control_watch_->stop();
+  if (adopted()) return signal_process(process_, SIGKILL);
   ::kill(pid_, SIGKILL);  // not reaped yet, so the number is still this worker's
 }
 
 void WorkerSlot::reap() {
-  if (pid_ <= 0) return;
+  if (pid_ <= 0 || adopted()) return;
   int status = 0;
   if (waitpid(pid_, &status, WNOHANG) != pid_) return;
   ended(status);
@@ -304,10 +353,14 @@ void WorkerSlot::ended(int wait_status) {
                     .lived_ms = loop_.now() - started_ms_,
                     .asked = state_ == WorkerState::stopping || state_ == WorkerState::draining,
                     .killed_for = killed_for_,
+                    .adopted = adopted(),
                     .restart_in_ms = {}};
+  shared_.adoption.forget(obituary.pid);
   if (killed_for_.empty()) read_control();  // its last words: connections that it closed itself
   control_watch_.reset();
   control_.reset();
+  process_watch_.reset();
+  process_.reset();
   responsive_ = false;
   for (shm::Timer* timer : {&ready_timer_, &ping_timer_, &kill_timer_}) timer->stop();
   if (obituary.asked) {

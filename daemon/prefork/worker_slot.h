@@ -15,6 +15,7 @@
 #include "daemon/config/pool_config.h"
 #include "daemon/contract/contract.h"
 #include "daemon/contract/rdma_ucm.h"
+#include "daemon/prefork/adoption.h"
 #include "daemon/prefork/backoff.h"
 #include "daemon/prefork/worker_state.h"
 #include "shm/loop/borrowed_watch.h"
@@ -29,6 +30,7 @@ struct Obituary {
   uint64_t lived_ms = 0;
   bool asked = false;      // by stop() or drain()
   std::string killed_for;  // when this supervisor killed it: why
+  bool adopted = false;    // no child of ours: nobody knows how it ended, and it lived longer than that
   std::optional<uint64_t> restart_in_ms;
 
   /// "was killed by signal 9 (Killed) after 12.345 s".
@@ -41,6 +43,8 @@ class WorkerSlot {
   class Observer {
    public:
     virtual void worker_ready(size_t slot) = 0;
+    /// A worker that a former supervisor left is in the slot, and drains.
+    virtual void worker_adopted(size_t /*slot*/) {}
     /// What is not about the process itself.
     virtual void worker_said(size_t slot, Received<FromWorker> said) = 0;
     /// It was silent, and answers again.
@@ -57,6 +61,7 @@ class WorkerSlot {
     const PoolConfig& config;
     std::string program;
     Observer& observer;
+    Adoption& adoption;
     uint32_t generations = 0;    // every process gets the next
     bool held = false;           // all of them
     uint64_t configuration = 0;  // which one a process that starts now is given
@@ -67,6 +72,9 @@ class WorkerSlot {
 
   /// Of a slot that has no process: starts one.
   void start();
+  /// Of a slot that has no process: this worker is in it from now on, and drains. On an error it stays alone.
+  [[nodiscard]] shm::Result<> adopt(LeftWorker left);
+  [[nodiscard]] bool adopted() const { return process_.valid(); }
   /// Takes connections, or will: it has a process that is not ending, or gets one by itself.
   [[nodiscard]] bool active() const { return row_of(state_).active; }
   /// Its process, or the next one that starts by itself, has the configuration that the pool has now.
@@ -109,6 +117,7 @@ class WorkerSlot {
 
  private:
   [[nodiscard]] shm::Result<> launch();
+  void send_adoption_socket();
   void read_control();
   void handle(Received<FromWorker> received);
   void became_ready();
@@ -132,6 +141,8 @@ class WorkerSlot {
   std::optional<RdmaCm> handover_;  // a new one for each process, so that it has no ids of a former one
   shm::UniqueFd control_;
   std::optional<shm::ReadWatch> control_watch_;  // after control_: it must go first
+  shm::UniqueFd process_;                        // pidfd of an adopted one
+  std::optional<shm::ReadWatch> process_watch_;  // after process_
   uint64_t started_ms_ = 0;
   uint64_t ready_ms_ = 0;    // when it became ready; 0: not yet
   uint64_t restart_ms_ = 0;  // in backoff: when it starts

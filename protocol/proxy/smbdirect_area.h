@@ -53,7 +53,7 @@ enum smbdirect_link_layout {
 enum { SMBDIRECT_TOKEN_SIZE = 16 };
 
 /* An area is at most this large. */
-#define SMBDIRECT_AREA_LIMIT (UINT64_C(1) << 30)
+#define SMBDIRECT_AREA_LIMIT 0x40000000u
 
 enum smbdirect_key_layout {
   SMBDIRECT_KEY_AT_TOKEN = 0,
@@ -72,6 +72,6 @@ enum smbdirect_key_flags { SMBDIRECT_KEY_WRITE_THROUGH = 1 };
 #define SMBDIRECT_KEY_MARK_0 0x5D
 #define SMBDIRECT_KEY_MARK_1 0xD5
 
-#define SMBDIRECT_FIRST_STATUS UINT32_C(0xC0000000)
+#define SMBDIRECT_FIRST_STATUS 0xC0000000u
 
 #endif

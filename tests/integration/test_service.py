@@ -296,7 +296,8 @@ class Hardened:
 @pytest.mark.parametrize("unit", [Unrestricted, pytest.param(Hardened, marks=needs("setpriv"))])
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: workers become another user")
 def test_stop_ends_the_workers_of_a_daemon_that_crashed(installed, smbd, make_daemon, unit):
-    """Which serve on until then, beside a new daemon. Processes that are no workers, and workers of others, stay."""
+    """Which serve on until then, beside a new daemon that cannot adopt them (test_adoption.py). Processes that are no
+    workers, and workers of others, stay."""
     other = make_daemon(smbd.port)
     daemon = make_daemon(smbd.port, pool={"user": "nobody"}, space=unit())
     client = rdma.session(daemon, smbd)
@@ -305,6 +306,7 @@ def test_stop_ends_the_workers_of_a_daemon_that_crashed(installed, smbd, make_da
     daemon.server.process.wait()
     daemon.server.end()
     wait_until(lambda: sum(map(alive, workers)) == 1, 10, "the end of the worker that has no client")
+    shutil.rmtree(daemon.directory / "run" / "workers")
     daemon.start()
     assert client.echo().check()
     (orphan,) = filter(alive, workers)

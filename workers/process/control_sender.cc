@@ -34,6 +34,12 @@ void ControlSender::send_queued() {
   backlog_(false);
 }
 
+void ControlSender::begin(int control_fd, uint32_t generation) {
+  control_fd_ = control_fd;
+  generation_ = generation;
+  closed_ = false;
+}
+
 void ControlSender::close() {
   closed_ = true;
   queued_.clear();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A worker's messages to the supervisor, complete and in order: while the supervisor is busy and the control
 // socket is full, messages are queued and sent later, so that the supervisor learns of every connection that
-// has ended. Owned by the worker, one thread. When the supervisor dies the queue is dropped.
+// has ended. Owned by the worker, one thread. When the supervisor dies the queue is dropped; another may
+// come.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +25,8 @@ class ControlSender {
   void send_queued();
   /// The supervisor is gone: nothing is sent any more.
   void close();
+  /// To another supervisor, from now on.
+  void begin(int control_fd, uint32_t generation);
 
   [[nodiscard]] size_t queued() const { return queued_.size(); }
 

@@ -186,6 +186,7 @@ void Session::on_negotiate(const smb2::NegotiateRequest& negotiate, std::span<co
                           .negotiate = pdu};
   auto way = exchange_->open_upstream(std::move(request));
   if (!way) return on_broken(way.error().text());
+  claimed_ = claims;
   if (claims) resources_.claim(client_.connection, negotiate.client_guid);
   stream_.open(std::move(*way));
 }
@@ -200,8 +201,16 @@ void Session::on_stream_up(uint32_t process) {
 /// The stream is up, or has gone to another process of the server's.
 void Session::on_attached(uint32_t process) {
   if (!stream_.up()) return;  // said while the stream was being closed
+  process_ = process;
   resources_.channel_up(client_.connection, process);
   exchange_->attached(process);
+}
+
+void Session::introduce() const {
+  if (context_.set_up) resources_.session_up(client_.connection);
+  if (!claimed_ || broken_ || over_ || !(stream_.connecting() || stream_.up())) return;
+  resources_.claim(client_.connection, client_guid_);
+  if (stream_.up()) resources_.channel_up(client_.connection, process_);
 }
 
 void Session::on_stream_moved() {

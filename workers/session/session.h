@@ -66,6 +66,10 @@ class Session final : private Transport::Owner,
   void stop(const std::string& why);
   /// Over at once: nothing more is delivered, and nobody is waited for.
   void end(const std::string& why);
+  /// Says again what was said to a supervisor that is gone: CLAIM, CHANNEL_UP, SESSION_UP.
+  void introduce() const;
+  [[nodiscard]] const sockaddr_storage& address() const { return client_.address; }
+  [[nodiscard]] const sockaddr_storage& server() const { return client_.server; }
   /// The server has let the client in.
   [[nodiscard]] bool has_session() const { return context_.set_up; }
   /// Gives back memory that was not needed since the last call.
@@ -137,6 +141,8 @@ class Session final : private Transport::Owner,
 
   uint64_t since_ms_;
   smb2::Guid client_guid_{};
+  bool claimed_ = false;
+  uint32_t process_ = 0;        // that has the stream, where that is known
   bool many_receives_ = false;  // the client may have more than it began with
 };
 

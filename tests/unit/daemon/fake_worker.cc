@@ -160,6 +160,7 @@ class Worker {
                        connections_.size());
           return true;
         },
+        [](const message::AdoptionSocket&) { return true; },  // this one is not to be found
         [](const auto&) { return false; });
   }
 

@@ -86,7 +86,8 @@ MessageBytes encoded(const Row& row) {
 }
 
 /// What each message looks like, told a second time: its fields are an offer (o), a sequence (s), a number at
-/// 12 (n), the largest of an enumeration there (its digit), a guid (g), a descriptor (d), a client (c).
+/// 12 (n), the largest of an enumeration there (its digit), a guid (g), a descriptor (d), a client (c), its
+/// addresses alone (a).
 struct OnTheWire {
   uint16_t type;
   const char* name;
@@ -96,13 +97,15 @@ constexpr OnTheWire kFromWorker[] = {
     {1, "ready", ""},        {2, "take", "o"},          {3, "refuse", "o"},         {4, "closed", "o"},
     {5, "pong", "s"},        {6, "want_smbd", "o"},     {7, "claim", "og"},         {8, "channel_up", "on"},
     {9, "scoreboard", "d"},  {10, "reported", "s"},     {11, "want_process", "og"}, {12, "pass", "od"},
-    {13, "not_passed", "s"}, {14, "channel_down", "o"}, {15, "session_up", "o"},
+    {13, "not_passed", "s"}, {14, "channel_down", "o"}, {15, "session_up", "o"},    {16, "left", ""},
+    {17, "kept", "oa"},
 };
 constexpr OnTheWire kFromSupervisor[] = {
     {64, "offer", "oc"},    {65, "grant", "od"},   {66, "ping", "s"},          {67, "drain", "n"},
     {68, "stop", "n"},      {69, "dump", ""},      {70, "smbd", "od"},         {71, "no_smbd", "on"},
     {72, "report", "sd"},   {73, "registry", "d"}, {74, "peer_listener", "d"}, {75, "claimed", "o2"},
-    {76, "pass_to", "snd"}, {77, "end", "o2"},     {78, "log_level", "4"},
+    {76, "pass_to", "snd"}, {77, "end", "o2"},     {78, "log_level", "4"},     {79, "adoption_socket", "d"},
+    {80, "adopt", "n"},
 };
 
 MessageBytes bytes_of(const OnTheWire& wire) {
@@ -117,11 +120,12 @@ MessageBytes bytes_of(const OnTheWire& wire) {
     if (field == 'n') put(12, {0x94, 0x77, 0x66, 0x55});
     if (field >= '1' && field <= '4') put(12, {unsigned(field - '0')});
     if (field == 'g') Filler().octets(40, std::span(bytes).subspan(40, 16));
-    if (field != 'c') continue;
-    put(32, {1, 0xa9, 0xaa, 0xab, 0xac, 0x77, 0x66, 0x55});
+    if (field == 'c') put(32, {1, 0xa9, 0xaa, 0xab, 0xac, 0x77, 0x66, 0x55});
+    if (field == 'c') put(87, {1, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7});
+    if (field != 'c' && field != 'a') continue;
     put(40, {4, 0, 0x40, 0x9c, 0, 0, 0, 0, 192, 0, 2, 1});
     put(64, {6, 0, 0x45, 0x15, 0, 0, 0, 0, 0x20, 0x01, 0x0d, 0xb8});
-    put(87, {1, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7});
+    put(87, {1});
   }
   return bytes;
 }
@@ -250,9 +254,9 @@ TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor b
       {"magic", changed(0, 0), "magic"},
       {"version", changed(4, 2), "different releases"},
       {"type 0", changed(6, 0), "unknown type 0"},
-      {"type 16", changed(6, 16), "unknown type 16"},
+      {"type 18", changed(6, 18), "unknown type 18"},
       {"type 63", changed(6, 63), "unknown type 63"},
-      {"type 79", changed(6, 79), "unknown type 79"},
+      {"type 81", changed(6, 81), "unknown type 81"},
       {"type high", changed(7, 1), "unknown type"},
       {"deadline in offer", changed(12, 1), "do not belong"},
       {"sequence in offer", changed(31, 1), "do not belong"},
