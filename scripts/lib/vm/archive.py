@@ -30,9 +30,9 @@ def command(argv, log, timeout, cwd=None, stdin=subprocess.DEVNULL):
 
 class Archive:
     """The packages of some suites, such as "trixie" and "trixie-security"; `directory` is for the lists. prefer: the suite
-    whose packages are taken where it has them, even if another has newer ones."""
+    whose packages are taken where it has them, even if another has newer ones. source: the lists of source packages too."""
 
-    def __init__(self, directory, suites, log, prefer=None):
+    def __init__(self, directory, suites, log, prefer=None, source=False):
         self.directory, self.suites, self.log, self.prefer = directory, suites, log, prefer
         if not pathlib.Path(sources.KEYRING).exists():
             raise Problem(f'{sources.KEYRING} is not there, and packages are checked with it: install debian-archive-keyring')
@@ -43,7 +43,9 @@ class Archive:
             (directory / place).mkdir(parents=True)
         (directory / 'status').touch()
         at = [(security if suite.endswith('-security') else main, suite) for suite in suites]
-        lines = [f'deb [arch=amd64 signed-by={sources.KEYRING}] {uri} {suite} main\n' for uri, suite in at if uri]
+        kinds = [f'deb [arch=amd64 signed-by={sources.KEYRING}]']
+        kinds += [f'deb-src [signed-by={sources.KEYRING}]'] if source else []
+        lines = [f'{kind} {uri} {suite} main\n' for kind in kinds for uri, suite in at if uri]
         (directory / 'sources.list').write_text(''.join(lines))
         try:
             command([*self.program('apt-get'), 'update', '-o', 'APT::Update::Error-Mode=any'], log, 600)
