@@ -7,19 +7,22 @@
  * directory that is root's alone. The supervisor connects to the listener of exactly the process that owns
  * the other end of a worker's TCP connection, checks who listens there, and gives the connected socket to
  * that worker. One link belongs to one RDMA connection. It ends when either side closes it; then its areas
- * are of no use any more.
+ * are of no use any more, but smbd may still have threads at work on them: their memory is given up, and not
+ * used for something else. A worker that does not read for some 500 packets loses its link.
  *
  *     module: HELLO, then TREE or TREE_REFUSED for each tree connect of that smbd, and later what changes
  *     worker: AREA (with a sealed memfd)   module: AREA_ADDED
  *     worker: AREA_DROP                    module: AREA_GONE, once the last I/O on it is done, and not before
  *
  * Each message is one packet of exactly SMBDIRECT_LINK_SIZE bytes, little-endian. Anything else ends the
- * link.
+ * link, such as a descriptor without an AREA, an AREA_DROP of what is no area of this link, a type that is
+ * the other side's. An AREA that cannot be taken does not: AREA_ADDED says why.
  *
  * The carrier: a READ or WRITE of the client's reaches smbd as FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 2.2.31.1)
  * with one chunk, whose resume key is SMBDIRECT_KEY_*; SourceOffset is the offset in the area, TargetOffset
  * that in the file, Length 1. TotalBytesWritten of the answer is the count, or from SMBDIRECT_FIRST_STATUS on
- * an NTSTATUS.
+ * an NTSTATUS. An announced tree's request is never declined: it is done, or answered as it would be inline.
+ * smbd sees of it what it sees of an IOCTL: whoever sends it has seen to it that CreditCharge covers Length.
  */
 #ifndef SMBDIRECT_AREA_H
 #define SMBDIRECT_AREA_H
@@ -52,8 +55,9 @@ enum smbdirect_link_layout {
 
 enum { SMBDIRECT_TOKEN_SIZE = 16 };
 
-/* An area is at most this large. */
+/* An area is at most this large, and a link has at most so many. */
 #define SMBDIRECT_AREA_LIMIT 0x40000000u
+#define SMBDIRECT_AREAS_PER_LINK 64
 
 enum smbdirect_key_layout {
   SMBDIRECT_KEY_AT_TOKEN = 0,

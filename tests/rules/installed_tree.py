@@ -3,7 +3,8 @@
 """What `meson install` puts on a machine, and that it works from there: programs find what the manual pages say they
 find, and the example of smbdirect_peer(3) compiles against the installed library as its readers would do it.
 
-    installed_tree.py SOURCE BUILD    BUILD is complete; installs into a directory of its own
+    installed_tree.py SOURCE BUILD [MODULE]...    BUILD is complete; installs into a directory of its own; MODULEs for smbd
+                                                  are there too
 """
 
 import os
@@ -50,8 +51,8 @@ def example(page):
 
 
 class Installed:
-    def __init__(self, source, build, destination):
-        self.source, self.root = source, destination
+    def __init__(self, source, build, destination, modules):
+        self.source, self.root, self.modules = source, destination, modules
         run('meson', 'install', '-C', build, '--no-rebuild', '--quiet', '--destdir', destination)
         (program,) = destination.rglob('smbdirectd-pool.5')
         self.prefix = program.parents[3]
@@ -62,7 +63,7 @@ class Installed:
         names = [page.name.removesuffix('.in') for page in (self.source / 'docs').iterdir()]
         pages = [f'share/man/man{name[-1]}/{name}' for name in names if re.search(r'\.[1-8]$', name)]
         expected = {self.prefix / name for name in [*EXECUTABLES, *DATA, *pages]}
-        expected |= {self.libdir / name for name in IN_LIBDIR}
+        expected |= {self.libdir / name for name in [*IN_LIBDIR, *self.modules]}
         found = {path for path in self.root.rglob('*') if not path.is_dir()}
         assert found == expected, f'missing: {expected - found}; not expected: {found - expected}'
         closed = [path for path in expected if not path.stat().st_mode & 0o004]
@@ -118,9 +119,9 @@ class Installed:
 
 
 def main():
-    source, build = map(pathlib.Path, sys.argv[1:])
+    source, build = map(pathlib.Path, sys.argv[1:3])
     with tempfile.TemporaryDirectory(prefix='smbdirectd-installed-') as directory:
-        installed = Installed(source, build, pathlib.Path(directory))
+        installed = Installed(source, build, pathlib.Path(directory), sys.argv[3:])
         for check in (installed.check_files, installed.check_pages, installed.check_paths, installed.check_programs,
                       installed.check_library):
             check()
@@ -128,6 +129,6 @@ def main():
 
 
 if __name__ == '__main__':
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
     main()

@@ -71,6 +71,10 @@ PEER = 'protocol/proxy/peer/'
 PEER_HEADER = 'protocol/proxy/smbdirect_peer.h'
 AREA_HEADER = 'protocol/proxy/smbdirect_area.h'
 
+# The module for smbd: C, under Samba's licence, with Samba's headers, and with nothing of ours but AREA_HEADER. Nobody else
+# includes what is in it.
+VFS = 'protocol/proxy/vfs/'
+
 # top directory -> system headers its files must not include, and why.
 NO_SYSTEM = {
     'protocol': (r'uv\.h|sys/.*|netinet/.*|arpa/.*|unistd\.h|fcntl\.h|poll\.h|infiniband/.*|rdma/.*|thread|mutex|fstream|nlohmann/.*',
@@ -87,6 +91,7 @@ OWN_IN_TEST = re.compile(r'tests/.*\.cc:\s*using\s+namespace\s+(?!std\b)')
 # Enumerators of rdma-core and libuv.
 FOREIGN_CASE = r'\bcase\s+(?:IBV|RDMA|UV)_\w+\s*:'
 SPDX = 'SPDX-License-Identifier: MIT'
+VFS_SPDX = 'SPDX-License-Identifier: GPL-3.0-or-later'
 
 # The seam to the loop: only its files start what libuv watches or times, and hold what goes wrong with it (a timer due
 # again at once, a descriptor closed before its handle).
@@ -99,7 +104,7 @@ SCOPE = re.compile(r'^\s*(class|struct) [\w:]+[^;]*\{|^\s*\};')
 
 
 def is_c(path):
-    return path.endswith('.c') or path in (PEER_HEADER, AREA_HEADER)
+    return path.endswith('.c') or path in (PEER_HEADER, AREA_HEADER) or path.startswith(VFS)
 
 
 def permitted(name, allowed):
@@ -120,11 +125,15 @@ def check_include(path, opening, name, siblings):
             return f'include "{name}" by its path from the top of the tree'
         if project and top in MAY_INCLUDE and not permitted(name, MAY_INCLUDE[top]):
             return f'{top}/ must not include {name} (it may include: {", ".join(MAY_INCLUDE[top])})'
+        if project and path.startswith(VFS) and not name.startswith(VFS) and name != AREA_HEADER:
+            return f'{VFS} must not include {name}: of ours it may include {AREA_HEADER}'
+        if project and name.startswith(VFS) and not path.startswith(VFS):
+            return f'{name} is inside the module for smbd'
         if project and top in MAY_INCLUDE and name.startswith(PEER) and not path.startswith(PEER):
             return f'{name} is inside the library for peers'
         if project:
             return check_arrow(path, name)
-    elif path.startswith(PEER) or path == PEER_HEADER:
+    elif path.startswith((PEER, VFS)) or path == PEER_HEADER:
         return None
     elif top in NO_SYSTEM and re.fullmatch(NO_SYSTEM[top][0], name):
         return f'{top}/ must not include <{name}>: {NO_SYSTEM[top][1]}'
@@ -153,7 +162,8 @@ def check_arrow(path, name):
 def check_source(path, text, files):
     """Yields (line, what) for each violation in one C++ file. files: the set of all paths in the tree."""
     lines = text.splitlines()
-    head, comment = (f'/* {SPDX} */', '/*') if is_c(path) else ('// ' + SPDX, '//')
+    licence = VFS_SPDX if path.startswith(VFS) else SPDX
+    head, comment = (f'/* {licence} */', '/*') if is_c(path) else ('// ' + SPDX, '//')
     if not lines or lines[0] != head:
         yield 1, f'the first line must be "{head}"'
     # A header of ours that others install is guarded as every C compiler understands.
@@ -251,6 +261,7 @@ def self_check():
     head = '// ' + SPDX + '\n'
     hdr = head + '// What it is.\n#pragma once\n'
     c_head = '/* ' + SPDX + ' */\n'
+    gpl_head = '/* ' + VFS_SPDX + ' */\n'
     c_hdr = c_head + '/*\n * What it is.\n */\n#ifndef SMBDIRECT_PEER_H\n'
     files = {'workers/session/session.h', 'workers/session/session.cc', 'protocol/smb2/pdu.h', 'daemon/contract/contract.h'}
     bad = [
@@ -276,6 +287,12 @@ def self_check():
         (PEER_HEADER, c_head + '/* What it is. */\n#pragma once\n', 'needs #ifndef SMBDIRECT_PEER_H'),
         (PEER_HEADER, hdr + '#ifndef SMBDIRECT_PEER_H\n/* What it is. */\n', 'the first line must be'),
         ('tests/unit/x.c', head, 'the first line must be'),
+        ('tests/unit/x.c', gpl_head, 'the first line must be'),
+        (VFS + 'area.c', c_head + '#include "includes.h"\n', 'the first line must be'),
+        (VFS + 'area.c', gpl_head + '#include "../libcli/smb/smb_common.h"\n', 'by its path from the top'),
+        (VFS + 'area.c', gpl_head + '#include "protocol/proxy/smbdirect_peer.h"\n', 'must not include protocol/proxy/smbdirect_peer.h'),
+        (VFS + 'area.h', gpl_head + '/* What it is. */\n', 'needs #ifndef AREA_H'),
+        ('protocol/proxy/frames.cc', head + '#include "protocol/proxy/vfs/area.h"\n', 'is inside the module for smbd'),
         ('workers/session/session.cc', head + '#include "workers/session/session.h"\n  uv_poll_init(&loop, &poll_, fd);\n', 'belongs to the seam'),
         ('workers/loop.cc', head + '  uv_timer_start(&timer_, tick, 0, 0);\n', 'belongs to the seam'),
         ('workers/loop.cc', head + '  detail::Poll poll_;\n', 'belongs to the seam'),
@@ -320,6 +337,8 @@ def self_check():
         ('workers/loop.cc', head + 'void f(int x) {\n  switch (x) {\n    case UV_EOF: {\n    }\n    default:\n  }\n}\n'),
         ('workers/loop.cc', head + 'void f(Kind x) {\n  switch (x) {\n    case Kind::one:\n      break;\n  }\n}\n'),
         ('tests/unit/x.c', c_head + '#include "protocol/proxy/smbdirect_peer.h"\n'),
+        (VFS + 'area.c', gpl_head + '#include "includes.h"\n#include <sys/mman.h>\n\n#include "protocol/proxy/vfs/area.h"\n'),
+        (VFS + 'area.h', gpl_head + '/* What it is. */\n#ifndef AREA_H\n#include "protocol/proxy/smbdirect_area.h"\n'),
         (PEER_HEADER, c_hdr + '#include <sys/socket.h>\n'),
         ('protocol/proxy/peer/inbox.cc', head + '#include "protocol/proxy/peer/inbox.h"\n\n#include <sys/socket.h>\n'),
         ('shm/loop/watched.cc', head + '  uv_poll_init(&loop, &poll_, fd);\n  uv_timer_start(&timer_, tick, 1, 0);\n'),

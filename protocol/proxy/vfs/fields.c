@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Prints where the fields are that the module uses of smbd's structures. Within
+ * a series they must not move, or one build does not serve all its releases:
+ * fields.txt has what they were in those that somebody has looked at.
+ *
+ * A program of the build's own, which no smbd loads. What a macro of Samba's
+ * touches counts too.
+ */
+#include "includes.h"
+#include "smbd/smbd.h"
+#include "smbd/globals.h"
+
+#define FIELD(type, field) {#type "." #field, offsetof(struct type, field)}
+
+static const struct {
+	const char *name;
+	size_t offset;
+} fields[] = {
+	FIELD(files_struct, fh),
+	FIELD(files_struct, conn),
+	FIELD(files_struct, fsp_flags),
+	FIELD(files_struct, access_mask),
+	FIELD(files_struct, op),
+	FIELD(connection_struct, sconn),
+	FIELD(connection_struct, tcon),
+	FIELD(connection_struct, cnum),
+	FIELD(connection_struct, vuid),
+	FIELD(connection_struct, vfs_handles),
+	FIELD(connection_struct, printer),
+	FIELD(connection_struct, ipc),
+	FIELD(smbd_server_connection, ev_ctx),
+	FIELD(vfs_handle_struct, next),
+	FIELD(vfs_handle_struct, fns),
+	FIELD(vfs_handle_struct, conn),
+	FIELD(vfs_handle_struct, data),
+	FIELD(smbXsrv_open, global),
+	/* Whose name is not the same in all series */
+	{"smbXsrv_open.global->open_persistent_id",
+	 offsetof(__typeof__(*((struct smbXsrv_open *)NULL)->global),
+		  open_persistent_id)},
+	FIELD(vfs_aio_state, error),
+	FIELD(vfs_fn_pointers, connect_fn),
+	FIELD(vfs_fn_pointers, disconnect_fn),
+	FIELD(vfs_fn_pointers, pread_fn),
+	FIELD(vfs_fn_pointers, pread_send_fn),
+	FIELD(vfs_fn_pointers, pwrite_fn),
+	FIELD(vfs_fn_pointers, pwrite_send_fn),
+	FIELD(vfs_fn_pointers, strict_lock_check_fn),
+	FIELD(vfs_fn_pointers, offload_write_send_fn),
+	FIELD(vfs_fn_pointers, offload_write_recv_fn),
+};
+
+/* The first bit of the file's flags that is set, counted from their start. */
+static size_t first_bit(const struct files_struct *fsp)
+{
+	const uint8_t *bytes = (const uint8_t *)&fsp->fsp_flags;
+	size_t i;
+
+	for (i = 0; i < 8 * sizeof(fsp->fsp_flags); i++) {
+		if (bytes[i / 8] & (1 << (i % 8))) {
+			break;
+		}
+	}
+	return i;
+}
+
+int main(void)
+{
+	struct files_struct directory = {
+		.fsp_flags.is_directory = true,
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(fields); i++) {
+		printf("%s %zu\n", fields[i].name, fields[i].offset);
+	}
+	printf("fsp_flags.is_directory %zu\n", first_bit(&directory));
+#if SMB_VFS_INTERFACE_VERSION >= 50
+	struct files_struct append = {
+		.fsp_flags.posix_append = true,
+	};
+	printf("fsp_flags.posix_append %zu\n", first_bit(&append));
+#endif
+	printf("lock_struct %zu\n", sizeof(struct lock_struct));
+#if SMB_VFS_INTERFACE_VERSION >= 53
+	printf("file_modified_state %zu\n", sizeof(struct file_modified_state));
+#endif
+	printf("interface %d\n", SMB_VFS_INTERFACE_VERSION);
+	return 0;
+}

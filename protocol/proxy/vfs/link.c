@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The listener DIRECTORY/PID and the links accepted from it.
+ *
+ * The directory is root's alone, the socket is root's alone in it, and who
+ * connects has to be root as well: the daemon's supervisor does it, and gives
+ * the connected socket to an unprivileged worker. All three are checked here,
+ * since whoever has a link can make smbd write a client's data into memory of
+ * theirs.
+ */
+#include "includes.h"
+#include "smbd/smbd.h"
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "protocol/proxy/vfs/area.h"
+#include "protocol/proxy/vfs/link.h"
+#include "protocol/proxy/vfs/tree.h"
+
+#undef DBGC_CLASS
+#define DBGC_CLASS DBGC_VFS
+
+/* A client has a few channels; no daemon needs this many. */
+#define LINKS_MAX 128
+
+struct smbdirect_link {
+	struct smbdirect_link *prev, *next;
+	int sock;
+	struct tevent_fd *fde;
+};
+
+static struct {
+	int sock;
+	struct tevent_fd *fde;
+	struct sockaddr_un address;
+	struct smbdirect_link *links;
+	unsigned num_links;
+} process = {
+	.sock = -1,
+};
+
+void smbdirect_link_send(struct smbdirect_link *link,
+			 const struct smbdirect_packet *packet)
+{
+	ssize_t sent = send(link->sock,
+			    packet->bytes,
+			    sizeof(packet->bytes),
+			    MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	if (sent != (ssize_t)sizeof(packet->bytes)) {
+		/* Our callers walk lists: it is closed from the event loop */
+		DBG_NOTICE("smbdirect: a link is given up: %s\n",
+			   sent == -1 ? strerror(errno) : "short packet");
+		shutdown(link->sock, SHUT_RDWR);
+	}
+}
+
+void smbdirect_link_send_all(const struct smbdirect_packet *packet)
+{
+	struct smbdirect_link *link = NULL;
+
+	for (link = process.links; link != NULL; link = link->next) {
+		smbdirect_link_send(link, packet);
+	}
+}
+
+static void link_close(struct smbdirect_link *link)
+{
+	smbdirect_area_link_closed(link);
+	DLIST_REMOVE(process.links, link);
+	process.num_links--;
+	TALLOC_FREE(link->fde);
+	close(link->sock);
+	TALLOC_FREE(link);
+}
+
+/*
+ * Receives one packet and the descriptors in it. Returns the packet's size,
+ * which may be larger than what there is room for, or -1. *fd is the only
+ * descriptor, -1 where there is none; more than one is as good as an error.
+ */
+static ssize_t link_receive(struct smbdirect_link *link,
+			    struct smbdirect_packet *packet,
+			    int *fd)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {
+		.iov_base = packet->bytes,
+		.iov_len = sizeof(packet->bytes),
+	};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	struct cmsghdr *c = NULL;
+	unsigned count = 0;
+	ssize_t got;
+
+	*fd = -1;
+	got = recvmsg(link->sock,
+		      &msg,
+		      MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_TRUNC);
+	if (got < 0) {
+		return got;
+	}
+	/* An empty packet is no end: it may have brought a descriptor */
+	for (c = CMSG_FIRSTHDR(&msg); c != NULL; c = CMSG_NXTHDR(&msg, c)) {
+		size_t at;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+			continue;
+		}
+		/* Padding has room for a second one */
+		for (at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len;
+		     at += sizeof(int))
+		{
+			int one;
+
+			memcpy(&one, (const char *)c + at, sizeof(int));
+			if (count++ == 0) {
+				*fd = one;
+			} else {
+				close(one);
+			}
+		}
+	}
+	if (count > 1 || (msg.msg_flags & MSG_CTRUNC)) {
+		if (*fd != -1) {
+			close(*fd);
+			*fd = -1;
+		}
+		errno = EPROTO;
+		return -1;
+	}
+	return got;
+}
+
+/* Returns false for whatever ends the link. */
+static bool link_packet(struct smbdirect_link *link,
+			const struct smbdirect_packet *packet,
+			int fd)
+{
+	const uint8_t *token = smbdirect_packet_token(packet);
+	struct smbdirect_packet answer;
+	NTSTATUS status;
+
+	switch (smbdirect_packet_type(packet)) {
+	case SMBDIRECT_LINK_AREA:
+		if (fd == -1) {
+			return false;
+		}
+		status = smbdirect_area_add(link, token, fd);
+		smbdirect_packet_init(&answer, SMBDIRECT_LINK_AREA_ADDED);
+		smbdirect_packet_set_token(&answer, token);
+		smbdirect_packet_set_number(&answer, NT_STATUS_V(status));
+		smbdirect_link_send(link, &answer);
+		return true;
+	case SMBDIRECT_LINK_AREA_DROP:
+		return fd == -1 && smbdirect_area_drop(link, token);
+	default:
+		return false;
+	}
+}
+
+static void link_event(struct tevent_context *ev,
+		       struct tevent_fd *fde,
+		       uint16_t flags,
+		       void *private_data)
+{
+	struct smbdirect_link *link = talloc_get_type_abort(
+		private_data, struct smbdirect_link);
+	struct smbdirect_packet packet;
+	ssize_t got;
+	bool ok = false;
+	int fd;
+
+	got = link_receive(link, &packet, &fd);
+	if (got == -1 && (errno == EAGAIN || errno == EINTR)) {
+		return;
+	}
+	if (got == (ssize_t)sizeof(packet.bytes)) {
+		ok = link_packet(link, &packet, fd);
+	}
+	if (fd != -1) {
+		close(fd);
+	}
+	if (!ok) {
+		if (got != 0) {
+			DBG_WARNING("smbdirect: what came over a link is not "
+				    "its protocol: closed\n");
+		}
+		link_close(link);
+	}
+}
+
+static bool peer_is_root(int sock)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0) {
+		return false;
+	}
+	if (cred.uid != 0) {
+		DBG_WARNING("smbdirect: pid %d of uid %d connected: only root "
+			    "may\n",
+			    (int)cred.pid,
+			    (int)cred.uid);
+		return false;
+	}
+	return true;
+}
+
+static void link_say_hello(struct smbdirect_link *link)
+{
+	struct smbdirect_packet hello;
+
+	smbdirect_packet_init(&hello, SMBDIRECT_LINK_HELLO);
+	smbdirect_packet_set_number(&hello, SMBDIRECT_LINK_VERSION);
+	smbdirect_packet_set_session(&hello, getpid());
+	smbdirect_packet_set_text(&hello, samba_version_string());
+	smbdirect_link_send(link, &hello);
+}
+
+static void link_accept(struct tevent_context *ev,
+			struct tevent_fd *fde,
+			uint16_t flags,
+			void *private_data)
+{
+	struct smbdirect_link *link = NULL;
+	int sock;
+
+	sock = accept4(process.sock, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (sock == -1) {
+		return;
+	}
+	if (process.num_links >= LINKS_MAX || !peer_is_root(sock)) {
+		close(sock);
+		return;
+	}
+	link = talloc_zero(NULL, struct smbdirect_link);
+	if (link == NULL) {
+		close(sock);
+		return;
+	}
+	link->sock = sock;
+	link->fde = tevent_add_fd(
+		ev, link, sock, TEVENT_FD_READ, link_event, link);
+	if (link->fde == NULL) {
+		TALLOC_FREE(link);
+		close(sock);
+		return;
+	}
+	DLIST_ADD(process.links, link);
+	process.num_links++;
+	link_say_hello(link);
+	smbdirect_tree_announce_all(link);
+}
+
+/* The directory has to be one in which nobody but root makes names. */
+static bool directory_is_roots(const char *directory)
+{
+	struct stat st;
+
+	if (lstat(directory, &st) != 0) {
+		DBG_INFO("smbdirect: no links: %s: %s\n",
+			 directory,
+			 strerror(errno));
+		return false;
+	}
+	if (!S_ISDIR(st.st_mode) || st.st_uid != 0 ||
+	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+	{
+		DBG_ERR("smbdirect: no links: %s has to be a directory that "
+			"only root may write to\n",
+			directory);
+		return false;
+	}
+	return true;
+}
+
+static int bind_as_root(const char *directory, struct sockaddr_un *address)
+{
+	int sock = -1;
+
+	if (!directory_is_roots(directory)) {
+		return -1;
+	}
+	sock = socket(AF_UNIX,
+		      SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
+		      0);
+	if (sock == -1) {
+		return -1;
+	}
+	/* Of an earlier process that had our pid, and was killed */
+	unlink(address->sun_path);
+	if (bind(sock, (struct sockaddr *)address, sizeof(*address)) != 0 ||
+	    chmod(address->sun_path, S_IRUSR | S_IWUSR) != 0 ||
+	    listen(sock, 8) != 0)
+	{
+		DBG_ERR("smbdirect: no links at %s: %s\n",
+			address->sun_path,
+			strerror(errno));
+		close(sock);
+		return -1;
+	}
+	return sock;
+}
+
+void smbdirect_link_listen(struct tevent_context *ev)
+{
+	const char *directory = lp_parm_const_string(GLOBAL_SECTION_SNUM,
+						     "smbdirect",
+						     "directory",
+						     SMBDIRECT_LINK_DIRECTORY);
+	struct sockaddr_un address = {
+		.sun_family = AF_UNIX,
+	};
+	int len;
+
+	if (process.sock != -1) {
+		return;
+	}
+	len = snprintf(address.sun_path,
+		       sizeof(address.sun_path),
+		       "%s/%d",
+		       directory,
+		       (int)getpid());
+	if (len < 0 || (size_t)len >= sizeof(address.sun_path)) {
+		DBG_ERR("smbdirect: no links: the path %s is too long for a "
+			"socket\n",
+			directory);
+		return;
+	}
+	become_root();
+	process.sock = bind_as_root(directory, &address);
+	unbecome_root();
+	if (process.sock == -1) {
+		return;
+	}
+	process.address = address;
+	process.fde = tevent_add_fd(
+		ev, NULL, process.sock, TEVENT_FD_READ, link_accept, NULL);
+	if (process.fde == NULL) {
+		smbdirect_link_stop_listening();
+	}
+}
+
+void smbdirect_link_stop_listening(void)
+{
+	if (process.sock == -1) {
+		return;
+	}
+	TALLOC_FREE(process.fde);
+	close(process.sock);
+	process.sock = -1;
+	become_root();
+	unlink(process.address.sun_path);
+	unbecome_root();
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The tree connects of this smbd process whose share has the module, as the
+ * links are told of them. A tree belongs to its connection_struct, and goes
+ * with it.
+ */
+#ifndef TREE_H
+#define TREE_H
+
+struct smbdirect_link;
+
+struct smbdirect_tree {
+	struct smbdirect_tree *prev, *next;
+	uint64_t session;
+	uint32_t id;
+	const char *share;
+	const char *refused; /* why it stays inline; NULL: it does not */
+	bool plain_io;	     /* no other module sees what is read */
+};
+
+/* NULL without memory: then it stays inline, and nobody was told otherwise. */
+struct smbdirect_tree *smbdirect_tree_add(struct vfs_handle_struct *handle,
+					  const char *share);
+
+void smbdirect_tree_announce_all(struct smbdirect_link *link);
+
+/* Whether this process serves any. */
+bool smbdirect_tree_any(void);
+
+#endif
