@@ -96,7 +96,7 @@ class SmbdServer:
 
     def _add_user(self):
         subprocess.run(
-            ["smbpasswd", "-c", str(self.config), "-s", "-a", self.user],
+            [str(word) for word in self.within(["smbpasswd", "-c", self.config, "-s", "-a", self.user])],
             input=f"{self.password}\n{self.password}\n",
             text=True,
             check=True,
@@ -110,7 +110,7 @@ class SmbdServer:
             self._add_user()
         self.server = Server(
             "smbd",
-            self.command(),
+            self.within(self.command()),
             self.directory / "log" / "smbd.out",
         )
         self._smbd_log = LogSource("smbd's log", self.log_path)
@@ -128,6 +128,10 @@ class SmbdServer:
 
     def command(self):
         return [SMBD, "-F", "--no-process-group", "-s", self.config]
+
+    def within(self, argv):
+        """What runs that command where this smbd is; here that is where everything is."""
+        return argv
 
     def _listening(self):
         wanted = f":{self.port:04X}"

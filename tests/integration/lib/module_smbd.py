@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""A stock smbd that has vfs_smbdirect, in a mount namespace of its own: nothing is installed.
+
+    reason = module_smbd.missing("4.17")         why there is none, or None
+    ModuleSmbd(directory, shares={"share": {"vfs objects": "smbdirect"}}).start()
+
+Its links are in `links`, which is what the pool file or a player of the daemon's end is told.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+from lib.daemon import build_dir
+from lib.smbd import SMBD, SmbdServer, samba_version
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+SAMBA = ROOT / "scripts/lib/samba"
+# Samba's directory of modules gets ours on top; smbd finds both.
+OVER_MODULES = """
+stage=$1 modules=$2; shift 2
+mount -t overlay -o "lowerdir=$stage:$modules" none "$modules" && exec "$@"
+"""
+# Another Samba's files lie over this machine's, and ours over both. What is written to is mounted once more.
+OVER_ROOT = """
+stage=$1 other=$2 root=$3 places=$4; shift 4
+mount -t overlay -o "lowerdir=$stage:$other:/" none "$root" || exit 1
+for place in /proc /dev /sys /run /tmp $places; do mount --rbind "$place" "$root$place" || exit 1; done
+exec chroot "$root" "$@"
+"""
+
+
+def built():
+    """Where the modules are that the build under test has made."""
+    return build_dir() / "protocol/proxy/vfs"
+
+
+def own_series():
+    """'4.17' of this machine's smbd, '' where there is none."""
+    return ".".join(map(str, samba_version()))
+
+
+def other_root(series):
+    """The unpacked packages of another Samba, None where they were never fetched (scripts/setup module)."""
+    argv = ["/usr/bin/python3", SAMBA / "binaries.py", "--where", series]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return pathlib.Path(done.stdout.strip()) if done.returncode == 0 else None
+
+
+def missing(series=None):
+    """Why no smbd of that series (default: this machine's) can be started with the module; None if it can."""
+    series = series or own_series()
+    if os.geteuid() != 0:
+        return "needs root: it makes a mount namespace"
+    if not series:
+        return "there is no smbd"
+    if not (built() / f"smbdirect-{series}.so").exists():
+        return f"vfs_smbdirect is not built for Samba {series} in {build_dir()} (scripts/setup module fetches its headers)"
+    if series != own_series() and other_root(series) is None:
+        return f"there is no Samba {series} here: scripts/setup module fetches its packages where the archive has them"
+    return None
+
+
+class ModuleSmbd(SmbdServer):
+    """series: whose smbd, default this machine's. builds: of which series the module is there, default all that are
+    built; () leaves the shim alone with it. mounts: file systems that shares are on. before_start(place):
+    called with the directory that has our vfs/ and smbdirect/."""
+
+    def __init__(self, directory, shares=None, options=None, series=None, builds=None, mounts=(), before_start=None, **kw):
+        self.directory = pathlib.Path(directory)
+        self.series = series or own_series()
+        self.places = " ".join(map(str, [self.directory, *mounts]))
+        self.links = self.directory / "links"
+        self.links.mkdir(mode=0o700)
+        options = {"smbdirect:directory": self.links, **(options or {})}
+        shares = {"share": {"vfs objects": "smbdirect"}} if shares is None else shares
+        place = self._stage(sorted(built().glob("smbdirect-*.so")) if builds is None else
+                            [built() / f"smbdirect-{build}.so" for build in builds])  # fmt: skip
+        if before_start:
+            before_start(place)
+        super().__init__(directory, shares=shares, options=options, **kw)
+
+    def _stage(self, modules):
+        self.stage = self.directory / "modules"
+        self.modules_directory = modules_directory()
+        place = self.stage
+        if self.series != own_series():
+            place = self.stage / str(self.modules_directory).lstrip("/")
+        for name in ("vfs", "smbdirect"):
+            (place / name).mkdir(parents=True)
+        shutil.copy(built() / "smbdirect.so", place / "vfs")
+        for module in modules:
+            shutil.copy(module, place / "smbdirect")
+        return place
+
+    def within(self, argv):
+        """That command where this smbd and its modules are."""
+        unshare = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c"]
+        if self.series == own_series():
+            return [*unshare, OVER_MODULES, "sh", self.stage, self.modules_directory, *argv]
+        root = self.directory / "root"
+        root.mkdir(exist_ok=True)
+        return [*unshare, OVER_ROOT, "sh", self.stage, other_root(self.series), root, self.places, *argv]
+
+    def link_path(self, client):
+        """Where the smbd process listens that serves this client (lib.smb2.Client over TCP)."""
+        return self.links / str(self.server_pid(client))
+
+    def server_pid(self, client):
+        """The process at the other end of the client's TCP connection: what the daemon learns by sock_diag."""
+        port = client.transport.sock.getsockname()[1]
+        with open("/proc/net/tcp") as f:
+            rows = [line.split() for line in f.readlines()[1:]]
+        inodes = {r[9] for r in rows if r[1].endswith(f":{self.port:04X}") and r[2].endswith(f":{port:04X}")}
+        for pid in self.client_pids():
+            if {socket_of(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd")} & inodes:
+                return pid
+        raise AssertionError(f"no process has the other end of port {port}")
+
+
+def socket_of(pid, fd):
+    try:
+        found = re.match(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{fd}"))
+    except OSError:
+        return None
+    return found[1] if found else None
+
+
+def modules_directory():
+    """/usr/lib/x86_64-linux-gnu/samba"""
+    text = subprocess.run([SMBD, "-b"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    return pathlib.Path(re.search(r"MODULESDIR: (\S+)", text)[1])

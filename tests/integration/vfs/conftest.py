@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""One smbd with vfs_smbdirect for each series of Samba that there is; its shares have the module among others."""
+
+import os
+
+import pytest
+
+from lib import module_smbd
+from lib.module_smbd import ModuleSmbd
+
+SERIES = ("4.17", "4.22")
+AUDIT = {
+    "full_audit:success": "pread_send pread_recv pwrite_send pwrite_recv fsync_send offload_write_send",
+    "full_audit:failure": "none",
+    "full_audit:syslog": "false",
+    "full_audit:prefix": "AUDIT",
+}
+# share -> its "vfs objects" and what else it has.
+SHARES = {
+    "share": {"vfs objects": "smbdirect"},
+    "plain": {},
+    "audit_above": {"vfs objects": "full_audit smbdirect", **AUDIT},
+    "audit_below": {"vfs objects": "smbdirect full_audit", **AUDIT},
+    "time_audit": {"vfs objects": "time_audit smbdirect"},
+    "streams_below": {"vfs objects": "smbdirect streams_xattr"},
+    "streams_above": {"vfs objects": "streams_xattr smbdirect"},
+    "as_nobody": {"vfs objects": "smbdirect", "force user": "nobody"},
+    "no_aio": {"vfs objects": "smbdirect", "aio read size": "0", "aio write size": "0"},
+    "acl": {"vfs objects": "acl_xattr smbdirect"},
+    "fruit": {"vfs objects": "catia fruit streams_xattr smbdirect"},
+    "shadow": {"vfs objects": "shadow_copy2 smbdirect"},
+    "aio_pthread": {"vfs objects": "smbdirect aio_pthread"},
+    "io_uring": {"vfs objects": "smbdirect io_uring"},
+    "recycle": {"vfs objects": "recycle smbdirect"},
+    "sync": {"vfs objects": "smbdirect", "sync always": "yes"},
+    "btrfs_below": {"vfs objects": "smbdirect btrfs"},
+    "btrfs_above": {"vfs objects": "btrfs smbdirect"},
+}
+
+
+_made = []  # directories
+
+
+def series_there(series):
+    reason = module_smbd.missing(series)
+    if reason:
+        pytest.skip(reason)
+    return series
+
+
+@pytest.fixture(scope="session", params=SERIES)
+def series(request):
+    return series_there(request.param)
+
+
+@pytest.fixture(scope="session")
+def server(scratch, series):
+    """A ModuleSmbd with SHARES for all tests that leave it alive."""
+    directory = scratch / f"vfs-{series}"
+    directory.mkdir()
+    smbd = ModuleSmbd(directory, shares=SHARES, series=series).start()
+    os.chmod(smbd.share_path("as_nobody"), 0o777)
+    (directory / "shares").chmod(0o755)
+    yield smbd
+    log = smbd.log_path.read_text(errors="replace")
+    smbd.stop()
+    assert "PANIC" not in log and "INTERNAL ERROR" not in log, "smbd panicked: " + log[-4000:]
+
+
+@pytest.fixture
+def make_server(scratch, series):
+    """make_server(**kw) -> a started ModuleSmbd of this series, stopped at the end of the test."""
+    made = []
+
+    def make(**kw):
+        directory = scratch / f"vfs-{series}-{len(_made)}"
+        _made.append(directory)
+        directory.mkdir()
+        made.append(ModuleSmbd(directory, series=kw.pop("series", series), **kw))
+        return made[-1].start()
+
+    yield make
+    for smbd in reversed(made):
+        smbd.stop()
