@@ -32,7 +32,7 @@ CONFIGURE = (
 
 
 def download(release, work, log):
-    """(orig.tar, debian.tar) in `work`."""
+    """(orig.tar, debian.tar or None) in `work`."""
     if release.suites:
         archive = Archive(work / 'apt', release.suites, log, source=True)
         try:
@@ -42,8 +42,7 @@ def download(release, work, log):
     for name, wanted in release.pool.items():
         from_pool(name, wanted, work)
     (orig,) = work.glob('samba_*.orig.tar.xz')
-    (debian,) = work.glob('samba_*.debian.tar.xz')
-    return orig, debian
+    return orig, next(work.glob('samba_*.debian.tar.xz'), None)
 
 
 def from_pool(name, wanted, work):
@@ -60,10 +59,12 @@ def from_pool(name, wanted, work):
 
 
 def unpack(orig, debian, work, log):
-    (work / 'debian').mkdir()
-    command(['tar', '-xf', debian, '-C', work / 'debian'], log, 600)
     command(['tar', '-xf', orig, '-C', work], log, 600)
     (tree,) = work.glob('samba-*/')
+    if debian is None:
+        return tree
+    (work / 'debian').mkdir()
+    command(['tar', '-xf', debian, '-C', work / 'debian'], log, 600)
     patches = work / 'debian/debian/patches'
     for line in (patches / 'series').read_text().splitlines():
         name = line.split('#')[0].strip()

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Fetches and makes the headers of Samba that vfs_smbdirect is built with.
 
-    main.py [SERIES]...   make those of these series that are not there yet (default: the ones that are tested)
+    main.py [SERIES]...   make those of these series that are not there yet (default: the ones that are tested), and fetch
+                          the packages of those that this machine has not installed
     main.py --list        one line "SERIES VERSION DIRECTORY" for each that is there; makes nothing
 
 Exit: 0 all there, 1 something failed, 2 wrong arguments, 3 the archive cannot be reached.
@@ -13,6 +14,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / 'vm'))
+import binaries  # noqa: E402
 import cache  # noqa: E402
 import generate  # noqa: E402
 import headers  # noqa: E402
@@ -49,6 +51,9 @@ def main(arguments):
     try:
         for series in arguments or USUAL:
             cache.entry(entry_name(series), lambda place, speak, series=series: headers.make(series, place, speak), say, KIND)
+            if binaries.suite_of(series):
+                cache.entry(binaries.entry_name(series),
+                            lambda place, speak, series=series: binaries.make(series, place, speak), say, KIND)
     except cache.Unreachable as problem:
         say(problem)
         return 3

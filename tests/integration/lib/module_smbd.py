@@ -18,18 +18,8 @@ from lib.smbd import SMBD, SmbdServer, samba_version
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SAMBA = ROOT / "scripts/lib/samba"
-# Samba's directory of modules gets ours on top; smbd finds both.
-OVER_MODULES = """
-stage=$1 modules=$2; shift 2
-mount -t overlay -o "lowerdir=$stage:$modules" none "$modules" && exec "$@"
-"""
-# Another Samba's files lie over this machine's, and ours over both. What is written to is mounted once more.
-OVER_ROOT = """
-stage=$1 other=$2 root=$3 places=$4; shift 4
-mount -t overlay -o "lowerdir=$stage:$other:/" none "$root" || exit 1
-for place in /proc /dev /sys /run /tmp $places; do mount --rbind "$place" "$root$place" || exit 1; done
-exec chroot "$root" "$@"
-"""
+# Layers over /usr, the first on top; what another Samba has in other places nobody needs to run it.
+OVER_USR = 'layers=$1; shift; mount -t overlay -o "lowerdir=$layers:/usr" none /usr && exec "$@"'
 
 
 def built():
@@ -65,13 +55,11 @@ def missing(series=None):
 
 class ModuleSmbd(SmbdServer):
     """series: whose smbd, default this machine's. builds: of which series the module is there, default all that are
-    built; () leaves the shim alone with it. mounts: file systems that shares are on. before_start(place):
-    called with the directory that has our vfs/ and smbdirect/."""
+    built; () leaves the shim alone with it. before_start(place): called with the directory that has our vfs/ and smbdirect/."""
 
-    def __init__(self, directory, shares=None, options=None, series=None, builds=None, mounts=(), before_start=None, **kw):
+    def __init__(self, directory, shares=None, options=None, series=None, builds=None, before_start=None, **kw):
         self.directory = pathlib.Path(directory)
         self.series = series or own_series()
-        self.places = " ".join(map(str, [self.directory, *mounts]))
         self.links = self.directory / "links"
         self.links.mkdir(mode=0o700)
         options = {"smbdirect:directory": self.links, **(options or {})}
@@ -84,10 +72,7 @@ class ModuleSmbd(SmbdServer):
 
     def _stage(self, modules):
         self.stage = self.directory / "modules"
-        self.modules_directory = modules_directory()
-        place = self.stage
-        if self.series != own_series():
-            place = self.stage / str(self.modules_directory).lstrip("/")
+        place = self.stage / modules_directory().relative_to("/usr")
         for name in ("vfs", "smbdirect"):
             (place / name).mkdir(parents=True)
         shutil.copy(built() / "smbdirect.so", place / "vfs")
@@ -97,12 +82,9 @@ class ModuleSmbd(SmbdServer):
 
     def within(self, argv):
         """That command where this smbd and its modules are."""
-        unshare = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c"]
-        if self.series == own_series():
-            return [*unshare, OVER_MODULES, "sh", self.stage, self.modules_directory, *argv]
-        root = self.directory / "root"
-        root.mkdir(exist_ok=True)
-        return [*unshare, OVER_ROOT, "sh", self.stage, other_root(self.series), root, self.places, *argv]
+        layers = [self.stage] if self.series == own_series() else [self.stage, other_root(self.series) / "usr"]
+        unshare = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", OVER_USR, "sh"]
+        return [*unshare, ":".join(map(str, layers)), *argv]
 
     def link_path(self, client):
         """Where the smbd process listens that serves this client (lib.smb2.Client over TCP)."""

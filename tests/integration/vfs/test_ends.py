@@ -55,7 +55,7 @@ def frozen_server(scratch, series):
     directory = scratch / f"vfs-slow-{series}"
     directory.mkdir()
     disk = Frozen(directory / "disk")
-    server = ModuleSmbd(directory, series=series, mounts=[disk.path],
+    server = ModuleSmbd(directory, series=series,
                         shares={"slow": {"vfs objects": "smbdirect", "path": disk.path}, "share": {"vfs objects": "smbdirect"}})  # fmt: skip
     try:
         server.start()

@@ -175,7 +175,7 @@ def test_disk_full(make_server, scratch, series):
     """A short count before the end, and then DISK_FULL."""
     path = scratch / f"full-{series}"
     with small_file_system(path):
-        server = make_server(shares={"full": {"vfs objects": "smbdirect", "path": path}}, mounts=[path])
+        server = make_server(shares={"full": {"vfs objects": "smbdirect", "path": path}})
         with attached(server, "full") as (client, carrier, _):
             handle = client.create("inline")
             expected = inline_write(client, handle, 0, bytes(2 << 20))
