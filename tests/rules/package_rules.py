@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""What debian/ repeats of the tree has to agree with it: the version, and the library's symbols.
+"""What debian/ repeats of the tree has to agree with it: the version, the library's symbols, and what systemd starts.
 
     package_rules.py ROOT           check the tree; one line for each disagreement, exit 1 if any
     package_rules.py --self-check   show each rule texts that agree and texts that do not; exit 1 if it misjudges one
@@ -32,12 +32,21 @@ def symbols(header, listed):
             for name in sorted(ours ^ theirs)]
 
 
+def stopped(units, scripts):
+    """dh stops only what it has started, which is nothing: prerm ends each unit, and postinst has it run the new program.
+    `scripts`: name -> text."""
+    return [f'debian/{name}: says nothing of {unit}' for unit in units for name, text in scripts.items()
+            if not re.search(rf'\b{re.escape(unit)}\b', re.sub(r'^\s*#.*$', '', text, flags=re.M))]
+
+
 def problems(root):
     def text(name):
         return (root / name).read_text()
 
     return [*versions(text('meson.build'), text('debian/changelog')),
-            *symbols(text('protocol/proxy/smbdirect_peer.h'), text('debian/libsmbdirect-peer0.symbols'))]
+            *symbols(text('protocol/proxy/smbdirect_peer.h'), text('debian/libsmbdirect-peer0.symbols')),
+            *stopped([path.name.split('.')[0] for path in sorted((root / 'conf').glob('*.service.in'))],
+                     {name: text(f'debian/{name}') for name in ('smbdirectd.prerm', 'smbdirectd.postinst')})]
 
 
 MESON = "project('smbdirectd', 'cpp',\n  version: '1.2.0',\n"
@@ -53,6 +62,9 @@ SELF_CHECK = [  # rule, what it reads, whether that agrees
     (symbols, (HEADER, ' smbdirect_one@V 1.0\n smbdirect_two@V 1.0\n'), True),
     (symbols, (HEADER, ' smbdirect_one@V 1.0\n'), False),
     (symbols, (HEADER, ' smbdirect_one@V 1.0\n smbdirect_two@V 1.0\n smbdirect_old@V 1.0\n'), False),
+    (stopped, (['one', 'two'], {'prerm': 'stop one\nstop two.service\n'}), True),
+    (stopped, (['one', 'two'], {'prerm': 'stop one\n# not two\n'}), False),
+    (stopped, (['one'], {'prerm': 'stop one\n', 'postinst': 'restart another-one2\n'}), False),
 ]
 
 
