@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""scripts/package: its versions, and what it takes for a difference."""
+"""scripts/package: its versions, what it takes for a difference, and when it takes data for lost."""
 
 import pathlib
 import subprocess
@@ -8,8 +8,9 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "scripts/lib/package"))
+sys.path += [str(ROOT / "scripts/lib" / name) for name in ("package", "fresh")]
 import differences  # noqa: E402
+import served  # noqa: E402
 import version  # noqa: E402
 
 # --- versions -----------------------------------------------------------------------------------------------------
@@ -89,3 +90,61 @@ def test_accounts_that_come_with_the_packages():
     ours, other = "smbdirect:x:999:999::/:/bin/false\n", "other:x:998:998::/:/bin/sh\n"
     assert differences.strange_accounts(before, before + ours) == []
     assert differences.strange_accounts(before, ours + other) == sorted([before.strip(), other.strip()])
+
+
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+class Files:
+    """A host that is a directory."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        for path in (served.DIRECTORY, *served.SHARES.values()):
+            self.path(path).mkdir(parents=True, exist_ok=True)
+
+    def path(self, path):
+        return self.directory / path.lstrip("/")
+
+
+@pytest.mark.parametrize("share", served.SHARES)
+@pytest.mark.parametrize("wrong", ["", "stored", "back", "no store", "no back"])
+def test_a_file_that_is_not_what_was_sent_is_lost(tmp_path, monkeypatch, share, wrong):
+    monkeypatch.setattr(served, "SIZE", 1000)
+    host = Files(tmp_path)
+    clients = served.Clients(host)
+    name, data = clients.file()
+    spoilt = data[:-1] + bytes([data[-1] ^ 1])
+    stored, back = host.path(f"{served.SHARES[share]}/{name}"), host.path(f"{served.DIRECTORY}/{name}.back")
+    if wrong != "no store":
+        stored.write_bytes(spoilt if wrong == "stored" else data)
+    if wrong != "no back":
+        back.write_bytes(spoilt if wrong == "back" else data)
+    if not wrong:
+        clients.judge(share, name, data, str)
+        assert clients.bytes == 1000 and not back.exists()
+        return
+    with pytest.raises(served.Lost, match="not there" if wrong.startswith("no") else "not what was sent"):
+        clients.judge(share, name, data, str)
+    assert clients.bytes == 0
+
+
+def test_a_load_runs_before_and_after_and_tells_of_its_failure():
+    turns = []
+    with served.Load(lambda: turns.append(1)):
+        assert turns
+        before = len(turns)
+    assert len(turns) > before
+
+    def fails_later():
+        turns.append(1)
+        if ended:
+            raise served.Lost("later")
+
+    ended = []
+    with pytest.raises(served.Lost, match="later"):
+        with served.Load(fails_later):
+            ended.append(1)
+    with pytest.raises(KeyError):  # what went wrong first
+        with served.Load(fails_later):
+            raise KeyError

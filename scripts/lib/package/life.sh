@@ -40,7 +40,7 @@ service smbdirectd status || status=$?
 enabled=$(find /etc/systemd/system /etc/rc[0-9S].d -name '*smbdirectd*' ! -name 'K*')
 [ -z "$enabled" ] || fail "the installation has enabled the daemon: $enabled"
 smbdirectd --check-config
-systemd-analyze verify --man=no --recursive-errors=no smbdirectd.service
+systemd-analyze verify --man=no --recursive-errors=no smbdirectd.service smbdirect-exporter.service
 
 step "serve, and upgrade meanwhile"
 BETWEEN="

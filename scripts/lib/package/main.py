@@ -19,12 +19,15 @@ import bases  # noqa: E402
 import cache  # noqa: E402
 import differences  # noqa: E402
 import room  # noqa: E402
+import served  # noqa: E402
+import service  # noqa: E402
+import systemd_host  # noqa: E402
 import version  # noqa: E402
 
 KIND = bases.KIND
 SUITES = ('bookworm', 'trixie')
 TOOLS = ('build-essential', 'dpkg-dev', 'fakeroot', 'lintian')
-TRIED_WITH = ('samba', 'smbclient', 'procps', 'iproute2', 'systemd')
+TRIED_WITH = ('samba', 'smbclient', 'procps', 'iproute2', 'systemd-sysv')
 AS_BUILDER = ('setpriv', '--reuid', 'builder', '--regid', 'builder', '--init-groups', 'env', 'HOME=/build')
 # The second build is somewhere else and at another time of the day; the packages have to be the same.
 BUILDS = {'first': ('/build/first', ()), 'second': ('/build/the-second-one', ('TZ=XYZ-12', 'LC_ALL=C'))}
@@ -50,9 +53,9 @@ def parse():
     parser = argparse.ArgumentParser(
         prog='scripts/package', description='Makes the Debian packages of the committed tree (HEAD) on a minimal Debian in a '
         'directory, as a user without rights; runs lintian; builds them again and compares; and takes them through a life '
-        'on another minimal Debian: installation, the daemon serves an smbd, an upgrade to a higher version meanwhile, '
-        'purge, after which nothing is left. The packages come to build/packages/SUITE. Nothing is left mounted or '
-        'running. Needs root.')
+        'on other minimal Debians, without systemd and with it: installation, the daemon serves an smbd, an upgrade to a '
+        'higher version meanwhile, purge, after which nothing is left. The packages come to build/packages/SUITE. Nothing '
+        'is left mounted or running. Needs root.')
     parser.add_argument('suites', nargs='*', metavar='|'.join(SUITES), help='which Debian (default: both)')
     parser.add_argument('--mirror', metavar='URI', help='get Debian from there (default: as this machine\'s apt does)')
     parser.add_argument('--renew', action='store_true', help='make the minimal Debian anew, not from a copy of this month')
@@ -218,14 +221,16 @@ class Work:
             if path.is_file():
                 shutil.copy(path, target)
 
-    def live(self):
+    def lived_in(self):
+        """A Debian with all that the packages depend on."""
         packages = [path for path in sorted((self.results / 'now').glob('*.deb')) if '-dbgsym_' not in path.name]
         depends = sorted({one.strip() for path in packages for one in field(path, 'Depends').split(',')} - {''})
         ours = [one for one in depends if 'smbdirect' in one]
         wanted = [*TRIED_WITH, *(one for one in depends if one not in ours)]
-        furnished = self.furnished('live', wanted, lambda house: self.apt(house, 'life', 'satisfy', ', '.join(wanted)))
-        house = self.room_of('home', furnished)
-        there = house.root / 'packages'
+        return self.furnished('live', wanted, lambda house: self.apt(house, 'life', 'satisfy', ', '.join(wanted)))
+
+    def bring(self, there):
+        """The packages, and what tries them."""
         for kind in ('now', 'later'):
             (there / kind).mkdir(parents=True)
             for path in (self.results / kind).glob('*.deb'):
@@ -233,14 +238,31 @@ class Work:
                     shutil.copy(path, there / kind)
         shutil.copytree(ROOT / 'debian/tests', there / 'tests')
         shutil.copy(ROOT / 'scripts/lib/package/life.sh', there)
+
+    def live(self):
+        house = self.room_of('home', self.lived_in())
+        there = house.root / 'packages'
+        self.bring(there)
         text = self.run(house, ['unshare', '--net', '/bin/sh', '/packages/life.sh', '/packages'], log='life')
         print('\n'.join(line for line in text.splitlines() if line.startswith('  -- ') or '_bytes: ' in line), flush=True)
-        before, after = ({name: (there / f'{when}.{name}').read_text() for name in ('files', 'passwd')} for when in ('before', 'after'))
-        left = differences.left(before['files'], after['files'])
-        left += [f'/etc/passwd: {line}' for line in differences.strange_accounts(before['passwd'], after['passwd'])]
-        if left:
-            raise cache.Problem('the purge has left:\n' + '\n'.join(f'  {line}' for line in left))
-        return f'{len(differences.read_listing(after["files"]))} files before, and the same after; the user stays'
+        return nothing_left(*([(there / f'{when}.{name}').read_text() for name in ('files', 'passwd')] for when in ('before', 'after')))
+
+    def live_with_systemd(self):
+        debian = self.lived_in()
+        why_not = systemd_host.why_not(debian)
+        if why_not:
+            return f'left out: {why_not}'
+        host = systemd_host.SystemdHost(self.directory / 'host', debian, own_network=True, environment=room.environment())
+        self.bring(host.path('packages'))
+        life = service.ServiceLife(host, lambda text: print(f'  -- {text}', flush=True))
+        try:
+            host.start()
+            left = nothing_left(*life.live())
+        except (systemd_host.Failed, served.Lost, subprocess.TimeoutExpired) as e:
+            raise cache.Problem(f'on a {self.suite} with systemd: {e}') from None
+        finally:
+            host.stop()
+        return f'{life.moved}; exposure {", ".join(f"{unit} {level}" for unit, level in life.exposure.items())}; {left}'
 
     def go(self):
         if not self.options.only_life:
@@ -256,6 +278,16 @@ class Work:
             self.step('a server with the library', lambda: self.builds_a_server(house))
             self.step('build a higher version', lambda: self.keep('later', self.build_later(house, 'first')))
         self.step('install, serve, upgrade, purge', self.live)
+        self.step('the same with systemd, under load', self.live_with_systemd)
+
+
+def nothing_left(before, after):
+    """Of (files, accounts) before and after a life."""
+    left = differences.left(before[0], after[0])
+    left += [f'/etc/passwd: {line}' for line in differences.strange_accounts(before[1], after[1])]
+    if left:
+        raise cache.Problem('the purge has left:\n' + '\n'.join(f'  {line}' for line in left))
+    return f'{len(differences.read_listing(after[0]))} files before, and the same after; the user stays'
 
 
 def field(package, name):
