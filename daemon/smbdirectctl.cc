@@ -45,12 +45,12 @@ int show_metrics(const CtlOptions& options) {
 }
 
 int show_top(const CtlOptions& options) {
-  const bool draw = !options.once && isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1;
+  const bool draw = !options.once && !options.json && isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1;
   if (draw) {
     const auto ended = top::watch(options.socket);
     return ended ? 0 : complain(kRuntime, ended.error().text());
   }
-  const auto text = top::once(options.socket);
+  const auto text = top::once(options.socket, options.json);
   return text ? print(*text) : complain(kRuntime, text.error().text());
 }
 

@@ -13,6 +13,7 @@
 #include "daemon/open_smbd_connector.h"
 #include "daemon/os/own_directory.h"
 #include "shm/base/log.h"
+#include "shm/base/probes.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -83,6 +84,11 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
   on(SIGHUP, [this] { reload_by_signal(); });
   dispatcher_.when_empty([this] { go_if_empty(); });
   on(SIGUSR2, [] { log::write(log::Level::notice, "SIGUSR2 ignored: it has no meaning here"); });
+}
+
+void Supervisor::become(Phase phase) {
+  phase_ = phase;
+  shm::probe::pool_phase(uint64_t(phase));
 }
 
 std::string_view Supervisor::phase_name() const { return kPhaseNames[size_t(phase_)]; }
@@ -189,7 +195,7 @@ void Supervisor::serve() {
   if (const auto listening = listeners_.listen(); !listening) {
     return stop(ExitCode::environment, listening.error().text());
   }
-  phase_ = Phase::serving;
+  become(Phase::serving);
   announce();
 }
 
@@ -275,7 +281,7 @@ void Supervisor::stop(ExitCode code, const std::string& why) {
   const bool failure = code != ExitCode::ok;
   log::write(failure ? log::Level::error : log::Level::notice, "stopping: %s (%zu connections)", why.c_str(),
              dispatcher_.connections());
-  phase_ = Phase::stopping;
+  become(Phase::stopping);
   exit_code_ = code;
   abandon_upgrade("it stops");
   if (former_) {
@@ -295,7 +301,7 @@ void Supervisor::drain(const std::string& why) {
   if (phase_ >= Phase::draining) return;
   log::write(log::Level::notice, "draining: %s (%zu connections); SIGTERM closes them at once", why.c_str(),
              dispatcher_.connections());
-  phase_ = Phase::draining;
+  become(Phase::draining);
   abandon_upgrade("it drains");
   if (former_) former_->failed("it was told to drain");
   options_.notify.stopping("draining");

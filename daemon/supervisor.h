@@ -87,6 +87,7 @@ class Supervisor final : public WorkerSlot::Observer, public Successor::Observer
   [[nodiscard]] std::expected<shm::log::Level, Refused> set_log_level(const std::string& name);
   void tell_log_level();
   [[nodiscard]] std::optional<Refused> not_serving() const;
+  void become(Phase phase);
   [[nodiscard]] std::string_view phase_name() const;
   void approach_configuration();
   void reload_by_signal();

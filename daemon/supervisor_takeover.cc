@@ -42,7 +42,7 @@ void Supervisor::take_over(const std::vector<RdmaListenerId>& ids) {
   if (done) done = listeners_.listen();
   if (done) done = former_->serving();
   if (!done) return stop(ExitCode::environment, done.error().text());
-  phase_ = Phase::serving;
+  become(Phase::serving);
   dispatcher_.worker_ready();
   approach_configuration();
 }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "shm/base/probes.h"
 #include "shm/base/socket_address.h"
 
 namespace smbdirect::daemon {
@@ -147,6 +148,7 @@ void Dispatcher::dispatch(Offer& offer) {
     if (offered) offered = workers_[*slot].send(said);
     if (offered) {
       table_.add(connection, *slot, offer.peer, offer.local);
+      shm::probe::connection_offered(std::to_underlying(connection), *slot);
       return count_affinity(known, *slot);
     }
     log::write(log::Level::debug, "worker %zu: %s", *slot, offered.error().text().c_str());
@@ -197,6 +199,7 @@ void Dispatcher::hand_over(Offer& offer) {
 /// The offer ends; the connection table keeps the count until the worker sends CLOSED, or dies.
 void Dispatcher::handed_over(const Offer& offer, size_t slot) {
   ++granted_;
+  shm::probe::connection_granted(std::to_underlying(offer.connection), slot);
   log::write(log::Level::debug, "connection %" PRIu64 " of %s is worker %zu's",
              std::to_underlying(offer.connection), shm::address_text(offer.peer).c_str(), slot);
   offers_.drop(offer.connection);
@@ -232,8 +235,9 @@ bool Dispatcher::kept(size_t slot, shm::ConnectionId connection,
 
 /// Only of a granted connection; an offer ends by TAKE or REFUSE.
 void Dispatcher::closed(size_t slot, shm::ConnectionId connection) {
-  if (offers_.find(connection, slot) == nullptr && table_.remove(connection, slot))
-    places_.remove(connection);
+  if (offers_.find(connection, slot) != nullptr || !table_.remove(connection, slot)) return;
+  places_.remove(connection);
+  shm::probe::connection_closed(std::to_underlying(connection), slot);
 }
 
 void Dispatcher::worker_ready() {
@@ -301,6 +305,7 @@ void Dispatcher::close() {
 
 void Dispatcher::refuse(Refusal refusal, const sockaddr_storage& peer, const std::string& why) {
   ++refused_.at(size_t(refusal));
+  shm::probe::connection_refused(uint64_t(refusal));
   refusal_log_.write(log::Level::warning, log_key(refusal, config_.client_of(peer)), loop_.now(),
                      "%s is turned away: %s", shm::address_text(peer).c_str(), why.c_str());
 }

@@ -49,12 +49,6 @@ std::expected<CtlOptions, std::string> together(CtlOptions options,
   }
   if (options.json && options.doctor.smb_conf)
     return std::unexpected(std::string("--smb-conf prints lines for smb.conf, not JSON") + kHint);
-  if (options.json && options.own == OwnCommand::top) {
-    return std::unexpected(
-        std::string("--json is not for top; workers and connections have the counters that "
-                    "it makes rates of") +
-        kHint);
-  }
   options.request.events = options.events;
   return options;
 }

@@ -15,6 +15,7 @@
 #include "daemon/os/child_process.h"
 #include "daemon/prefork/worker_spawn.h"
 #include "shm/base/log.h"
+#include "shm/base/probes.h"
 #include "shm/memfd.h"
 
 namespace smbdirect::daemon {
@@ -86,12 +87,17 @@ WorkerSlot::WorkerSlot(Shared& shared, size_t slot)
       kill_timer_(loop_, [this] { kill("did not end in time"); }),
       restart_timer_(loop_, [this] { start(); }) {}
 
+void WorkerSlot::become(WorkerState state) {
+  state_ = state;
+  shm::probe::worker_state(slot_, pid_, uint64_t(state));
+}
+
 void WorkerSlot::start() {
   if (state_ == WorkerState::stopped) {  // another worker's slot from now on
     backoff_.reset();
     held_ = false;
   }
-  state_ = WorkerState::starting;
+  become(WorkerState::starting);
   started_ms_ = loop_.now();
   ready_ms_ = 0;
   killed_for_.clear();
@@ -145,7 +151,7 @@ void WorkerSlot::send_adoption_socket() {
   const auto sent = socket ? send(message::AdoptionSocket{}, socket->get())
                            : shm::Result<>(std::unexpected(socket.error()));
   if (sent) return;
-  log::write(log::Level::warning,
+  log::write(log::Level::info,
              "worker %zu (pid %d): should this daemon die, the next one will not find it: %s", slot_,
              int(pid_), sent.error().text().c_str());
 }
@@ -174,7 +180,7 @@ shm::Result<> WorkerSlot::adopt(LeftWorker left) {
   log::write(log::Level::notice,
              "worker %zu (pid %d) was left by a former daemon: it is adopted, and finishes its connections",
              slot_, int(pid_));
-  state_ = WorkerState::draining;
+  become(WorkerState::draining);
   observer_.worker_adopted(slot_);
   // What cannot be sent makes it unresponsive, and the next ping ends it or finds it well.
   (void)send(message::Adopt{{uint32_t(slot_)}});
@@ -189,10 +195,10 @@ void WorkerSlot::stop(uint32_t deadline_ms) {
   ping_timer_.stop();
   ready_timer_.stop();
   if (!has_process()) {
-    if (state_ != WorkerState::failed) state_ = WorkerState::stopped;
+    if (state_ != WorkerState::failed) become(WorkerState::stopped);
     return;
   }
-  state_ = WorkerState::stopping;
+  become(WorkerState::stopping);
   if (const auto sent = send(message::Stop{{deadline_ms}}); !sent) {
     return kill("could not be told to stop");
   }
@@ -202,10 +208,10 @@ void WorkerSlot::stop(uint32_t deadline_ms) {
 void WorkerSlot::drain(uint32_t deadline_ms) {
   restart_timer_.stop();
   if (!has_process()) {
-    if (state_ != WorkerState::failed) state_ = WorkerState::stopped;
+    if (state_ != WorkerState::failed) become(WorkerState::stopped);
     return;
   }
-  state_ = WorkerState::draining;
+  become(WorkerState::draining);
   retires_.reset();
   if (const auto sent = send(message::Drain{{deadline_ms}}); !sent) {
     return kill("could not be told to drain");
@@ -216,10 +222,10 @@ void WorkerSlot::drain(uint32_t deadline_ms) {
 void WorkerSlot::retire(uint32_t deadline_ms) {
   restart_timer_.stop();
   if (!has_process()) {
-    state_ = WorkerState::stopped;
+    become(WorkerState::stopped);
     return;
   }
-  state_ = WorkerState::draining;
+  become(WorkerState::draining);
   retires_ = deadline_ms;
 }
 
@@ -295,7 +301,7 @@ void WorkerSlot::answered(uint64_t ping) {
 
 void WorkerSlot::became_ready() {
   if (state_ != WorkerState::starting || pid_ <= 0) return;
-  state_ = WorkerState::ready;
+  become(WorkerState::ready);
   ready_ms_ = loop_.now();
   responsive_ = true;
   ping_ = pong_ = 0;
@@ -364,11 +370,11 @@ void WorkerSlot::ended(int wait_status) {
   responsive_ = false;
   for (shm::Timer* timer : {&ready_timer_, &ping_timer_, &kill_timer_}) timer->stop();
   if (obituary.asked) {
-    state_ = WorkerState::stopped;
+    become(WorkerState::stopped);
   } else if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == int(ExitCode::configuration)) {
-    state_ = WorkerState::failed;
+    become(WorkerState::failed);
   } else {
-    state_ = WorkerState::backoff;
+    become(WorkerState::backoff);
     const uint64_t healthy = ready_ms_ == 0 ? 0 : loop_.now() - ready_ms_;
     const uint64_t delay = backoff_.next({.increment_ms = 1000ull * config_.restart.backoff_increment_s,
                                           .maximum_ms = 1000ull * config_.restart.maximum_backoff_s,

@@ -116,6 +116,7 @@ class WorkerSlot {
   [[nodiscard]] RdmaCm* handover() { return handover_ ? &*handover_ : nullptr; }
 
  private:
+  void become(WorkerState state);
   [[nodiscard]] shm::Result<> launch();
   void send_adoption_socket();
   void read_control();

@@ -55,7 +55,9 @@ class Pool:
         self.end(slot)
         self.expect(self.sessions.values())
         wait_until(
-            lambda: [w["state"] for w in self.daemon.ctl("workers")] == ["ready", "ready"], 10, "a new worker"
+            lambda: [w["state"] for w in self.daemon.ctl("workers") if w["state"] != "stopped"] == ["ready", "ready"],
+            10,
+            "a new worker",
         )
 
     def kill_smbd(self, slot):
@@ -72,13 +74,14 @@ class Pool:
         self.daemon.server.end()
         self.daemon.start()
         wait_until(lambda: self.daemon.ctl("status")["workers_ready"] == 2, 10, "both workers")
-        # The new one knows nobody; whom the old workers serve, they serve on, and end with them.
-        self.expect([])
+        # It adopts the old workers, which serve on and end with their clients.
+        self.expect(self.sessions.values())
         for c in self.sessions.values():
             assert c.echo().check()
             c.close_transport()
         self.sessions.clear()
         wait_until(lambda: not any(alive(pid) for pid in workers), 5, "the former daemon's workers ending")
+        self.expect([])
 
 
 def test_whoever_is_killed(make_lan):

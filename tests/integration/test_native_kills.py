@@ -62,7 +62,10 @@ class Pool:
 
     def workers_ready(self):
         wait_until(
-            lambda: [w["state"] for w in self.daemon.ctl("workers")] == ["ready", "ready"], 10, "both workers"
+            lambda: [w["state"] for w in self.daemon.ctl("workers") if w["state"] not in ("draining", "stopped")]
+            == ["ready", "ready"],
+            10,
+            "both workers",
         )
 
     # --- who is killed ---
@@ -110,7 +113,7 @@ class Pool:
         self.daemon.start()
         self.peer.wait_ready(times=ready + 1)
         self.workers_ready()
-        # The new one knows nobody; whom the old workers serve, they serve on, and end with them.
+        # It adopts the old workers, but does not know their clients (smbdirectd(8)); they serve on and end with them.
         assert self.daemon.ctl("clients") == []
         for c in self.sessions:
             assert c.echo().check()

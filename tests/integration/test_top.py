@@ -99,6 +99,18 @@ def test_once_it_prints_what_each_worker_and_client_moves(busy):
     assert client[1] == slot and len(client[2]) == 36 and client[8] != "0"
 
 
+def test_as_json(busy):
+    wait_until(lambda: [w for w in busy.ctl("workers") if (w["rdma_write_bytes"] or 0) > 0], 5, "a busy worker")
+    told = busy.ctl("top")
+    assert told["phase"] == "serving" and sorted(w["slot"] for w in told["workers"]) == [0, 1]
+    moving = [w for w in told["workers"] if w["per_second"]["rdma_write"]]
+    (client,) = told["clients"]
+    assert len(moving) == 1 and client["workers"] == [moving[0]["slot"]] and client["addresses"] == ["127.0.0.1"]
+    assert client["per_second"]["rdma_write"] > 0 and told["per_second"]["rdma_write"] > 0
+    (idle,) = [w for w in told["workers"] if w not in moving]
+    assert idle["per_second"] == {"requests": 0, "inline_in": 0, "inline_out": 0, "rdma_read": 0, "rdma_write": 0}
+
+
 def test_on_a_terminal_it_draws_until_q(busy):
     terminal = Terminal([str(program("smbdirectctl")), "--socket", str(busy.directory / "run/control"), "top"])
     try:

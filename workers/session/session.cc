@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "shm/base/log.h"
+#include "shm/base/probes.h"
 #include "shm/base/socket_address.h"
 #include "workers/session/configured_limits.h"
 #include "workers/session/size_advice.h"
@@ -75,6 +76,7 @@ Session::~Session() {
 }
 
 bool Session::start(const Transport::MakeEndpoint& make_endpoint) {
+  shm::probe::session_begin(number());
   session_timer_.start(resources_.config.session_timeout_ms);
   return transport_.start(make_endpoint);
 }
@@ -88,7 +90,7 @@ void Session::end(const std::string& why) {
   stop_timers();
   close_stream(false);
   transport_.drop();
-  ended_(broken_ ? *broken_ : why, false);
+  tell_end(why, false);
 }
 
 void Session::stop_timers() {
@@ -103,6 +105,7 @@ void Session::on_negotiated() {
       shm::log::Level::info,
       "connection established peer=%s max_send_size=%u max_receive_size=%u max_fragmented_send_size=%u",
       client_.peer.c_str(), agreed.max_send_size, agreed.max_receive_size, agreed.max_fragmented_send_size);
+  shm::probe::session_negotiated(number(), agreed.max_send_size, agreed.max_receive_size);
   negotiate_timer_.start(resources_.config.handshake_timeout_ms);
 }
 
@@ -202,6 +205,7 @@ void Session::on_stream_up(uint32_t process) {
 void Session::on_attached(uint32_t process) {
   if (!stream_.up()) return;  // said while the stream was being closed
   process_ = process;
+  shm::probe::session_connected(number(), process);
   resources_.channel_up(client_.connection, process);
   exchange_->attached(process);
 }
@@ -231,6 +235,7 @@ void Session::on_session_set_up() {
   if (context_.set_up || broken_ || over_) return;
   session_timer_.stop();
   allow_all();
+  shm::probe::session_set_up(number());
   resources_.session_up(client_.connection);
 }
 
@@ -304,7 +309,13 @@ void Session::on_closed(const std::string& why, bool clean) {
   stop_timers();
   const bool orderly = clean && !broken_ && !exchange_->unfinished();
   close_stream(orderly);
-  ended_(broken_ ? *broken_ : why, orderly);
+  tell_end(why, orderly);
+}
+
+void Session::tell_end(const std::string& why, bool clean) {
+  const std::string& cause = broken_ ? *broken_ : why;
+  shm::probe::session_end(number(), clean, cause.c_str());
+  ended_(cause, clean);
 }
 
 }  // namespace smbdirect::workers

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "daemon/contract/worker_config.h"
 #include "shm/base/connection_id.h"
@@ -120,6 +121,8 @@ class Session final : private Transport::Owner,
   void stop_timers();
   [[nodiscard]] shm::ConnectionPhase phase() const;
   void on_retry();
+  void tell_end(const std::string& why, bool clean);
+  [[nodiscard]] uint64_t number() const { return std::to_underlying(client_.connection); }
 
   const SessionResources& resources_;
   Client client_;

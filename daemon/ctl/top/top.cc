@@ -10,6 +10,7 @@
 #include "daemon/ctl/client.h"
 #include "daemon/ctl/top/frame.h"
 #include "daemon/ctl/top/rates.h"
+#include "daemon/ctl/top/rates_json.h"
 #include "daemon/ctl/top/reading.h"
 #include "daemon/ctl/top/screen.h"
 
@@ -43,12 +44,13 @@ std::vector<Line> without_answer(const std::string& why, std::vector<Line> last)
 
 }  // namespace
 
-shm::Result<std::string> once(const std::string& socket) {
+shm::Result<std::string> once(const std::string& socket, bool json) {
   const auto before = look(socket);
   if (!before) return std::unexpected(before.error());
   std::this_thread::sleep_for(kInterval);
   const auto now = look(socket);
   if (!now) return std::unexpected(now.error());
+  if (json) return rates_json(*now, rates_between(*before, *now)) + "\n";
   std::string text;
   for (const Line& line : frame(*now, rates_between(*before, *now), {.width = 160, .height = 0}))
     text += line.text + "\n";

@@ -165,6 +165,7 @@ TEST_CASE("the command line") {
             .starts_with("--events is allowed only with the command connections; "));
   CHECK(parse({"top", "--once"})->once);
   CHECK(parse({"top"})->own == OwnCommand::top);
+  CHECK(parse({"top", "--json"})->json);
   CHECK(parse({"metrics", "--json"})->own == OwnCommand::metrics);
   CHECK(parse({"drain", "7"})->request.argument == "7");
   CHECK_FALSE(parse({"drain"})->request.argument);
@@ -180,7 +181,6 @@ TEST_CASE("the command line") {
                                              {"status", "--all"},
                                              {"resize"},
                                              {"status", "--once"},
-                                             {"top", "--json"},
                                              {"metrics", "more"},
                                              {"resize", "x"},
                                              {"resize", "1", "2"},
