@@ -24,6 +24,7 @@ from lib.systemd import SystemdHost, why_not
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 
 POOL = "/etc/smbdirectd/pool.json"
+CONF = pathlib.Path(__file__).resolve().parents[2] / "conf"
 SIZE = 20_000
 
 
@@ -259,6 +260,27 @@ def test_shares_in_home_and_tmp(hosts, mode):
     host.turn("tmp", name)
     for folder in ("/home/someone", "/tmp"):
         assert host.run("stat", "-c", "%s", f"{folder}/{name}").stdout.strip() == str(SIZE)
+
+
+def test_with_the_drop_in_that_restricts_it(host):
+    """It serves as without, and members of the group may ask."""
+    drop_in = "/etc/systemd/system/smbdirectd.service.d/hardening.conf"
+    host.write(drop_in, (CONF / "hardening.conf").read_text())
+    host.systemctl("daemon-reload")
+    try:
+        host.systemctl("restart", "smbdirectd")
+        wait_until(lambda: host.show("smbdirectd", "StatusText").endswith("2 of 2 workers ready"), 10, lambda: host.journal())
+        host.turn()
+        assert host.run("stat", "-c", "%G %a", "/run/smbdirectd/control").stdout.split() == ["smbdirect-status", "660"]
+        main = host.main_pid()
+        told = host.ctl("upgrade")
+        wait_until(lambda: host.main_pid() == told["pid"] != main, 10, lambda: host.journal())
+        host.turn()
+        host.systemctl("stop", "smbdirectd")
+        assert host.processes("smbdirectd") == {}, host.journal()
+    finally:
+        host.run("rm", drop_in)
+        host.systemctl("daemon-reload")
 
 
 def test_systemd_finds_nothing_wrong_with_what_is_installed(host):
