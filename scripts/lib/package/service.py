@@ -4,12 +4,15 @@ restarted, crashed and upgraded while clients move files, scraped, tried in ever
 
 import contextlib
 import json
+import os
 
 import systemd_host
 from served import CLIENT, PORT, SERVER, SHARES, Clients, Load, Lost, Session
 
 POOL = '/etc/smbdirectd/pool.json'
 SMB_CONF = '/etc/samba/smb.conf'
+HARDENING = '/usr/share/doc/smbdirectd/examples/hardening.conf'
+DROP_IN = '/etc/systemd/system/smbdirectd.service.d/hardening.conf'
 UNITS = ('smbdirectd.service', 'smbdirect-exporter.service')
 MODES = {'connect': {'address': '127.0.0.1', 'allow': ['192.0.2.0/24']}, 'handoff': {}, 'transparent': {}}
 METRICS = 'exec 3<>/dev/tcp/127.0.0.1/9945; printf "GET /metrics HTTP/1.0\\r\\n\\r\\n" >&3; cat <&3'
@@ -32,7 +35,7 @@ class ServiceLife:
         before = self.listing(), self.accounts()
         self.routes = self.routing()
         for step in (self.install, self.autopkgtest, self.start, self.export, self.reload, self.upgrade, self.crash, self.restart,
-                     self.restart_smbd, self.shares, self.stop, self.purge):
+                     self.restart_smbd, self.shares, self.harden, self.stop, self.purge):
             self.say(step.__name__.replace('_', ' '))
             step()
         return before, (self.listing(), self.accounts())
@@ -54,6 +57,10 @@ class ServiceLife:
 
     def routing(self):
         return self.host.run('sh', '-c', 'ip -4 rule; ip -6 rule; ip -4 route show table all').stdout
+
+    def exposed(self, unit):
+        """systemd's estimate: from 0 to 10, which is all."""
+        return self.host.run('systemd-analyze', 'security', '--no-pager', unit).stdout.strip().splitlines()[-1].split(':')[-1].split()[0]
 
     def main_pid(self, unit='smbdirectd'):
         return int(self.host.show(unit, 'MainPID'))
@@ -95,8 +102,7 @@ class ServiceLife:
         for unit in UNITS:
             state = self.host.show(unit, 'ActiveState'), self.host.show(unit, 'UnitFileState')
             self.want(state == ('inactive', 'disabled'), f'{unit} is {" and ".join(state)} after the installation')
-            text = self.host.run('systemd-analyze', 'security', '--no-pager', unit).stdout
-            self.exposure[unit] = text.strip().splitlines()[-1].split(':')[-1].split()[0]
+            self.exposure[unit] = self.exposed(unit)
 
     def autopkgtest(self):
         self.host.run('/packages/tests/moves-data', timeout=180)
@@ -105,7 +111,7 @@ class ServiceLife:
         self.clients.start()
         self.pool('connect')
         self.host.systemctl('enable', '--now', 'smbdirectd')
-        self.want(self.ready(), 'systemctl start has returned before workers are ready')
+        self.want(self.ready(), 'systemctl start has returned before a worker is ready')
         self.clients.turn()
         names = self.host.processes('smbdirectd')
         users = {self.host.run('stat', '-c', '%U', f'/proc/{pid}').stdout.strip() for pid, name in names.items() if name != 'smbdirectd'}
@@ -185,6 +191,19 @@ class ServiceLife:
                     session.turn()
                     seen = self.host.run('smbstatus', '-p').stdout
                     self.want(CLIENT in seen, f'smbd does not see the client\'s address: {seen}')
+
+    def harden(self):
+        """By the drop-in of the examples, which is for every mode but one."""
+        self.host.run('install', '-D', '-m', '644', HARDENING, DROP_IN)
+        self.host.systemctl('daemon-reload')
+        self.exposure['with hardening.conf'] = self.exposed('smbdirectd.service')
+        for mode in ('connect', 'transparent'):
+            self.pool(mode)
+            self.host.systemctl('restart', 'smbdirectd')
+            for share in SHARES:
+                self.serves(share)
+        self.host.run('rm', '-r', os.path.dirname(DROP_IN))
+        self.host.systemctl('daemon-reload')
 
     def stop(self):
         self.host.systemctl('stop', *UNITS)
