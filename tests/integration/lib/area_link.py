@@ -54,6 +54,8 @@ class Link:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(10)
         self.sock.connect(str(path))
+        # Of the process that listens, as it was then.
+        self.peer_pid, self.peer_uid, _ = struct.unpack("3i", self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         self.trees, self.refused = {}, {}
         self.gone = []  # tokens
         self.hello = self.receive()

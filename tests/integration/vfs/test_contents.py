@@ -76,6 +76,30 @@ def test_other_modules_see_the_io(server, share):
     assert wanted <= set(seen), seen
 
 
+def threads(pid):
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def test_the_page_cache_needs_no_thread(server):
+    """smbd has threads only for what it may have to wait for."""
+    path = server.share_path() / "cached"
+    path.write_bytes(os.urandom(MIB))
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.preadv(fd, [bytearray(MIB)], 0, os.RWF_NOWAIT)
+    except OSError:
+        pytest.skip("this file system has no RWF_NOWAIT")
+    finally:
+        os.close(fd)
+    with attached(server) as (client, carrier, _):
+        pid, file_id = server.server_pid(client), client.create("cached")
+        for i in range(20):
+            assert carrier.read(file_id, i * 1000, 65536)[0] == 0
+        assert threads(pid) == 1
+        assert client.read(file_id, 65536, 0).status == 0
+        assert threads(pid) > 1
+
+
 @pytest.mark.parametrize("share", ["streams_below", "streams_above"])
 def test_streams(server, share):
     with attached(server, share) as (client, carrier, _):

@@ -65,9 +65,11 @@ def test_a_build_that_is_no_module(make_server, series):
     serves_inline(make_server(builds=(), before_start=spoil))
 
 
-def test_says_who_it_is(server, series):
-    with attached(server) as (client, _, link):
-        assert link.hello.session == server.server_pid(client)
+@pytest.mark.parametrize("share", ["share", "as_nobody"])
+def test_says_who_it_is(server, series, share):
+    """What the supervisor checks: the process it looked for, and root's, whoever the client is."""
+    with attached(server, share) as (client, _, link):
+        assert link.hello.session == link.peer_pid == server.server_pid(client) and link.peer_uid == 0
         assert link.hello.text.startswith(series + ".")
 
 

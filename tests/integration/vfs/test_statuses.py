@@ -125,6 +125,24 @@ def test_write_time(server, pair, way):
     assert path.stat().st_mtime > 1.5e9
 
 
+@pytest.mark.parametrize("way", ["inline", "area"])
+def test_a_write_marks_the_file_for_archiving(pair, way):
+    """What smbd does once for each open that writes."""
+    client, carrier, file_id = pair
+    normal, archive = 0x80, 0x20
+
+    def attributes(handle):
+        body = struct.pack("<HBBIHHIII16s", 41, 1, 4, 64, 0, 0, 0, 0, 0, handle)  # FileBasicInformation
+        return struct.unpack_from("<I", client.rpc(smb2.QUERY_INFO, body).check().pdu, 72 + 32)[0]
+
+    basic = struct.pack("<QQQQII", 0, 0, 0, 0, normal, 0)
+    client.rpc(smb2.SET_INFO, struct.pack("<HBBIHHI16s", 33, 1, 4, len(basic), 96, 0, 0, file_id) + basic).check()
+    handle = client.create("base", disposition=1)
+    assert attributes(handle) == normal
+    write = inline_write(client, handle, 0, b"a" * 4096) if way == "inline" else carrier.write(handle, 0, b"a" * 4096)
+    assert write == (0, 4096) and attributes(handle) == archive
+
+
 def test_position(pair):
     """FilePositionInformation: a read moves it, a write does not."""
     client, carrier, file_id = pair
