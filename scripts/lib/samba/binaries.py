@@ -34,7 +34,7 @@ def entry_name(series):
 
 def where(series):
     """The unpacked packages, None where they are not there."""
-    path = cache.directory(KIND) / entry_name(series) / 'root'
+    path = cache.place(KIND) / entry_name(series) / 'root'
     return path if suite_of(series) and path.is_dir() else None
 
 

@@ -135,8 +135,8 @@ class Tree:
         return sorted(path.relative_to(root) for path in paths if path.is_relative_to(root) and path.suffix != '.c')
 
 
-def check_probe(module):
-    """Includes of the module's sources (a directory) that PROBE does not have; they would miss what is generated."""
+def missing_in_probe(module):
+    """What the module's sources (a directory) include of Samba's, and PROBE does not."""
     wanted = set()
     for source in sorted(pathlib.Path(module).glob('*.[ch]')):
         wanted |= {name for name in re.findall(r'^#include "([^"]+)"', source.read_text(), re.M)

@@ -30,7 +30,7 @@ def entry_name(series):
 def present():
     """(series, version, directory) of what is in the cache and made by this recipe."""
     for series in RELEASES:
-        directory = cache.directory(KIND) / entry_name(series)
+        directory = cache.place(KIND) / entry_name(series)
         if (directory / 'version').is_file():
             yield series, (directory / 'version').read_text().strip(), directory
 

@@ -21,17 +21,25 @@ class Unreachable(Problem):
     """The archive cannot be reached, or no longer has it: nothing here is wrong."""
 
 
-def directory(kind='vm'):
-    """Where everything of scripts/vm or scripts/fresh is kept, made if need be."""
-    variable = f'SMBDIRECTD_{kind.upper()}_CACHE'
-    chosen = os.environ.get(variable)
+def variable(kind):
+    return f'SMBDIRECTD_{kind.upper()}_CACHE'
+
+
+def place(kind='vm'):
+    """Where everything of scripts/vm or scripts/fresh is kept, whether that is there or not."""
+    chosen = os.environ.get(variable(kind))
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    path = pathlib.Path(chosen).resolve() if chosen else pathlib.Path(base).expanduser() / 'smbdirectd' / kind
+    return pathlib.Path(chosen).resolve() if chosen else pathlib.Path(os.path.expanduser(base)) / 'smbdirectd' / kind
+
+
+def directory(kind='vm'):
+    """The same, made if need be."""
+    path = place(kind)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise Problem(f'the directory for what is downloaded and built cannot be made: {e}. Name another one with '
-                      f'{variable}') from None
+                      f'{variable(kind)}') from None
     return path
 
 

@@ -208,6 +208,29 @@ def test_the_listener_goes_with_the_last_tree(server):
         assert carrier.write(file_id, 0, b"x" * 4096) == (0, 4096)
 
 
+def test_a_channel_that_ends_with_io_under_way(slow):
+    """Its requests are freed, the process lives on for another channel: the memory stays for the threads that write from it."""
+    guid = os.urandom(16)
+    with attached(slow, "slow", guid=guid, size=MIB) as (second, two, _):
+        pid = slow.server_pid(second)
+        with attached(slow, "slow", guid=guid, size=8 * MIB) as (first, one, link):
+            assert slow.server_pid(first) == pid
+            file_id = first.create("freed", disposition=5)
+            one.area.map[: 8 * MIB] = data = os.urandom(8 * MIB)
+            slow.disk.freeze()
+            wait_for_threads(first, start_writes(first, one, file_id, 8))
+            link.drop(one.area)
+            first.close_transport()
+            second.echo().check()
+            assert mapped(pid) == 2 and not link.gone
+        second.echo().check()  # it has seen the link's end too
+        assert mapped(pid) == 2
+        slow.disk.thaw()
+        wait_until(lambda: (slow.disk.path / "freed").read_bytes() == data, 20, "the threads' writes")
+        handle = second.create("alive", disposition=5)
+        assert two.write(handle, 0, b"2" * 4096) == (0, 4096)
+
+
 STEPS = ["connected", "greeted", "pushed", "under way", "dropped"]
 
 
