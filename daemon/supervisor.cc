@@ -228,6 +228,9 @@ void Supervisor::worker_said(size_t slot, Received<FromWorker> said) {
         dispatcher_.closed(slot, m.connection);
       },
       [&](const message::WantSmbd& m) { smbd_requests_.wanted(slot, m.connection); },
+      [&](const message::WantModule& m) {
+        static_cast<void>(workers_[slot].send(message::NoModule{{m.connection}, {ENOENT}}));
+      },
       [&](const message::Claim& m) { clients_.claimed(worker, m.connection, m.guid); },
       [&](const message::ChannelUp& m) {
         peers_.channel_up(slot, m.connection);

@@ -99,6 +99,7 @@ void Worker::on_message(daemon::Received<daemon::FromSupervisor> received) {
       },
       [&](const message::AdoptionSocket&) { adoption_socket_ = std::move(descriptor); },
       [](const message::Adopt&) {},  // heard above
+      [](const message::Module&) {}, [](const message::NoModule&) {},
       [&](const message::NoSmbd& m) { on_smbd(m.connection, no_smbd(static_cast<int>(m.error))); },
       // Only a pool with native peers has these.
       [&](const message::Registry&) {

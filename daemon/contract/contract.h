@@ -29,6 +29,12 @@
 // the server has let the client in, and the supervisor may send END before that, when another connection
 // needs the place.
 //
+// Where smbd is the server, a worker may have a link to a module in the process that serves a connection
+// (protocol/proxy/smbdirect_area.h). It asks with a copy of its stream to smbd (WANT_MODULE), once at a time
+// for each connection. Which process has the other end is the kernel's to say, so a worker reaches the
+// modules of its own connections' processes and no others. It asks again when the link or the process has
+// changed.
+//
 // A request on a verbs listener changes hands without GRANT: at OFFER the supervisor has moved its id to the
 // worker's hand-over file; the worker moves it on to a file of its own (rdma_ucm.h) and then sends TAKE. The
 // kernel decides races: the process that moves the id first has it, so the supervisor takes an unanswered

@@ -179,6 +179,9 @@ using SessionUp = Row<15, "session_up", with::Connection>;
 using Left = Row<16, "left">;
 /// A connection that it has from a former supervisor; what has been said of it follows, as if it were now.
 using Kept = Row<17, "kept", with::Connection, with::Addresses>;
+/// A copy of this connection's stream to smbd: the worker wants the link to the module in the process that
+/// has its other end. MODULE or NO_MODULE answers; then it may ask again, for both may change.
+using WantModule = Row<18, "want_module", with::Connection, with::Descriptor>;
 
 // --- supervisor -> worker ---
 using Offer = Row<64, "offer", with::Connection, with::Client>;
@@ -213,14 +216,20 @@ using LogLevel = Row<78, "log_level", with::Level>;
 using AdoptionSocket = Row<79, "adoption_socket", with::Descriptor>;
 /// The worker that is left is in this slot from now on, and of the generation that this message has.
 using Adopt = Row<80, "adopt", with::Slot>;
+/// The link, connected (protocol/proxy/smbdirect_area.h).
+using Module = Row<81, "module", with::Connection, with::Descriptor>;
+/// There is none. ENOENT: no module listens in a process of this host that has the other end. EPERM: who
+/// listens there is not that process, or is not trusted; or the connection is not the worker's. EAGAIN: one
+/// of the two has too much to do. ENOTCONN: what came is no TCP stream, or has ended.
+using NoModule = Row<82, "no_module", with::Connection, with::Error>;
 }  // namespace message
 
 /// The messages from a worker to the supervisor.
-struct FromWorker
-    : std::variant<message::Ready, message::Take, message::Refuse, message::Closed, message::Pong,
-                   message::WantSmbd, message::Claim, message::ChannelUp, message::Scoreboard,
-                   message::Reported, message::WantProcess, message::Pass, message::NotPassed,
-                   message::ChannelDown, message::SessionUp, message::Left, message::Kept> {
+struct FromWorker : std::variant<message::Ready, message::Take, message::Refuse, message::Closed,
+                                 message::Pong, message::WantSmbd, message::Claim, message::ChannelUp,
+                                 message::Scoreboard, message::Reported, message::WantProcess, message::Pass,
+                                 message::NotPassed, message::ChannelDown, message::SessionUp, message::Left,
+                                 message::Kept, message::WantModule> {
   using variant::variant;
 };
 /// The messages from the supervisor to a worker.
@@ -228,7 +237,7 @@ struct FromSupervisor
     : std::variant<message::Offer, message::Grant, message::Ping, message::Drain, message::Stop,
                    message::Dump, message::Smbd, message::NoSmbd, message::Report, message::Registry,
                    message::PeerListener, message::Claimed, message::PassTo, message::End, message::LogLevel,
-                   message::AdoptionSocket, message::Adopt> {
+                   message::AdoptionSocket, message::Adopt, message::Module, message::NoModule> {
   using variant::variant;
 };
 

@@ -98,14 +98,14 @@ constexpr OnTheWire kFromWorker[] = {
     {5, "pong", "s"},        {6, "want_smbd", "o"},     {7, "claim", "og"},         {8, "channel_up", "on"},
     {9, "scoreboard", "d"},  {10, "reported", "s"},     {11, "want_process", "og"}, {12, "pass", "od"},
     {13, "not_passed", "s"}, {14, "channel_down", "o"}, {15, "session_up", "o"},    {16, "left", ""},
-    {17, "kept", "oa"},
+    {17, "kept", "oa"},      {18, "want_module", "od"},
 };
 constexpr OnTheWire kFromSupervisor[] = {
     {64, "offer", "oc"},    {65, "grant", "od"},   {66, "ping", "s"},          {67, "drain", "n"},
     {68, "stop", "n"},      {69, "dump", ""},      {70, "smbd", "od"},         {71, "no_smbd", "on"},
     {72, "report", "sd"},   {73, "registry", "d"}, {74, "peer_listener", "d"}, {75, "claimed", "o2"},
     {76, "pass_to", "snd"}, {77, "end", "o2"},     {78, "log_level", "4"},     {79, "adoption_socket", "d"},
-    {80, "adopt", "n"},
+    {80, "adopt", "n"},     {81, "module", "od"},  {82, "no_module", "on"},
 };
 
 MessageBytes bytes_of(const OnTheWire& wire) {
@@ -254,9 +254,9 @@ TEST_CASE("malformed datagrams are refused, every one, and leave no descriptor b
       {"magic", changed(0, 0), "magic"},
       {"version", changed(4, 2), "different releases"},
       {"type 0", changed(6, 0), "unknown type 0"},
-      {"type 18", changed(6, 18), "unknown type 18"},
+      {"type 19", changed(6, 19), "unknown type 19"},
       {"type 63", changed(6, 63), "unknown type 63"},
-      {"type 81", changed(6, 81), "unknown type 81"},
+      {"type 83", changed(6, 83), "unknown type 83"},
       {"type high", changed(7, 1), "unknown type"},
       {"deadline in offer", changed(12, 1), "do not belong"},
       {"sequence in offer", changed(31, 1), "do not belong"},
