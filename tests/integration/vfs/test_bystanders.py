@@ -4,9 +4,11 @@ test ends the same, those of server-side copies among them, which pass through i
 
 import pathlib
 import shutil
+import subprocess
 
 import pytest
 
+from lib.process import kill_all_of
 from lib.smbd import smbclient
 from lib.torture import Lane, compare
 
@@ -34,3 +36,17 @@ def test_smbclient(server, tmp_path):
     source.write_bytes(pathlib.Path("/usr/bin/python3").resolve().read_bytes())
     smbclient(server, f"put {source} bystander; scopy bystander bystander_copy; get bystander_copy {tmp_path}/back", cwd=tmp_path)
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
+
+
+def test_rpc(make_server):
+    """Processes that serve RPC go to shares too, for no client: they load the module, and wait for no daemon."""
+    server = make_server()
+    (server.share_path() / "asked_about").write_text("")
+    argv = ["rpcclient", "127.0.0.1", "-p", str(server.port), "-s", str(server.config), f"-U{server.user}%{server.password}"]
+    try:
+        done = subprocess.run([*argv, "-c", "netfilegetsec share asked_about"], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=60)  # fmt: skip
+        assert done.returncode == 0 and "Owner SID" in done.stdout, done.stdout + done.stderr
+        assert list(server.links.iterdir()) == []
+    finally:
+        kill_all_of(f"--configfile={server.config}")  # they have left smbd, and would wait for more to do
