@@ -8,7 +8,8 @@ namespace smbdirect::protocol::smb2 {
 std::expected<Answer, Violation> check_answer(InFlight& request, const Header& header,
                                               std::span<const std::byte> prefix, uint64_t length) {
   if (!request.forwarded) return std::unexpected(Violation::response_too_early);
-  if (header.command != request.command) return std::unexpected(Violation::response_wrong_command);
+  const Command asked = request.by_area ? Command::ioctl : request.command;
+  if (header.command != asked) return std::unexpected(Violation::response_wrong_command);
   // MS-SMB2 3.3.4.1: what began asynchronously ends so.
   if (request.pending && (!header.async() || header.async_id != request.async_id))
     return std::unexpected(Violation::response_bad_pending);

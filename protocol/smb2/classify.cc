@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "protocol/smb2/area_carrier.h"
 #include "protocol/smb2/fields.h"
 #include "protocol/smb2/request_body.h"
 #include "protocol/smb2/wire.h"
@@ -41,6 +42,7 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
   // A chain's first element may end within the prefix; what follows is not its body.
   const auto element =
       compound ? prefix.first(std::min<size_t>(prefix.size(), header->next_command)) : prefix;
+  if (is_marked_copychunk(*header, element)) return std::unexpected(Violation::marked_resume_key);
   if (is_io(header->command)) {
     if (const auto body = check_io_body(element); !body) return std::unexpected(body.error());
     std::ranges::copy(element.subspan(read_at::kFileId, info.file_id.bytes.size()),

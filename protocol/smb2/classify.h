@@ -7,8 +7,9 @@
 
 namespace smbdirect::protocol::smb2 {
 
-/// Enough of a PDU to classify it (all of it when it is shorter): READ and WRITE fixed parts end here.
-inline constexpr size_t kPrefixBytes = 112;
+/// Enough of a PDU to classify it (all of it when it is shorter): READ and WRITE fixed parts end here, and so
+/// does the resume key of a COPYCHUNK.
+inline constexpr size_t kPrefixBytes = 144;
 
 struct RequestInfo {
   enum class Route : uint8_t {
@@ -30,7 +31,8 @@ struct RequestInfo {
 
 /// prefix: the first min(total, kPrefixBytes) bytes of a request PDU of `total` bytes.
 /// Refuses: unknown protocol ids, SMB1, responses, signed RDMA-channel requests, bad sizes, more than a
-/// stream can carry. ServerTranslator::classify() is this, and knows what other requests have reserved.
+/// stream can carry, resume keys that bear our mark. ServerTranslator::classify() is this, and knows what
+/// other requests have reserved.
 [[nodiscard]] std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte> prefix,
                                                                      uint64_t total);
 

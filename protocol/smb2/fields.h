@@ -19,6 +19,7 @@ inline constexpr size_t kFlags = 16;
 inline constexpr size_t kNextCommand = 20;
 inline constexpr size_t kMessageId = 24;
 inline constexpr size_t kAsyncId = 32;  // with SMB2_FLAGS_ASYNC_COMMAND
+inline constexpr size_t kTreeId = 36;   // without it
 inline constexpr size_t kSessionId = 40;
 }  // namespace header_at
 
@@ -30,6 +31,7 @@ inline constexpr uint16_t kStructureSize = 49;
 inline constexpr size_t kFlags = 67;
 inline constexpr size_t kLength = 68;
 inline constexpr size_t kFileId = 80;
+inline constexpr size_t kMinimumCount = 96;
 inline constexpr size_t kChannel = 100;
 inline constexpr size_t kRemainingBytes = 104;
 inline constexpr size_t kChannelInfoOffset = 108;
@@ -70,6 +72,7 @@ inline constexpr size_t kFixedEnd = 80;
 }  // namespace write_response_at
 
 inline constexpr uint16_t kErrorStructureSize = 9;  // MS-SMB2 2.2.2
+inline constexpr size_t kErrorBytes = 64 + 9;       // header and body, with no error data
 
 // MS-SMB2 2.2.3 and 2.2.4, NEGOTIATE.
 namespace negotiate_at {
@@ -92,6 +95,7 @@ inline constexpr size_t kChangeNotifyOutputAt = 68;    // MS-SMB2 2.2.35
 inline constexpr size_t kIoctlOutputAt = 108;          // MS-SMB2 2.2.31, MaxOutputResponse
 
 inline constexpr uint32_t kStatusPending = 0x00000103;
+inline constexpr uint32_t kStatusEndOfFile = 0xC0000011;
 /// MS-ERREF 2.1: the two top bits of an NTSTATUS are its severity.
 [[nodiscard]] constexpr bool is_error(uint32_t status) { return (status >> 30) == 3; }
 

@@ -62,6 +62,8 @@ std::string_view violation_text(Violation violation) {
       return "NEGOTIATE response with a dialect that was not offered, or a second one";
     case Violation::bad_stream_word:
       return "invalid framing: neither an SMB2 message nor a NetBIOS keepalive follows";
+    case Violation::marked_resume_key:
+      return "COPYCHUNK with a resume key that bears the mark of this daemon's own";
   }
   return "unknown violation";
 }

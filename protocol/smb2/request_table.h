@@ -32,6 +32,9 @@ struct InFlight {
   bool rdma_channel = false;  // came with Channel != 0
   bool refused = false;       // ... and smbd will be made to answer INVALID_PARAMETER
   bool invalidate = false;    // ... and is answered with SEND with Invalidate
+  bool by_area = false;       // smbd got a carrier for it (area_carrier.h)
+  uint32_t minimum{};         // ... READ: MinimumCount
+  uint64_t area_offset{};     // ... where its data is
 
   /// The peer's memory; valid until RequestTable::recycle() after finish().
   [[nodiscard]] std::span<const BufferDescriptor> descriptors() const { return {data_, count_}; }

@@ -102,6 +102,7 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
                                                                  RewrittenRequest& out) {
   const Header& header = element.header;
   uint32_t channel = kChannelNone;
+  if (is_marked_copychunk(header, bytes)) return std::unexpected(Violation::marked_resume_key);
   if (is_io(header.command)) {
     if (const auto body = check_io_body(bytes); !body) return std::unexpected(body.error());
     channel = rdma_channel_of(header.command, bytes);
@@ -138,7 +139,7 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
   request->rdma_channel = true;
   request->length = wanted.length;
   // Without a session smbd refuses whatever it is; nothing is fetched or kept for one.
-  bool accept = has_session_ && acceptable(wanted, {dialect_, write ? max_write_ : max_read_});
+  bool accept = has_session_ && acceptable(wanted, rules_for(header.command));
   if (accept && write) {
     // Channel data inflates the PDU, whose length on smbd's stream has 24 bits. What follows in the chain may
     // still grow by the padding of its READs: 8 bytes in at least 112.

@@ -58,6 +58,8 @@ std::expected<ServerTranslator::Settled, Violation> ServerTranslator::settle(
     if (const auto passes = unmatched(header); !passes) return std::unexpected(passes.error());
     return settled;
   }
+  // What goes by an area was alone in its PDU, and so is the answer.
+  if (request->by_area) return std::unexpected(Violation::response_wrong_command);
   const auto answer = check_answer(*request, header, prefix, length);
   if (!answer) return std::unexpected(answer.error());
   if (*answer == Answer::interim) {  // it carries credits; the final response is to come
@@ -124,6 +126,13 @@ std::expected<ResponsePlan, Violation> ServerTranslator::response(std::span<cons
   if (!valid_next_command(header->next_command, total)) return std::unexpected(Violation::bad_next_command);
   if (header->next_command != 0) {
     plan.kind = ResponsePlan::Kind::gather;
+    return plan;
+  }
+  if (InFlight* const carried =
+          header->command == Command::cancel ? nullptr : table_.find(header->message_id);
+      carried != nullptr && carried->by_area) {
+    if (const auto told = settle_carrier(*carried, *header, prefix, total, plan); !told)
+      return std::unexpected(told.error());
     return plan;
   }
   const auto settled = settle(*header, prefix, total);

@@ -15,8 +15,10 @@
 #include <optional>
 #include <vector>
 
+#include "protocol/smb2/area_carrier.h"
 #include "protocol/smb2/classify.h"
 #include "protocol/smb2/descriptor.h"
+#include "protocol/smb2/rdma_channel.h"
 #include "protocol/smb2/request_table.h"
 #include "protocol/smb2/response_body.h"
 
@@ -58,7 +60,11 @@ struct RewrittenRequest {
   uint64_t total{};
   uint64_t reply_bytes{};  // to reserve
   Ticket ticket;
+  /// Its data goes through this place: what is fetched is for the area, and the pieces are the carrier.
+  std::optional<AreaPlace> area;
+  CarrierBytes carrier{};  // what pieces point into, then
   void clear() {
+    area.reset();
     pieces.clear();
     fetches.clear();
     total = reply_bytes = 0;
@@ -75,16 +81,22 @@ struct Answered {
 /// What to do with a response, from its first min(total, kPrefixBytes) bytes.
 struct ResponsePlan {
   enum class Kind : uint8_t {
-    pass,    // send unchanged
-    place,   // RDMA WRITE [data_offset, +data_length) of the PDU to `to`, then send `header` instead
-             // (data_length 0: there is nothing to write, only `header` to send)
-    gather,  // compound with something to translate: gather it all and call response_chain()
+    pass,     // send unchanged
+    place,    // RDMA WRITE [data_offset, +data_length) of the PDU to `to`, then send `header` instead
+              // (data_length 0: there is nothing to write, only `header` to send)
+    gather,   // compound with something to translate: gather it all and call response_chain()
+    replace,  // the answer to a carrier: RDMA WRITE `data_length` bytes of the area at `area_offset` to `to`,
+              // then send `header` instead
   };
   Kind kind = Kind::pass;
   uint32_t data_offset{};
   uint32_t data_length{};
   std::span<const BufferDescriptor> to;  // valid until the next call of the translator
   std::array<std::byte, 80> header{};
+  size_t header_bytes = 80;    // of it
+  uint64_t area_offset{};      // with replace: the place...
+  uint32_t area_length{};      // ... and how large it is
+  bool area_released = false;  // ... the answer is final: the place is free when the data has been sent
   std::optional<uint32_t> invalidate;  // token for SEND with Invalidate
   /// Reserved bytes that come back: of what is finished, and all but kReplyToken of what waits from now on.
   uint64_t released{};
@@ -138,6 +150,12 @@ class ServerTranslator {
   /// `pdu` must stay valid until `out` has been sent.
   /// Errors end the connection; nothing of the PDU may have been forwarded.
   [[nodiscard]] std::expected<void, Violation> request(std::span<std::byte> pdu, RewrittenRequest& out);
+  /// Whether the request may go through an area; nothing is changed.
+  [[nodiscard]] std::optional<AreaIo> area_io(std::span<const std::byte> pdu) const;
+  /// Instead of request(), for one that may, with a place for its length. False, and nothing is changed:
+  /// there is no room for its descriptors, and it is for request().
+  [[nodiscard]] std::expected<bool, Violation> request_by_area(std::span<const std::byte> pdu,
+                                                               const AreaPlace& place, RewrittenRequest& out);
 
   /// The last byte of a noted or gathered request went to smbd's stream: from now on it can be answered. Once
   /// for each ticket; requests may overtake each other. at_time: by the caller's clock, for Answered.
@@ -188,6 +206,12 @@ class ServerTranslator {
   [[nodiscard]] std::expected<void, Violation> learn_negotiated(const Header& header,
                                                                 std::span<const std::byte> prefix);
   [[nodiscard]] std::expected<void, Violation> unmatched(const Header& header);
+  [[nodiscard]] RdmaChannelRules rules_for(Command command) const {
+    return {dialect_, command == Command::write ? max_write_ : max_read_};
+  }
+  [[nodiscard]] std::expected<void, Violation> settle_carrier(InFlight& request, const Header& header,
+                                                              std::span<const std::byte> prefix,
+                                                              uint64_t length, ResponsePlan& plan);
 
   Limits limits_;
   RequestTable table_;

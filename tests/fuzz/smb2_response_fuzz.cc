@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// smbd's PDUs against requests in flight: records with an even tag are requests, odd ones responses.
+// smbd's PDUs against requests in flight: records with an even tag are requests, those of them with bit 1 by
+// an area where they may, odd ones responses.
 #include "protocol/smb2/server_translator.h"
 #include "tests/fuzz/smb2_fuzz_input.h"
 
@@ -21,6 +22,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (record->tag % 2 == 0) {
       const auto info = smb2::classify_request(prefix, pdu.size());
       if (!info) continue;
+      if ((record->tag & 2) != 0 && translator.area_io(pdu)) {
+        const auto carried = translator.request_by_area(pdu, {.token = {}, .offset = 4096}, out);
+        if (!carried) return 0;
+        if (!*carried) continue;
+        translator.forwarded(out.ticket);
+        reserved += out.reply_bytes;
+        continue;
+      }
       if (info->route == smb2::RequestInfo::Route::gather) {
         if (!translator.request(pdu, out)) return 0;
         reserved += out.reply_bytes;
@@ -41,6 +50,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       require(room >= plan->data_length);
       require(smb2_test::get(plan->header, 68, 4) == 0);
       require(smb2_test::get(plan->header, 72, 4) == plan->data_length);
+    }
+    if (plan->kind == smb2::ResponsePlan::Kind::replace) {
+      uint64_t room = 0;
+      for (const auto& descriptor : plan->to) room += descriptor.length;
+      require(room >= plan->data_length);
+      require(plan->area_offset == 4096);
     }
     if (plan->kind == smb2::ResponsePlan::Kind::gather) {
       if (!translator.response_chain(pdu, chain_plan)) return 0;

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
 #include "workers/stream/outbox.h"
 #include "workers/transport/transport.h"
 #include "workers/upstream/upstream.h"
@@ -42,6 +44,8 @@ class Exchange {
   virtual void attached(uint32_t /*process*/) {}
   /// There is no stream any more. Told as often as that is made sure of.
   virtual void detached() {}
+  /// The link to the module in smbd that was asked for, or why there is none.
+  virtual void module_answered(shm::Result<shm::UniqueFd> /*link*/) {}
   /// The server, and its stream, as messages name them; and what to look at when it cannot be reached.
   struct Names {
     const char* server;

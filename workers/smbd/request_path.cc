@@ -241,7 +241,7 @@ void RequestPath::finish_gather() {
     const auto noted = context_.translator.note(info_);
     if (!noted) return broken(noted.error());
     entry->request.ticket = *noted;
-  } else if (const auto rewritten = context_.translator.request(pdu, entry->request); !rewritten) {
+  } else if (const auto rewritten = translate(pdu, entry->request); !rewritten) {
     return broken(rewritten.error());
   }
   entry->may_be_passed = info_.rdma_channel && info_.command == smb2::Command::write;
@@ -249,6 +249,22 @@ void RequestPath::finish_gather() {
   entry->pdu = std::move(gathered_);
   ready_ = std::move(entry);
   (void)push_gathered();
+}
+
+/// By the area where it may, else as smbd always gets it.
+std::expected<void, smb2::Violation> RequestPath::translate(std::span<std::byte> pdu,
+                                                            smb2::RewrittenRequest& out) {
+  const auto io = info_.rdma_channel && gathered_.bytes().size() >= smb2::kCarrierBytes
+                      ? context_.translator.area_io(pdu)
+                      : std::nullopt;
+  const auto place = io ? area_.place_for(*io) : std::nullopt;
+  if (!place) return context_.translator.request(pdu, out);
+  const auto carried = context_.translator.request_by_area(pdu, *place, out);
+  if (carried && *carried) return {};
+  area_.settled();
+  area_.give_back(place->offset, io->length);
+  if (!carried) return std::unexpected(carried.error());
+  return context_.translator.request(pdu, out);
 }
 
 /// What it takes is known only now, if it is a compound. False: it waits for room (stalled).

@@ -21,8 +21,8 @@ namespace smbdirect::workers {
 
 class RequestPath {
  public:
-  explicit RequestPath(SessionContext& context)
-      : context_(context), outbox_(context.budget), queue_(context, outbox_) {}
+  RequestPath(SessionContext& context, SmbdArea& area)
+      : context_(context), area_(area), outbox_(context.budget), queue_(context, area, outbox_) {}
 
   void on_fragment(const Fragment& fragment);
   void on_read_done();
@@ -52,6 +52,8 @@ class RequestPath {
   bool begin_gather();
   void gather(std::span<const std::byte> bytes);
   void finish_gather();
+  [[nodiscard]] std::expected<void, smb2::Violation> translate(std::span<std::byte> pdu,
+                                                               smb2::RewrittenRequest& out);
   [[nodiscard]] bool push_gathered();
   [[nodiscard]] bool go_on();
   [[nodiscard]] bool holds_nothing() const;
@@ -62,6 +64,7 @@ class RequestPath {
   void stall(uint64_t wanted);
 
   SessionContext& context_;
+  SmbdArea& area_;
   Outbox outbox_;
   RequestQueue queue_;
   Ring<Item> inbox_;                       // while stalled

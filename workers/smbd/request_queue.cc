@@ -4,6 +4,11 @@
 #include <algorithm>
 
 namespace smbdirect::workers {
+namespace {
+
+constexpr size_t kLargestRead = 256 * 1024;  // of one RDMA work request, as large as a slab
+
+}  // namespace
 
 std::unique_ptr<RequestQueue::Entry> RequestQueue::blank() {
   if (spare_.empty()) return std::make_unique<Entry>();
@@ -32,6 +37,7 @@ void RequestQueue::fetch() {
   starved_ = false;
   for (size_t i = 0; i < waiting_.size(); ++i) {
     Waiting& waiting = waiting_.at(i);
+    if (waiting.entry->request.area && !waiting.fetched_all()) fetch_into_area(waiting);
     while (!waiting.fetched_all()) {
       if (!fetch_chunk(waiting)) return;
     }
@@ -53,23 +59,7 @@ bool RequestQueue::fetch_chunk(Waiting& waiting) {
   }
   const auto want =
       static_cast<uint32_t>(std::min<uint64_t>(fetch.length - waiting.asked, slab.bytes().size()));
-  uint32_t have = 0;
-  while (have < want) {
-    const auto from = fetch.descriptor(waiting.descriptor);
-    if (!from) return false;  // the translator has checked that they suffice
-    const uint32_t here = std::min(want - have, from->length - waiting.in_descriptor);
-    if (here > 0) {
-      context_.transport.rdma_read(slab.bytes().subspan(have, here), slab.key(),
-                                   {from->offset + waiting.in_descriptor, from->token}, 0);
-      ++reads_asked_;
-      have += here;
-      waiting.in_descriptor += here;
-    }
-    if (waiting.in_descriptor == from->length) {
-      ++waiting.descriptor;
-      waiting.in_descriptor = 0;
-    }
-  }
+  ask(waiting, fetch, slab.bytes().first(want), slab.key());
   chunks_.push({std::move(slab), want, reads_asked_});
   waiting.asked += want;
   if (waiting.asked == fetch.length) {
@@ -77,6 +67,34 @@ bool RequestQueue::fetch_chunk(Waiting& waiting) {
     waiting.descriptor = waiting.in_descriptor = waiting.asked = 0;
   }
   return true;
+}
+
+/// RDMA READs for the next bytes of the fetch; the translator has checked that its descriptors suffice.
+void RequestQueue::ask(Waiting& waiting, const smb2::Fetch& fetch, std::span<std::byte> into, uint32_t key) {
+  while (!into.empty()) {
+    const auto from = fetch.descriptor(waiting.descriptor);
+    if (!from) return;
+    const size_t here = std::min<size_t>({into.size(), from->length - waiting.in_descriptor, kLargestRead});
+    if (here > 0) {
+      context_.transport.rdma_read(into.first(here), key, {from->offset + waiting.in_descriptor, from->token},
+                                   0);
+      ++reads_asked_;
+      into = into.subspan(here);
+      waiting.in_descriptor += uint32_t(here);
+    }
+    if (waiting.in_descriptor == from->length) {
+      ++waiting.descriptor;
+      waiting.in_descriptor = 0;
+    }
+  }
+}
+
+/// The memory is there already.
+void RequestQueue::fetch_into_area(Waiting& waiting) {
+  const smb2::Fetch& fetch = waiting.entry->request.fetches.front();
+  ask(waiting, fetch, area_.bytes(waiting.entry->request.area->offset, fetch.length), area_.memory().key());
+  chunks_.push({{}, fetch.length, reads_asked_});
+  ++waiting.fetch;
 }
 
 /// Moves the chunks of the front's current fetch that have arrived. False when more must arrive.
@@ -101,6 +119,14 @@ void RequestQueue::advance() {
       if (fetches && (chunks_.empty() || chunks_.front().last_read > reads_done_)) return;
       outbox_.push_copy(smb2::encode_nbt(static_cast<uint32_t>(entry.request.total)));
       front_started_ = true;
+    }
+    if (entry.request.area) {
+      if (!entry.request.fetches.empty()) (void)chunks_.pop();
+      // Over what the client sent, which nobody needs now: it stays as long as smbd has not taken it.
+      const std::span carrier = entry.pdu.bytes().first(entry.request.carrier.size());
+      std::ranges::copy(entry.request.carrier, carrier.begin());
+      outbox_.push(entry.pdu.share(), carrier);
+      front_piece_ = entry.request.pieces.size();
     }
     for (; front_piece_ < entry.request.pieces.size(); ++front_piece_) {
       const smb2::Piece& piece = entry.request.pieces[front_piece_];

@@ -11,13 +11,15 @@
 #include <vector>
 
 #include "workers/session/context.h"
+#include "workers/smbd/smbd_area.h"
 #include "workers/stream/outbox.h"
 
 namespace smbdirect::workers {
 
 class RequestQueue {
  public:
-  RequestQueue(SessionContext& context, Outbox& outbox) : context_(context), outbox_(outbox) {}
+  RequestQueue(SessionContext& context, SmbdArea& area, Outbox& outbox)
+      : context_(context), area_(area), outbox_(outbox) {}
 
   struct Entry {
     smb2::RewrittenRequest request;
@@ -44,7 +46,8 @@ class RequestQueue {
   [[nodiscard]] bool may_pass(const smb2::FileId* file);
 
  private:
-  // A slab's worth of one fetch: filled when RDMA READ number last_read is done.
+  // A slab's worth of one fetch, or, with no slab, all of one into the area: filled when RDMA READ number
+  // last_read is done.
   struct Chunk {
     SlabRef slab;
     uint32_t length{};
@@ -61,9 +64,12 @@ class RequestQueue {
   };
 
   bool fetch_chunk(Waiting& waiting);
+  void fetch_into_area(Waiting& waiting);
+  void ask(Waiting& waiting, const smb2::Fetch& fetch, std::span<std::byte> into, uint32_t key);
   bool emit_fetch(const smb2::Fetch& fetch);
 
   SessionContext& context_;
+  SmbdArea& area_;
   Outbox& outbox_;
   Ring<Waiting> waiting_;
   Ring<Chunk> chunks_;  // of all waiting entries, in order

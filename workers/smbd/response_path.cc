@@ -8,6 +8,11 @@
 #include "protocol/smb2/session_reply.h"
 
 namespace smbdirect::workers {
+namespace {
+
+constexpr size_t kLargestWrite = 256 * 1024;  // of one RDMA work request, as large as a slab
+
+}  // namespace
 
 ResponsePath::State ResponsePath::pump(int fd) {
   if (broken_) return State::broken;
@@ -87,6 +92,7 @@ bool ResponsePath::plan_pdu() {
   if (!plan) return broken(plan.error());
   plan_ = *plan;
   if (smb2::shows_session(prefix)) context_.events.on_session_set_up();
+  if (plan_.command == smb2::Command::tree_connect || plan_.session_set_up) area_.ask_again();
   if (!agreed_ && context_.translator.negotiated()) {
     agreed_ = true;
     context_.events.on_agreed(*context_.translator.negotiated());
@@ -111,6 +117,11 @@ bool ResponsePath::plan_pdu() {
       return true;
     case smb2::ResponsePlan::Kind::gather:
       mode_ = Mode::gather;
+      left_ = total_;
+      return true;
+    case smb2::ResponsePlan::Kind::replace:
+      send_from_area();
+      mode_ = Mode::skip_rest;
       left_ = total_;
       return true;
   }
@@ -148,9 +159,10 @@ bool ResponsePath::place_some() {
 void ResponsePath::place_bytes(SlabRef owner, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const smb2::BufferDescriptor& to = to_[to_index_];
-    const size_t here = std::min<size_t>(bytes.size(), to.length - to_used_);
+    const size_t here = std::min<size_t>({bytes.size(), to.length - to_used_, kLargestWrite});
     if (here > 0) {
       context_.transport.rdma_write(owner.share(), bytes.first(here), {to.offset + to_used_, to.token});
+      ++writes_asked_;
       bytes = bytes.subspan(here);
       to_used_ += static_cast<uint32_t>(here);
     }
@@ -161,9 +173,31 @@ void ResponsePath::place_bytes(SlabRef owner, std::span<const std::byte> bytes) 
   }
 }
 
+/// smbd has answered a carrier: what it read is in the area, and goes from there.
+void ResponsePath::send_from_area() {
+  if (!plan_.area_released) return;  // interim
+  area_.settled();
+  if (plan_.data_length > 0) {
+    to_.assign(plan_.to.begin(), plan_.to.end());
+    to_index_ = to_used_ = 0;
+    place_bytes(area_.memory().share(), area_.bytes(plan_.area_offset, plan_.data_length));
+  }
+  leaving_.push({.offset = plan_.area_offset, .length = plan_.area_length, .last_write = writes_asked_});
+  on_writes_done(0);
+}
+
+/// They are done in the order in which they were asked for.
+void ResponsePath::on_writes_done(uint64_t count) {
+  writes_done_ += count;
+  while (!leaving_.empty() && leaving_.front().last_write <= writes_done_) {
+    const Leaving left = leaving_.pop();
+    area_.give_back(left.offset, left.length);
+  }
+}
+
 /// The data is on its way: now the response that says so.
 bool ResponsePath::finish_placed() {
-  const size_t size = plan_.header.size();
+  const size_t size = plan_.header_bytes;
   if (!headers_ || headers_.bytes().size() - headers_used_ < size) {
     headers_ = context_.slabs.acquire_forced(context_.budget);
     headers_used_ = 0;

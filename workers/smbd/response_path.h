@@ -11,18 +11,21 @@
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"
 #include "workers/session/pump_stream.h"
+#include "workers/smbd/smbd_area.h"
 #include "workers/stream/reader.h"
 
 namespace smbdirect::workers {
 
 class ResponsePath final : private StreamOwner {
  public:
-  explicit ResponsePath(SessionContext& context)
-      : context_(context), reader_(context.slabs, context.budget) {}
+  ResponsePath(SessionContext& context, SmbdArea& area)
+      : context_(context), area_(area), reader_(context.slabs, context.budget) {}
 
   using State = Exchange::State;
   /// Reads and processes a bounded amount.
   [[nodiscard]] State pump(int fd);
+  /// RDMA WRITEs that are done.
+  void on_writes_done(uint64_t count);
   /// Gives back memory that an idle stream need not hold.
   void trim() {
     reader_.trim();
@@ -31,6 +34,12 @@ class ResponsePath final : private StreamOwner {
 
  private:
   enum class Mode : uint8_t { length, prefix, pass, skip_to_data, place, skip_rest, gather };
+  /// A part of the area whose data is on its way to the client.
+  struct Leaving {
+    uint64_t offset{};
+    uint32_t length{};
+    uint64_t last_write{};
+  };
 
   std::optional<Exchange::State> process() override;
   [[nodiscard]] bool between_messages() const override;
@@ -42,6 +51,7 @@ class ResponsePath final : private StreamOwner {
   void pass_some();
   bool place_some();
   void place_bytes(SlabRef owner, std::span<const std::byte> bytes);
+  void send_from_area();
   bool finish_placed();
   bool gather_some();
   bool finish_gather(SlabRef owner, std::span<std::byte> bytes);
@@ -56,6 +66,7 @@ class ResponsePath final : private StreamOwner {
   static constexpr uint32_t kMostKeepalives = 64;  // at once: 64 Ki of them fit a slab, and bring nothing
 
   SessionContext& context_;
+  SmbdArea& area_;
   StreamReader reader_;
   Mode mode_ = Mode::length;
   bool broken_ = false;
@@ -70,7 +81,10 @@ class ResponsePath final : private StreamOwner {
   size_t to_index_ = 0;
   uint32_t to_used_ = 0;
   smb2::ChainPlan chain_;
-  SlabRef block_;    // where a compound is gathered
+  SlabRef block_;  // where a compound is gathered
+  Ring<Leaving> leaving_;
+  uint64_t writes_asked_ = 0;
+  uint64_t writes_done_ = 0;
   SlabRef headers_;  // rewritten response headers, used up in turn
   size_t headers_used_ = 0;
 };

@@ -27,7 +27,7 @@ class Outbox {
   /// owner keeps the bytes alive (empty: static memory).
   void push(SlabRef owner, std::span<const std::byte> bytes);
   /// Small bytes copied into the queue (a length word, a rewritten header): at most kInlineBytes.
-  static constexpr size_t kInlineBytes = 112;
+  static constexpr size_t kInlineBytes = 144;
   void push_copy(std::span<const std::byte> bytes);
 
   /// A descriptor that travels with the first byte pushed after it (UNIX sockets only).

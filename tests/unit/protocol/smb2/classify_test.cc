@@ -169,7 +169,7 @@ TEST_CASE("refusals") {
 }
 
 TEST_CASE("a message that a stream's length word cannot say is refused, whatever it is") {
-  for (const Bytes& pdu : {plain(kIoctl, {}, 57), write_request({}, {.data = pattern(100, 1)})}) {
+  for (const Bytes& pdu : {plain(kIoctl, {}, 100), write_request({}, {.data = pattern(100, 1)})}) {
     CHECK(smb2::classify_request(prefix_of(pdu), 0xFFFFFF));
     CHECK(smb2::classify_request(prefix_of(pdu), 0x1000000).error() == Violation::too_long);
   }

@@ -217,6 +217,9 @@ class Conversation {
       case smb2::ResponsePlan::Kind::place:
         REQUIRE(memory_.write(plan->to, std::span(response).subspan(plan->data_offset, plan->data_length)));
         return exact(plan->header);
+      case smb2::ResponsePlan::Kind::replace:
+        FAIL("nothing goes by an area here");
+        break;
       case smb2::ResponsePlan::Kind::gather:
         break;
     }

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+#include "workers/smbd/smbd_area.h"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "shm/area.h"
+#include "shm/base/sockets.h"
+
+namespace smbdirect::workers {
+
+void SmbdArea::answered(shm::Result<shm::UniqueFd> link) {
+  if (state_ != State::asked) return;
+  state_ = State::none;
+  if (!link) {
+    why_not_ = link.error().text();
+    return;
+  }
+  state_ = State::greeting;
+  link_ = {resources_->loop, std::move(*link), [this](int /*events*/, int /*status*/) { on_link(); }};
+  link_.want(UV_READABLE);
+}
+
+std::optional<smb2::AreaPlace> SmbdArea::place_for(const smb2::AreaIo& io) {
+  if (state_ == State::off || io.length < resources_->threshold) return std::nullopt;
+  if (state_ != State::ready) {
+    // Of an area that was lost all must have come back, so that no part of it is taken for one of the next.
+    if (state_ == State::none && ask_ && stream_ >= 0 && room_.units_in_use() == 0) {
+      ask_ = false;
+      state_ = State::asked;
+      resources_->ask(connection_, stream_);
+    }
+    return std::nullopt;
+  }
+  if (!trees_.contains({io.session_id, io.tree_id})) return std::nullopt;
+  const auto offset = room_.take(io.length);
+  if (!offset) return std::nullopt;
+  ++at_smbd_;
+  return smb2::AreaPlace{.token = token_, .offset = *offset};
+}
+
+// --- the link ---
+
+void SmbdArea::on_link() {
+  std::array<std::byte, SMBDIRECT_LINK_SIZE> packet{};
+  for (int i = 0; i < kPacketsPerWake; ++i) {
+    // No descriptor comes this way: what is sent along is never received.
+    const ssize_t got = ::recv(link_.fd(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_TRUNC);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got == 0) return lose("smbd's module has closed its link");
+    if (got < 0) return lose(std::string("the link to smbd's module: ") + std::strerror(errno));
+    if (size_t(got) != packet.size()) return lose("smbd's module sent a packet of a wrong length");
+    if (!hear(packet)) return;
+  }
+}
+
+bool SmbdArea::hear(std::span<const std::byte> packet) {
+  const auto message = proxy::parse_link(packet);
+  if (message) return hear(*message);
+  lose("smbd's module sent " + std::string(proxy::link_error_text(message.error())));
+  return false;
+}
+
+bool SmbdArea::hear(const proxy::LinkMessage& message) {
+  const Tree tree{message.session, message.number};
+  if (state_ == State::greeting) {
+    if (message.said == proxy::LinkSaid::hello) return greeted(message.number);
+    lose("smbd's module does not say who it is");
+    return false;
+  }
+  switch (message.said) {
+    case proxy::LinkSaid::hello:
+      lose("smbd's module says twice who it is");
+      return false;
+    case proxy::LinkSaid::tree:
+      if (trees_.size() < kMostTrees) trees_.insert(tree);
+      return true;
+    case proxy::LinkSaid::tree_refused:
+      if (trees_.empty()) why_not_ = message.text;
+      return true;
+    case proxy::LinkSaid::tree_gone:
+      trees_.erase(tree);
+      return true;
+    case proxy::LinkSaid::area_added:
+      if (state_ == State::attaching && message.number == 0 && message.token == token_) {
+        state_ = State::ready;
+        return true;
+      }
+      lose("smbd's module does not take the shared memory (NTSTATUS " + std::to_string(message.number) + ")");
+      return false;
+    case proxy::LinkSaid::area_gone:
+      return true;
+  }
+  return true;
+}
+
+bool SmbdArea::greeted(uint32_t version) {
+  if (version != SMBDIRECT_LINK_VERSION) {
+    lose("smbd's module is of another release (link version " + std::to_string(version) + ", not " +
+         std::to_string(SMBDIRECT_LINK_VERSION) + "); a reconnect after its upgrade helps");
+    return false;
+  }
+  return attach();
+}
+
+bool SmbdArea::attach() {
+  auto fd = shm::make_area(resources_->bytes);
+  if (fd) area_ = acquire_shared(context_.slabs.arena(), fd->get(), resources_->bytes, resources_->budget);
+  if (!fd || !area_) {
+    lose(fd ? "no memory is left for another area (/upstream/area/bytes_per_worker)" : fd.error().text());
+    return false;
+  }
+  room_ = AreaRoom(resources_->bytes);
+  if (::getrandom(token_.data(), token_.size(), 0) != ssize_t(token_.size())) {
+    lose("no random bytes");
+    return false;
+  }
+  const proxy::LinkPacket packet = proxy::encode_area(token_);
+  if (shm::send_datagram(link_.fd(), packet.data(), packet.size(), fd->get(), MSG_DONTWAIT) !=
+      ssize_t(packet.size())) {
+    lose(std::string("smbd's module takes nothing: ") + std::strerror(errno));
+    return false;
+  }
+  state_ = State::attaching;
+  return true;
+}
+
+/// The memory stays as long as RDMA reads or writes it, or smbd does: smbd has a mapping of its own.
+void SmbdArea::lose(std::string why) {
+  link_.reset();
+  state_ = State::none;
+  trees_.clear();
+  why_not_ = why;
+  if (at_smbd_ > 0) return context_.events.on_broken(std::move(why));  // until its end the memory is there
+  area_.reset();
+}
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+// Memory that a session shares with the smbd process that serves it, through the module in there
+// (protocol/proxy/smbdirect_area.h): how it is set up, which tree connects may use it, and which parts of it
+// are in use. Owned by the session's exchange with smbd; one thread. Where there is none, or no longer, data
+// goes as it always does. When the link to the module ends with requests under way the session ends, for
+// their answers are worth nothing then.
+//
+// It is asked for at the first request that could use it, and again after a tree connect or a session setup:
+// the module may be there now, or the stream may have gone to another process of smbd's (a client's further
+// connections do). It is an object of this session alone, so no memory of it is ever another's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <uv.h>
+
+#include "protocol/proxy/module_link.h"
+#include "protocol/smb2/area_carrier.h"
+#include "shm/base/connection_id.h"
+#include "shm/base/result.h"
+#include "shm/base/unique_fd.h"
+#include "shm/loop/watched.h"
+#include "workers/memory/slab.h"
+#include "workers/session/context.h"
+#include "workers/smbd/area_room.h"
+
+namespace smbdirect::workers {
+
+namespace proxy = protocol::proxy;
+/// What all sessions of a worker have for their areas; outlives them.
+struct AreaResources {
+  uv_loop_t& loop;
+  Budget& budget;      // of all areas
+  uint32_t threshold;  // the fewest bytes of a READ or WRITE that use one
+  uint32_t bytes;      // of an area
+  /// For the link to the module at the other end of this stream: SmbdArea::answered() follows.
+  std::function<void(shm::ConnectionId connection, int stream)> ask;
+};
+
+class SmbdArea {
+ public:
+  enum class State : uint8_t { off, none, asked, greeting, attaching, ready };
+
+  /// resources: null: there are none.
+  SmbdArea(SessionContext& context, const AreaResources* resources)
+      : context_(context), resources_(resources), state_(resources == nullptr ? State::off : State::none) {}
+
+  // --- what the session hears ---
+  void of(shm::ConnectionId connection) { connection_ = connection; }
+  /// The stream to smbd is this one.
+  void stream(int fd) { stream_ = fd; }
+  /// smbd has let a session or a tree connect in.
+  void ask_again() { ask_ = true; }
+  /// The link to the module, or why there is none.
+  void answered(shm::Result<shm::UniqueFd> link);
+
+  // --- requests ---
+  /// A place for its data; nothing: it goes as it always does.
+  [[nodiscard]] std::optional<smb2::AreaPlace> place_for(const smb2::AreaIo& io);
+  /// smbd has given the final answer, or was not asked after all.
+  void settled() { --at_smbd_; }
+  /// Nobody moves data of this place any more.
+  void give_back(uint64_t offset, uint32_t length) { room_.give_back(offset, length); }
+  [[nodiscard]] std::span<std::byte> bytes(uint64_t offset, uint32_t length) const {
+    return area_.bytes().subspan(offset, length);
+  }
+  [[nodiscard]] const SlabRef& memory() const { return area_; }
+
+  // --- for people ---
+  [[nodiscard]] State state() const { return state_; }
+  /// Why it is not in use, where something is known; empty: it is, or nobody has asked yet.
+  [[nodiscard]] const std::string& why_not() const { return why_not_; }
+
+ private:
+  using Tree = std::pair<uint64_t, uint32_t>;  // session, tree
+  static constexpr size_t kMostTrees = 4096;
+  static constexpr int kPacketsPerWake = 64;
+
+  void on_link();
+  /// False: the link is over.
+  [[nodiscard]] bool hear(std::span<const std::byte> packet);
+  [[nodiscard]] bool hear(const proxy::LinkMessage& message);
+  [[nodiscard]] bool greeted(uint32_t version);
+  [[nodiscard]] bool attach();
+  void lose(std::string why);
+
+  SessionContext& context_;
+  const AreaResources* resources_;
+  State state_;
+  shm::ConnectionId connection_{};
+  bool ask_ = true;
+  int stream_ = -1;
+  shm::Watched<shm::UniqueFd> link_;
+  std::set<Tree> trees_;
+  std::string why_not_;
+  smb2::AreaToken token_{};
+  SlabRef area_;
+  AreaRoom room_;
+  size_t at_smbd_ = 0;  // requests without a final answer
+};
+
+}  // namespace smbdirect::workers
