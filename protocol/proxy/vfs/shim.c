@@ -152,9 +152,8 @@ uint32_t samba_init_module(void *context)
 		return STATUS_OK;
 	}
 	syslog(LOG_DAEMON | LOG_WARNING,
-	       "vfs_smbdirect: no build for Samba %u.%u (%s): shares are "
-	       "served "
-	       "without it",
+	       "vfs_smbdirect: no build for Samba %u.%u (%s): "
+	       "shares are served without it",
 	       major,
 	       minor,
 	       problem);
