@@ -11,6 +11,7 @@
 
 #include "daemon/config/access_list.h"
 #include "daemon/contract/contract.h"
+#include "protocol/proxy/smbdirect_area.h"
 #include "shm/base/socket_address.h"
 
 namespace smbdirect::daemon {
@@ -64,6 +65,7 @@ struct PoolConfig {
   UpstreamMode upstream_mode = UpstreamMode::transparent;
   TransparentConfig transparent;
   HandoffConfig handoff;
+  std::string module_directory = SMBDIRECT_LINK_DIRECTORY;  // where smbds' modules listen (module_search.h)
   AccessList access;
   uint32_t connections_per_client = 64;  // of WorkerConfig::connections
   uint32_t connections_without_session = 0;

@@ -28,6 +28,11 @@ struct WorkerConfig {
   uint16_t upstream_port = 445;
   uint32_t upstream_connect_timeout_ms = 1000;
 
+  bool module_area = true;                 // ask for links to modules (want_module), and use them
+  uint32_t module_area_threshold = 65536;  // of a READ or WRITE, from which on it goes that way
+  uint32_t module_area_bytes = 16 << 20;   // of each connection
+  uint64_t module_area_bytes_per_worker = 1ull << 30;
+
   uint32_t native_area_bytes = 16 << 20;  // of each native channel
   uint64_t native_area_bytes_per_worker = 4ull << 30;
   uint16_t native_operations = 64;  // RDMA operations a peer may have under way on one channel
