@@ -44,6 +44,10 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                   [this](const shm::Host& client) { return clients_.workers_at(client); }),
       clients_(loop_, dispatcher_.connection_table(), std::move(registry), config_.worker.ipv6_prefix_length),
       smbd_requests_(loop_, config_, workers_, dispatcher_.connection_table()),
+      module_requests_(loop_, config_, dispatcher_.connection_table(),
+                       [this](size_t slot, const FromSupervisor& message, int descriptor) {
+                         return workers_[slot].send(message, descriptor);
+                       }),
       peers_(loop_, config_, workers_, dispatcher_.connection_table()),
       control_(loop_,
                {.config = config_,
@@ -130,6 +134,7 @@ std::optional<ExitCode> Supervisor::open() {
   auto connector = open_smbd_connector(loop_, config_);
   if (!connector) return cannot_start(ExitCode::environment, connector.error().text());
   smbd_requests_.open(std::move(*connector));
+  module_requests_.open();
   if (native()) {
     clients_.answer_with([this](size_t slot, shm::ConnectionId connection, ClaimOutcome outcome) {
       peers_.answer(slot, connection, outcome);
@@ -223,13 +228,14 @@ void Supervisor::worker_said(size_t slot, Received<FromWorker> said) {
       },
       [&](const message::Closed& m) {
         smbd_requests_.forget(slot, m.connection);
+        module_requests_.forget(slot, m.connection);
         peers_.forget(slot, m.connection);
         clients_.channel_down(worker, m.connection);
         dispatcher_.closed(slot, m.connection);
       },
       [&](const message::WantSmbd& m) { smbd_requests_.wanted(slot, m.connection); },
       [&](const message::WantModule& m) {
-        static_cast<void>(workers_[slot].send(message::NoModule{{m.connection}, {ENOENT}}));
+        module_requests_.wanted(slot, m.connection, std::move(said.descriptor));
       },
       [&](const message::Claim& m) { clients_.claimed(worker, m.connection, m.guid); },
       [&](const message::ChannelUp& m) {
@@ -253,6 +259,7 @@ void Supervisor::kept(size_t slot, const message::Kept& kept) {
 
 void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
   smbd_requests_.forget_worker(slot);
+  module_requests_.forget_worker(slot);
   peers_.forget_worker(slot);
   clients_.worker_gone(workers_.ref(slot));
   const size_t lost = dispatcher_.worker_gone(slot);
@@ -321,6 +328,7 @@ void Supervisor::dump() {
   const auto tell = [&](const shm::Totals& totals) { pool += " " + shm::totals_text(totals); };
   tell(dispatcher_.totals());
   tell(smbd_requests_.totals());
+  tell(module_requests_.totals());
   tell(clients_.totals());
   if (native()) tell(peers_.totals());
   log::write(log::Level::notice, "pool:%s", pool.c_str());
@@ -343,6 +351,7 @@ void Supervisor::finish_if_empty() {
   if (former_ && former_->draining() != 0) return;
   control_.close();
   peers_.close();
+  module_requests_.close();
   smbd_requests_
       .close();  // what it added to the host's routing goes last: the workers' connections needed it
   log::write(log::Level::notice, "stopped");

@@ -31,6 +31,7 @@
 #include "daemon/prefork/worker_pool.h"
 #include "daemon/takeover/former_daemon.h"
 #include "daemon/takeover/successor.h"
+#include "daemon/upstream/module_requests.h"
 #include "daemon/upstream/smbd_requests.h"
 #include "shm/base/unique_fd.h"
 #include "shm/loop/loop.h"
@@ -123,6 +124,7 @@ class Supervisor final : public WorkerSlot::Observer, public Successor::Observer
   Dispatcher dispatcher_;
   ClientRegistry clients_;
   SmbdRequests smbd_requests_;
+  ModuleRequests module_requests_;
   ChannelRouter peers_;
   Control control_;
   shm::Timer start_timer_;

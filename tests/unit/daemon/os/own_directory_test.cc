@@ -11,6 +11,7 @@
 
 #include <doctest/doctest.h>
 
+using smbdirect::daemon::check_own_directory;
 using smbdirect::daemon::own_directory;
 namespace fs = std::filesystem;
 
@@ -44,6 +45,24 @@ TEST_CASE("it is made with its parents, for us to write and for nobody else, wha
   CHECK(own_directory(place.path + "/a/b/"));  // it is there
   REQUIRE(chmod((place.path + "/a/b").c_str(), 0700) == 0);
   CHECK(own_directory(place.path + "/a/b"));
+}
+
+TEST_CASE("one may be made for nobody else to look into, and looked at without being made") {
+  const Place place;
+  const std::string closed = place.path + "/a/closed";
+  CHECK(check_own_directory(closed, "/key").error().system_errno == ENOENT);
+  CHECK(own_directory(closed, "/key", 0700));
+  CHECK(check_own_directory(closed, "/key"));
+  struct stat status{};
+  REQUIRE(stat(closed.c_str(), &status) == 0);
+  CHECK((status.st_mode & 07777) == 0700);
+  REQUIRE(stat((place.path + "/a").c_str(), &status) == 0);
+  CHECK((status.st_mode & 07777) == 0755);
+  REQUIRE(chmod(closed.c_str(), 0777) == 0);
+  const auto refused_one = check_own_directory(closed, "/key");
+  REQUIRE_FALSE(refused_one);
+  CHECK(refused_one.error().system_errno == EPERM);
+  CHECK(refused_one.error().what.find("set /key to a directory") != std::string::npos);
 }
 
 TEST_CASE("what others may write is refused") {
