@@ -3,11 +3,13 @@
 a log whose reader does not read."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import time
 import uuid
@@ -47,6 +49,33 @@ def to_slot(daemon, slot):
         if any(row["worker"] == slot for row in rows):
             return held
     raise AssertionError(f"no connection came to worker {slot}")
+
+
+def test_a_worker_reaches_the_module_of_its_own_connections_process_and_of_no_other(scratch, monkeypatch):
+    """This process is the smbd: it accepts the worker's stream and listens as vfs_smbdirect does."""
+    directory = scratch / "taken-link"
+    modules = directory / "modules"
+    modules.mkdir(parents=True, mode=0o700)
+    pool = {"upstream": {"mode": "connect", "address": "127.0.0.1", "area": {"directory": str(modules)}}}
+    with contextlib.ExitStack() as stack:
+        smbd = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        module = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        module.bind(str(modules / str(os.getpid())))
+        module.listen(8)
+        module.settimeout(10)
+        monkeypatch.setenv("TAKEN_SMBD", f"127.0.0.1 {smbd.getsockname()[1]}")
+        daemon = stack.enter_context(Taken(directory, 445, "link", pool=pool))
+        for s in to_slot(daemon, 1):
+            stack.callback(s.close)
+        stream, _ = smbd.accept()
+        stack.callback(stream.close)
+        stream.sendall(b"x")
+        link, _ = module.accept()
+        stack.callback(link.close)
+        assert link.recv(100) == b"hello from the worker"
+        told = directory / "told"
+        assert sorted(told.read_text().splitlines()) == ["81 0 0", f"82 1 {errno.EPERM}"]
+        daemon.wait_for_log("worker 1: no link to smbd's module for connection", 5)
 
 
 def test_a_worker_that_names_itself_is_passed_no_client(scratch):

@@ -4,6 +4,8 @@
 contract (daemon/contract/contract.h) and does what $TAKEN_WORKER lists:
 
     mitm    names itself as the process that serves the client $TAKEN_GUID, and attaches itself to what it is passed
+    link    dials $TAKEN_SMBD with each connection, asks for the link to the module of who accepts, says hello there, and
+            notes what it is told
     flood   asks for smbd for connections that it does not have, without end, and reads no answer
     board   shows a scoreboard of a hundred thousand rows that are for ever being changed
     report  writes escape sequences into its reports
@@ -20,8 +22,8 @@ import struct
 import sys
 import time
 
-READY, TAKE, PONG, WANT_SMBD, CLAIM, CHANNEL_UP, BOARD, REPORTED = 1, 2, 5, 6, 7, 8, 9, 10
-OFFER, GRANT, PING, STOP, REPORT, PASS_TO = 64, 65, 66, 68, 72, 76
+READY, TAKE, PONG, WANT_SMBD, CLAIM, CHANNEL_UP, BOARD, REPORTED, WANT_MODULE = 1, 2, 5, 6, 7, 8, 9, 10, 18
+OFFER, GRANT, PING, STOP, REPORT, PASS_TO, MODULE, NO_MODULE = 64, 65, 66, 68, 72, 76, 81, 82
 ATTACHED, VERSION = 17, 1
 ROWS, HEADER, ROW = 1 << 17, 4096, 128
 TITLE = "\x1b]0;title\x07\x1b[31m\u009b2J"
@@ -78,6 +80,20 @@ class Worker:
                 self.say(CLAIM, self.held, guid=bytes.fromhex(os.environ["TAKEN_GUID"]))
                 self.say(CHANNEL_UP, self.held, process=os.getpid())
                 (self.notes / "named").write_text(str(os.getpid()))
+            if "link" in self.does:
+                host, port = os.environ["TAKEN_SMBD"].split()
+                self.stream = socket.create_connection((host, int(port)))
+                self.stream.recv(1)  # before that no process has its other end
+                self.say(WANT_MODULE, self.held + 1, fd=self.stream.fileno())  # not its own
+                self.say(WANT_MODULE, self.held, fd=self.stream.fileno())
+        if kind in (MODULE, NO_MODULE):
+            assert offer in (self.held, self.held + 1)
+            with open(self.notes / "told", "a") as told:
+                error = struct.unpack_from("<I", data, 12)[0]
+                print(kind, offer - self.held, error, file=told)
+            if kind == MODULE:
+                self.link = socket.socket(fileno=fds[0])
+                self.link.send(b"hello from the worker")
         if kind == PASS_TO:
             channel = socket.socket(fileno=fds[0])
             channel.setblocking(True)
