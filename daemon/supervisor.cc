@@ -55,6 +55,7 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                 .listeners = listeners_,
                 .dispatcher = dispatcher_,
                 .smbd_requests = smbd_requests_,
+                .module_requests = module_requests_,
                 .peers = peers_,
                 .clients = clients_,
                 .phase = [this] { return phase_name(); },

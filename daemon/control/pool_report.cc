@@ -60,6 +60,7 @@ json PoolReport::status() const {
   if (const pid_t former = parts_.former(); former != 0) out["draining_former_pid"] = former;
   add_totals(out, parts_.dispatcher.totals());
   add_totals(out, parts_.smbd_requests.totals());
+  add_totals(out, parts_.module_requests.totals());
   add_totals(out, parts_.clients.totals());
   if (parts_.config.upstream_mode == UpstreamMode::native) {
     const pid_t main = parts_.peers.main_pid();

@@ -20,6 +20,7 @@
 #include "daemon/control/scoreboards.h"
 #include "daemon/ctl/commands.h"
 #include "daemon/prefork/worker_pool.h"
+#include "daemon/upstream/module_requests.h"
 #include "daemon/upstream/smbd_requests.h"
 #include "shm/loop/loop.h"
 
@@ -33,6 +34,7 @@ class PoolReport {
     const Listeners& listeners;
     const Dispatcher& dispatcher;
     const SmbdRequests& smbd_requests;
+    const ModuleRequests& module_requests;
     const ChannelRouter& peers;
     const ClientRegistry& clients;
     std::function<std::string_view()> phase;  // of the pool
