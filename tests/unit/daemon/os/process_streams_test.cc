@@ -4,8 +4,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <optional>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -57,6 +62,30 @@ TEST_CASE("what is no established TCP connection is no stream") {
   Stream ended;
   ended.smbd.reset();
   CHECK_FALSE(tcp_stream(ended.worker.get()));  // CLOSE_WAIT
+}
+
+TEST_CASE("streams of one pair of addresses in two networks are two, and are seen from either") {
+  if (geteuid() != 0) {
+    MESSAGE("skipped: only root can make a network namespace");
+    return;
+  }
+  const Stream here;
+  std::optional<Stream> there;
+  std::thread([&] {
+    ifreq loopback{.ifr_ifrn = {.ifrn_name = "lo"}, .ifr_ifru = {.ifru_flags = IFF_UP}};
+    if (unshare(CLONE_NEWNET) != 0) return;
+    const smbdirect::shm::UniqueFd any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (ioctl(any.get(), SIOCSIFFLAGS, &loopback) == 0) there.emplace();
+  }).join();
+  REQUIRE(there);
+  const auto ours = *tcp_stream(here.smbd.get()), others = *tcp_stream(there->smbd.get());
+  CHECK(others.network != 0);
+  CHECK(others.network != ours.network);
+  CHECK(tcp_stream(there->worker.get())->other_end() == others);
+  const auto both = streams_of(getpid());
+  REQUIRE(both);
+  CHECK(holds(*both, ours, here.smbd.get()));
+  CHECK(holds(*both, others, there->smbd.get()));
 }
 
 TEST_CASE("a process has the streams that it has, under their numbers") {
