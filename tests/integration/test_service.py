@@ -161,6 +161,8 @@ def test_users_and_directories_of_packages(installed):
         run("systemd-tmpfiles", f"--root={root}", "--create", "smbdirectd.conf")
         status = (root / "run/smbdirectd").stat()
         assert (status.st_uid, status.st_mode & 0o7777) == (0, 0o755)
+        modules = (root / "run/smbdirectd/smbd").stat()
+        assert (modules.st_uid, modules.st_mode & 0o7777) == (0, 0o700)
 
 
 # --- the init script ---
