@@ -34,7 +34,11 @@ enum class CounterKind : uint8_t { counter, gauge };
   X(invalidates, counter, "tokens invalidated by SEND with Invalidate")                                  \
   X(fpdus_sent, counter, "iWARP FPDUs sent")                                                             \
   X(fpdus_received, counter, "iWARP FPDUs received")                                                     \
-  X(copied_bytes, counter, "payload bytes copied in userspace")
+  X(copied_bytes, counter, "payload bytes copied in userspace")                                          \
+  X(area_reads, counter, "READs whose data came by memory shared with smbd")                             \
+  X(area_read_bytes, counter, "payload bytes of these")                                                  \
+  X(area_writes, counter, "WRITEs whose data went by memory shared with smbd")                           \
+  X(area_write_bytes, counter, "payload bytes of these")
 // clang-format on
 
 /// An index into an array of counters.

@@ -48,6 +48,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& sel
       header_slabs_(arena_, kHeaderSlabBytes),
       memory_(loop, config.buffered_bytes_per_worker, config.ipv6_prefix_length),
       areas_(config.native_area_bytes_per_worker),
+      module_areas_(config.module_area_bytes_per_worker),
       supervisor_connector_(
           loop,
           [this](shm::ConnectionId connection) { to_supervisor_.send(message::WantSmbd{{connection}}); },
@@ -85,6 +86,16 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& sel
         loop_,
         [this](const daemon::FromWorker& said, int descriptor) { to_supervisor_.send(said, descriptor); },
         config_.handshake_timeout_ms);
+  }
+  const bool native = config_.upstream == daemon::WorkerConfig::Upstream::native;
+  if (config_.module_area && !native) {
+    module_area_.emplace(AreaResources{.loop = loop_,
+                                       .budget = module_areas_,
+                                       .threshold = config_.module_area_threshold,
+                                       .bytes = config_.module_area_bytes,
+                                       .ask = [this](shm::ConnectionId connection, int stream) {
+                                         to_supervisor_.send(message::WantModule{{connection}, {}}, stream);
+                                       }});
   }
   control_.want(UV_READABLE);
 }
@@ -217,7 +228,7 @@ void Worker::on_grant(shm::ConnectionId connection, shm::UniqueFd socket) {
 
 std::unique_ptr<Exchange> Worker::make_exchange(SessionContext& context) {
   if (peer_finder_) return std::make_unique<NativeExchange>(context, config_, areas_, *peer_finder_);
-  return std::make_unique<SmbdExchange>(context, connect_);
+  return std::make_unique<SmbdExchange>(context, connect_, module_area_ ? &*module_area_ : nullptr);
 }
 
 std::unique_ptr<Upstream> Worker::connect_upstream(const UpstreamRequest& request) {
@@ -225,6 +236,12 @@ std::unique_ptr<Upstream> Worker::connect_upstream(const UpstreamRequest& reques
     return supervisor_connector_.request(request.connection);
   return std::make_unique<Connector>(loop_, config_.upstream_address, config_.upstream_port,
                                      config_.upstream_connect_timeout_ms);
+}
+
+/// Its session may have ended meanwhile.
+void Worker::on_module(shm::ConnectionId connection, shm::Result<shm::UniqueFd> link) {
+  const auto at = sessions_.find(connection);
+  if (at != sessions_.end()) at->second->module_answered(std::move(link));
 }
 
 void Worker::on_smbd(shm::ConnectionId connection, shm::Result<shm::UniqueFd> stream) {

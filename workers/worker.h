@@ -25,6 +25,7 @@
 #include "workers/native/peer_finder.h"
 #include "workers/process/control_sender.h"
 #include "workers/session/session.h"
+#include "workers/smbd/smbd_area.h"
 #include "workers/stats/counters.h"
 #include "workers/stats/scoreboard_publisher.h"
 #include "workers/upstream/supervisor_connector.h"
@@ -55,6 +56,7 @@ class Worker {
   void on_offer(const daemon::message::Offer& offer);
   void on_grant(shm::ConnectionId connection, shm::UniqueFd socket);
   void on_end(const daemon::message::End& end);
+  void on_module(shm::ConnectionId connection, shm::Result<shm::UniqueFd> link);
   void on_smbd(shm::ConnectionId connection, shm::Result<shm::UniqueFd> stream);
   [[nodiscard]] std::unique_ptr<Exchange> make_exchange(SessionContext& context);
   [[nodiscard]] std::unique_ptr<Upstream> connect_upstream(const UpstreamRequest& request);
@@ -86,6 +88,8 @@ class Worker {
   SlabPool header_slabs_;
   WorkerMemory memory_;
   Budget areas_;
+  Budget module_areas_;
+  std::optional<AreaResources> module_area_;
   SupervisorConnector supervisor_connector_;  // outlives the sessions' attempts, as what follows
   std::optional<PeerFinder> peer_finder_;
   OpenUpstream connect_;  // to an smbd

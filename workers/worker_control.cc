@@ -22,6 +22,18 @@ std::unexpected<shm::Error> no_smbd(int error) {
   return shm::fail("the supervisor's connection to smbd", error);
 }
 
+/// As an administrator reads it in `smbdirectctl connections`.
+std::unexpected<shm::Error> no_module(int error) {
+  switch (error) {
+    case ENOENT:
+      return shm::fail("smbd has no module smbdirect (vfs objects in smb.conf)");
+    case ESRCH:
+      return shm::fail("smbd is on another host");
+    default:
+      return shm::fail("smbd's module cannot be reached", error);
+  }
+}
+
 }  // namespace
 
 void Worker::on_control(int events, int status) {
@@ -99,7 +111,11 @@ void Worker::on_message(daemon::Received<daemon::FromSupervisor> received) {
       },
       [&](const message::AdoptionSocket&) { adoption_socket_ = std::move(descriptor); },
       [](const message::Adopt&) {},  // heard above
-      [](const message::Module&) {}, [](const message::NoModule&) {},
+      [&](const message::Module& m) {
+        if (!descriptor.valid()) return on_module(m.connection, no_module(EMFILE));
+        on_module(m.connection, std::move(descriptor));
+      },
+      [&](const message::NoModule& m) { on_module(m.connection, no_module(static_cast<int>(m.error))); },
       [&](const message::NoSmbd& m) { on_smbd(m.connection, no_smbd(static_cast<int>(m.error))); },
       // Only a pool with native peers has these.
       [&](const message::Registry&) {

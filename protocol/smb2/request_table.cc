@@ -138,10 +138,8 @@ void RequestTable::recycle() {
   for (const uint32_t slot : finished_) {
     InFlight& request = at(slot);
     release_block(request);
-    request.reserved = request.cookie = request.async_id = 0;
-    request.length = request.token = 0;
+    static_cast<RequestFacts&>(request) = {};
     request.next_in_pdu_ = 0;
-    request.forwarded = request.pending = request.rdma_channel = request.refused = request.invalidate = false;
     free_.push_back(slot);
   }
   finished_.clear();

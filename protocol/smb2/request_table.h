@@ -17,8 +17,8 @@
 
 namespace smbdirect::protocol::smb2 {
 
-/// A request in flight.
-struct InFlight {
+/// What is known of a request in flight; all of it is forgotten at once with the request.
+struct RequestFacts {
   uint64_t message_id{};
   uint64_t reserved{};      // bytes of reply reserved for it
   uint64_t cookie{};        // the client side's name for the exposed memory
@@ -35,7 +35,10 @@ struct InFlight {
   bool by_area = false;       // smbd got a carrier for it (area_carrier.h)
   uint32_t minimum{};         // ... READ: MinimumCount
   uint64_t area_offset{};     // ... where its data is
+};
 
+/// A request in flight.
+struct InFlight : RequestFacts {
   /// The peer's memory; valid until RequestTable::recycle() after finish().
   [[nodiscard]] std::span<const BufferDescriptor> descriptors() const { return {data_, count_}; }
 

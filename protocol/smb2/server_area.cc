@@ -52,6 +52,8 @@ std::optional<AreaIo> ServerTranslator::area_io(std::span<const std::byte> pdu) 
   if (!check_io_body(pdu) || rdma_channel_of(header.command, pdu) == kChannelNone) return std::nullopt;
   const RdmaChannelRequest wanted = parse_rdma_channel(header.command, pdu);
   if (wanted.length == 0 || !acceptable(wanted, rules_for(header.command))) return std::nullopt;
+  // MS-SMB2 3.3.5.2.5: smbd refuses what was not paid for, where it can see the length.
+  if (wanted.length > kReplyUnit * std::max<uint64_t>(header.credit_charge, 1)) return std::nullopt;
   return AreaIo{.command = header.command,
                 .session_id = header.session_id,
                 .tree_id = wire::load32(pdu, header_at::kTreeId),
@@ -118,6 +120,7 @@ std::expected<void, Violation> ServerTranslator::settle_carrier(InFlight& reques
   plan.area_released = true;
   if (request.invalidate) plan.invalidate = request.token;
   const bool read = request.command == Command::read;
+  plan.moved = carried->count;
   // MS-SMB2 3.3.5.12: fewer bytes than MinimumCount are none. smbd cannot know it.
   const bool too_few = read && carried->status == 0 && carried->count < request.minimum;
   if (too_few || carried->status != 0) {

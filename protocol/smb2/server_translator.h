@@ -96,6 +96,7 @@ struct ResponsePlan {
   size_t header_bytes = 80;    // of it
   uint64_t area_offset{};      // with replace: the place...
   uint32_t area_length{};      // ... and how large it is
+  uint32_t moved{};            // ... and the bytes that the READ or WRITE has moved
   bool area_released = false;  // ... the answer is final: the place is free when the data has been sent
   std::optional<uint32_t> invalidate;  // token for SEND with Invalidate
   /// Reserved bytes that come back: of what is finished, and all but kReplyToken of what waits from now on.

@@ -67,6 +67,8 @@ class Session final : private Transport::Owner,
   void stop(const std::string& why);
   /// Over at once: nothing more is delivered, and nobody is waited for.
   void end(const std::string& why);
+  /// The answer to WANT_MODULE.
+  void module_answered(shm::Result<shm::UniqueFd> link) { exchange_->module_answered(std::move(link)); }
   /// Says again what was said to a supervisor that is gone: CLAIM, CHANNEL_UP, SESSION_UP.
   void introduce() const;
   [[nodiscard]] const sockaddr_storage& address() const { return client_.address; }

@@ -177,6 +177,10 @@ void ResponsePath::place_bytes(SlabRef owner, std::span<const std::byte> bytes) 
 void ResponsePath::send_from_area() {
   if (!plan_.area_released) return;  // interim
   area_.settled();
+  Counters& counters = context_.transport.own_counters();
+  const bool read = plan_.command == smb2::Command::read;
+  ++(read ? counters.area_reads : counters.area_writes);
+  (read ? counters.area_read_bytes : counters.area_write_bytes) += plan_.moved;
   if (plan_.data_length > 0) {
     to_.assign(plan_.to.begin(), plan_.to.end());
     to_index_ = to_used_ = 0;

@@ -251,6 +251,12 @@ TEST_CASE("what goes another way") {
       may(read_request({.message_id = 1}, {.length = 101, .channel = 1, .memory = kThreeDescriptors})));
   CHECK_FALSE(
       may(read_request({.message_id = 1}, {.length = 100, .channel = 3, .memory = kThreeDescriptors})));
+  Io large = good;
+  large.length = 65537;
+  large.memory = kOneDescriptor;
+  CHECK(may(read_request({.message_id = 1, .credit_charge = 2}, large)));
+  CHECK_FALSE(may(read_request({.message_id = 1, .credit_charge = 1}, large)));
+  CHECK_FALSE(may(read_request({.message_id = 1, .credit_charge = 0}, large)));
   CHECK_FALSE(may(plain(kEcho, {.message_id = 1})));
   Bytes cut = read_request({.message_id = 1}, good);
   for (size_t size = 0; size < 112; ++size)

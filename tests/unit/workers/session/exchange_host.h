@@ -170,6 +170,7 @@ class ExchangeHost : protected Transport::Owner, protected SessionEvents {
   virtual bool move_far_end() { return false; }
 
   [[nodiscard]] SessionContext& context() { return *context_; }
+  [[nodiscard]] uv_loop_t& loop() { return loop_; }
 
   void on_negotiated() override {}
   void on_fragment(Fragment fragment) override { exchange->on_fragment(fragment); }

@@ -15,14 +15,14 @@
 
 namespace smbdirect::workers::session_test {
 
-class SmbdExchangeRig final : public ExchangeHost {
+class SmbdExchangeRig : public ExchangeHost {
  public:
   /// A stall ends when it has lasted for some time: settle() waits for no more than the transports' short
   /// pauses.
   explicit SmbdExchangeRig(Setup setup = {}) : ExchangeHost(patient(setup)) {
-    begin(std::make_unique<SmbdExchange>(context(), none_));
+    begin(std::make_unique<SmbdExchange>(context(), none_, &areas));
   }
-  ~SmbdExchangeRig() { end(); }
+  virtual ~SmbdExchangeRig() { end(); }
   /// So many bytes for replies and what waits, as Session would have it: beside the receives.
   static Setup limited_to(uint64_t bytes, uint16_t receives = 32) {
     Setup setup;
@@ -75,6 +75,14 @@ class SmbdExchangeRig final : public ExchangeHost {
                            .last = last});
   }
 
+  /// Who asks for the link to a module is told nothing, unless the test does it.
+  Budget area_budget{kPlenty};
+  size_t asked = 0;
+  AreaResources areas{.loop = loop(),
+                      .budget = area_budget,
+                      .threshold = 65536,
+                      .bytes = 1 << 20,
+                      .ask = [this](shm::ConnectionId, int) { ++asked; }};
   SmbdEnd smbd;
   Bytes negotiate;
   size_t agreed = 0;
