@@ -79,8 +79,9 @@ void ModuleRequests::answer(const Key& key, shm::Result<shm::UniqueFd> link) {
 void ModuleRequests::refuse(const Key& key, const shm::Error& why) {
   const auto [slot, connection] = key;
   const int error = why.system_errno == 0 ? EIO : why.system_errno;
-  // Where smbd has no module, nothing is wrong.
-  const auto level = error == ENOENT ? log::Level::debug : log::Level::warning;
+  // Where smbd has no module, or has just closed the connection, nothing is wrong.
+  const bool ordinary = error == ENOENT || error == ENOTCONN;
+  const auto level = ordinary ? log::Level::debug : log::Level::warning;
   log_.write(level, std::to_string(slot) + "/" + std::to_string(error), loop_.now(),
              "worker %zu: no link to smbd's module for connection %s: %s", slot,
              shm::connection_text(connection).c_str(), why.text().c_str());

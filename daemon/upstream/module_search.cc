@@ -20,6 +20,7 @@ namespace log = shm::log;
 
 // At some 200 us for an smbd with one client this is a sixth of the loop's time while there is a search.
 constexpr size_t kProcessesAtOnce = 4;
+constexpr size_t kNamesAtOnce = 128;  // most of which killed smbds may have left
 constexpr size_t kAnswersAtOnce = 64;
 constexpr uint64_t kPauseMs = 4;
 constexpr size_t kMostProcesses = 16'384;
@@ -58,7 +59,8 @@ void ModuleSearch::run_again(uint64_t after_ms) {
 void ModuleSearch::step() {
   if (!answer_known()) return run_again(kPauseMs);
   if (!in_round_ && !waiting_.empty()) begin_round();
-  for (size_t i = 0; i < kProcessesAtOnce && !left_.empty(); ++i) {
+  const uint64_t before = looked_into_;
+  for (size_t i = 0; i < kNamesAtOnce && looked_into_ - before < kProcessesAtOnce && !left_.empty(); ++i) {
     const pid_t process = left_.back();
     left_.pop_back();
     look_into(process);
@@ -120,11 +122,11 @@ void ModuleSearch::forget(pid_t process) {
 
 void ModuleSearch::look_into(pid_t process) {
   forget(process);
-  ++looked_into_;
   const auto streams = streams_of(process);
+  if (!streams && streams.error().system_errno == ESRCH) return;  // a killed smbd has left its name
+  ++looked_into_;
   if (!streams) {
-    // A socket that a killed smbd has left is of no process.
-    if (streams.error().system_errno != ESRCH) not_seen_ = streams.error().text();
+    not_seen_ = streams.error().text();
     return;
   }
   std::vector<TcpStream>& seen = seen_[process];

@@ -261,6 +261,7 @@ TEST_CASE("however many wait, each process is looked into once for all of them")
   Rig rig;
   std::vector<std::unique_ptr<Child>> smbds;
   for (int i = 0; i < 12; ++i) smbds.push_back(std::make_unique<Child>([&] { return rig.listen_here(); }));
+  for (int i = 0; i < 300; ++i) std::ofstream(rig.path((1 << 22) + 1 + i));  // no process has such a number
   ModuleSearch search(rig.loop, rig.config.module_directory);
   const Stream stream;  // of none of them
   size_t answered = 0;
