@@ -104,6 +104,7 @@ class Supervisor final : public WorkerSlot::Observer, public Successor::Observer
   void go_if_empty();
   void successor_serves() override;
   void successor_failed(const note::Failed& why) override;
+  void successor_died(const std::string& how) override;
   void successor_says_stop() override;
   void abandon_upgrade(const std::string& why);
 

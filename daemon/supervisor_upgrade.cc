@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Another daemon takes over from this one (smbdirectctl upgrade; takeover/notes.h). Until it serves, this
 // pool goes on, and nothing is changed that could not be changed back.
+#include <cstdlib>
 #include <string>
 #include <unistd.h>
 #include <utility>
@@ -92,6 +93,16 @@ void Supervisor::successor_failed(const note::Failed& why) {
   successor_.reset();
   const auto answer = std::exchange(upgrade_answer_, nullptr);
   if (answer) answer(std::unexpected(Refused{why.why + "; this daemon goes on as before", why.problems}));
+}
+
+/// Nobody listens now, and whoever would start another daemon waits for this one's end: it ends as if it were
+/// killed, so that nothing is taken away that its workers need (routing, processes of smbd's). The next
+/// daemon adopts them.
+void Supervisor::successor_died(const std::string& how) {
+  log::write(log::Level::error,
+             "%s; this one ends, too, and leaves its workers with %zu connections to the next one",
+             how.c_str(), dispatcher_.connections());
+  std::_Exit(int(ExitCode::runtime));
 }
 
 void Supervisor::successor_says_stop() { stop(ExitCode::ok, "the daemon that has taken over stops"); }

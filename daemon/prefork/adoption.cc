@@ -23,6 +23,7 @@ namespace {
 namespace log = shm::log;
 
 constexpr uint64_t kMostEpochs = 1'000'000;
+constexpr int kBacklog = 128;  // daemons that came, and perhaps went, while the worker had its own
 
 struct Name {
   pid_t pid = 0;
@@ -122,7 +123,7 @@ shm::Result<shm::UniqueFd> Adoption::socket_of(pid_t worker) {
   if (!address) return std::unexpected(address.error());
   shm::UniqueFd fd = packet_socket();
   unlink(path.c_str());
-  if (!fd.valid() || !bind_private(fd.get(), *address) || listen(fd.get(), 4) != 0) {
+  if (!fd.valid() || !bind_private(fd.get(), *address) || listen(fd.get(), kBacklog) != 0) {
     return shm::fail("socket '" + path + "'", errno);
   }
   paths_[worker] = path;

@@ -155,6 +155,15 @@ void Successor::give_up(const std::string& why) {
   kill(pid_, SIGKILL);
 }
 
+void Successor::ended_serving() {
+  siginfo_t how{};
+  if (waitid(P_PID, id_t(pid_), &how, WEXITED | WNOHANG | WNOWAIT) != 0 || how.si_pid != pid_) return;
+  ended_.reset();
+  const bool exited = how.si_code == CLD_EXITED;
+  observer_.successor_died("the daemon that took over (pid " + std::to_string(pid_) + ") " +
+                           end_text(exited ? how.si_status << 8 : how.si_status));
+}
+
 void Successor::ended() {
   // Its last words first: they may say that it serves.
   while (said_) {
@@ -162,17 +171,13 @@ void Successor::ended() {
     if (!said) break;
     heard(std::move(*said));
   }
+  if (serves()) return ended_serving();
   int wait_status = 0;
   if (waitpid(pid_, &wait_status, WNOHANG) != pid_) return;
-  const pid_t pid = std::exchange(pid_, -1);
+  pid_ = -1;
   ended_.reset();
   said_.reset();
   deadline_.stop();
-  if (serves()) {
-    log::write(log::Level::warning, "the daemon that took over (pid %d) %s; this one goes on draining",
-               int(pid), end_text(wait_status).c_str());
-    return;
-  }
   if (!failed_) {
     failed_ = note::Failed{"'" + program_ + "' " + end_text(wait_status) +
                                " before it could take over; its lines in the daemon's log say why",

@@ -40,6 +40,9 @@ class Successor {
     virtual void successor_serves() = 0;
     /// Its process is gone, and it has never served.
     virtual void successor_failed(const note::Failed& why) = 0;
+    /// Its process has ended, although it served. It is not reaped: whoever is the parent when this daemon
+    /// has gone (the init system) learns of it then.
+    virtual void successor_died(const std::string& how) = 0;
     /// It ends, and so shall this daemon.
     virtual void successor_says_stop() = 0;
 
@@ -83,6 +86,7 @@ class Successor {
   void heard(Note said);
   void said_hello(const note::Hello& hello);
   void ended();
+  void ended_serving();
   void overdue();
 
   shm::Loop& loop_;

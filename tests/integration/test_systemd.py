@@ -171,6 +171,21 @@ def test_upgrade_is_the_same_service(host):
     host.turn()
 
 
+def test_a_new_daemon_that_dies_beside_the_former_one_is_replaced(host):
+    """The former one is its parent, of whose children systemd hears nothing."""
+    with host.client() as client:
+        file = client.create("beside")
+        restarts = int(host.show("smbdirectd", "NRestarts"))
+        new = host.ctl("upgrade")["pid"]
+        wait_until(lambda: host.main_pid() == new, 10, lambda: host.journal())
+        host.run("kill", "-KILL", new)
+        wait_until(lambda: host.state() == "active" and host.main_pid() not in (0, new) and host.listening(), 30, lambda: host.journal())
+        assert int(host.show("smbdirectd", "NRestarts")) == restarts + 1
+        wait_until(lambda: host.ctl("status")["connections"] == 1, 5, "the client, at the daemon that has adopted its worker")
+        rdma.write_and_read_back(client, file, random.Random(5).randbytes(SIZE))
+        host.turn()
+
+
 def test_stop_ends_both_daemons_of_an_upgrade(host):
     with host.client() as before:
         host.ctl("upgrade")

@@ -282,19 +282,22 @@ def test_a_new_daemon_that_is_killed_leaves_the_old_ones_clients(make_pool):
         pool.upgrade()
         workers = pool.workers()
         os.kill(pool.pid, signal.SIGKILL)
-        wait_until(lambda: "took over" in pool.log and "goes on draining" in pool.log, 10, lambda: pool.log)
+        wait_until(lambda: "took over" in pool.log and "leaves its workers with 1 connections" in pool.log, 10, lambda: pool.log)
         assert stays.echo().status == smb2.SUCCESS
-        # Another one listens at once.
+        wait_until(lambda: not pool.server.running(), 10, "the former daemon's end: whoever waits for it starts another")
+        # Another one listens at once, and knows the client.
         status = subprocess.Popen([pool.binary, "-F", "-s", pool.pool_path, "--worker", program("smbdirect-worker")])
         try:
             wait_until(lambda: says(pool, "status")[0] == 0, 10)
             turn(pool, "again")
+            wait_until(lambda: pool.ctl("status")["connections"] == 1, 5, "the adopted connection")
             assert stays.echo().status == smb2.SUCCESS
         finally:
             status.terminate()
             status.wait(10)
     for pid in workers.values():
         wait_until(lambda pid=pid: not alive(pid), 10)
+    pool.stop(check=False)  # of which nothing is left
 
 
 def test_the_pid_file_names_the_new_daemon(make_pool, scratch):
