@@ -117,7 +117,11 @@ std::expected<void, Violation> ServerTranslator::settle_carrier(InFlight& reques
   const auto carried = parse_carrier_answer(header, prefix, length);
   if (!carried) return std::unexpected(carried.error());
   if (carried->count > request.length) return std::unexpected(Violation::response_too_long);
-  plan.area_released = true;
+  plan.final = true;
+  // The module answers when its I/O has ended. What smbd ends by itself when it has waited, or because it was
+  // cancelled, may have I/O in a thread that goes on: its place is not used again.
+  const bool by_smbd = is_error(header.status);
+  plan.area_released = !by_smbd || !(request.pending || header.status == kStatusCancelled);
   if (request.invalidate) plan.invalidate = request.token;
   const bool read = request.command == Command::read;
   plan.moved = carried->count;

@@ -93,11 +93,13 @@ struct ResponsePlan {
   uint32_t data_length{};
   std::span<const BufferDescriptor> to;  // valid until the next call of the translator
   std::array<std::byte, 80> header{};
-  size_t header_bytes = 80;    // of it
-  uint64_t area_offset{};      // with replace: the place...
-  uint32_t area_length{};      // ... and how large it is
-  uint32_t moved{};            // ... and the bytes that the READ or WRITE has moved
-  bool area_released = false;  // ... the answer is final: the place is free when the data has been sent
+  size_t header_bytes = 80;  // of it
+  uint64_t area_offset{};    // with replace: the place...
+  uint32_t area_length{};    // ... and how large it is
+  uint32_t moved{};          // ... and the bytes that the READ or WRITE has moved
+  bool final = false;        // ... no other answer follows
+  /// ... and nobody at smbd moves data of the place any more: it is free when the data has been sent.
+  bool area_released = false;
   std::optional<uint32_t> invalidate;  // token for SEND with Invalidate
   /// Reserved bytes that come back: of what is finished, and all but kReplyToken of what waits from now on.
   uint64_t released{};

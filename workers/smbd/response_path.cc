@@ -175,8 +175,9 @@ void ResponsePath::place_bytes(SlabRef owner, std::span<const std::byte> bytes) 
 
 /// smbd has answered a carrier: what it read is in the area, and goes from there.
 void ResponsePath::send_from_area() {
-  if (!plan_.area_released) return;  // interim
+  if (!plan_.final) return;
   area_.settled();
+  if (!plan_.area_released) return;
   Counters& counters = context_.transport.own_counters();
   const bool read = plan_.command == smb2::Command::read;
   ++(read ? counters.area_reads : counters.area_writes);
