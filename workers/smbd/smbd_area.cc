@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "shm/area.h"
+#include "shm/base/log.h"
 #include "shm/base/sockets.h"
 
 namespace smbdirect::workers {
@@ -15,10 +16,7 @@ namespace smbdirect::workers {
 void SmbdArea::answered(shm::Result<shm::UniqueFd> link) {
   if (state_ != State::asked) return;
   state_ = State::none;
-  if (!link) {
-    why_not_ = link.error().text();
-    return;
-  }
+  if (!link) return say("none: " + link.error().text());
   state_ = State::greeting;
   link_ = {resources_->loop, std::move(*link), [this](int /*events*/, int /*status*/) { on_link(); }};
   link_.want(UV_READABLE);
@@ -79,7 +77,7 @@ bool SmbdArea::hear(const proxy::LinkMessage& message) {
       if (trees_.size() < kMostTrees) trees_.insert(tree);
       return true;
     case proxy::LinkSaid::tree_refused:
-      if (trees_.empty()) why_not_ = message.text;
+      say("not for the share " + message.text);
       return true;
     case proxy::LinkSaid::tree_gone:
       trees_.erase(tree);
@@ -87,6 +85,7 @@ bool SmbdArea::hear(const proxy::LinkMessage& message) {
     case proxy::LinkSaid::area_added:
       if (state_ == State::attaching && message.number == 0 && message.token == token_) {
         state_ = State::ready;
+        say("in use");
         return true;
       }
       lose("smbd's module does not take the shared memory (NTSTATUS " + std::to_string(message.number) + ")");
@@ -128,12 +127,20 @@ bool SmbdArea::attach() {
   return true;
 }
 
+/// Once for each change: a client that connects to trees again and again fills no log.
+void SmbdArea::say(std::string what) {
+  if (said_ == what) return;
+  said_ = std::move(what);
+  shm::log::write(shm::log::Level::info, "connection %s: memory shared with smbd: %s",
+                  shm::connection_text(connection_).c_str(), said_.c_str());
+}
+
 /// The memory stays as long as RDMA reads or writes it, or smbd does: smbd has a mapping of its own.
 void SmbdArea::lose(std::string why) {
   link_.reset();
   state_ = State::none;
   trees_.clear();
-  why_not_ = why;
+  say("lost: " + why);
   if (at_smbd_ > 0) return context_.events.on_broken(std::move(why));  // until its end the memory is there
   area_.reset();
 }

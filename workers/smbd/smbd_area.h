@@ -47,8 +47,6 @@ struct AreaResources {
 
 class SmbdArea {
  public:
-  enum class State : uint8_t { off, none, asked, greeting, attaching, ready };
-
   /// resources: null: there are none.
   SmbdArea(SessionContext& context, const AreaResources* resources)
       : context_(context), resources_(resources), state_(resources == nullptr ? State::off : State::none) {}
@@ -74,12 +72,8 @@ class SmbdArea {
   }
   [[nodiscard]] const SlabRef& memory() const { return area_; }
 
-  // --- for people ---
-  [[nodiscard]] State state() const { return state_; }
-  /// Why it is not in use, where something is known; empty: it is, or nobody has asked yet.
-  [[nodiscard]] const std::string& why_not() const { return why_not_; }
-
  private:
+  enum class State : uint8_t { off, none, asked, greeting, attaching, ready };
   using Tree = std::pair<uint64_t, uint32_t>;  // session, tree
   static constexpr size_t kMostTrees = 4096;
   static constexpr int kPacketsPerWake = 64;
@@ -91,6 +85,7 @@ class SmbdArea {
   [[nodiscard]] bool greeted(uint32_t version);
   [[nodiscard]] bool attach();
   void lose(std::string why);
+  void say(std::string what);
 
   SessionContext& context_;
   const AreaResources* resources_;
@@ -100,7 +95,7 @@ class SmbdArea {
   int stream_ = -1;
   shm::Watched<shm::UniqueFd> link_;
   std::set<Tree> trees_;
-  std::string why_not_;
+  std::string said_;  // the last line about it in the log: the same is not said twice
   smb2::AreaToken token_{};
   SlabRef area_;
   AreaRoom room_;

@@ -2,7 +2,6 @@
 // READs and WRITEs through memory shared with smbd: a module and an smbd that the test plays, honest and not.
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <fcntl.h>
 #include <optional>
 #include <sys/mman.h>
@@ -12,7 +11,6 @@
 
 #include <doctest/doctest.h>
 
-#include "shm/base/sockets.h"
 #include "smbd_exchange_rig.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
@@ -82,19 +80,11 @@ struct Area final : SmbdExchangeRig {
   /// What the worker says, with the descriptor that came along.
   std::optional<std::pair<Bytes, shm::UniqueFd>> heard() {
     Bytes packet(256);
-    iovec piece{packet.data(), packet.size()};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> room{};
-    msghdr header{};
-    header.msg_iov = &piece;
-    header.msg_iovlen = 1;
-    header.msg_control = room.data();
-    header.msg_controllen = room.size();
-    const ssize_t got = ::recvmsg(module.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (got <= 0) return std::nullopt;
-    REQUIRE(got == 256);
-    int fd = -1;
-    if (cmsghdr* part = CMSG_FIRSTHDR(&header)) std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
-    return std::pair{packet, shm::UniqueFd(fd)};
+    auto seen = test::receive_with(module.get(), packet, MSG_DONTWAIT);
+    if (!seen) return std::nullopt;
+    REQUIRE(seen->bytes == 256);
+    REQUIRE(seen->descriptors.size() == 1);
+    return std::pair{packet, std::move(seen->descriptors[0])};
   }
   /// The link stands, the memory is mapped; nothing is announced.
   void attach() {
@@ -330,6 +320,26 @@ TEST_CASE(
     CHECK(rig.broken.empty());
     CHECK(rig.area_budget.used() == 0);
   }
+}
+
+TEST_CASE("the place of a cancelled READ is not used again") {
+  Area rig;
+  rig.use();
+  Bytes into(600'000);
+  const auto at = rig.expose(into, Access::remote_write);
+  const auto by_area = [&](uint64_t id) {
+    rig.from_client(read_of(id, 600'000, {at}));
+    rig.settle();
+    const bool carrier = get(rig.smbd.heard.at(0), 12, 2) == smb2_test::kIoctl;
+    rig.smbd.heard.clear();
+    rig.smbd.answer(smb2_test::error_response(carrier ? smb2_test::kIoctl : smb2_test::kRead,
+                                              {.message_id = id, .status = smb2_test::kCancelled}));
+    rig.settle();
+    CHECK(rig.broken.empty());
+    return carrier;
+  };
+  CHECK(by_area(2));
+  CHECK_FALSE(by_area(3));  // more than half of the area is gone
 }
 
 TEST_CASE("an smbd that counts more than was asked for is not believed") {
