@@ -22,6 +22,19 @@ shm::UniqueFd unix_socket() {
   return shm::UniqueFd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
+shm::UniqueFd packet_socket() {
+  return shm::UniqueFd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+shm::Result<shm::UniqueFd> connect_packets(const std::string& path) {
+  const auto address = unix_address(path);
+  if (!address) return std::unexpected(address.error());
+  shm::UniqueFd fd = packet_socket();
+  if (!fd.valid() || connect(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0)
+    return shm::fail("socket '" + path + "'", errno);
+  return fd;
+}
+
 bool bind_private(int fd, const sockaddr_un& address) {
   const mode_t before = umask(0177);
   const int bound = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);

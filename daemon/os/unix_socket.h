@@ -18,6 +18,11 @@ namespace smbdirect::daemon {
 [[nodiscard]] shm::Result<sockaddr_un> unix_address(const std::string& path);
 /// Nonblocking, closed on exec.
 [[nodiscard]] shm::UniqueFd unix_socket();
+/// For packets (SOCK_SEQPACKET); likewise.
+[[nodiscard]] shm::UniqueFd packet_socket();
+/// A packet socket, connected to who listens at this path. The error has connect(2)'s errno: ECONNREFUSED,
+/// nobody does any more.
+[[nodiscard]] shm::Result<shm::UniqueFd> connect_packets(const std::string& path);
 /// Mode 0600. False: errno says why.
 [[nodiscard]] bool bind_private(int fd, const sockaddr_un& address);
 /// Makes the directory that the path is in, where it is missing.

@@ -42,14 +42,18 @@ std::optional<Name> name_of(std::string_view text) {
   return name;
 }
 
-shm::UniqueFd packet_socket() {
-  return shm::UniqueFd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-}
-
 }  // namespace
 
 Adoption::Adoption(shm::Loop& loop, const std::string& run_directory, Adopt adopt)
     : loop_(loop), directory_(run_directory + "/workers"), adopt_(std::move(adopt)) {}
+
+void Adoption::not_adopted(pid_t worker, const std::string& why) {
+  log::write(log::Level::warning,
+             "a worker that a former daemon left (pid %d) ends when its last client has gone, and "
+             "smbdirectctl does not "
+             "show it until then: %s",
+             int(worker), why.c_str());
+}
 
 /// With workers that are left it stays, as it is not empty.
 Adoption::~Adoption() { rmdir(directory_.c_str()); }
@@ -64,10 +68,7 @@ shm::Result<> Adoption::find() {
     if (!name) continue;
     epoch_ = std::max(epoch_, name->epoch + 1);
     if (const auto approached = approach(name->pid, entry.path().string()); !approached) {
-      log::write(log::Level::warning,
-                 "a worker that a former daemon left (pid %d) cannot be reached, and ends when its last "
-                 "client has gone: %s",
-                 int(name->pid), approached.error().text().c_str());
+      not_adopted(name->pid, approached.error().text());
     }
   }
   if (error) return shm::fail("directory '" + directory_ + "'", error.value());
@@ -76,18 +77,15 @@ shm::Result<> Adoption::find() {
 
 /// The process is looked at between the connection and its use: while the connection stands it is the worker.
 shm::Result<> Adoption::approach(pid_t worker, const std::string& path) {
-  const auto address = unix_address(path);
-  if (!address) return std::unexpected(address.error());
-  shm::UniqueFd control = packet_socket();
-  if (!control.valid()) return shm::fail("socket", errno);
-  if (connect(control.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
-    if (errno != ECONNREFUSED) return shm::fail("socket '" + path + "'", errno);
+  auto control = connect_packets(path);
+  if (!control) {
+    if (control.error().system_errno != ECONNREFUSED) return std::unexpected(control.error());
     unlink(path.c_str());  // it has ended
     return {};
   }
   auto process = open_process(worker);
   if (!process) return {};  // ended in this moment
-  waiting_.push_back({worker, path, std::move(*process), std::move(control), {}});
+  waiting_.push_back({worker, path, std::move(*process), std::move(*control), {}});
   const auto at = std::prev(waiting_.end());
   auto answers = shm::ReadWatch::make(loop_, at->control.get(), [this, at] { answered(at); });
   if (!answers) {
@@ -107,11 +105,8 @@ void Adoption::answered(std::list<Waiting>::iterator waiting) {
   waiting_.erase(waiting);
   if (!said && said.error().system_errno == ECONNRESET) return;  // it has ended
   if (!said || !std::holds_alternative<message::Left>((*said)->message)) {
-    return log::write(log::Level::warning,
-                      "a worker that a former daemon left (pid %d) ends when its last client has gone, and "
-                      "smbdirectctl does not "
-                      "show it until then: it is of another version (%s)",
-                      int(found.pid), said ? "unexpected message" : said.error().text().c_str());
+    return not_adopted(found.pid,
+                       "it is of another version: " + (said ? "unexpected message" : said.error().text()));
   }
   paths_[found.pid] = found.path;
   adopt_({.pid = found.pid, .process = std::move(found.process), .control = std::move(found.control)});

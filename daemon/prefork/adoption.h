@@ -44,6 +44,8 @@ class Adoption {
   [[nodiscard]] shm::Result<shm::UniqueFd> socket_of(pid_t worker);
   /// The worker has ended.
   void forget(pid_t worker);
+  /// Tells an administrator what becomes of a worker that is left and stays so.
+  static void not_adopted(pid_t worker, const std::string& why);
   /// Nobody is adopted from now on.
   void close() { waiting_.clear(); }
   /// Connections are numbered from here on, so that those of workers that others started have other numbers.

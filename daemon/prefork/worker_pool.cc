@@ -23,12 +23,7 @@ void WorkerPool::adopt(LeftWorker left) {
   const pid_t pid = left.pid;
   WorkerSlot* const slot = free_slot();
   const auto adopted = slot != nullptr ? slot->adopt(std::move(left)) : shm::fail("there is no free slot");
-  if (adopted) return;
-  shm::log::write(shm::log::Level::warning,
-                  "a worker that a former daemon left (pid %d) ends when its last client has gone, and "
-                  "smbdirectctl does not "
-                  "show it until then: %s",
-                  int(pid), adopted.error().text().c_str());
+  if (!adopted) Adoption::not_adopted(pid, adopted.error().text());
 }
 
 /// Those that others are to replace do not count.

@@ -180,12 +180,12 @@ void ModuleSearch::answer_all(const shm::Error& error) {
 shm::Result<shm::UniqueFd> ModuleSearch::connect_to(const Holder& holder, const TcpStream& stream) const {
   const std::string path = directory_ + "/" + std::to_string(holder.process);
   const std::string what = "the module at '" + path + "'";
-  const auto address = unix_address(path);
-  if (!address) return std::unexpected(address.error());
-  shm::UniqueFd link(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!link.valid()) return shm::fail(what, errno);
-  if (connect(link.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0)
-    return shm::fail(what, errno == ECONNREFUSED ? ENOENT : errno);
+  auto connected = connect_packets(path);
+  if (!connected) {
+    const int error = connected.error().system_errno;
+    return shm::fail(what, error == ECONNREFUSED ? ENOENT : error);
+  }
+  shm::UniqueFd link = std::move(*connected);
   ucred peer{};
   socklen_t length = sizeof peer;
   if (getsockopt(link.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return shm::fail(what, errno);

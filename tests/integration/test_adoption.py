@@ -52,6 +52,12 @@ def worker_of(daemon, client):
     return row and next(worker["pid"] for worker in rows(daemon, "workers") if worker["slot"] == row["worker"])
 
 
+def crash_and_adopt(daemon, client):
+    crash(daemon)
+    daemon.start()
+    wait_until(lambda: connection_of(daemon, client), 5, "the adopted connection")
+
+
 def test_shown_again_and_still_served(pool, smbd):
     daemon, client = pool
     before, pid = connection_of(daemon, client), worker_of(daemon, client)
@@ -72,9 +78,7 @@ def test_shown_again_and_still_served(pool, smbd):
     writer = threading.Thread(target=load)
     writer.start()
     try:
-        crash(daemon)
-        daemon.start()
-        wait_until(lambda: connection_of(daemon, client), 5, "the adopted connection")
+        crash_and_adopt(daemon, client)
     finally:
         written.set()
         writer.join()
@@ -102,9 +106,7 @@ def test_adopted_again_and_again(pool):
     daemon, client = pool
     number, pid = connection_of(daemon, client)["number"], worker_of(daemon, client)
     for _ in range(3):
-        crash(daemon)
-        daemon.start()
-        wait_until(lambda: connection_of(daemon, client), 5, "the adopted connection")
+        crash_and_adopt(daemon, client)
         assert connection_of(daemon, client)["number"] == number and worker_of(daemon, client) == pid
         assert client.echo().check()
 
@@ -112,9 +114,7 @@ def test_adopted_again_and_again(pool):
 def test_ended_by_command(pool):
     daemon, client = pool
     pid = worker_of(daemon, client)
-    crash(daemon)
-    daemon.start()
-    wait_until(lambda: connection_of(daemon, client), 5, "the adopted connection")
+    crash_and_adopt(daemon, client)
     daemon.ctl("kick", str(connection_of(daemon, client)["number"]))
     wait_until(lambda: not alive(pid), 5, "the end of the worker")
     wait_until(lambda: not rows(daemon, "connections"), 5, "no connection")
@@ -123,9 +123,7 @@ def test_ended_by_command(pool):
 def test_ends_with_the_pool(pool):
     daemon, client = pool
     pid = worker_of(daemon, client)
-    crash(daemon)
-    daemon.start()
-    wait_until(lambda: connection_of(daemon, client), 5, "the adopted connection")
+    crash_and_adopt(daemon, client)
     daemon.stop()
     assert not alive(pid)
     assert not (run_directory(daemon) / "workers").exists()
@@ -135,9 +133,7 @@ def test_ends_with_the_pool(pool):
 def test_one_that_dies_or_hangs(pool, number, told):
     daemon, client = pool
     pid = worker_of(daemon, client)
-    crash(daemon)
-    daemon.start()
-    wait_until(lambda: connection_of(daemon, client), 5, "the adopted connection")
+    crash_and_adopt(daemon, client)
     os.kill(pid, number)
     daemon.wait_for_log(told)
     wait_until(lambda: not alive(pid) and not rows(daemon, "connections"), 5, "its end")
