@@ -14,7 +14,6 @@ import shutil
 import subprocess
 
 from lib.daemon import build_dir
-from lib.resources import sanitized
 from lib.smbd import SMBD, SmbdServer, samba_version
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -47,8 +46,6 @@ def missing(series=None):
         return "needs root: it makes a mount namespace"
     if not series:
         return "there is no smbd"
-    if sanitized():
-        return "smbd is not built with sanitizers, and so loads nothing that is"
     if not (built() / f"smbdirect-{series}.so").exists():
         return f"vfs_smbdirect is not built for Samba {series} in {build_dir()} (scripts/setup module fetches its headers)"
     if series != own_series() and other_root(series) is None:
