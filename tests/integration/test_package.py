@@ -10,6 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "scripts/lib" / name) for name in ("package", "fresh")]
 import differences  # noqa: E402
+import samba_headers  # noqa: E402
 import served  # noqa: E402
 import version  # noqa: E402
 
@@ -63,6 +64,24 @@ def test_builds_that_are_the_same_and_not(tmp_path):
         ("control.deb", ["only its control files or its compression"]),
         ("once.deb", ["only one of the builds made it"]),
     ]
+
+
+def test_the_headers_of_samba_are_the_same_whoever_packs_them(tmp_path):
+    for number, mode in enumerate((0o644, 0o600)):
+        for name in ("4.17", "4.22"):
+            place = tmp_path / f"{number}" / name
+            (place / "tree/lib").mkdir(parents=True)
+            for path in ("version", "flags", "tree/a.h", "tree/lib/b.h", "build.log"):
+                (place / path).write_text(f"{path} of {name}")
+                (place / path).chmod(mode)
+        headers = {name: tmp_path / f"{number}" / name for name in ("4.17", "4.22")}
+        samba_headers.pack(dict(reversed(headers.items())) if number else headers, tmp_path / f"{number}.tar.gz")
+    first, second = ((tmp_path / f"{number}.tar.gz").read_bytes() for number in (0, 1))
+    assert first == second
+    listed = subprocess.run(["tar", "-tf", tmp_path / "0.tar.gz"], check=True, capture_output=True, text=True).stdout.split()
+    assert [name.removeprefix("samba-headers/4.17/") for name in listed if "/4.17/" in name] == [
+        "version", "flags", "tree/", "tree/a.h", "tree/lib/", "tree/lib/b.h"]  # fmt: skip
+    assert len(listed) == 12
 
 
 # --- what a purge leaves ------------------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ smbdirectctl status
 service smbdirectd reload
 
 step "purge while it runs"
-dpkg --purge smbdirectd-doc libsmbdirect-peer-dev libsmbdirect-peer0 smbdirectd
+# shellcheck disable=SC2046  # one word each
+dpkg --purge $(dpkg-query -W -f '${Package}\n' '*smbdirect*')
 gone
 listing >"$packages/after.files"
 cp /etc/passwd "$packages/after.passwd"

@@ -4,6 +4,7 @@
 
 import argparse
 import dataclasses
+import functools
 import gzip
 import os
 import pathlib
@@ -19,6 +20,7 @@ import bases  # noqa: E402
 import cache  # noqa: E402
 import differences  # noqa: E402
 import room  # noqa: E402
+import samba_headers  # noqa: E402
 import served  # noqa: E402
 import service  # noqa: E402
 import systemd_host  # noqa: E402
@@ -77,6 +79,7 @@ class Work:
         self.version = version.agreed(committed('meson.build'), committed('debian/changelog'))
         self.results = ROOT / 'build/packages' / suite
         self.steps = []
+        self.headers = {}  # series of Samba -> directory
 
     def say(self, text):
         say(f'{self.suite}: {text}')
@@ -161,10 +164,17 @@ class Work:
         subprocess.run(['tar', '-xf', there / 'whole.tar', '-C', there], check=True)
         for name in ('whole.tar', 'upstream.tar'):
             (there / name).unlink()
+        component = there / f'smbdirectd_{self.version}.orig-{samba_headers.COMPONENT}.tar.gz'
+        samba_headers.pack(self.headers, component)
+        subprocess.run(['tar', '-xf', component, '-C', there / prefix], check=True)
         self.run(house, ['chown', '-R', 'builder:builder', place], log='build')
         return f'{place}/{prefix}'
 
     # --- what is done ---
+
+    def fetch_headers(self):
+        self.headers = samba_headers.fetch()
+        return ', '.join((directory / 'version').read_text().strip() for directory in self.headers.values())
 
     def build(self, house, which):
         place, environment = BUILDS[which]
@@ -228,7 +238,20 @@ class Work:
         depends = sorted({one.strip() for path in packages for one in field(path, 'Depends').split(',')} - {''})
         ours = [one for one in depends if 'smbdirect' in one]
         wanted = [*TRIED_WITH, *(one for one in depends if one not in ours)]
-        return self.furnished('live', wanted, lambda house: self.apt(house, 'life', 'satisfy', ', '.join(wanted)))
+
+        def furnish(house):
+            """With Samba's release before the newest, where the archive has two; the packages of the newest lie in /newer-samba."""
+            releases = samba_releases(self.run(house, ['apt-cache', 'madison', 'samba'], log='live'))
+            pin = house.root / 'etc/apt/preferences.d/samba'
+            pin.write_text(f'Package: src:samba\nPin: version {releases[0]}\nPin-Priority: 1001\n')
+            self.apt(house, 'life', 'satisfy', ', '.join(wanted))
+            pin.unlink()
+            (house.root / 'newer-samba').mkdir()
+            if len(releases) > 1:
+                script = "cd /newer-samba && apt-get download $(dpkg-query -W -f '${source:Package} ${Package}\\n' | sed -n 's/^samba //p')"
+                self.run(house, ['sh', '-ec', script], log='life')
+
+        return self.furnished('live', [*wanted, 'samba as it was'], furnish)
 
     def bring(self, there):
         """The packages, and what tries them."""
@@ -268,6 +291,7 @@ class Work:
     def go(self):
         if not self.options.only_life:
             shutil.rmtree(self.results, ignore_errors=True)
+            self.step("Samba's headers", self.fetch_headers)
             house = self.workshop()
             house_of_first = house.root / BUILDS['first'][0].lstrip('/')
             self.step('build', lambda: self.build(house, 'first'))
@@ -280,6 +304,16 @@ class Work:
             self.step('build a higher version', lambda: self.keep('later', self.build_later(house, 'first')))
         self.step('install, serve, upgrade, purge', self.live)
         self.step('the same with systemd, under load', self.live_with_systemd)
+
+
+def samba_releases(madison):
+    """Versions that `apt-cache madison` tells of, the oldest first."""
+    found = {line.split('|')[1].strip() for line in madison.splitlines() if line.count('|') == 2 and 'Packages' in line}
+
+    def compare(one, other):
+        return -1 if subprocess.run(['dpkg', '--compare-versions', one, 'lt', other], check=False).returncode == 0 else 1
+
+    return sorted(found, key=functools.cmp_to_key(compare))
 
 
 def nothing_left(before, after):

@@ -11,6 +11,9 @@ from served import CLIENT, PORT, SERVER, SHARES, Clients, Load, Lost, Session
 
 POOL = '/etc/smbdirectd/pool.json'
 SMB_CONF = '/etc/samba/smb.conf'
+PACKAGES_OF_SAMBA = "dpkg-query -W -f '${source:Package} ${Package}\\n' | sed -n 's/^samba //p'"
+MODULE = 'vfs objects = smbdirect\n'
+READ_WRITE = 'read only = no\n'
 HARDENING = '/usr/share/doc/smbdirectd/examples/hardening.conf'
 DROP_IN = '/etc/systemd/system/smbdirectd.service.d/hardening.conf'
 UNITS = ('smbdirectd.service', 'smbdirect-exporter.service')
@@ -34,8 +37,8 @@ class ServiceLife:
         self.prepare()
         before = self.listing(), self.accounts()
         self.routes = self.routing()
-        for step in (self.install, self.autopkgtest, self.start, self.export, self.reload, self.upgrade, self.crash, self.restart,
-                     self.restart_smbd, self.shares, self.harden, self.stop, self.purge):
+        for step in (self.install, self.autopkgtest, self.start, self.module, self.newer_samba, self.export, self.reload,
+                     self.upgrade, self.crash, self.restart, self.restart_smbd, self.shares, self.harden, self.stop, self.purge):
             self.say(step.__name__.replace('_', ' '))
             step()
         return before, (self.listing(), self.accounts())
@@ -47,10 +50,13 @@ class ServiceLife:
             raise systemd_host.Failed(f'{what}\n{self.host.journal()}')
 
     def listing(self):
-        """Every path, and the sums of what is configured, as differences.read_listing() takes it."""
+        """Every path, and the sums of what is configured, as differences.read_listing() takes it. Without Samba's, which
+        becomes another one meanwhile."""
         pruned = ' -o '.join(f'-path "{path}"' for path in OTHERS)
-        return self.host.run('sh', '-c', f'find / -xdev \\( {pruned} \\) -prune -o -print; '
-                             'find /etc -type f ! -name ld.so.cache -exec sha256sum {} +').stdout
+        found = self.host.run('sh', '-c', f'find / -xdev \\( {pruned} \\) -prune -o -print; '
+                              'find /etc -type f ! -name ld.so.cache -exec sha256sum {} +').stdout
+        samba = set(self.host.run('sh', '-c', f'dpkg -L $({PACKAGES_OF_SAMBA})').stdout.splitlines())
+        return '\n'.join(line for line in found.splitlines() if line.split('  ')[-1] not in samba)
 
     def accounts(self):
         return self.host.path('/etc/passwd').read_text()
@@ -98,7 +104,7 @@ class ServiceLife:
         for path in SHARES.values():
             self.host.run('mkdir', '-p', path)
         conf = self.host.path(SMB_CONF)
-        conf.write_text(conf.read_text() + ''.join(f'\n[{name}]\npath = {path}\nread only = no\n' for name, path in SHARES.items()))
+        conf.write_text(conf.read_text() + ''.join(f'\n[{name}]\npath = {path}\n{READ_WRITE}' for name, path in SHARES.items()))
         self.host.run('smbpasswd', '-s', '-a', 'root', input='secret\nsecret\n')
         self.clients.move_in()
         self.host.systemctl('start', 'smbd')
@@ -123,6 +129,44 @@ class ServiceLife:
         names = self.host.processes('smbdirectd')
         users = {self.host.run('stat', '-c', '%U', f'/proc/{pid}').stdout.strip() for pid, name in names.items() if name != 'smbdirectd'}
         self.want(sorted(names.values()) == ['smbdirect-worke'] * 2 + ['smbdirectd'] and users == {'smbdirect'}, f'it runs {names} as {users}')
+
+    def shared_bytes(self):
+        """How much has gone by memory shared with smbd, by the workers that there are now."""
+        return sum(row['area_read_bytes'] + row['area_write_bytes']
+                   for row in json.loads(self.host.run('smbdirectctl', 'workers', '--json').stdout)['workers'])
+
+    def uses_module(self):
+        before = self.shared_bytes()
+
+        def tried():
+            with contextlib.suppress(Lost):
+                self.clients.turn()
+                return self.shared_bytes() > before
+        self.host.until(tried, 30, 'a transfer by memory shared with smbd', 'smbdirectd')
+
+    def module(self):
+        """vfs_smbdirect, whose package was installed with the others, in all shares."""
+        conf = self.host.path(SMB_CONF)
+        conf.write_text(conf.read_text().replace(READ_WRITE, READ_WRITE + MODULE))
+        self.host.run('smbcontrol', 'smbd', 'reload-config')
+        self.uses_module()
+
+    def newer_samba(self):
+        """From one release of the series to the next: the module that is installed serves both."""
+        if not self.host.run('ls', '/newer-samba').stdout:
+            return self.say('(there is no newer release of Samba than the one installed)')
+        before, main = self.host.run('smbd', '--version').stdout, self.main_pid()
+
+        def turn():
+            with contextlib.suppress(Lost):  # while smbd restarts; what had arrived is compared in the end
+                self.clients.turn()
+        with Load(turn):
+            self.host.run('sh', '-c', 'dpkg -i /newer-samba/*.deb', timeout=300)
+        after = self.host.run('smbd', '--version').stdout
+        self.want(before != after and not self.host.run('dpkg', '--audit').stdout, f'Samba was {before} and is {after}')
+        self.say(f'({before.strip()} -> {after.strip()})')
+        self.host.until(lambda: self.main_pid() not in (0, main) and self.ready(), 30, 'the daemon to come back with smbd', 'smbdirectd')
+        self.uses_module()
 
     def export(self):
         unit = UNITS[1]
@@ -217,6 +261,8 @@ class ServiceLife:
         self.moved = self.clients.stop()
 
     def purge(self):
+        conf = self.host.path(SMB_CONF)
+        conf.write_text(conf.read_text().replace(MODULE, ''))
         self.host.systemctl('start', *UNITS)
         names = [line.split()[0] for line in self.host.run('dpkg-query', '-W', '*smbdirect*').stdout.splitlines()]
         self.host.run('dpkg', '--purge', *names)
