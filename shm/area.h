@@ -14,4 +14,10 @@ namespace smbdirect::shm {
 /// Zeroed; a page is taken when it is first touched. Closed on exec.
 [[nodiscard]] Result<UniqueFd> make_area(size_t bytes);
 
+/// The same of huge pages, of those that the administrator has set aside (vm.nr_hugepages). All are taken at
+/// once: a process that touches one which a control group or another node's policy withholds would end by
+/// SIGBUS. Takes as long as it takes to clear them. Error: there are not so many, or `bytes` is not a
+/// multiple of their size.
+[[nodiscard]] Result<UniqueFd> make_huge_area(size_t bytes);
+
 }  // namespace smbdirect::shm

@@ -93,6 +93,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& sel
                                        .budget = module_areas_,
                                        .threshold = config_.module_area_threshold,
                                        .bytes = config_.module_area_bytes,
+                                       .huge_pages = config_.module_area_huge_pages,
                                        .ask = [this](shm::ConnectionId connection, int stream) {
                                          to_supervisor_.send(message::WantModule{{connection}, {}}, stream);
                                        }});

@@ -35,6 +35,7 @@ constexpr std::tuple kMembers{
     MEMBER(module_area),
     MEMBER(module_area_threshold),
     MEMBER(module_area_bytes),
+    MEMBER(module_area_huge_pages),
     MEMBER(module_area_bytes_per_worker),
     MEMBER(native_area_bytes),
     MEMBER(native_area_bytes_per_worker),

@@ -31,6 +31,7 @@ struct WorkerConfig {
   bool module_area = true;                 // ask for links to modules (want_module), and use them
   uint32_t module_area_threshold = 65536;  // of a READ or WRITE, from which on it goes that way
   uint32_t module_area_bytes = 16 << 20;   // of each connection
+  bool module_area_huge_pages = true;      // while the system has some set aside
   uint64_t module_area_bytes_per_worker = 1ull << 30;
 
   uint32_t native_area_bytes = 16 << 20;  // of each native channel

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The ways from the client to smbd that are compared, with the servers that make them."""
 
+import sys
+
+from lib import module_smbd
 from lib.daemon import Connect, Smbdirectd
 from lib.process import Server, free_port, wait_until
 from lib.smbd import SmbdServer
@@ -54,30 +57,50 @@ class Haproxy:
 
 
 class Path:
-    """One row of the table. client: options of the client; processes: role -> pid, smbd aside."""
+    """One row of the table. client: options of the client; processes: role -> pid, smbd aside. shared_bytes(): how much
+    has gone by memory shared with smbd."""
 
-    def __init__(self, name, client, processes):
-        self.name, self.client, self.processes = name, client, processes
+    def __init__(self, name, client, processes, share="share", shared_bytes=lambda: 0):
+        self.name, self.client, self.processes, self.share = name, client, processes, share
+        self.shared_bytes = shared_bytes
+
+
+# Both shares of one smbd: only the rows that say so go to the one with the module.
+SHARES = {"share": {}, "area": {"vfs objects": "smbdirect"}}
+
+
+def start_smbd(stack, directory, wanted):
+    """smbd, with vfs_smbdirect if a row wants it and it is to be had; without, that row is left out and the reason told."""
+    directory.mkdir()
+    if "area" not in wanted:
+        return stack.enter_context(SmbdServer(directory, log_level=0)), wanted
+    reason = module_smbd.missing()
+    if reason:
+        print(f"scripts/bench: without the row area: {reason}", file=sys.stderr, flush=True)
+        return stack.enter_context(SmbdServer(directory, log_level=0)), [name for name in wanted if name != "area"]
+    return stack.enter_context(module_smbd.ModuleSmbd(directory, shares=SHARES, log_level=0)), wanted
+
+
+def moved_by_area(daemon):
+    return sum(row["area_read_bytes"] + row["area_write_bytes"] for row in daemon.ctl("workers"))
 
 
 def build(stack, directory, wanted):
     """Starts everything the paths named in `wanted` need, to be stopped by `stack` (an ExitStack), and returns
     (the smbd, list of Path)."""
-    smbd = SmbdServer(directory / "smbd", log_level=0)
-    smbd.directory.mkdir()
-    stack.enter_context(smbd)
+    smbd, wanted = start_smbd(stack, directory / "smbd", wanted)
     paths = []
 
     def tcp(port):
         return ["--tcp", f"127.0.0.1:{port}"]
 
-    def smbdirectd(crc):
-        name = f"smbdirectd-crc-{'on' if crc else 'off'}"
+    def smbdirectd(crc, name=None, **upstream):
+        name = name or f"smbdirectd-crc-{'on' if crc else 'off'}"
         daemon = Smbdirectd(
             directory / name,
             smbd.port,
             workers=1,
-            pool={"iwarp": {"crc": crc}, "log": {"level": "info"}},
+            pool={"iwarp": {"crc": crc}, "log": {"level": "info"}, "upstream": upstream},
             name=name,
         )
         # A benchmark must be able to end whatever it measured; what TERM leaves behind is a test's business.
@@ -93,6 +116,11 @@ def build(stack, directory, wanted):
     if "crc-off" in wanted:
         daemon, processes = smbdirectd(crc=False)
         paths.append(Path("crc-off", ["--smbdirect", daemon.target, "--crc", "off"], processes))
+    if "area" in wanted:
+        area = {"directory": str(smbd.links)}
+        daemon, processes = smbdirectd(crc=False, name="smbdirectd-area", area=area)
+        client = ["--smbdirect", daemon.target, "--crc", "off", "--share", "area"]
+        paths.append(Path("area", client, processes, "area", lambda: moved_by_area(daemon)))
     if "crc-on" in wanted or "connect" in wanted:
         daemon, processes = smbdirectd(crc=True)
         if "crc-on" in wanted:
@@ -109,6 +137,7 @@ PATHS = {
     "direct": "smbd",
     "haproxy": "HAProxy -> smbd",
     "crc-off": "smbdirectd -> smbd, CRC off",
+    "area": "smbdirectd -> smbd with vfs_smbdirect (shared memory), CRC off",
     "crc-on": "smbdirectd -> smbd, CRC on",
     "connect": "connect -> smbdirectd -> smbd, CRC on",
 }

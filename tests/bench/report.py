@@ -6,6 +6,7 @@ import statistics
 
 from paths import PATHS
 
+KINDS = ("1M", "256K", "64K", "4K", "setup")  # of workloads, each with a table of CPU time
 ROLES = ("client", "haproxy", "connect", "worker", "smbd")
 
 
@@ -23,6 +24,15 @@ def table(title, columns, rows):
     for label, cells in rows:
         lines.append(label.ljust(width) + "".join("  " + c.rjust(w) for c, w in zip(cells, widths)))
     return "\n".join(lines)
+
+
+def counts_bytes(workload):
+    """Whether its rate is in MB/s: small ones and connections are counted."""
+    return "4K" not in workload and workload != "setup"
+
+
+def is_kind(kind, workload):
+    return kind in workload.split("-")
 
 
 class Results:
@@ -52,7 +62,7 @@ class Results:
         if not samples or role not in samples[0]["cpu"]:
             return None
         used = sum(s["cpu"][role] for s in samples)
-        if "1M" in workload:
+        if counts_bytes(workload):
             return used / (sum(s["bytes"] for s in samples) / 1e9)
         return used / sum(s["operations"] for s in samples) * 1e6
 
@@ -65,7 +75,7 @@ class Results:
         for base in ("direct", "haproxy"):
             if base in self.paths and len(self.paths) > 1:
                 parts.append(self.ratios(base))
-        parts += [self.cpu_table(w) for w in ("1M", "4K", "setup") if any(w in name for name in self.workloads)]
+        parts += [self.cpu_table(kind) for kind in KINDS if any(is_kind(kind, name) for name in self.workloads)]
         parts += [self.memory(), self.goals()]
         return "\n\n".join(p for p in parts if p)
 
@@ -73,10 +83,20 @@ class Results:
         checked = sum(s["checked_bytes"] for s in self.samples)
         lines = [f"{p:<8} {PATHS[p]}" for p in self.paths]
         lines.append(
-            f"{self.rounds} rounds, medians; 1M: MB/s, 4K: operations/s, setup: connections/s; dN: N in flight; "
+            f"{self.rounds} rounds, medians; 1M, 256K, 64K: MB/s, 4K: operations/s, setup: connections/s; dN: N in flight; "
             f"{checked / 1e6:.0f} MB compared, all as written"
         )
+        lines += [self.shared(p) for p in self.paths if p == "area"]
         return "\n".join(lines)
+
+    def shared(self, path):
+        """How much really went by the memory shared with smbd: there is a threshold, and room for so many at once."""
+        parts = []
+        for w in self.workloads:
+            moved = sum(s["bytes"] for s in self.of(path, w))
+            if moved:
+                parts.append(f"{w} {100 * min(1, sum(s['shared_bytes'] for s in self.of(path, w)) / moved):.0f} %")
+        return f"{path}: by shared memory: {', '.join(parts)}"
 
     def rates(self):
         rows = [(p, [digits(self.rate(p, w)) for w in self.workloads]) for p in self.paths]
@@ -87,14 +107,14 @@ class Results:
         return table(f"rate / {base}", self.workloads, rows)
 
     def cpu_table(self, kind):
-        workloads = [w for w in self.workloads if kind in w]
+        workloads = [w for w in self.workloads if is_kind(kind, w)]
         rows = []
         for p in self.paths:
             for role in ROLES:
                 cells = [self.cpu(p, w, role) for w in workloads]
                 if any(c is not None for c in cells):
                     rows.append((f"{p}: {role}", [digits(c) for c in cells]))
-        what = "CPU seconds per GB" if kind == "1M" else "CPU microseconds per operation"
+        what = "CPU seconds per GB" if counts_bytes(workloads[0]) else "CPU microseconds per operation"
         return table(what, workloads, rows)
 
     def memory(self):
@@ -108,9 +128,9 @@ class Results:
         if "haproxy" not in self.paths:
             return ""
         rows = []
-        for p in ("crc-off", "crc-on"):
+        for p in ("crc-off", "area", "crc-on"):
             for w in self.workloads:
-                if p not in self.paths or "1M" not in w:
+                if p not in self.paths or not is_kind("1M", w):
                     continue
                 rate, cpu = self.ratio(p, "haproxy", w), self.cpu_ratio(p, "worker", "haproxy", "haproxy", w)
                 rows.append(

@@ -36,12 +36,12 @@ class Workload:
     def name(self):
         if self.work == "setup":
             return "setup"
-        return f"{self.work}-{'1M' if self.size == MIB else '4K'}-d{self.depth}"
+        return f"{self.work}-{SIZES[self.size]}-d{self.depth}"
 
 
-WORKLOADS = [Workload(w, s, d) for s in (MIB, 4096) for w in ("read", "write") for d in (1, 8)] + [
-    Workload("setup")
-]
+SIZES = {MIB: "1M", 256 << 10: "256K", 64 << 10: "64K", 4096: "4K"}
+WORKLOADS = [Workload(w, s, d) for s in SIZES for w in ("read", "write") for d in (1, 8)] + [Workload("setup")]
+USUAL = [w.name for w in WORKLOADS if w.size in (0, MIB, 4096)]
 
 
 class ClientError(Exception):
@@ -92,9 +92,10 @@ class Bench:
         self.peak_rss = {}  # path -> role -> KiB
 
     def prepare(self):
-        direct = paths.Path("direct", ["--tcp", f"127.0.0.1:{self.smbd.port}"], {})
-        with Client(direct, "--work", "prepare", "--file", "read.dat", "--file-bytes", FILE_BYTES) as client:
-            client.line()
+        for share in {path.share for path in self.paths}:
+            direct = paths.Path("direct", ["--tcp", f"127.0.0.1:{self.smbd.port}", "--share", share], {})
+            with Client(direct, "--work", "prepare", "--file", "read.dat", "--file-bytes", FILE_BYTES) as client:
+                client.line()
 
     def cpu(self, path):
         used = {role: cpu_seconds(pid) for role, pid in path.processes.items()}
@@ -117,10 +118,10 @@ class Bench:
             options += ["--file", f"{workload.work}.dat"]
         with Client(path, *options) as client:
             client.wait_event("begin")
-            before = self.cpu(path)
+            shared, before = path.shared_bytes(), self.cpu(path)
             client.go()
             client.wait_event("end")
-            after = self.cpu(path)
+            after, shared = self.cpu(path), path.shared_bytes() - shared
             self.memory(path, client)
             client.go()
             done = client.line()
@@ -131,8 +132,9 @@ class Bench:
             "path": path.name,
             "workload": workload.name,
             "round": number,
-            "rate": (size / 1e6 if workload.size == MIB else done["operations"]) / done["seconds"],
+            "rate": (size / 1e6 if report.counts_bytes(workload.name) else done["operations"]) / done["seconds"],
             "bytes": size,
+            "shared_bytes": shared,
             "operations": done["operations"],
             "seconds": done["seconds"],
             "cpu": cpu,
@@ -167,7 +169,7 @@ def parse(argv):
     parser.add_argument("--channel", type=int, choices=(0, 1, 2), default=2, help=argparse.SUPPRESS)
     parser.add_argument("--paths", default=",".join(paths.PATHS), help=f"some of {','.join(paths.PATHS)}")
     names = [w.name for w in WORKLOADS]
-    parser.add_argument("--work", default=",".join(names), help=f"some of {','.join(names)}")
+    parser.add_argument("--work", default=",".join(USUAL), help=f"some of {','.join(names)} (default: 1M, 4K and setup)")
     parser.add_argument("--json", metavar="FILE", help="also write every sample and the medians to FILE")
     options = parser.parse_args(argv)
     options.paths, options.work = options.paths.split(","), options.work.split(",")

@@ -5,6 +5,7 @@ are without it; what does not qualify, and what ends in the middle, goes as alwa
 import os
 import pathlib
 import random
+import re
 import signal
 import struct
 import uuid
@@ -132,6 +133,51 @@ def test_many_at_once(opened):
         response = c.wait(message_id).check()
         assert bytes(region.memory[: response.data_remaining]) == data[i * size : (i + 1) * size]
     wait_until(lambda: moved(daemon)[0] > before[0] and moved(daemon)[1] > before[1], 5, "some of it by the area")
+
+
+@pytest.fixture
+def huge_pages():
+    """As many as one area needs are set aside for the time of the test, beside those that were."""
+    setting = pathlib.Path("/proc/sys/vm/nr_hugepages")
+    if not setting.exists():
+        pytest.skip("the kernel has no huge pages")
+    before = int(setting.read_text())
+    free = huge_pages_free()
+    try:
+        setting.write_text(str(before + 8))
+    except OSError as e:
+        pytest.skip(f"huge pages cannot be set aside here: {e.strerror}")
+    try:
+        if huge_pages_free() < free + 8:
+            pytest.skip("the system has no memory left in pieces large enough for huge pages")
+        yield
+    finally:
+        setting.write_text(str(before))
+
+
+def huge_pages_free():
+    text = pathlib.Path("/proc/meminfo").read_text()
+    assert "Hugepagesize:       2048 kB" in text, "the test is written for those of 2 MiB"
+    return int(re.search(r"HugePages_Free:\s+(\d+)", text)[1])
+
+
+@pytest.mark.parametrize("wanted, size, taken", [(True, 16 << 20, 8), (False, 16 << 20, 0), (True, 17 << 20, 0)])
+def test_in_huge_pages(server, make_pool, huge_pages, wanted, size, taken):
+    """Taken for one connection and given back with it; what is not a multiple of them has ordinary pages."""
+    free = huge_pages_free()
+    daemon = make_pool(huge_pages=wanted, bytes=size)
+    c = rdma.session(daemon, server)
+    file = c.create(f"huge-{uuid.uuid4().hex}")
+    data = random.Random(SEED).randbytes(1 << 20)
+    rdma.channel_write(c, file, data).check()
+    warm(daemon, c, file)
+    assert huge_pages_free() == free - taken
+    before = moved(daemon)
+    rdma.channel_write(c, file, data[::-1]).check()
+    assert rdma.channel_read(c, file, len(data))[1] == data[::-1]
+    wait_until(lambda: moved(daemon) == (before[0] + 1, before[1] + 1), 5, "both by the area")
+    c.close_transport()
+    wait_until(lambda: huge_pages_free() == free, 10, "the pages given back")
 
 
 @pytest.mark.parametrize("share", ["plain", "btrfs"])

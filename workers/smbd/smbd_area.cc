@@ -85,7 +85,7 @@ bool SmbdArea::hear(const proxy::LinkMessage& message) {
     case proxy::LinkSaid::area_added:
       if (state_ == State::attaching && message.number == 0 && message.token == token_) {
         state_ = State::ready;
-        say("in use");
+        say(huge_ ? "in use, in huge pages" : "in use");
         return true;
       }
       lose("smbd's module does not take the shared memory (NTSTATUS " + std::to_string(message.number) + ")");
@@ -106,7 +106,10 @@ bool SmbdArea::greeted(uint32_t version) {
 }
 
 bool SmbdArea::attach() {
-  auto fd = shm::make_area(resources_->bytes);
+  auto fd =
+      resources_->huge_pages ? shm::make_huge_area(resources_->bytes) : shm::make_area(resources_->bytes);
+  huge_ = resources_->huge_pages && fd.has_value();
+  if (!fd) fd = shm::make_area(resources_->bytes);
   if (fd) area_ = acquire_shared(context_.slabs.arena(), fd->get(), resources_->bytes, resources_->budget);
   if (!fd || !area_) {
     lose(fd ? "no memory is left for another area (/upstream/area/bytes_per_worker)" : fd.error().text());

@@ -41,6 +41,7 @@ struct AreaResources {
   Budget& budget;      // of all areas
   uint32_t threshold;  // the fewest bytes of a READ or WRITE that use one
   uint32_t bytes;      // of an area
+  bool huge_pages;     // where there are any
   /// For the link to the module at the other end of this stream: SmbdArea::answered() follows.
   std::function<void(shm::ConnectionId connection, int stream)> ask;
 };
@@ -98,6 +99,7 @@ class SmbdArea {
   std::string said_;  // the last line about it in the log: the same is not said twice
   smb2::AreaToken token_{};
   SlabRef area_;
+  bool huge_ = false;  // its pages
   AreaRoom room_;
   size_t at_smbd_ = 0;  // requests without a final answer
 };

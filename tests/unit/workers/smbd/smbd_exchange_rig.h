@@ -82,6 +82,7 @@ class SmbdExchangeRig : public ExchangeHost {
                       .budget = area_budget,
                       .threshold = 65536,
                       .bytes = 1 << 20,
+                      .huge_pages = false,
                       .ask = [this](shm::ConnectionId, int) { ++asked; }};
   SmbdEnd smbd;
   Bytes negotiate;
