@@ -13,11 +13,11 @@ import uuid
 import pytest
 
 from lib import module_smbd, rdma, smb2
+from lib.area_use import THRESHOLD, moved, warm
 from lib.module_smbd import ModuleSmbd
 from lib.process import alive, wait_until
 
 SEED = int(os.environ.get("SMBDIRECTD_SEED", "20261129"))
-THRESHOLD = 65536
 SERIES = ("4.17", "4.22")
 GONE = (rdma.Closed, rdma.Terminated, rdma.Timeout)
 
@@ -46,30 +46,6 @@ def make_pool(server, make_daemon):
         return make_daemon(server.port, pool={"upstream": {"area": {"directory": str(server.links), **area}}})
 
     return make
-
-
-def moved(daemon):
-    """(READs, WRITEs) that went by the area, in all workers."""
-    rows = daemon.ctl("workers")
-    return tuple(sum(row[name] or 0 for row in rows) for name in ("area_reads", "area_writes"))
-
-
-def warm(daemon, c, file):
-    """The first request asks for the area; when it is there the next ones use it."""
-
-    def used():
-        before = moved(daemon)[0]
-        rdma.channel_read(c, file, THRESHOLD)
-        return moved_soon(daemon, before)
-
-    wait_until(used, 10, "an area in use")
-
-
-def moved_soon(daemon, before):
-    try:
-        return wait_until(lambda: moved(daemon)[0] > before, 0.6, "a READ by the area")
-    except AssertionError:
-        return False
 
 
 @pytest.fixture

@@ -14,16 +14,16 @@ FAMILIES = {"IPv4": ("10.9.9.1", "10.9.9.77", "10.9.9.78"), "IPv6": ("fd99::1", 
 
 class Lan:
     """smbd and smbdirectd on one host (two addresses), and another host with two addresses a family: smbd lets in the
-    first of each."""
+    first of each. here: the server's NetSpace; options, shares: smbd's; what is left goes into the pool file."""
 
-    def __init__(self, directory, mode, affinity="spread", **more):
+    def __init__(self, directory, mode, affinity="spread", here=None, options=None, shares=None, upstream=None, **more):
         self.mode = mode
-        self.here, self.there = NetSpace(), NetSpace()
+        self.here, self.there = here or NetSpace(), NetSpace()
         prefix = {4: "/24", 6: "/64"}
         addresses = [[f"{a}{prefix[6 if ':' in a else 4]}" for a in side] for side in zip(*FAMILIES.values())]
         self.here.link_to(self.there, addresses[0], addresses[1] + addresses[2])
-        options = {"hosts allow": " ".join(clients[1] for clients in FAMILIES.values())}
-        self.smbd = SmbdInside(self.here, directory, options=options).start()
+        options = {"hosts allow": " ".join(clients[1] for clients in FAMILIES.values()), **(options or {})}
+        self.smbd = SmbdInside(self.here, directory, options=options, shares=shares).start()
         self.before = self.here.state()
         pool = {
             "run_directory": str(directory / "run"),
@@ -34,6 +34,7 @@ class Lan:
                 "mode": mode,
                 "port": 445,
                 "handoff": {"configfile": str(self.smbd.config)},
+                **(upstream or {}),
             },
         }
         self.daemon = Smbdirectd(directory, 445, pool=pool, space=self.here).start()

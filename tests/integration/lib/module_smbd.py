@@ -3,6 +3,7 @@
 
     reason = module_smbd.missing("4.17")         why there is none, or None
     ModuleSmbd(directory, shares={"share": {"vfs objects": "smbdirect"}}).start()
+    ModuleSpace(directory)                       a network namespace where whatever smbd runs has it
 
 Its links are in `links`, which is what the pool file or a player of the daemon's end is told.
 """
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 
 from lib.daemon import build_dir
+from lib.netspace import NetSpace
 from lib.smbd import SMBD, SmbdServer, samba_version
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -53,6 +55,36 @@ def missing(series=None):
     return None
 
 
+def stage(directory, builds=None):
+    """Our modules as they are below /usr: (the directory that stands for it, the one that has our vfs/ and smbdirect/)."""
+    place = directory / modules_directory().relative_to("/usr")
+    for name in ("vfs", "smbdirect"):
+        (place / name).mkdir(parents=True)
+    shutil.copy(built() / "smbdirect.so", place / "vfs")
+    modules = sorted(built().glob("smbdirect-*.so")) if builds is None else [built() / f"smbdirect-{b}.so" for b in builds]
+    for module in modules:
+        shutil.copy(module, place / "smbdirect")
+    return directory, place
+
+
+def over_usr(stage, series):
+    """The layers over /usr with that stage, and that series of Samba."""
+    layers = [stage] if series == own_series() else [stage, other_root(series) / "usr"]
+    return ":".join(map(str, layers))
+
+
+class ModuleSpace(NetSpace):
+    """A NetSpace with mounts of its own, where whatever starts an smbd starts one of that series that has the module: a
+    daemon in mode "handoff" does."""
+
+    namespaces = ("--net", "--mount")
+
+    def __init__(self, directory, series=None):
+        super().__init__()
+        layers = over_usr(stage(pathlib.Path(directory) / "modules")[0], series or own_series())
+        self.run("/bin/sh", "-c", OVER_USR, "sh", layers, "true")
+
+
 class ModuleSmbd(SmbdServer):
     """series: whose smbd, default this machine's. builds: of which series the module is there, default all that are
     built; () leaves the shim alone with it. before_start(place): called with the directory that has our vfs/ and smbdirect/."""
@@ -64,27 +96,15 @@ class ModuleSmbd(SmbdServer):
         self.links.mkdir(mode=0o700)
         options = {"smbdirect:directory": self.links, **(options or {})}
         shares = {"share": {"vfs objects": "smbdirect"}} if shares is None else shares
-        place = self._stage(sorted(built().glob("smbdirect-*.so")) if builds is None else
-                            [built() / f"smbdirect-{build}.so" for build in builds])  # fmt: skip
+        self.stage, place = stage(self.directory / "modules", builds)
         if before_start:
             before_start(place)
         super().__init__(directory, shares=shares, options=options, **kw)
 
-    def _stage(self, modules):
-        self.stage = self.directory / "modules"
-        place = self.stage / modules_directory().relative_to("/usr")
-        for name in ("vfs", "smbdirect"):
-            (place / name).mkdir(parents=True)
-        shutil.copy(built() / "smbdirect.so", place / "vfs")
-        for module in modules:
-            shutil.copy(module, place / "smbdirect")
-        return place
-
     def within(self, argv):
         """That command where this smbd and its modules are."""
-        layers = [self.stage] if self.series == own_series() else [self.stage, other_root(self.series) / "usr"]
         unshare = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", OVER_USR, "sh"]
-        return [*unshare, ":".join(map(str, layers)), *argv]
+        return [*unshare, over_usr(self.stage, self.series), *argv]
 
     def link_path(self, client):
         """Where the smbd process listens that serves this client (lib.smb2.Client over TCP)."""

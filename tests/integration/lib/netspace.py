@@ -12,8 +12,10 @@ from lib.smbd import SmbdServer
 class NetSpace:
     """A network namespace with lo up. `with NetSpace() as ns: ns.run("ip", "rule")`."""
 
+    namespaces = ("--net",)  # as unshare and nsenter call them
+
     def __init__(self):
-        self.holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL)
+        self.holder = subprocess.Popen(["unshare", *self.namespaces, "sleep", "infinity"], stdin=subprocess.DEVNULL)
         here = os.readlink("/proc/self/ns/net")
 
         def entered():
@@ -24,7 +26,7 @@ class NetSpace:
         self.run("ip", "link", "set", "lo", "up")
 
     def wrap(self, *argv):
-        return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", *map(str, argv)]
+        return ["nsenter", "--target", str(self.holder.pid), *self.namespaces, *map(str, argv)]
 
     def run(self, *argv, check=True):
         r = subprocess.run(self.wrap(*argv), capture_output=True, text=True, timeout=20)
