@@ -64,6 +64,9 @@ std::string_view violation_text(Violation violation) {
       return "invalid framing: neither an SMB2 message nor a NetBIOS keepalive follows";
     case Violation::marked_resume_key:
       return "COPYCHUNK with a resume key that bears the mark of this daemon's own";
+    case Violation::response_old_sequence:
+      return "a READ by memory shared with smbd was refused for a ChannelSequence that another channel has "
+             "raised";
   }
   return "unknown violation";
 }

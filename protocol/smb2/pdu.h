@@ -22,7 +22,7 @@ enum class Violation : uint8_t {
   response_unmatched_data, compound_invalidate, wrong_direction, reserved_message_id,
   signed_rdma_channel_response, rdma_channel_over_tcp, too_long, response_unmatched, response_too_early,
   response_wrong_command, response_bad_pending, response_bad_notification, response_bad_dialect,
-  bad_stream_word, marked_resume_key,
+  bad_stream_word, marked_resume_key, response_old_sequence,
   // clang-format on
 };
 [[nodiscard]] std::string_view violation_text(Violation violation);
@@ -65,6 +65,8 @@ struct Header {
   [[nodiscard]] bool async() const { return (flags & 0x2) != 0; }
   [[nodiscard]] bool related() const { return (flags & 0x4) != 0; }
   [[nodiscard]] bool is_signed() const { return (flags & 0x8) != 0; }
+  [[nodiscard]] bool replay() const { return (flags & 0x20000000) != 0; }
+  [[nodiscard]] uint16_t channel_sequence() const { return uint16_t(status); }  // requests, from 3.0 on
 };
 
 inline constexpr size_t kHeaderBytes = 64;

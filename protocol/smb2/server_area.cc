@@ -49,6 +49,9 @@ std::optional<AreaIo> ServerTranslator::area_io(std::span<const std::byte> pdu) 
   if (!element || !element->last() || !is_io(element->header.command)) return std::nullopt;
   const Header& header = element->header;
   if (header.response() || header.async() || header.related() || header.is_signed()) return std::nullopt;
+  // To smbd an IOCTL is one of those that change something, a READ is not (MS-SMB2 3.3.5.2.10).
+  if (header.command == Command::read && (header.replay() || !sequence_.is_newest(header.channel_sequence())))
+    return std::nullopt;
   if (!check_io_body(pdu) || rdma_channel_of(header.command, pdu) == kChannelNone) return std::nullopt;
   const RdmaChannelRequest wanted = parse_rdma_channel(header.command, pdu);
   if (wanted.length == 0 || !acceptable(wanted, rules_for(header.command))) return std::nullopt;
@@ -71,6 +74,7 @@ std::expected<bool, Violation> ServerTranslator::request_by_area(std::span<const
   const auto added = table_.add(header->message_id);
   if (!added) return std::unexpected(added.error());
   InFlight& request = **added;
+  sequence_.saw(header->channel_sequence());
   if (header->command == Command::read) {
     const auto memory = table_.descriptors_for(request, wanted.info.size() / kDescriptorBytes);
     if (memory.empty()) {
@@ -114,6 +118,9 @@ std::expected<void, Violation> ServerTranslator::settle_carrier(InFlight& reques
     put_error(plan, kStatusPending);
     return {};
   }
+  // What a READ would not have been told: another of the client's channels was faster.
+  if (header.status == kStatusFileNotAvailable && request.command == Command::read)
+    return std::unexpected(Violation::response_old_sequence);
   const auto carried = parse_carrier_answer(header, prefix, length);
   if (!carried) return std::unexpected(carried.error());
   if (carried->count > request.length) return std::unexpected(Violation::response_too_long);

@@ -53,6 +53,7 @@ std::expected<Ticket, Violation> ServerTranslator::note(const RequestInfo& info)
     ticket.cancels = 1;
     return ticket;
   }
+  sequence_.saw(info.channel_sequence);
   const auto request = table_.add(info.message_id);
   if (!request) return std::unexpected(request.error());
   (*request)->command = info.command;
@@ -123,6 +124,7 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
   }
   const auto added = table_.add(header.message_id);
   if (!added) return std::unexpected(added.error());
+  sequence_.saw(header.channel_sequence());
   InFlight* request = *added;
   table_.join(out.ticket.requests, *request);
   request->command = header.command;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "protocol/smb2/area_carrier.h"
+#include "protocol/smb2/channel_sequence.h"
 #include "protocol/smb2/classify.h"
 #include "protocol/smb2/descriptor.h"
 #include "protocol/smb2/rdma_channel.h"
@@ -218,6 +219,7 @@ class ServerTranslator {
 
   Limits limits_;
   RequestTable table_;
+  ChannelSequence sequence_;
   uint32_t cancels_ = 0;          // forwarded, and not answered, as most never are
   bool opaque_seen_ = false;      // an encrypted request went to smbd
   uint64_t opaque_reserved_ = 0;  // for encrypted requests

@@ -20,6 +20,7 @@ using Kind = smb2::ResponsePlan::Kind;
 
 namespace {
 
+constexpr uint32_t kReplay = 0x20000000;
 constexpr uint32_t kNotSupported = 0xC00000BB, kFileClosed = 0xC0000128, kLockConflict = 0xC0000054;
 constexpr AreaPlace kPlace{.token = {std::byte{0xA0}, std::byte{0xA1}, std::byte{0xA2}, std::byte{0xA3}},
                            .offset = 0x30000};
@@ -286,6 +287,76 @@ TEST_CASE("what goes another way") {
     CHECK_FALSE(may(Bytes(cut.begin(), cut.begin() + ptrdiff_t(size))));
   const smb2::ServerTranslator fresh({});  // nothing was agreed
   CHECK_FALSE(fresh.area_io(read_request({.message_id = 1}, good)));
+}
+
+TEST_CASE("a READ with an older ChannelSequence goes inline: smbd would refuse the IOCTL") {
+  const Io io{.length = 100, .channel = 1, .memory = kThreeDescriptors};
+  uint64_t id = 1;
+  const auto may = [&](const Server& server, uint32_t sequence, bool read = true, uint32_t flags = 0) {
+    const Head head{.message_id = id, .flags = flags, .status = sequence};
+    return server.area_io(read ? read_request(head, io) : write_request(head, io)).has_value();
+  };
+  // It is learned from whatever goes to smbd: streamed, in a compound, by the area.
+  for (int way = 0; way < 4; ++way) {
+    INFO("way " << way);
+    Server server;
+    const auto send = [&](uint32_t sequence) {
+      const Head head{.message_id = id++, .status = sequence};
+      smb2::RewrittenRequest out;
+      if (way == 0) {
+        const Bytes pdu = plain(kEcho, head);
+        const auto info = server.classify(prefix_of(pdu), pdu.size());
+        REQUIRE(info);
+        REQUIRE(server.note(*info));
+      } else if (way == 1) {
+        Bytes compound = chain({plain(kEcho, {.message_id = id++}), plain(kEcho, head)});
+        REQUIRE(server.request(compound, out));
+      } else if (way == 2) {
+        (void)server.by_area(read_request(head, io));
+      } else {
+        (void)server.by_area(write_request(head, io));
+      }
+    };
+    CHECK(may(server, 0));
+    CHECK(may(server, 5));
+    send(0);
+    CHECK(may(server, 0));
+    send(5);
+    CHECK(may(server, 5));
+    CHECK(may(server, 6));
+    CHECK_FALSE(may(server, 4));
+    CHECK_FALSE(may(server, 0));
+    CHECK(may(server, 4, false));  // WRITEs are refused either way
+    CHECK_FALSE(may(server, 5, true, kReplay));
+    CHECK(may(server, 5, false, kReplay));
+    if (way < 2) send(2);  // an older one changes nothing
+    CHECK(may(server, 5));
+    CHECK_FALSE(may(server, 4));
+    if (way == 2) continue;  // in the upper half READs go inline
+    send(0x7FFF);
+    CHECK(may(server, 0x7FFF));
+    send(0xFFFE);
+    CHECK_FALSE(may(server, 0xFFFE));
+    CHECK_FALSE(may(server, 0x7FFF));
+    send(3);  // wrapped around
+    CHECK(may(server, 3));
+    CHECK_FALSE(may(server, 2));
+  }
+}
+
+TEST_CASE("a READ that another channel has outrun ends the connection, a WRITE is refused as always") {
+  constexpr uint32_t kNotAvailable = 0xC0000467;
+  Server server;
+  server.write_by_area(1);
+  const ResponsePlan plan = server.plan(error_response(kIoctl, {.message_id = 1, .status = kNotAvailable}));
+  CHECK(header_of(plan) == error_response(kWrite, {.message_id = 1, .status = kNotAvailable}));
+  server.read_by_area(2);
+  // From the file system below, by the module.
+  CHECK(header_of(server.plan(carried({.message_id = 2}, kNotAvailable))) ==
+        error_response(kRead, {.message_id = 2, .status = kNotAvailable}));
+  server.read_by_area(3);
+  CHECK(server.refusal(error_response(kIoctl, {.message_id = 3, .status = kNotAvailable})) ==
+        Violation::response_old_sequence);
 }
 
 TEST_CASE("a COPYCHUNK with the mark of ours ends the connection, any other passes") {
