@@ -86,7 +86,9 @@ void Worker::on_adopt(const shm::WorkerRef& self) {
   for (const auto& [connection, session] : sessions_) {
     to_supervisor_.send(message::Kept{{connection}, {session->address(), session->server()}});
     // A native peer's process is known to the daemon that started it.
-    if (!peer_finder_) session->introduce();
+    if (peer_finder_) continue;
+    session->introduce();
+    session->module_answered(shm::fail("the supervisor that was asked is gone"));
   }
 }
 

@@ -5,7 +5,6 @@ shares of one directory, of which one has the module, through a real worker; sta
 Each case says whether it goes by the area. What would not be the same must not: smbd takes an IOCTL for a request that
 changes something, and a READ not (MS-SMB2 3.3.5.2.10)."""
 
-import os
 import random
 
 import pytest

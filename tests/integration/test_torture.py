@@ -6,6 +6,9 @@ succeeds there must succeed here. torture_floor.json holds how many successes th
 that equal results cannot come from both lanes failing alike; what differs with a newer Samba is told there under its
 version. (setinfo.setinfo is on Samba's own list of known
 failures: smbd cannot set a change time.)
+
+The same with vfs_smbdirect in the share that SMB Direct's lane uses, and every READ and WRITE by memory shared with
+smbd, but for the first of each connection: those ask for it. The share of TCP's lane is without the module.
 """
 
 import contextlib
@@ -16,7 +19,10 @@ import shutil
 
 import pytest
 
+from lib import module_smbd
+from lib.area_use import moved
 from lib.daemon import Connect, Smbdirectd, build_dir
+from lib.module_smbd import ModuleSmbd, ModuleSpace
 from lib.netspace import NetSpace, SmbdInside
 from lib.peer import ReferencePeer
 from lib.smbd import SmbdServer, samba_version
@@ -40,6 +46,12 @@ NOTIFY = """
     double file tcp rec overflow rmdir1 rmdir2 rmdir3 rmdir4 handle-permissions
 """.split()
 SINGLE = [f"multichannel.{test}" for test in MULTICHANNEL] + [f"notify.{test}" for test in NOTIFY]
+
+# Those of the default list that read or write; the others' time is not spent again on what has no data.
+BY_AREA = "connect read rw create lock credits compound ioctl".split()
+MODULES = [("4.17", "connect"), ("4.17", "transparent"), ("4.22", "connect")]
+# So many that some are sure to come after the area.
+SURE = "read rw lock credits ioctl".split()
 
 # Seconds, where 120 are not enough on a busy machine: 4.22 has 71 cases of sessions.
 LONGER = {"session": 400, "dir": 400}
@@ -68,6 +80,7 @@ SHARE = {
     # Else the kernel tells of the same changes a second time.
     "kernel change notify": "no",
 }
+WITH_MODULE = {**SHARE, "vfs objects": "smbdirect " + SHARE["vfs objects"]}
 
 
 class Log:
@@ -90,26 +103,35 @@ def log():
 
 
 @contextlib.contextmanager
-def two_lanes(directory, mode, log):
+def two_lanes(directory, mode, log, module=None):
     """run(suite, timeout) -> Comparison, with a server and two lanes. The modes in which the daemon opens smbd's
     side need a network namespace: one changes its routing, the other wants port 445. In mode "channel" reference-peer
-    stands between the daemon and the server."""
+    stands between the daemon and the server. module: the series of Samba whose smbd it is, and has vfs_smbdirect."""
     (directory / "smbd").mkdir(parents=True)
-    kw = {"shares": {"tcp": SHARE, "direct": SHARE}, "options": {"smbd:FSCTL_SMBTORTURE": "yes"}}
-    pool = {"log": {"level": "info"}, "run_directory": str(directory / "run")}
+    links = directory / "smbd" / "links"
+    shares = {"tcp": SHARE, "direct": WITH_MODULE if module else SHARE}
+    kw = {"shares": shares, "options": {"smbd:FSCTL_SMBTORTURE": "yes"}}
+    pool = {"log": {"level": "info"}}
     with contextlib.ExitStack() as stack:
-        space = stack.enter_context(NetSpace()) if mode in INSIDE else None
+        space = None
+        if mode in INSIDE:
+            space = stack.enter_context(ModuleSpace(directory, module) if module else NetSpace())
         if space:
+            kw["options"]["smbdirect:directory"] = links
             kw["options"]["interfaces"] = "lo"
             kw["options"]["durable handles"] = "no" if mode == "handoff" else "yes"
             smbd = stack.enter_context(SmbdInside(space, directory / "smbd", **kw))
             pool["upstream"] = {"mode": mode, "handoff": {"configfile": str(smbd.config)}}
         else:
-            smbd = stack.enter_context(SmbdServer(directory / "smbd", **kw))
+            server = ModuleSmbd(directory / "smbd", series=module, **kw) if module else SmbdServer(directory / "smbd", **kw)
+            smbd = stack.enter_context(server)
             pool["upstream"] = {"mode": mode}
+        if module:
+            links.mkdir(mode=0o700, exist_ok=True)
+            pool["upstream"]["area"] = {"directory": str(links), "threshold": 1}
         daemon = stack.enter_context(Smbdirectd(directory / "smbdirectd", smbd.port, pool=pool, space=space))
         if mode == "channel":
-            control = directory / "run" / "control"
+            control = daemon.directory / "run" / "control"
             stack.enter_context(ReferencePeer(build_dir(), control, smbd.port, directory / "peer.log"))
         # A threshold of one byte: every plain READ and WRITE becomes RDMA-channel I/O and meets the translator.
         connect = Connect(directory / "connect", daemon, "--threshold", "1", source="127.0.0.2", space=space)
@@ -117,9 +139,12 @@ def two_lanes(directory, mode, log):
             lanes = [Lane("tcp", smbd.port, "tcp", space), Lane("smbdirect", connect.port, "direct", space)]
 
             def run(suite, timeout):
+                before = moved(daemon)
                 comparison = compare(lanes, smbd, suite, timeout=timeout)
-                log.add(comparison)
                 assert daemon.worker_pids(), "no worker is left"
+                if module:
+                    comparison.by_area = tuple(now - then for now, then in zip(moved(daemon), before))
+                log.add(comparison)
                 return comparison
 
             yield run
@@ -137,6 +162,18 @@ def parity_elsewhere(request, scratch, log):
         pytest.skip("needs root: it makes network namespaces")
     with two_lanes(scratch / request.param, request.param, log) as run:
         yield run, {**FLOOR["default"], **FLOOR.get(request.param, {})}
+
+
+@pytest.fixture(scope="module")
+def parity_by_area(request, scratch, log):
+    """Its parameter: the series of an smbd that has the module, and the mode. Gives (run, whether the floor holds: smbd is
+    of the same series as smbtorture)."""
+    series, mode = request.param
+    reason = module_smbd.missing(series)
+    if reason:
+        pytest.skip(reason)
+    with two_lanes(scratch / f"area-{mode}-{series}", mode, log, series) as run:
+        yield run, series == module_smbd.own_series()
 
 
 def check(comparison, floor):
@@ -174,3 +211,26 @@ def test_parity_single(parity, test):
     # notify.mask takes about 40 s before it fails, over TCP too.
     timeout = 40 if test.startswith("notify.") and test != "notify.mask" else 200
     check(parity(f"smb2.{test}", timeout=timeout), FLOOR["single"].get(test, 0))
+
+
+def with_module(*which):
+    return pytest.mark.parametrize("parity_by_area", which, indirect=True, ids=lambda p: f"{p[1]}-{p[0]}")
+
+
+@with_module(*MODULES)
+@pytest.mark.parametrize("suite", BY_AREA)
+def test_parity_by_area(parity_by_area, suite):
+    run, own = parity_by_area
+    comparison = run(f"smb2.{suite}", timeout=LONGER.get(suite, 120))
+    check(comparison, FLOOR["default"][suite] if own else 1)
+    if suite in SURE:
+        assert sum(comparison.by_area) > 0, "nothing went by the area"
+
+
+@needs_full
+@with_module(MODULES[0])
+@pytest.mark.parametrize("suite", [*[s for s in DEFAULT if s not in BY_AREA], *FULL, "replay.channel-sequence"])
+def test_parity_by_area_full(parity_by_area, suite):
+    run, own = parity_by_area
+    floor = {**FLOOR["default"], **FLOOR["full"], "replay.channel-sequence": 1}
+    check(run(f"smb2.{suite}", timeout=400), floor[suite] if own else 0)

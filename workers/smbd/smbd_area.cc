@@ -16,7 +16,7 @@ namespace smbdirect::workers {
 void SmbdArea::answered(shm::Result<shm::UniqueFd> link) {
   if (state_ != State::asked) return;
   state_ = State::none;
-  if (!link) return say("none: " + link.error().text());
+  if (!link) return say("none", ": " + link.error().text());
   state_ = State::greeting;
   link_ = {resources_->loop, std::move(*link), [this](int /*events*/, int /*status*/) { on_link(); }};
   link_.want(UV_READABLE);
@@ -25,9 +25,9 @@ void SmbdArea::answered(shm::Result<shm::UniqueFd> link) {
 std::optional<smb2::AreaPlace> SmbdArea::place_for(const smb2::AreaIo& io) {
   if (state_ == State::off || io.length < resources_->threshold) return std::nullopt;
   if (state_ != State::ready) {
-    // Of an area that was lost all must have come back, so that no part of it is taken for one of the next.
-    if (state_ == State::none && ask_ && stream_ >= 0 && room_.units_in_use() == 0) {
+    if (may_ask()) {
       ask_ = false;
+      asked_at_ = context_.transport.now();
       state_ = State::asked;
       resources_->ask(connection_, stream_);
     }
@@ -38,6 +38,13 @@ std::optional<smb2::AreaPlace> SmbdArea::place_for(const smb2::AreaIo& io) {
   if (!offset) return std::nullopt;
   ++at_smbd_;
   return smb2::AreaPlace{.token = token_, .offset = *offset};
+}
+
+bool SmbdArea::may_ask() const {
+  // Of an area that was lost all must have come back, so that no part of it is taken for one of the next.
+  if (stream_ < 0 || room_.units_in_use() > 0) return false;
+  const bool again = context_.transport.now() - asked_at_ >= resources_->again_ms;
+  return state_ == State::none ? ask_ || again : state_ == State::asked && again;
 }
 
 // --- the link ---
@@ -77,7 +84,7 @@ bool SmbdArea::hear(const proxy::LinkMessage& message) {
       if (trees_.size() < kMostTrees) trees_.insert(tree);
       return true;
     case proxy::LinkSaid::tree_refused:
-      say("not for the share " + message.text);
+      say("not for the share ", message.text);
       return true;
     case proxy::LinkSaid::tree_gone:
       trees_.erase(tree);
@@ -85,7 +92,7 @@ bool SmbdArea::hear(const proxy::LinkMessage& message) {
     case proxy::LinkSaid::area_added:
       if (state_ == State::attaching && message.number == 0 && message.token == token_) {
         state_ = State::ready;
-        say(huge_ ? "in use, in huge pages" : "in use");
+        say("in use", huge_ ? ", in huge pages" : "");
         return true;
       }
       lose("smbd's module does not take the shared memory (NTSTATUS " + std::to_string(message.number) + ")");
@@ -130,21 +137,27 @@ bool SmbdArea::attach() {
   return true;
 }
 
-/// Once for each change: a client that connects to trees again and again fills no log.
-void SmbdArea::say(std::string what) {
-  if (said_ == what) return;
-  said_ = std::move(what);
-  shm::log::write(shm::log::Level::info, "connection %s: memory shared with smbd: %s",
-                  shm::connection_text(connection_).c_str(), said_.c_str());
+/// Once for each change, and seldom where it changes all the time: neither a client that connects to trees
+/// again and again fills a log, nor a module that refuses them.
+void SmbdArea::say(const char* kind, const std::string& what) {
+  std::string line = kind + what;
+  if (said_ == line) return;
+  said_ = std::move(line);
+  const auto held_back = lines_.pass(kind, context_.transport.now());
+  if (!held_back) return;
+  const std::string more =
+      *held_back > 0 ? " (" + std::to_string(*held_back) + " such lines held back)" : std::string();
+  shm::log::write(shm::log::Level::info, "connection %s: memory shared with smbd: %s%s",
+                  shm::connection_text(connection_).c_str(), said_.c_str(), more.c_str());
 }
 
 /// The memory stays as long as RDMA reads or writes it, or smbd does: smbd has a mapping of its own.
-void SmbdArea::lose(std::string why) {
+void SmbdArea::lose(const std::string& why) {
   link_.reset();
   state_ = State::none;
   trees_.clear();
-  say("lost: " + why);
-  if (at_smbd_ > 0) return context_.events.on_broken(std::move(why));  // until its end the memory is there
+  say("lost", ": " + why);
+  if (at_smbd_ > 0) return context_.events.on_broken(why);  // until its end the memory is there
   area_.reset();
 }
 

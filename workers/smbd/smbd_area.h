@@ -7,7 +7,8 @@
 //
 // It is asked for at the first request that could use it, and again after a tree connect or a session setup:
 // the module may be there now, or the stream may have gone to another process of smbd's (a client's further
-// connections do). It is an object of this session alone, so no memory of it is ever another's.
+// connections do). And again after a while: what was in the way may be gone, and a supervisor that has died
+// answers nothing. It is an object of this session alone, so no memory of it is ever another's.
 #pragma once
 
 #include <cstddef>
@@ -25,6 +26,7 @@
 #include "protocol/proxy/module_link.h"
 #include "protocol/smb2/area_carrier.h"
 #include "shm/base/connection_id.h"
+#include "shm/base/log.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
 #include "shm/loop/watched.h"
@@ -38,10 +40,11 @@ namespace proxy = protocol::proxy;
 /// What all sessions of a worker have for their areas; outlives them.
 struct AreaResources {
   uv_loop_t& loop;
-  Budget& budget;      // of all areas
-  uint32_t threshold;  // the fewest bytes of a READ or WRITE that use one
-  uint32_t bytes;      // of an area
-  bool huge_pages;     // where there are any
+  Budget& budget;              // of all areas
+  uint32_t threshold;          // the fewest bytes of a READ or WRITE that use one
+  uint32_t bytes;              // of an area
+  bool huge_pages;             // where there are any
+  uint64_t again_ms = 30'000;  // until it is asked again what was answered no, or not at all
   /// For the link to the module at the other end of this stream: SmbdArea::answered() follows.
   std::function<void(shm::ConnectionId connection, int stream)> ask;
 };
@@ -85,18 +88,21 @@ class SmbdArea {
   [[nodiscard]] bool hear(const proxy::LinkMessage& message);
   [[nodiscard]] bool greeted(uint32_t version);
   [[nodiscard]] bool attach();
-  void lose(std::string why);
-  void say(std::string what);
+  [[nodiscard]] bool may_ask() const;
+  void lose(const std::string& why);
+  void say(const char* kind, const std::string& what);
 
   SessionContext& context_;
   const AreaResources* resources_;
   State state_;
   shm::ConnectionId connection_{};
   bool ask_ = true;
+  uint64_t asked_at_ = 0;
   int stream_ = -1;
   shm::Watched<shm::UniqueFd> link_;
   std::set<Tree> trees_;
-  std::string said_;  // the last line about it in the log: the same is not said twice
+  std::string said_;                      // the last line about it in the log: the same is not said twice
+  shm::log::RateLimit lines_{10'000, 8};  // of each kind
   smb2::AreaToken token_{};
   SlabRef area_;
   bool huge_ = false;  // its pages

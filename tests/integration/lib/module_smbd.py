@@ -59,7 +59,7 @@ def stage(directory, builds=None):
     """Our modules as they are below /usr: (the directory that stands for it, the one that has our vfs/ and smbdirect/)."""
     place = directory / modules_directory().relative_to("/usr")
     for name in ("vfs", "smbdirect"):
-        (place / name).mkdir(parents=True)
+        (place / name).mkdir(parents=True, exist_ok=True)
     shutil.copy(built() / "smbdirect.so", place / "vfs")
     modules = sorted(built().glob("smbdirect-*.so")) if builds is None else [built() / f"smbdirect-{b}.so" for b in builds]
     for module in modules:

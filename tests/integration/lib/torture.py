@@ -89,6 +89,7 @@ class Comparison:
     results: dict  # test -> (outcome in lane 0, outcome in lane 1), after re-runs
     rerun: dict  # test -> ([outcomes lane 0], [outcomes lane 1]) for what differed at first
     outputs: list  # of the first run, one per lane
+    by_area: tuple = None  # READs and WRITEs that lane 1's daemon moved by memory shared with smbd
 
     @property
     def different(self):
@@ -99,7 +100,8 @@ class Comparison:
 
     def log_lines(self):
         counts = [dict(sorted(collections.Counter(r[i] for r in self.results.values()).items(), key=str)) for i in (0, 1)]
-        yield f"{self.suite}: {len(self.results)} tests, tcp {counts[0]}, smbdirect {counts[1]}"
+        area = f", by the area {self.by_area[0]} READs, {self.by_area[1]} WRITEs" if self.by_area else ""
+        yield f"{self.suite}: {len(self.results)} tests, tcp {counts[0]}, smbdirect {counts[1]}{area}"
         for test, (tcp, direct) in self.rerun.items():
             verdict = "the same" if self.results[test][0] == self.results[test][1] else "DIFFERENT"
             yield f"  {test}: differed; tcp {tcp}, smbdirect {direct}: {verdict}"

@@ -253,6 +253,27 @@ TEST_CASE("no module: asked once, and again after another tree connect") {
   CHECK(rig.broken.empty());
 }
 
+TEST_CASE("no answer, and a no, are asked for again after a while") {
+  Area rig;
+  rig.areas.again_ms = 0;
+  rig.ask();
+  rig.ask();
+  CHECK(rig.asked == 2);  // a supervisor that has died answers nothing
+  rig.exchange->module_answered(shm::fail("none"));
+  rig.ask();
+  CHECK(rig.asked == 3);
+  rig.attach();
+  rig.ask();  // the tree is not announced
+  CHECK(rig.asked == 3);
+  shm::UniqueFd late, end;
+  std::tie(late, end) = test::socket_pair(SOCK_SEQPACKET);
+  rig.exchange->module_answered(std::move(end));  // to what was asked before
+  char byte = 0;
+  CHECK(::recv(late.get(), &byte, 1, MSG_DONTWAIT) == 0);
+  CHECK_FALSE(rig.gone());
+  CHECK(rig.broken.empty());
+}
+
 TEST_CASE("a module that lies or dies costs the area, and with requests under way the connection") {
   for (const bool under_way : {false, true}) {
     for (int lie = 0; lie < 7; ++lie) {
