@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: MIT
 """scripts/package: its versions, what it takes for a difference, and when it takes data for lost."""
 
+import importlib.util
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "scripts/lib" / name) for name in ("package", "fresh")]
+sys.path += [str(ROOT / "scripts/lib" / name) for name in ("package", "fresh", "vm")]
+import bases  # noqa: E402
 import differences  # noqa: E402
+import mounted  # noqa: E402
 import samba_headers  # noqa: E402
 import served  # noqa: E402
 import version  # noqa: E402
@@ -32,6 +36,40 @@ def test_a_raised_version_is_higher_and_of_the_same_upstream():
     subprocess.run(["dpkg", "--compare-versions", f"{same}-{new}", "gt", f"{upstream}-{old}"], check=True)
     said = subprocess.run(["dpkg-parsechangelog", "-l", "-", "-S", "Version"], input=raised, capture_output=True, text=True)
     assert said.stdout.strip() == f"{same}-{new}" and said.stderr == "", said
+
+
+# --- the source ---------------------------------------------------------------------------------------------------
+
+
+def engine():
+    """scripts/lib/package/main.py, which is not the only main.py."""
+    spec = importlib.util.spec_from_file_location("package_main", ROOT / "scripts/lib/package/main.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_committed_meanwhile_is_not_in_a_later_build(tmp_path, monkeypatch):
+    tree = tmp_path / "tree"
+    (tree / "debian").mkdir(parents=True)
+    (tree / "meson.build").write_text((ROOT / "meson.build").read_text())
+    (tree / "debian/changelog").write_text((ROOT / "debian/changelog").read_text())
+    monkeypatch.setattr(bases, "ROOT", tree)
+
+    def commit(text):
+        (tree / "file").write_text(text)
+        bases.git("add", ".")
+        bases.git("-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", text)
+        return bases.git("rev-parse", "HEAD").strip()
+
+    subprocess.run(["git", "init", "--quiet", tree], check=True)
+    options = types.SimpleNamespace(commit=commit("packaged"))
+    work = engine().Work("bookworm", tmp_path, options)
+    monkeypatch.setattr(work, "run", lambda *_, **__: None)
+    commit("later")
+    for place in ("/first", "/second"):
+        source = tmp_path / work.source(types.SimpleNamespace(root=tmp_path), place).lstrip("/")
+        assert (source / "file").read_text() == "packaged"
 
 
 # --- builds -------------------------------------------------------------------------------------------------------
@@ -148,6 +186,74 @@ def test_a_file_that_is_not_what_was_sent_is_lost(tmp_path, monkeypatch, share, 
     assert clients.bytes == 0
 
 
+class Mountable(Files):
+    """The same, where a mount is a link to the share, and dd may do wrong."""
+
+    def __init__(self, directory, wrong=()):
+        super().__init__(directory)
+        self.wrong, self.mounted, self.options = wrong, {}, set()
+        self.path("/mnt").mkdir()
+
+    def run(self, *argv, check=True):
+        name, failed = argv[0], argv[0] in self.wrong
+        if name == "mount":
+            address, share = argv[3].strip("/").split("/")
+            self.mounted[argv[4]] = address
+            self.path(argv[4]).symlink_to(self.path(served.SHARES[share]))
+            self.options |= set(argv[6].split(","))
+        elif name == "umount":
+            self.path(argv[1]).unlink()
+            del self.mounted[argv[1]]
+        elif name == "dd":
+            source, target = (self.path(word.partition("=")[2]) for word in argv[-2:])
+            data = source.read_bytes()
+            direction = "back" if target.suffix == ".back" else "stored"
+            target.write_bytes(data[1:] + data[:1] if direction in self.wrong else data)
+        return types.SimpleNamespace(returncode=int(failed), stdout="", stderr="")
+
+
+def mounts_of(tmp_path, monkeypatch, *wrong):
+    monkeypatch.setattr(served, "SIZE", 1000)
+    host = Mountable(tmp_path, wrong)
+    return host, mounted.Mounts(host)
+
+
+def test_a_mounted_share_is_written_and_read_by_every_fabric(tmp_path, monkeypatch):
+    host, mounts = mounts_of(tmp_path, monkeypatch)
+    session = mounts.session("home")
+    session.turn()
+    assert sorted(host.mounted.values()) == sorted(mounted.ADDRESSES.values()) and {"rdma", "cache=none"} <= host.options
+    session.close()
+    assert not host.mounted
+    assert mounts.stop() == f"{len(mounted.ADDRESSES)} files, 0 MiB each way by {len(mounted.ADDRESSES)} mounts"
+    stored = next(host.path(served.SHARES["home"]).iterdir())
+    stored.write_bytes(b"other")
+    with pytest.raises(served.Lost, match="no longer what was sent"):
+        mounts.stop()
+
+
+@pytest.mark.parametrize("wrong, told", [("stored", "not what was sent"), ("back", "not what was sent"), ("dd", "dd .* ended with 1")])
+def test_a_mount_that_loses_data_is_told(tmp_path, monkeypatch, wrong, told):
+    host, mounts = mounts_of(tmp_path, monkeypatch, wrong)
+    with pytest.raises(served.Lost, match=told):
+        mounts.turn()
+    assert not host.mounted
+
+
+def test_a_mount_that_fails_takes_the_others_away(tmp_path, monkeypatch):
+    second = f"//{list(mounted.ADDRESSES.values())[-1]}/share"
+    host, mounts = mounts_of(tmp_path, monkeypatch)
+    run = host.run
+
+    def run_but_one(*argv, **kw):
+        return types.SimpleNamespace(returncode=1, stdout="", stderr="no") if second in argv else run(*argv, **kw)
+
+    host.run = run_but_one
+    with pytest.raises(served.Lost, match=second):
+        mounts.session()
+    assert not host.mounted
+
+
 def test_a_load_runs_before_and_after_and_tells_of_its_failure():
     turns = []
     with served.Load(lambda: turns.append(1)):
@@ -167,3 +273,12 @@ def test_a_load_runs_before_and_after_and_tells_of_its_failure():
     with pytest.raises(KeyError):  # what went wrong first
         with served.Load(fails_later):
             raise KeyError
+
+
+# --- the guest ----------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_is_no_debian_is_not_booted(tmp_path):
+    argv = [sys.executable, ROOT / "scripts/lib/vm/main.py", "--debian", tmp_path, "/bin/true"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 2 and f"{tmp_path} has no lib/systemd/systemd" in done.stderr, done

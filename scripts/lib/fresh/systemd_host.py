@@ -11,6 +11,8 @@ import pathlib
 import subprocess
 import time
 
+from host import Failed, Host
+
 SYSTEMD = pathlib.Path('/lib/systemd/systemd')
 
 # $1: a directory with upper, work and root; $2: the Debian; $3: whether its network is its "own" or "shared" with this
@@ -48,10 +50,6 @@ exec /lib/systemd/systemd --system --unit=basic.target --log-target=journal
 NAMESPACES = ['--pid', '--fork', '--mount', '--cgroup', '--uts', '--ipc']
 
 
-class Failed(Exception):
-    """What was asked of the host failed there; the text has its journal."""
-
-
 @functools.cache
 def why_not(debian='/'):
     """Why there can be none here; nothing: there can."""
@@ -65,7 +63,7 @@ def why_not(debian='/'):
     return f'systemd needs a control group of its own: {tried.stderr.strip()}' if tried.returncode else None
 
 
-class SystemdHost:
+class SystemdHost(Host):
     """SystemdHost(directory).write(...).start() ... .stop(). The directory is not on tmpfs."""
 
     def __init__(self, directory, debian='/', own_network=False, environment=None):
@@ -80,14 +78,6 @@ class SystemdHost:
         """Where a file of that host is for this machine."""
         root = pathlib.Path(f'/proc/{self.init}/root') if self.init else self.directory / 'upper'
         return root / str(path).lstrip('/')
-
-    def write(self, path, text, mode=0o644):
-        """A file of that host. Before it starts, or while it runs."""
-        target = self.path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
-        target.chmod(mode)
-        return self
 
     def start(self):
         script = self.directory / 'boot.sh'
@@ -112,47 +102,12 @@ class SystemdHost:
         self.said = self.run('systemctl', 'is-system-running', check=False).stdout.strip()
         return self.said in ('running', 'degraded')
 
-    def until(self, condition, seconds, what, journal=None):
-        """Calls condition() until it returns something true, and returns that. `journal`: the unit that tells why not."""
-        end = time.monotonic() + seconds
-        while True:
-            value = condition()
-            if value:
-                return value
-            if time.monotonic() >= end:
-                log = self.journal(journal) if journal else self.log_path.read_text(errors='replace')
-                raise Failed(f'waited {seconds} s in vain for {what}\n{log}')
-            time.sleep(0.1)
+    def log(self):
+        return self.log_path.read_text(errors='replace')
 
     def command(self, *argv):
         """The command line here of a command there."""
         return ['nsenter', '-t', str(self.init), '-m', '-p', '-C', '-u', '-i', '-n', *map(str, argv)]
-
-    def run(self, *argv, check=True, timeout=60, **kw):
-        """A CompletedProcess of a command there."""
-        kw = {'stdin': subprocess.DEVNULL, **kw} if 'input' not in kw else kw
-        done = subprocess.run(self.command(*argv), capture_output=True, text=True, timeout=timeout, env=self.environment, **kw)
-        if check and done.returncode != 0:
-            raise Failed(f'{" ".join(map(str, argv))} ended with {done.returncode}: {done.stdout}{done.stderr}\n{self.journal()}')
-        return done
-
-    def systemctl(self, *argv, check=True):
-        return self.run('systemctl', '--no-pager', *argv, check=check)
-
-    def show(self, unit, name):
-        return self.systemctl('show', unit, '--property', name, '--value').stdout.strip()
-
-    def journal(self, unit='smbdirectd', lines=60):
-        return self.run('journalctl', '--no-pager', '-u', unit, '-n', lines, check=False).stdout
-
-    def processes(self, unit):
-        """Name and number there of every process in the unit's control group."""
-        group = self.show(unit, 'ControlGroup')
-        if not group:
-            return {}
-        pids = self.run('cat', f'/sys/fs/cgroup{group}/cgroup.procs', check=False).stdout.split()
-        names = {pid: self.run('cat', f'/proc/{pid}/comm', check=False).stdout.strip() for pid in pids}
-        return {int(pid): name for pid, name in names.items() if name}
 
     def stop(self):
         """With its first process everything there ends."""

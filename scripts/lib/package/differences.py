@@ -62,6 +62,12 @@ def left(before, after):
     return lines
 
 
+def of_life(before, after):
+    """The same of (files, accounts), with the accounts."""
+    strange = strange_accounts(before[1], after[1])
+    return left(before[0], after[0]) + [f'/etc/passwd: {line}' for line in strange]
+
+
 def strange_accounts(before, after):
     """Lines of /etc/passwd that an installation and a purge may not have changed."""
     changed = set(before.splitlines()) ^ set(after.splitlines())

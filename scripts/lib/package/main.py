@@ -19,6 +19,9 @@ sys.dont_write_bytecode = True
 import bases  # noqa: E402
 import cache  # noqa: E402
 import differences  # noqa: E402
+import host  # noqa: E402
+import in_guest  # noqa: E402
+import kernel  # noqa: E402
 import room  # noqa: E402
 import samba_headers  # noqa: E402
 import served  # noqa: E402
@@ -30,6 +33,9 @@ KIND = bases.KIND
 SUITES = ('bookworm', 'trixie')
 TOOLS = ('build-essential', 'dpkg-dev', 'fakeroot', 'lintian')
 TRIED_WITH = ('samba', 'smbclient', 'procps', 'iproute2', 'systemd-sysv')
+# A host that has RDMA devices, and mounts.
+BOOTED_WITH = ('rdma-core', 'ibverbs-providers', 'udev', 'kmod', 'cifs-utils', 'e2fsprogs', 'python3')
+BOOT_SECONDS = 3600  # for all that the guest does
 AS_BUILDER = ('setpriv', '--reuid', 'builder', '--regid', 'builder', '--init-groups', 'env', 'HOME=/build')
 # The second build is somewhere else and at another time of the day; the packages have to be the same.
 BUILDS = {'first': ('/build/first', ()), 'second': ('/build/the-second-one', ('TZ=XYZ-12', 'LC_ALL=C'))}
@@ -47,10 +53,6 @@ def say(text):
     print(f'package: {text}', flush=True)
 
 
-def committed(path):
-    return bases.git('show', f'HEAD:{path}')
-
-
 def parse():
     parser = argparse.ArgumentParser(
         prog='scripts/package', description='Makes the Debian packages of the committed tree (HEAD) on a minimal Debian in a '
@@ -62,6 +64,7 @@ def parse():
     parser.add_argument('--mirror', metavar='URI', help='get Debian from there (default: as this machine\'s apt does)')
     parser.add_argument('--renew', action='store_true', help='make the minimal Debian anew, not from a copy of this month')
     parser.add_argument('--once', action='store_true', help='build once, without comparing')
+    parser.add_argument('--boot', action='store_true', help='also boot a guest kernel with systemd, and mount shares by RDMA there')
     parser.add_argument('--only-life', action='store_true', help='do not build: take what is in build/packages')
     options = parser.parse_args()
     for name in options.suites:
@@ -76,13 +79,16 @@ class Work:
 
     def __init__(self, suite, directory, options):
         self.suite, self.directory, self.options = suite, directory, options
-        self.version = version.agreed(committed('meson.build'), committed('debian/changelog'))
+        self.version = version.agreed(self.committed('meson.build'), self.committed('debian/changelog'))
         self.results = ROOT / 'build/packages' / suite
         self.steps = []
         self.headers = {}  # series of Samba -> directory
 
     def say(self, text):
         say(f'{self.suite}: {text}')
+
+    def committed(self, path):
+        return bases.git('show', f'{self.options.commit}:{path}')
 
     def step(self, what, function):
         self.say(what)
@@ -107,9 +113,9 @@ class Work:
 
     # --- rooms ---
 
-    def furnished(self, purpose, recipe, furnish):
-        """A minimal Debian in which furnish(room) has installed what `recipe` names; kept for later runs."""
-        start = bases.base(self.suite, say, self.options.mirror, self.options.renew)
+    def furnished(self, purpose, recipe, furnish, start=None):
+        """A minimal Debian (or `start`) in which furnish(room) has installed what `recipe` names; kept for later runs."""
+        start = start or bases.base(self.suite, say, self.options.mirror, self.options.renew)
 
         def make(directory, _):
             self.say(f'installing what it takes to {purpose}')
@@ -139,7 +145,7 @@ class Work:
         return house
 
     def workshop(self):
-        control = committed('debian/control')
+        control = self.committed('debian/control')
 
         def furnish(house):
             (house.root / 'wanted/debian').mkdir(parents=True)
@@ -159,7 +165,7 @@ class Work:
         there.mkdir(parents=True)
         prefix = f'smbdirectd-{self.version}'
         for name, wanted in (('whole', []), ('upstream', ['.', ':(exclude)debian'])):
-            bases.git('archive', f'--prefix={prefix}/', '-o', str(there / f'{name}.tar'), 'HEAD', '--', *wanted)
+            bases.git('archive', f'--prefix={prefix}/', '-o', str(there / f'{name}.tar'), self.options.commit, '--', *wanted)
         (there / f'smbdirectd_{self.version}.orig.tar.gz').write_bytes(gzip.compress((there / 'upstream.tar').read_bytes(), mtime=0))
         subprocess.run(['tar', '-xf', there / 'whole.tar', '-C', there], check=True)
         for name in ('whole.tar', 'upstream.tar'):
@@ -261,13 +267,13 @@ class Work:
                 if '-dbgsym_' not in path.name:
                     shutil.copy(path, there / kind)
         shutil.copytree(ROOT / 'debian/tests', there / 'tests')
-        shutil.copy(ROOT / 'scripts/lib/package/life.sh', there)
+        shutil.copytree(ROOT / 'scripts/lib', there / 'lib', ignore=shutil.ignore_patterns('__pycache__'))
 
     def live(self):
         house = self.room_of('home', self.lived_in())
         there = house.root / 'packages'
         self.bring(there)
-        text = self.run(house, ['unshare', '--net', '/bin/sh', '/packages/life.sh', '/packages'], log='life')
+        text = self.run(house, ['unshare', '--net', '/bin/sh', '/packages/lib/package/life.sh', '/packages'], log='life')
         print('\n'.join(line for line in text.splitlines() if line.startswith('  -- ') or '_bytes: ' in line), flush=True)
         return nothing_left(*([(there / f'{when}.{name}').read_text() for name in ('files', 'passwd')] for when in ('before', 'after')))
 
@@ -276,17 +282,38 @@ class Work:
         why_not = systemd_host.why_not(debian)
         if why_not:
             return f'left out: {why_not}'
-        host = systemd_host.SystemdHost(self.directory / 'host', debian, own_network=True, environment=room.environment())
-        self.bring(host.path('packages'))
-        life = service.ServiceLife(host, lambda text: print(f'  -- {text}', flush=True))
+        house = systemd_host.SystemdHost(self.directory / 'host', debian, own_network=True, environment=room.environment())
+        self.bring(house.path('packages'))
+        life = service.ServiceLife(house, lambda text: print(f'  -- {text}', flush=True))
         try:
-            host.start()
+            house.start()
             left = nothing_left(*life.live())
-        except (systemd_host.Failed, served.Lost, subprocess.TimeoutExpired) as e:
+        except (host.Failed, served.Lost, subprocess.TimeoutExpired) as e:
             raise cache.Problem(f'on a {self.suite} with systemd: {e}') from None
         finally:
-            host.stop()
+            house.stop()
         return f'{life.moved}; exposure {", ".join(f"{unit} {level}" for unit, level in life.exposure.items())}; {left}'
+
+    def boot(self):
+        """The guest's files are a layer over a room of its own; its kernel is the suite's."""
+        debian = self.furnished('boot', BOOTED_WITH, lambda house: self.apt(house, 'boot', 'install', *BOOTED_WITH), self.lived_in())
+        house = self.room_of('guest', debian)
+        self.bring(house.root / 'packages')
+        argv = ['setpriv', '--pdeathsig', 'TERM', ROOT / 'scripts/vm', '--kernel', kernel.RELEASES[self.suite], '--debian', house.root,
+                '--timeout', BOOT_SECONDS, '--keep-log', self.results / 'console.log', '/packages/lib/package/in_guest.py']
+        lines = []
+        with subprocess.Popen([*map(str, argv)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as guest:
+            try:
+                for line in guest.stdout:
+                    print(line, end='', flush=True)
+                    lines.append(line)
+            except BaseException:  # such as bases.clear_up_when_ended()'s
+                guest.terminate()
+                raise
+        if guest.returncode != 0:
+            raise cache.Problem(f'in a guest with {self.suite} the packages failed ({guest.returncode}); its console is in '
+                                f'{self.results / "console.log"}')
+        return lines[-1].removeprefix(in_guest.RESULT).strip()
 
     def go(self):
         if not self.options.only_life:
@@ -304,6 +331,8 @@ class Work:
             self.step('build a higher version', lambda: self.keep('later', self.build_later(house, 'first')))
         self.step('install, serve, upgrade, purge', self.live)
         self.step('the same with systemd, under load', self.live_with_systemd)
+        if self.options.boot:
+            self.step('the same in a guest, with mounts', self.boot)
 
 
 def samba_releases(madison):
@@ -318,8 +347,7 @@ def samba_releases(madison):
 
 def nothing_left(before, after):
     """Of (files, accounts) before and after a life."""
-    left = differences.left(before[0], after[0])
-    left += [f'/etc/passwd: {line}' for line in differences.strange_accounts(before[1], after[1])]
+    left = differences.of_life(before, after)
     if left:
         raise cache.Problem('the purge has left:\n' + '\n'.join(f'  {line}' for line in left))
     return f'{len(differences.read_listing(after[0]))} files before, and the same after; the user stays'
@@ -344,7 +372,9 @@ def main():
     steps = []
     try:
         changed = bases.git('status', '--porcelain', '--untracked-files=no').splitlines()
-        say(f'what is packaged is {bases.git("log", "-1", "--format=%h %s").strip()}')
+        # Whatever is committed meanwhile: all builds are of one commit.
+        options.commit = bases.git('rev-parse', 'HEAD').strip()
+        say(f'what is packaged is {bases.git("log", "-1", "--format=%h %s", options.commit).strip()}')
         if changed:
             say(f'not committed, and so not in it: the changes to {len(changed)} files')
         for name in options.suites:

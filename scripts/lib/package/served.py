@@ -82,17 +82,27 @@ class Clients:
         done = self.host.run(*self.command(share, '-c', f'put {name}; get {name} {name}.back'), check=False)
         self.judge(share, name, data, lambda: f'{done.stdout}{done.stderr}')
 
+    def session(self):
+        """One that stays, from turn to turn."""
+        return Session(self)
+
     def stop(self):
         """Judges all that was ever stored, and that it went by RDMA: bytes each way."""
-        for path, digest in self.stored.items():
-            there = self.host.path(path)
-            if not there.exists() or hashlib.sha256(there.read_bytes()).digest() != digest:
-                raise Lost(f'{path}, which had arrived, is {"gone" if not there.exists() else "no longer what was sent"}')
+        self.judge_stored()
         self.host.run('systemctl', 'stop', 'connect')
         stats = json.loads(self.host.path(f'{DIRECTORY}/stats').read_text().split('\n', 1)[1])
         for counter in ('rdma_read_bytes', 'rdma_write_bytes'):
             if stats[counter] < self.bytes:
                 raise Lost(f'{counter} is {stats[counter]}: the data did not go by RDMA ({self.bytes} bytes)')
+        return self.moved()
+
+    def judge_stored(self):
+        for path, digest in self.stored.items():
+            there = self.host.path(path)
+            if not there.exists() or hashlib.sha256(there.read_bytes()).digest() != digest:
+                raise Lost(f'{path}, which had arrived, is {"gone" if not there.exists() else "no longer what was sent"}')
+
+    def moved(self):
         return f'{len(self.stored)} files, {self.bytes >> 20} MiB each way'
 
 

@@ -6,8 +6,8 @@ import contextlib
 import json
 import os
 
-import systemd_host
-from served import CLIENT, PORT, SERVER, SHARES, Clients, Load, Lost, Session
+from host import Failed
+from served import CLIENT, PORT, SERVER, SHARES, Clients, Load, Lost
 
 POOL = '/etc/smbdirectd/pool.json'
 SMB_CONF = '/etc/samba/smb.conf'
@@ -25,29 +25,34 @@ OTHERS = ('/proc', '/sys', '/dev', '/run', '/tmp', '/packages', '/client', '/srv
 
 
 class ServiceLife:
-    """Owns its clients; the host is a booted systemd_host.SystemdHost, with the packages below /packages. Each step is a
-    method that raises systemd_host.Failed or Lost; `say` tells of it."""
+    """Owns its clients; the host.Host is booted, with the packages below /packages. Each step is a method that raises
+    Failed or Lost; `say` tells of it. Another life (mounted.py) has other clients, and not all of the steps."""
+
+    CLIENTS = Clients
+    STEPS = ('install', 'autopkgtest', 'start', 'module', 'newer_samba', 'export', 'reload', 'upgrade', 'crash', 'restart', 'restart_smbd',
+             'shares', 'harden', 'stop', 'purge')
+    LISTENERS = ({'address': SERVER, 'port': PORT, 'fabric': 'iwarp'},)
+    HARDENED = ('connect', 'transparent')  # modes
 
     def __init__(self, host, say):
         self.host, self.say = host, say
-        self.clients = Clients(host)
+        self.clients = self.CLIENTS(host)
         self.exposure, self.routes, self.moved = {}, None, None
 
     def live(self):
         self.prepare()
         before = self.listing(), self.accounts()
         self.routes = self.routing()
-        for step in (self.install, self.autopkgtest, self.start, self.module, self.newer_samba, self.export, self.reload,
-                     self.upgrade, self.crash, self.restart, self.restart_smbd, self.shares, self.harden, self.stop, self.purge):
-            self.say(step.__name__.replace('_', ' '))
-            step()
+        for step in self.STEPS:
+            self.say(step.replace('_', ' '))
+            getattr(self, step)()
         return before, (self.listing(), self.accounts())
 
     # --- looking ---
 
     def want(self, right, what):
         if not right:
-            raise systemd_host.Failed(f'{what}\n{self.host.journal()}')
+            raise Failed(f'{what}\n{self.host.journal()}')
 
     def listing(self):
         """Every path, and the sums of what is configured, as differences.read_listing() takes it. Without Samba's, which
@@ -79,7 +84,7 @@ class ServiceLife:
 
     def pool(self, mode, workers=2):
         self.host.write(POOL, json.dumps({
-            'workers': workers, 'listeners': [{'address': SERVER, 'port': PORT, 'fabric': 'iwarp'}],
+            'workers': workers, 'listeners': self.LISTENERS,
             'upstream': {'mode': mode, **MODES[mode]}}))
 
     def restart_in(self, mode):
@@ -181,7 +186,7 @@ class ServiceLife:
     def while_clients_move(self, strict=True):
         """Two: one whose session stays, and one with a session for each file."""
         stack = contextlib.ExitStack()
-        session = stack.enter_context(contextlib.closing(Session(self.clients)))
+        session = stack.enter_context(contextlib.closing(self.clients.session()))
         stack.enter_context(Load(session.turn))
         if strict:
             stack.enter_context(Load(self.clients.turn))
@@ -217,7 +222,7 @@ class ServiceLife:
 
     def restart(self):
         main = self.main_pid()
-        with contextlib.closing(Session(self.clients)) as session:
+        with contextlib.closing(self.clients.session()) as session:
             session.turn()
             self.host.systemctl('restart', 'smbdirectd')
         self.want(self.main_pid() not in (0, main) and self.ready(), 'a restart has started no new daemon')
@@ -236,7 +241,7 @@ class ServiceLife:
             for share in SHARES:
                 self.serves(share)
             if mode == 'transparent':
-                with contextlib.closing(Session(self.clients)) as session:
+                with contextlib.closing(self.clients.session()) as session:
                     session.turn()
                     seen = self.host.run('smbstatus', '-p').stdout
                     self.want(CLIENT in seen, f'smbd does not see the client\'s address: {seen}')
@@ -246,7 +251,7 @@ class ServiceLife:
         self.host.run('install', '-D', '-m', '644', HARDENING, DROP_IN)
         self.host.systemctl('daemon-reload')
         self.exposure['with hardening.conf'] = self.exposed('smbdirectd.service')
-        for mode in ('connect', 'transparent'):
+        for mode in self.HARDENED:
             self.restart_in(mode)
             for share in SHARES:
                 self.serves(share)

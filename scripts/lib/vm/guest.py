@@ -14,10 +14,13 @@ from cache import Problem
 
 HERE = pathlib.Path(__file__).resolve().parent
 MAIN = HERE / 'main.sh'
+MAIN_WITH_SYSTEMD = HERE / 'systemd.sh'
 # nokaslr: cifs.ko sends from module memory, which is only sometimes mapped as it expects.
 # The watchdogs would take a busy host for a hanging guest.
 KERNEL_OPTIONS = ('console=ttyS0 nokaslr oops=panic panic=-1 loglevel=5 mitigations=off cryptomgr.notests nosoftlockup '
                   'rcupdate.rcu_cpu_stall_timeout=120 rcupdate.rcu_exp_cpu_stall_timeout=0')
+# A Debian that was copied looks as if its /usr were new: there is nothing to update. The console is the kernel's.
+SYSTEMD_OPTIONS = 'systemd.condition-needs-update=no systemd.show_status=no'
 TIMEOUT_STATUS, DIED_STATUS = 124, 125
 
 
@@ -52,11 +55,10 @@ class Guest:
         return DIED_STATUS
 
     def prepare(self, job):
-        shutil.copy(MAIN, self.directory / 'main')
+        shutil.copy(MAIN_WITH_SYSTEMD if self.options.debian else MAIN, self.directory / 'main')
         (self.directory / 'main').chmod(0o755)
         (self.directory / 'job').write_text(job)
         (self.directory / 'job').chmod(0o755)
-        (self.directory / 'modules').write_text(f'{self.kernel}/lib/modules\n')
         self.output.touch()
         self.console.touch()
         if self.options.output:
@@ -78,9 +80,11 @@ class Guest:
         # Without erms and fsrm the guest copies with plain instructions, which qemu runs much faster.
         argv += ['-cpu', 'max,erms=off,fsrm=off', '-smp', str(self.options.cpus), '-m', str(self.options.memory)]
         argv += ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-nic', 'none']
-        argv += ['-kernel', self.kernel / 'vmlinuz', '-initrd', self.initrd, '-append', KERNEL_OPTIONS]
+        words = f'{KERNEL_OPTIONS} {SYSTEMD_OPTIONS}' if self.options.debian else KERNEL_OPTIONS
+        argv += ['-kernel', self.kernel / 'vmlinuz', '-initrd', self.initrd, '-append', words]
         argv += ['-serial', f'file:{str(self.console).replace(",", ",,")}']
-        argv += share('/', 'host', ',readonly=on') + share(self.directory, 'run')
+        argv += share(self.options.debian or '/', 'host', ',readonly=on') + share(self.directory, 'run')
+        argv += share(self.kernel / 'lib/modules', 'modules', ',readonly=on')
         if self.options.output:
             argv += share(self.options.output, 'output')
         if self.terminal:

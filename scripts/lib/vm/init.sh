@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
-# The guest's first process, from the initrd: loads what is needed to see the host's root file system, puts a
-# layer in memory over it, so that the guest may write anywhere and the host sees none of it, and goes on there.
+# The guest's first process, from the initrd: loads what is needed to see the host's root file system (or another Debian's),
+# puts a layer in memory over it, so that the guest may write anywhere and the host sees none of it, and goes on there.
 # shellcheck shell=dash
 
 busybox=/bin/busybox
@@ -25,7 +25,7 @@ must $busybox mount -t tmpfs -o mode=755 run /new/run
 $busybox mkdir /new/run/lock /new/run/vm /new/run/vm-output
 must $busybox mount -t 9p -o "$plan9" run /new/run/vm
 if [ -e /new/run/vm/with-output ]; then must $busybox mount -t 9p -o "$plan9" output /new/run/vm-output; fi
-must $busybox mount -o bind "/new$($busybox cat /new/run/vm/modules)" /new/lib/modules
+must $busybox mount -t 9p -o "ro,cache=loose,$plan9" modules /new/lib/modules
 
 $busybox mkdir -p /dev/pts /dev/shm
 $busybox mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts

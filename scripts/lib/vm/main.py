@@ -36,6 +36,8 @@ def parse():
                         help=f'{", ".join(kernel.SUITES)}: Linux of that kind, as Debian has it (default {kernel.usual()})')
     parser.add_argument('--update', action='store_true',
                         help="download that kernel anew, as Debian has it now, even if one is kept")
+    parser.add_argument('--debian', type=pathlib.Path, metavar='DIR',
+                        help='boot the Debian in that directory, with systemd; SCRIPT is one of its programs, by its path there')
     parser.add_argument('--timeout', type=float, default=None, metavar='SECONDS',
                         help='end the guest then (default 600; none for a terminal)')
     parser.add_argument('--memory', type=int, default=4096, metavar='MIB', help='the guest\'s memory (default 4096)')
@@ -52,6 +54,12 @@ def parse():
         parser.error('the guest needs at least --memory 512 and --cpus 1')
     if any('=' not in pair for pair in options.env):
         parser.error('--env wants NAME=VALUE')
+    if options.debian:
+        options.debian = options.debian.resolve()
+        if not (options.debian / 'lib/systemd/systemd').exists():
+            parser.error(f'{options.debian} has no lib/systemd/systemd: --debian wants the root of a Debian with systemd')
+        if not options.command:
+            parser.error('--debian wants a SCRIPT to run there')
     return options
 
 
@@ -93,7 +101,8 @@ def main():
         if options.prepare:
             return 0
         if options.command:
-            options.command[0] = program_path(options.command[0])
+            if not options.debian:
+                options.command[0] = program_path(options.command[0])
             options.timeout = 600 if options.timeout is None else options.timeout
         elif not sys.stdin.isatty():
             raise cache.Problem('no script is named, and there is no terminal for a shell. See --help')
@@ -106,7 +115,7 @@ def main():
         environment |= dict(pair.split('=', 1) for pair in options.env)
         with cache.run_directory() as directory:
             machine = guest.Guest(image, ramdisk, abi, directory, options)
-            return machine.run(guest.job_text(options.command, pathlib.Path.cwd(), environment))
+            return machine.run(guest.job_text(options.command, '/' if options.debian else pathlib.Path.cwd(), environment))
     except cache.Problem as problem:
         say(problem)
         return ENVIRONMENT if isinstance(problem, cache.Unreachable) else 1
