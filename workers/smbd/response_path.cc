@@ -177,7 +177,7 @@ void ResponsePath::place_bytes(SlabRef owner, std::span<const std::byte> bytes) 
 void ResponsePath::send_from_area() {
   if (!plan_.final) return;
   area_.settled();
-  if (!plan_.area_released) return;
+  if (!plan_.area_released) return area_.give_up();
   Counters& counters = context_.transport.own_counters();
   const bool read = plan_.command == smb2::Command::read;
   ++(read ? counters.area_reads : counters.area_writes);

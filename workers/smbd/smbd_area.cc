@@ -37,12 +37,13 @@ std::optional<smb2::AreaPlace> SmbdArea::place_for(const smb2::AreaIo& io) {
   const auto offset = room_.take(io.length);
   if (!offset) return std::nullopt;
   ++at_smbd_;
+  ++places_out_;
   return smb2::AreaPlace{.token = token_, .offset = *offset};
 }
 
 bool SmbdArea::may_ask() const {
   // Of an area that was lost all must have come back, so that no part of it is taken for one of the next.
-  if (stream_ < 0 || room_.units_in_use() > 0) return false;
+  if (stream_ < 0 || places_out_ > 0) return false;
   const bool again = context_.transport.now() - asked_at_ >= resources_->again_ms;
   return state_ == State::none ? ask_ || again : state_ == State::asked && again;
 }

@@ -70,7 +70,12 @@ class SmbdArea {
   /// smbd has given the final answer, or was not asked after all.
   void settled() { --at_smbd_; }
   /// Nobody moves data of this place any more.
-  void give_back(uint64_t offset, uint32_t length) { room_.give_back(offset, length); }
+  void give_back(uint64_t offset, uint32_t length) {
+    room_.give_back(offset, length);
+    --places_out_;
+  }
+  /// Somebody may still do so, for as long as this area is there: the place is not used again.
+  void give_up() { --places_out_; }
   [[nodiscard]] std::span<std::byte> bytes(uint64_t offset, uint32_t length) const {
     return area_.bytes().subspan(offset, length);
   }
@@ -107,7 +112,8 @@ class SmbdArea {
   SlabRef area_;
   bool huge_ = false;  // its pages
   AreaRoom room_;
-  size_t at_smbd_ = 0;  // requests without a final answer
+  size_t at_smbd_ = 0;     // requests without a final answer
+  size_t places_out_ = 0;  // taken, and to be given back or up
 };
 
 }  // namespace smbdirect::workers

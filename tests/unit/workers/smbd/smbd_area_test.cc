@@ -361,6 +361,15 @@ TEST_CASE("the place of a cancelled READ is not used again") {
   };
   CHECK(by_area(2));
   CHECK_FALSE(by_area(3));  // more than half of the area is gone
+  // Another area has all of its own.
+  rig.module.reset();
+  rig.wait(0);
+  rig.areas.again_ms = 0;
+  CHECK_FALSE(by_area(4));
+  REQUIRE(rig.asked == 2);
+  rig.attach();
+  rig.say(2, kTree, kSession);
+  CHECK(by_area(5));
 }
 
 TEST_CASE("an smbd that counts more than was asked for is not believed") {
