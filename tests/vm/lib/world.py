@@ -18,7 +18,7 @@ LARGE = 64 << 20
 
 
 @contextlib.contextmanager
-def world(device, fabric, plain, pool=None, addresses=("192.0.2.1/24",), smbd_options=None, workers=2):
+def world(device, fabric, plain, pool=None, addresses=("192.0.2.1/24",), smbd_options=None, workers=2, shares=None):
     """device    the client's RDMA device, "rxe" or "siw"
     fabric    the listener's, "iwarp" or "verbs"
     plain     mount options for sessions that are neither signed nor sealed
@@ -34,7 +34,7 @@ def world(device, fabric, plain, pool=None, addresses=("192.0.2.1/24",), smbd_op
             (directory / name).mkdir()
         make_tree(directory / "tree", 150, seed=3, largest=200_000)
         make_file(directory / "large" / "large", LARGE, seed=4)
-        smbd = stack.enter_context(SmbdServer(directory / "smbd", options=smbd_options))
+        smbd = stack.enter_context(SmbdServer(directory / "smbd", options=smbd_options, shares=shares))
         stack.enter_context(rdma_device(device, serves=fabric == "verbs"))
         listeners = [{"address": a.split("/")[0], "port": PORTS[device], "fabric": fabric} for a in addresses]
         networks = sorted({str(ipaddress.ip_interface(a).network) for a in addresses})
