@@ -15,8 +15,8 @@ constexpr size_t kSummary = offsetof(ScoreboardHeader, sequence) / 8;
 
 std::array<uint64_t, row_word::kWords> encode(const ConnectionRow& row) {
   std::array<uint64_t, row_word::kWords> words{};
-  words[row_word::kStatus] = 1 | uint64_t(row.phase) << 8 | uint64_t(row.peer_port) << 16 |
-                             uint64_t(row.upstream_local_port) << 32 |
+  words[row_word::kStatus] = 1 | uint64_t(row.area) << 1 | uint64_t(row.phase) << 8 |
+                             uint64_t(row.peer_port) << 16 | uint64_t(row.upstream_local_port) << 32 |
                              uint64_t(row.upstream_remote_port) << 48;
   words[row_word::kNumber] = std::to_underlying(row.connection);
   std::memcpy(&words[row_word::kPeer], row.peer.data(), row.peer.size());
@@ -31,10 +31,12 @@ std::array<uint64_t, row_word::kWords> encode(const ConnectionRow& row) {
 std::optional<ConnectionRow> decode(const std::array<uint64_t, row_word::kWords>& words) {
   const uint64_t status = words[row_word::kStatus];
   const uint64_t phase = status >> 8 & 0xff;
-  if ((status & 0xff) != 1 || phase >= kConnectionPhases.size()) return std::nullopt;
+  const auto area = area_state_from(status >> 1 & 0x7f);
+  if ((status & 1) != 1 || phase >= kConnectionPhases.size() || !area) return std::nullopt;
   ConnectionRow row;
   row.connection = ConnectionId{words[row_word::kNumber]};
   row.phase = ConnectionPhase(phase);
+  row.area = *area;
   row.peer_port = uint16_t(status >> 16);
   row.upstream_local_port = uint16_t(status >> 32);
   row.upstream_remote_port = uint16_t(status >> 48);

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "shm/area_state.h"
 #include "shm/base/connection_id.h"
 #include "shm/base/guid.h"
 #include "shm/base/socket_address.h"
@@ -37,9 +38,10 @@ enum class ConnectionPhase : uint8_t {
 inline constexpr std::array<std::string_view, 5> kConnectionPhases{"negotiating", "waiting", "connecting",
                                                                    "serving", "closing"};
 
-enum class Transfer : uint8_t { inline_in, inline_out, rdma_read, rdma_write };
-inline constexpr std::array<std::string_view, 4> kTransfers{"inline_in", "inline_out", "rdma_read",
-                                                            "rdma_write"};
+/// area_in is part of rdma_read and area_out of rdma_write: what went by memory shared with smbd.
+enum class Transfer : uint8_t { inline_in, inline_out, rdma_read, rdma_write, area_in, area_out };
+inline constexpr std::array<std::string_view, 6> kTransfers{"inline_in",  "inline_out", "rdma_read",
+                                                            "rdma_write", "area_in",    "area_out"};
 
 /// Who the worker is; never changes.
 struct ScoreboardIdentity {
@@ -60,6 +62,7 @@ struct WorkerSummary {
 struct ConnectionRow {
   ConnectionId connection{};
   ConnectionPhase phase{};
+  AreaState area{};
   Host peer{};
   uint16_t peer_port = 0;
   // The connection to the upstream server; its other end's process is found by them.

@@ -21,8 +21,8 @@ inline constexpr size_t kLatencies = kCounterValues + kCounters;
 inline constexpr size_t kWords = kLatencies + sizeof(Latencies) / sizeof(uint64_t);
 }  // namespace summary_word
 
-/// A row's words after its sequence word. kStatus: 0 when free, else bit 0, the phase in bits 8-15, the ports
-/// (peer, upstream local, upstream remote) from bit 16 on.
+/// A row's words after its sequence word. kStatus: 0 when free, else bit 0, the area's state in bits 1-7, the
+/// phase in bits 8-15, the ports (peer, upstream local, upstream remote) from bit 16 on.
 namespace row_word {
 inline constexpr size_t kStatus = 0;
 inline constexpr size_t kNumber = 1;
@@ -38,13 +38,12 @@ inline constexpr size_t kWords = kBytes + kTransfers.size();
 struct RowWords {
   uint64_t sequence;
   std::array<uint64_t, row_word::kWords> words;
-  std::array<uint64_t, 2> unused;  // two cache lines
 };
-static_assert(sizeof(RowWords) == 128 && offsetof(RowWords, words) == 8);
+static_assert(sizeof(RowWords) == 128 && offsetof(RowWords, words) == 8);  // two cache lines
 
 struct ScoreboardHeader {
   static constexpr uint64_t kMagic = 0x5243'5344'424d'5344;  // "DSMBDSCR"
-  static constexpr uint32_t kVersion = 2;
+  static constexpr uint32_t kVersion = 3;
 
   uint64_t magic;
   uint32_t version;

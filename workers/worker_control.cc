@@ -22,16 +22,8 @@ std::unexpected<shm::Error> no_smbd(int error) {
   return shm::fail("the supervisor's connection to smbd", error);
 }
 
-/// As an administrator reads it in `smbdirectctl connections`.
 std::unexpected<shm::Error> no_module(int error) {
-  switch (error) {
-    case ENOENT:
-      return shm::fail("smbd has no module smbdirect (vfs objects in smb.conf)");
-    case ESRCH:
-      return shm::fail("smbd is on another host");
-    default:
-      return shm::fail("smbd's module cannot be reached", error);
-  }
+  return shm::fail("the supervisor's connection to smbd's module", error);
 }
 
 }  // namespace

@@ -218,7 +218,8 @@ using AdoptionSocket = Row<79, "adoption_socket", with::Descriptor>;
 using Adopt = Row<80, "adopt", with::Slot>;
 /// The link, connected (protocol/proxy/smbdirect_area.h).
 using Module = Row<81, "module", with::Connection, with::Descriptor>;
-/// There is none. ENOENT: no module listens in a process of this host that has the other end. EPERM: who
+/// There is none. ENOENT: no module listens in a process of this host that has the other end; EHOSTUNREACH:
+/// nor is its address one of this host's. EPERM: who
 /// listens there is not that process, or is not trusted; or the connection is not the worker's. EAGAIN: one
 /// of the two has too much to do. ENOTCONN: what came is no TCP stream, or has ended.
 using NoModule = Row<82, "no_module", with::Connection, with::Error>;

@@ -25,6 +25,13 @@ void add_bytes(json& object, const std::array<uint64_t, shm::kTransfers.size()>&
   for (size_t i = 0; i < bytes.size(); ++i) object[std::string(shm::kTransfers[i])] = bytes[i];
 }
 
+/// What is as it should be needs no words.
+void add_area(json& object, shm::AreaState state) {
+  const auto& [name, text] = shm::area_state_row(state);
+  object["area"] = name.empty() ? json() : json(name);
+  object["area_reason"] = name.empty() || state == shm::AreaState::used ? json() : json(text);
+}
+
 std::string_view mode_name(UpstreamMode mode) {
   const auto key = std::ranges::find(pool_keys(), std::string_view("/upstream/mode"), &Key::pointer);
   return key->choices[size_t(mode)];
@@ -124,10 +131,12 @@ json PoolReport::connections() const {
       if (row == rows.end()) {
         for (const CtlColumn& column : ctl_table()[size_t(CtlCommand::connections)].columns) {
           if (!line.contains(column.member)) line[std::string(column.member)] = nullptr;
+          if (!column.reason.empty()) line[std::string(column.reason)] = nullptr;
         }
       } else {
         const uint64_t now = loop_.now();
         line["phase"] = shm::kConnectionPhases[size_t(row->phase)];
+        add_area(line, row->area);
         line["guid"] = is_known(row->guid) ? json(shm::guid_text(row->guid)) : json();
         line["age_ms"] = now - std::min(now, row->since_ms);
         line["requests"] = row->requests;

@@ -27,7 +27,8 @@ constexpr std::array kConnectionColumns{
     CtlColumn{"CLIENT_GUID", "guid"},      CtlColumn{"AGE_MS", "age_ms"},
     CtlColumn{"REQUESTS", "requests"},     CtlColumn{"INLINE_IN", "inline_in"},
     CtlColumn{"INLINE_OUT", "inline_out"}, CtlColumn{"RDMA_READ", "rdma_read"},
-    CtlColumn{"RDMA_WRITE", "rdma_write"},
+    CtlColumn{"RDMA_WRITE", "rdma_write"}, CtlColumn{"AREA_IN", "area_in"},
+    CtlColumn{"AREA_OUT", "area_out"},     CtlColumn{"AREA", "area", "area_reason"},
 };
 constexpr std::array kClientColumns{
     CtlColumn{"CLIENT_GUID", "guid"},    CtlColumn{"STATE", "state"},

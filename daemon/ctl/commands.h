@@ -24,7 +24,8 @@ inline constexpr std::string_view kControlSocket = "control";  // below /run_dir
 
 struct CtlColumn {
   std::string_view title;
-  std::string_view member;  // of each row
+  std::string_view member;    // of each row
+  std::string_view reason{};  // likewise: what explains its value, told once below the table
 };
 
 enum class CtlCommand : uint8_t {

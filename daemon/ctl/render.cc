@@ -50,6 +50,24 @@ std::string events_text(const json& events) {
   return text;
 }
 
+/// "AREA no-share: the share of ...", each once.
+std::string reasons(const json& rows, std::span<const CtlColumn> columns) {
+  std::vector<std::string> told;
+  for (const CtlColumn& column : columns) {
+    if (column.reason.empty()) continue;
+    for (const json& row : rows) {
+      const json reason = row.value(std::string(column.reason), json());
+      if (!reason.is_string()) continue;
+      const std::string value = cell(row.value(std::string(column.member), json()));
+      std::string line = std::string(column.title) + " " + value + ": " + cell(reason) + "\n";
+      if (std::ranges::find(told, line) == told.end()) told.push_back(std::move(line));
+    }
+  }
+  std::string text;
+  for (const std::string& line : told) text += (text.empty() ? "\n" : "") + line;
+  return text;
+}
+
 std::string lines(const json& rows, std::span<const CtlColumn> columns) {
   std::vector<std::vector<std::string>> cells;
   std::vector<size_t> widths;
@@ -70,7 +88,7 @@ std::string lines(const json& rows, std::span<const CtlColumn> columns) {
       text += padded(cells[row][i], widths[i], i + 1 == columns.size());
     if (rows[row].contains("events")) text += events_text(rows[row]["events"]);
   }
-  return text;
+  return text + reasons(rows, columns);
 }
 
 /// What went wrong, and below it the problems of the pool file, if that is what did.

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "daemon/os/own_address.h"
 #include "daemon/os/own_directory.h"
 #include "daemon/os/process_streams.h"
 #include "shm/base/socket_address.h"
@@ -65,12 +66,17 @@ void ModuleRequests::wanted(size_t slot, shm::ConnectionId connection, shm::Uniq
   if (!stream.valid()) return refuse(key, {"the copy of its stream to smbd", EMFILE});
   const auto ours = tcp_stream(stream.get());
   if (!ours) return refuse(key, {"its worker sent no TCP stream, or smbd has closed it", ENOTCONN});
-  asked_for_[key] = search_.find(
-      ours->other_end(), [this, key](shm::Result<shm::UniqueFd> link) { answer(key, std::move(link)); });
+  asked_for_[key] =
+      search_.find(ours->other_end(), [this, key, smbd = ours->remote](shm::Result<shm::UniqueFd> link) {
+        answer(key, smbd, std::move(link));
+      });
 }
 
-void ModuleRequests::answer(const Key& key, shm::Result<shm::UniqueFd> link) {
+void ModuleRequests::answer(const Key& key, const shm::Host& smbd, shm::Result<shm::UniqueFd> link) {
   asked_for_.erase(key);
+  // Only where nobody was found: a process of this host may be in another network namespace.
+  if (!link && link.error().system_errno == ENOENT && !is_own_address(smbd))
+    return refuse(key, {"smbd's address " + shm::host_text(smbd) + " is none of this host's", EHOSTUNREACH});
   if (!link) return refuse(key, link.error());
   ++linked_;
   tell(key.first, message::Module{{key.second}, {}}, link->get());
@@ -80,7 +86,7 @@ void ModuleRequests::refuse(const Key& key, const shm::Error& why) {
   const auto [slot, connection] = key;
   const int error = why.system_errno == 0 ? EIO : why.system_errno;
   // Where smbd has no module, or has just closed the connection, nothing is wrong.
-  const bool ordinary = error == ENOENT || error == ENOTCONN;
+  const bool ordinary = error == ENOENT || error == EHOSTUNREACH || error == ENOTCONN;
   const auto level = ordinary ? log::Level::debug : log::Level::warning;
   log_.write(level, std::to_string(slot) + "/" + std::to_string(error), loop_.now(),
              "worker %zu: no link to smbd's module for connection %s: %s", slot,

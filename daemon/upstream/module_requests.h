@@ -47,7 +47,7 @@ class ModuleRequests {
   using Key = std::pair<size_t, shm::ConnectionId>;  // slot, connection
 
   [[nodiscard]] bool in_use() const;
-  void answer(const Key& key, shm::Result<shm::UniqueFd> link);
+  void answer(const Key& key, const shm::Host& smbd, shm::Result<shm::UniqueFd> link);
   void refuse(const Key& key, const shm::Error& why);
   void tell(size_t slot, const FromSupervisor& message, int descriptor);
 

@@ -51,6 +51,7 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
     const bool channel = rdma_channel_of(header->command, element) != kChannelNone;
     if (channel && header->is_signed()) return std::unexpected(Violation::signed_rdma_channel_request);
     info.rdma_channel = channel && !compound;
+    info.signed_io = header->is_signed();
     static_assert(read_at::kLength == write_at::kLength);
     info.length = wire::load32(element, read_at::kLength);
   }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "shm/area_state.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
 #include "workers/stream/outbox.h"
@@ -53,6 +54,8 @@ class Exchange {
     const char* unreachable;
   };
   [[nodiscard]] virtual const Names& names() const = 0;
+  /// Of memory shared with smbd.
+  [[nodiscard]] virtual shm::AreaState area_state() const { return shm::AreaState::none; }
 
   // --- from the upstream ---
   enum class State : uint8_t {

@@ -258,6 +258,7 @@ shm::ConnectionRow Session::row() const {
   const smb_direct::Credits credits = transport_.engine().credits();
   shm::ConnectionRow row{.connection = client_.connection,
                          .phase = phase(),
+                         .area = exchange_->area_state(),
                          .peer = shm::host_of(client_.address),
                          .peer_port = shm::port_of(client_.address),
                          .upstream_local_port = stream_.local_port(),
@@ -273,6 +274,8 @@ shm::ConnectionRow Session::row() const {
   bytes(shm::Transfer::inline_out) = counters.bytes_inline_sent;
   bytes(shm::Transfer::rdma_read) = counters.rdma_read_bytes;
   bytes(shm::Transfer::rdma_write) = counters.rdma_write_bytes;
+  bytes(shm::Transfer::area_in) = counters.area_write_bytes;
+  bytes(shm::Transfer::area_out) = counters.area_read_bytes;
   return row;
 }
 

@@ -12,11 +12,29 @@
 #include "shm/base/sockets.h"
 
 namespace smbdirect::workers {
+namespace {
+
+/// What NO_MODULE says (daemon/contract/messages.h). Without an error nobody has answered, and it is asked
+/// again.
+shm::AreaState state_of(int error) {
+  switch (error) {
+    case 0:
+      return shm::AreaState::asked;
+    case ENOENT:
+      return shm::AreaState::no_module;
+    case EHOSTUNREACH:
+      return shm::AreaState::other_host;
+    default:
+      return shm::AreaState::unreachable;
+  }
+}
+
+}  // namespace
 
 void SmbdArea::answered(shm::Result<shm::UniqueFd> link) {
   if (state_ != State::asked) return;
   state_ = State::none;
-  if (!link) return say("none", ": " + link.error().text());
+  if (!link) return none(state_of(link.error().system_errno), link.error().text());
   state_ = State::greeting;
   link_ = {resources_->loop, std::move(*link), [this](int /*events*/, int /*status*/) { on_link(); }};
   link_.want(UV_READABLE);
@@ -29,13 +47,21 @@ std::optional<smb2::AreaPlace> SmbdArea::place_for(const smb2::AreaIo& io) {
       ask_ = false;
       asked_at_ = context_.transport.now();
       state_ = State::asked;
+      shown_ = shm::AreaState::asked;
       resources_->ask(connection_, stream_);
     }
     return std::nullopt;
   }
-  if (!trees_.contains({io.session_id, io.tree_id})) return std::nullopt;
+  const auto tree = trees_.find({io.session_id, io.tree_id});
+  const auto inline_as = [this](shm::AreaState why) {
+    shown_ = why;
+    return std::nullopt;
+  };
+  if (tree == trees_.end()) return inline_as(shm::AreaState::no_share);
+  if (!tree->second) return inline_as(shm::AreaState::misplaced);
   const auto offset = room_.take(io.length);
-  if (!offset) return std::nullopt;
+  if (!offset) return inline_as(shm::AreaState::full);
+  shown_ = shm::AreaState::used;
   ++at_smbd_;
   ++places_out_;
   return smb2::AreaPlace{.token = token_, .offset = *offset};
@@ -82,9 +108,10 @@ bool SmbdArea::hear(const proxy::LinkMessage& message) {
       lose("smbd's module says twice who it is");
       return false;
     case proxy::LinkSaid::tree:
-      if (trees_.size() < kMostTrees) trees_.insert(tree);
+      if (trees_.size() < kMostTrees) trees_.insert_or_assign(tree, true);
       return true;
     case proxy::LinkSaid::tree_refused:
+      if (trees_.size() < kMostTrees) trees_.insert_or_assign(tree, false);
       say("not for the share ", message.text);
       return true;
     case proxy::LinkSaid::tree_gone:
@@ -93,6 +120,7 @@ bool SmbdArea::hear(const proxy::LinkMessage& message) {
     case proxy::LinkSaid::area_added:
       if (state_ == State::attaching && message.number == 0 && message.token == token_) {
         state_ = State::ready;
+        shown_ = shm::AreaState::ready;
         say("in use", huge_ ? ", in huge pages" : "");
         return true;
       }
@@ -106,8 +134,9 @@ bool SmbdArea::hear(const proxy::LinkMessage& message) {
 
 bool SmbdArea::greeted(uint32_t version) {
   if (version != SMBDIRECT_LINK_VERSION) {
-    lose("smbd's module is of another release (link version " + std::to_string(version) + ", not " +
-         std::to_string(SMBDIRECT_LINK_VERSION) + "); a reconnect after its upgrade helps");
+    lose(std::string(area_state_row(shm::AreaState::other_release).text) + " (link version " +
+             std::to_string(version) + ", not " + std::to_string(SMBDIRECT_LINK_VERSION) + ")",
+         shm::AreaState::other_release);
     return false;
   }
   return attach();
@@ -120,7 +149,8 @@ bool SmbdArea::attach() {
   if (!fd) fd = shm::make_area(resources_->bytes);
   if (fd) area_ = acquire_shared(context_.slabs.arena(), fd->get(), resources_->bytes, resources_->budget);
   if (!fd || !area_) {
-    lose(fd ? "no memory is left for another area (/upstream/area/bytes_per_worker)" : fd.error().text());
+    lose(fd ? std::string(area_state_row(shm::AreaState::no_memory).text) : fd.error().text(),
+         shm::AreaState::no_memory);
     return false;
   }
   room_ = AreaRoom(resources_->bytes);
@@ -152,10 +182,17 @@ void SmbdArea::say(const char* kind, const std::string& what) {
                   shm::connection_text(connection_).c_str(), said_.c_str(), more.c_str());
 }
 
+void SmbdArea::none(shm::AreaState why, const std::string& detail) {
+  shown_ = why;
+  const bool known = why == shm::AreaState::no_module || why == shm::AreaState::other_host;
+  say("none", ": " + (known ? std::string(area_state_row(why).text) : detail));
+}
+
 /// The memory stays as long as RDMA reads or writes it, or smbd does: smbd has a mapping of its own.
-void SmbdArea::lose(const std::string& why) {
+void SmbdArea::lose(const std::string& why, shm::AreaState as) {
   link_.reset();
   state_ = State::none;
+  shown_ = as;
   trees_.clear();
   say("lost", ": " + why);
   if (at_smbd_ > 0) return context_.events.on_broken(why);  // until its end the memory is there

@@ -14,8 +14,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,6 +25,7 @@
 
 #include "protocol/proxy/module_link.h"
 #include "protocol/smb2/area_carrier.h"
+#include "shm/area_state.h"
 #include "shm/base/connection_id.h"
 #include "shm/base/log.h"
 #include "shm/base/result.h"
@@ -53,7 +54,13 @@ class SmbdArea {
  public:
   /// resources: null: there are none.
   SmbdArea(SessionContext& context, const AreaResources* resources)
-      : context_(context), resources_(resources), state_(resources == nullptr ? State::off : State::none) {}
+      : context_(context),
+        resources_(resources),
+        state_(resources == nullptr ? State::off : State::none),
+        shown_(resources == nullptr ? shm::AreaState::disabled : shm::AreaState::unasked) {}
+
+  /// For people.
+  [[nodiscard]] shm::AreaState shown() const { return shown_; }
 
   // --- what the session hears ---
   void of(shm::ConnectionId connection) { connection_ = connection; }
@@ -67,6 +74,14 @@ class SmbdArea {
   // --- requests ---
   /// A place for its data; nothing: it goes as it always does.
   [[nodiscard]] std::optional<smb2::AreaPlace> place_for(const smb2::AreaIo& io);
+  /// A request that no area can serve, whatever there is: why. It is shown until one comes that could.
+  void passed_by(shm::AreaState why) {
+    if (shown_ == shm::AreaState::unasked) shown_ = why;
+  }
+  /// The same of a signed READ or WRITE, of which the small ones say nothing.
+  void signed_io(uint32_t length) {
+    if (resources_ != nullptr && length >= resources_->threshold) passed_by(shm::AreaState::is_signed);
+  }
   /// smbd has given the final answer, or was not asked after all.
   void settled() { --at_smbd_; }
   /// Nobody moves data of this place any more.
@@ -94,18 +109,20 @@ class SmbdArea {
   [[nodiscard]] bool greeted(uint32_t version);
   [[nodiscard]] bool attach();
   [[nodiscard]] bool may_ask() const;
-  void lose(const std::string& why);
+  void lose(const std::string& why, shm::AreaState as = shm::AreaState::lost);
+  void none(shm::AreaState why, const std::string& detail);
   void say(const char* kind, const std::string& what);
 
   SessionContext& context_;
   const AreaResources* resources_;
   State state_;
+  shm::AreaState shown_;  // follows the link, and then each request that could use it
   shm::ConnectionId connection_{};
   bool ask_ = true;
   uint64_t asked_at_ = 0;
   int stream_ = -1;
   shm::Watched<shm::UniqueFd> link_;
-  std::set<Tree> trees_;
+  std::map<Tree, bool> trees_;            // those that the module knows; false: it cannot serve this one
   std::string said_;                      // the last line about it in the log: the same is not said twice
   shm::log::RateLimit lines_{10'000, 8};  // of each kind
   smb2::AreaToken token_{};

@@ -32,6 +32,7 @@ class SmbdExchange final : public Exchange {
     return responses_.pump(fd);
   }
   void module_answered(shm::Result<shm::UniqueFd> link) override { area_.answered(std::move(link)); }
+  [[nodiscard]] shm::AreaState area_state() const override { return area_.shown(); }
   void trim() override { responses_.trim(); }
 
   [[nodiscard]] shm::Result<std::unique_ptr<Upstream>> open_upstream(UpstreamRequest request) override {

@@ -32,7 +32,8 @@ shm::ConnectionRow row_number(uint64_t number) {
   row.receive_credits = uint32_t(number + 5);
   row.send_credits = uint32_t(number + 6);
   row.requests = number + 7;
-  row.bytes = {number + 8, number + 9, number + 10, number + 11};
+  row.area = shm::AreaState(number % shm::kAreaStates.size());
+  row.bytes = {number + 8, number + 9, number + 10, number + 11, number + 12, number + 13};
   return row;
 }
 
@@ -121,8 +122,8 @@ TEST_CASE("only a scoreboard of this version is opened") {
     return refusal(other);
   };
   CHECK(refused([](auto& h) { ++h.magic; }) == "scoreboard: the shared memory is not a scoreboard");
-  CHECK(refused([](auto& h) { h.version = 1; }) ==
-        "scoreboard: its version is 1, but this program expects 2");
+  CHECK(refused([](auto& h) { h.version = 2; }) ==
+        "scoreboard: its version is 2, but this program expects 3");
   CHECK(refused([](auto& h) { h.header_size = 1; }).find("header size is 1,") != std::string::npos);
   CHECK(refused([](auto& h) { h.row_size = 1; }).find("row size is 1,") != std::string::npos);
   CHECK(refused([](auto& h) { h.counter_count = 1; }).find("counters is 1,") != std::string::npos);
@@ -133,16 +134,18 @@ TEST_CASE("only a scoreboard of this version is opened") {
 
 TEST_CASE("what makes no sense is not shown") {
   // As an untrue worker may write it: the header is a true one, what follows it is not.
-  auto writer = shm::ScoreboardWriter::create(kWorker, 2);
+  auto writer = shm::ScoreboardWriter::create(kWorker, 3);
   shm::ScoreboardHeader header;
   REQUIRE(pread(writer->fd(), &header, sizeof header, 0) == ssize_t(sizeof header));
   header.summary[shm::summary_word::kPhase] = shm::kWorkerPhases.size();
   const shm::UniqueFd fd(memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  REQUIRE(ftruncate(fd.get(), off_t(shm::scoreboard_bytes(2))) == 0);
+  REQUIRE(ftruncate(fd.get(), off_t(shm::scoreboard_bytes(3))) == 0);
   REQUIRE(pwrite(fd.get(), &header, sizeof header, 0) == ssize_t(sizeof header));
   shm::RowWords row{};
   row.words[0] = 1 | 200 << 8;
   REQUIRE(pwrite(fd.get(), &row, sizeof row, off_t(shm::row_index(0) * 8)) == ssize_t(sizeof row));
+  row.words[0] = 1 | shm::kAreaStates.size() << 1;
+  REQUIRE(pwrite(fd.get(), &row, sizeof row, off_t(shm::row_index(2) * 8)) == ssize_t(sizeof row));
   row.words[0] = 1;
   row.sequence = 7;  // for ever
   REQUIRE(pwrite(fd.get(), &row, sizeof row, off_t(shm::row_index(1) * 8)) == ssize_t(sizeof row));
@@ -152,6 +155,17 @@ TEST_CASE("what makes no sense is not shown") {
   CHECK_FALSE(reader->summary());
   CHECK_FALSE(reader->row(0));
   CHECK_FALSE(reader->row(1));
+  CHECK_FALSE(reader->row(2));
+}
+
+TEST_CASE("the states of an area have a name each, which fit a row, and a text") {
+  std::set<std::string_view> names;
+  for (const shm::AreaStateRow& row : shm::kAreaStates) {
+    CHECK_FALSE(row.text.empty());
+    CHECK_MESSAGE(names.insert(row.name).second, row.name);
+  }
+  CHECK(shm::area_state_row(shm::AreaState::none).name.empty());
+  CHECK(shm::kAreaStates.size() <= 128);
 }
 
 TEST_CASE("a dead worker's last state stays readable") {

@@ -14,6 +14,7 @@
 #include "daemon/ctl/commands.h"
 #include "daemon/ctl/options.h"
 #include "daemon/ctl/render.h"
+#include "shm/area_state.h"
 #include "shm/base/guid.h"
 
 using namespace smbdirect::daemon;  // NOLINT: a test of one program's parts
@@ -110,6 +111,19 @@ TEST_CASE("names and values, and events") {
       false);
   REQUIRE(connections);
   CHECK(has(*connections, "\n    12 ms ago sent payload=80 send_credits=31\n"));
+}
+
+TEST_CASE("below the connections stands what their areas' states mean, each once") {
+  const auto text = render(
+      {.command = CtlCommand::connections},
+      R"({"connections":[{"number":1,"area":"off","area_reason":"it is off"},{"number":2,"area":"used","area_reason":null,
+        "area_in":5},{"number":3,"area":null},{"number":4,"area":"off","area_reason":"it is off"},
+        {"number":5,"area":"lost","area_reason":"it is lost"}]})",
+      false);
+  REQUIRE(text);
+  CHECK(text->ends_with("\n\nAREA off: it is off\nAREA lost: it is lost\n"));
+  CHECK_FALSE(has(
+      *render({.command = CtlCommand::connections}, R"({"connections":[{"area":"used"}]})", false), "\n\n"));
 }
 
 TEST_CASE("what a worker writes moves no cursor of the administrator's, in text or in JSON") {
@@ -209,6 +223,16 @@ TEST_CASE("help and manual have every command and option") {
     CHECK(has(page, name));
     if (row.letter != '\0') CHECK(has(page, std::string("\\-") + row.letter + " "));
     CHECK(has(ctl_help_text(), " --" + std::string(row.name) + " "));
+  }
+}
+
+TEST_CASE("the manual has every state of an area") {
+  std::ifstream in(std::string(std::getenv("SOURCE_ROOT")) + "/docs/smbdirectctl.8");
+  const std::string page{std::istreambuf_iterator<char>(in), {}};
+  for (const shm::AreaStateRow& row : shm::kAreaStates) {
+    std::string name;
+    for (const char c : row.name) name += c == '-' ? "\\-" : std::string(1, c);
+    if (!name.empty()) CHECK_MESSAGE(has(page, "\n.B " + name + "\n"), row.name);
   }
 }
 

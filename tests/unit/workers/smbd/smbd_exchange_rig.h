@@ -75,6 +75,11 @@ class SmbdExchangeRig : public ExchangeHost {
                            .last = last});
   }
 
+  /// Of an exchange of a pool that has them switched off.
+  [[nodiscard]] shm::AreaState shown_without_areas() {
+    return SmbdExchange(context(), none_, nullptr).area_state();
+  }
+
   /// Who asks for the link to a module is told nothing, unless the test does it.
   Budget area_budget{kPlenty};
   size_t asked = 0;
