@@ -5,16 +5,24 @@ import json
 import os
 import socket
 import subprocess
+import uuid
 
 import pytest
 
+from lib import module_smbd, smb2
 from lib.daemon import program
+from lib.module_smbd import ModuleSmbd
+from lib.smbd import SmbdServer
+
+VFS = {"vfs-module", "vfs-objects", "vfs-directory"}
+
 
 def examine(daemon, *options):
-    """The CompletedProcess of the doctor, with the daemon's pool file and in its namespace."""
+    """The CompletedProcess of the doctor, with the daemon's pool file and in its namespaces."""
     argv = [program("smbdirectctl"), "doctor", "--configfile", daemon.pool_path]
     argv += ["--connect", program("smbdirect-connect"), *options]
     argv = daemon.space.wrap(*argv) if daemon.space else argv
+    argv = getattr(daemon, "within", list)([str(a) for a in argv])
     return subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60)
 
 
@@ -47,6 +55,8 @@ def host(make_smbd, make_daemon):
 def test_a_healthy_host(host):
     smbd, daemon = host
     assert found(daemon) == {}
+    # Without vfs_smbdirect nothing is said of it.
+    assert VFS <= set(found(daemon, "skipped")) and "vfs" not in examine(daemon).stdout
     # Of a test's own making: a listener on loopback, and a free port instead of 5445.
     assert set(found(daemon, "warning")) <= {"pool-file", "port-numbers", "root"}
     done = examine(daemon)
@@ -144,6 +154,84 @@ def test_an_smbd_that_speaks_nothing_but_3_1_1(make_smbd, make_daemon):
     daemon = make_daemon(smbd.port)
     put_to_use(daemon, smbd)
     assert found(daemon) == {}
+
+
+@pytest.fixture
+def module_host(scratch, make_daemon):
+    """An smbd with vfs_smbdirect and a daemon; the doctor looks at the files of that smbd's mount namespace."""
+    made = []
+
+    def make(builds=None, **area):
+        reason = module_smbd.missing()
+        if reason:
+            pytest.skip(reason)
+        directory = scratch / f"doctor-{uuid.uuid4().hex[:8]}"
+        directory.mkdir()
+        made.append(ModuleSmbd(directory, builds=builds).start())
+        pool = {"upstream": {"area": {"directory": str(made[-1].links), **area}}}
+        daemon = make_daemon(made[-1].port, pool=pool)
+        put_to_use(daemon, made[-1])
+        daemon.within = made[-1].within
+        return made[-1], daemon
+
+    yield make
+    for smbd in made:
+        smbd.stop()
+
+
+def test_vfs_module_as_it_should_be(module_host):
+    smbd, daemon = module_host()
+    assert found(daemon) == {} and not VFS & set(found(daemon, "warning"))
+    assert f"smbd has vfs_smbdirect for Samba {smbd.series} on [share]" in examine(daemon).stdout
+
+
+def test_vfs_module_is_not_installed(module_host):
+    smbd, daemon = module_host()
+    daemon.within = list  # this machine's own files, which the test does not touch
+    if (module_smbd.modules_directory() / "vfs/smbdirect.so").exists():
+        pytest.skip("vfs_smbdirect is installed on this machine")
+    ailments = found(daemon)
+    assert set(ailments) == {"vfs-module"} and "take smbdirect out of" in ailments["vfs-module"]
+    # It is so: another smbd on this configuration refuses the share.
+    other = SmbdServer(smbd.directory.with_name(smbd.directory.name + "-bare"), shares={"share": {"vfs objects": "smbdirect"}})
+    other.directory.mkdir()
+    with other.start():
+        with pytest.raises(smb2.Status, match="0xc00000cc"):  # BAD_NETWORK_NAME
+            smb2.over_tcp((other.address, other.port)).start(host=other.netbios_name)
+
+
+def test_vfs_module_has_no_build_for_this_samba(module_host):
+    smbd, daemon = module_host(builds=())
+    assert found(daemon) == {}
+    assert "scripts/setup module" in found(daemon, "warning")["vfs-module"]
+    assert f"smbdirect-{smbd.series}.so" in examine(daemon).stdout
+
+
+def test_vfs_module_in_smb_conf(module_host):
+    smbd, daemon = module_host()
+    text = smbd.config.read_text()
+    shares = "".join(f"\n[{name}]\n    path = {smbd.directory}\n    vfs objects = {objects}\n"
+                     for name, objects in (("behind", "btrfs smbdirect"), ("own", "catia"), ("none", ""), ("right", "smbdirect btrfs")))  # fmt: skip
+    smbd.config.write_text(text.replace("[global]", "[global]\n    vfs objects = smbdirect", 1) + shares)
+    told = [one["what"] for one in json.loads(examine(daemon, "--json").stdout)["doctor"] if one["name"] == "vfs-objects"]
+    assert any("and [none] [own] a list without it" in what for what in told), told
+    if smbd.series == "4.17":
+        assert any("of [behind] has btrfs before smbdirect" in what for what in told), told
+    assert found(daemon) == {}
+
+
+def test_vfs_module_and_its_directory(module_host):
+    smbd, daemon = module_host()
+    smbd.links.chmod(0o777)
+    assert "chmod 0700" in found(daemon, "warning")["vfs-directory"]
+    smbd.links.chmod(0o700)
+    assert "vfs-directory" not in found(daemon, "warning")
+    daemon.pool["upstream"]["area"] = {"directory": "/run/elsewhere"}
+    daemon.pool_path.write_text(json.dumps(daemon.pool))
+    assert "set both to the same" in found(daemon, "warning")["vfs-directory"]
+    daemon.pool["upstream"]["area"] = {"enabled": False}
+    daemon.pool_path.write_text(json.dumps(daemon.pool))
+    assert "/upstream/area/enabled" in found(daemon, "warning")["vfs-directory"]
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes network namespaces")

@@ -50,6 +50,10 @@ struct CheckRow {
 [[nodiscard]] Findings check_protocol(const Patient& patient);
 [[nodiscard]] Findings check_signing(const Patient& patient);
 [[nodiscard]] Findings check_encryption(const Patient& patient);
+// vfs_checks.cc
+[[nodiscard]] Findings check_vfs_module(const Patient& patient);
+[[nodiscard]] Findings check_vfs_objects(const Patient& patient);
+[[nodiscard]] Findings check_vfs_directory(const Patient& patient);
 // smbd_checks.cc
 [[nodiscard]] Findings check_smbd(const Patient& patient);
 [[nodiscard]] Findings check_upstream_mode(const Patient& patient);

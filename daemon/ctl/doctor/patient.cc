@@ -142,6 +142,16 @@ std::vector<std::string> Patient::testparm_arguments(std::vector<std::string> mo
   return more;
 }
 
+/// "Version 4.17.12-Debian", of the first line.
+std::string Patient::samba_version() const {
+  if (testparm.empty()) return "";
+  const auto output = host.run(testparm, {"--version"});
+  if (!output) return "";
+  std::string_view line = std::string_view(output->out).substr(0, output->out.find('\n'));
+  if (line.starts_with("Version ")) line.remove_prefix(8);
+  return std::string(trimmed(line));
+}
+
 std::vector<sockaddr_storage> Patient::smbd_addresses() const {
   std::vector<sockaddr_storage> found;
   std::vector<std::string> texts;

@@ -65,6 +65,8 @@ struct Patient {
   [[nodiscard]] bool all_on_loopback() const;
   /// "/etc/samba/smb.conf", as an administrator calls it.
   [[nodiscard]] std::string smb_conf_name() const;
+  /// "4.17.12-Debian", of the programs that are installed; empty: not known.
+  [[nodiscard]] std::string samba_version() const;
   /// Where clients' connections go to, for each listener; each once.
   [[nodiscard]] std::vector<sockaddr_storage> smbd_addresses() const;
   /// Of this host, with which smbd's configuration file is named.

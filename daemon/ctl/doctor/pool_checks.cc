@@ -26,16 +26,6 @@ std::string rdma_core_version(Host& host) {
   return "";
 }
 
-/// "Version 4.17.12-Debian", of its first line.
-std::string samba_version(const Patient& patient) {
-  if (patient.testparm.empty()) return "";
-  const auto output = patient.host.run(patient.testparm, {"--version"});
-  if (!output) return "";
-  std::string_view line = std::string_view(output->out).substr(0, output->out.find('\n'));
-  if (line.starts_with("Version ")) line.remove_prefix(8);
-  return std::string(trimmed(line));
-}
-
 /// "pid 7 (smbdirectd -s /etc/other.json)", from their command lines.
 std::string running_daemons(Host& host) {
   std::string text;
@@ -58,7 +48,7 @@ bool runs_but_refuses(const shm::Error& error) {
 
 Findings check_versions(const Patient& patient) {
   const auto kernel = patient.host.read("/proc/sys/kernel/osrelease");
-  const std::string samba = samba_version(patient);
+  const std::string samba = patient.samba_version();
   const std::string rdma_core = rdma_core_version(patient.host);
   return {ok("smbdirectd " + std::string(kVersion) + ", Linux " +
              (kernel ? std::string(trimmed(*kernel)) : "(unknown)") + ", " +

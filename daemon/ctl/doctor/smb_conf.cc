@@ -115,6 +115,21 @@ std::vector<std::string> SmbConf::shares_with(const std::string& parameter,
   return names;
 }
 
+std::vector<std::string> SmbConf::shares() const {
+  std::vector<std::string> names;
+  for (const auto& [name, section] : shares_) names.push_back(name);
+  return names;
+}
+
+std::string SmbConf::of_share(const std::string& share, const std::string& parameter) const {
+  return has_own(share, parameter) ? shares_.at(share).at(parameter) : global(parameter);
+}
+
+bool SmbConf::has_own(const std::string& share, const std::string& parameter) const {
+  const auto section = shares_.find(share);
+  return section != shares_.end() && section->second.contains(parameter);
+}
+
 std::vector<std::string> SmbConf::interface_items() const {
   std::vector<std::string> items = words_of(global("interfaces"), " \t");
   for (std::string& item : items) std::erase(item, '"');

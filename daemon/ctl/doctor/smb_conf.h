@@ -35,6 +35,11 @@ class SmbConf {
   /// The shares that have one of these values for a parameter.
   [[nodiscard]] std::vector<std::string> shares_with(const std::string& parameter,
                                                      const std::vector<std::string>& values) const;
+  [[nodiscard]] std::vector<std::string> shares() const;
+  /// A share's own value, else that of [global].
+  [[nodiscard]] std::string of_share(const std::string& share, const std::string& parameter) const;
+  /// It has a value of its own, which may be empty.
+  [[nodiscard]] bool has_own(const std::string& share, const std::string& parameter) const;
   [[nodiscard]] std::vector<std::string> interface_items() const;
   [[nodiscard]] std::vector<AnnouncedInterface> interfaces() const;
   /// TCP ports, from "smb ports" or "server smb transports".

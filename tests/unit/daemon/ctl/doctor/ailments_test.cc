@@ -267,6 +267,71 @@ const std::vector<Ailment>& ailments() {
        "runs with older settings", "systemctl restart smbd"},
       {"a domain controller", [](FakeHost& h) { h.smbd_security_mode = 3; }, "smbd", State::warning,
        "demands signing", "server signing = auto"},
+      // The module for smbd.
+      {"the module is not installed",
+       [](FakeHost& h) {
+         h.use_vfs_module();
+         h.kinds.erase("/usr/lib/samba/vfs/smbdirect.so");
+       },
+       "vfs-module", State::failed, "there is no /usr/lib/samba/vfs/smbdirect.so: smbd lets nobody connect",
+       "-Dvfs_directory=/usr/lib/samba; or take smbdirect out of smb.conf"},
+      {"the module is not installed, and all shares have it",
+       [](FakeHost& h) {
+         h.set_conf("vfs objects", "smbdirect");
+         h.kinds["/run/smbdirectd/smbd"] = Host::FileKind::directory;
+       },
+       "vfs-module", State::failed, "\"vfs objects\" of [share] has smbdirect", "scripts/setup module"},
+      {"an upgrade of Samba",
+       [](FakeHost& h) {
+         h.use_vfs_module();
+         h.samba = "4.23.0";
+       },
+       "vfs-module", State::warning,
+       "no build of vfs_smbdirect for Samba 4.23 (/usr/lib/samba/smbdirect/smbdirect-4.23.so): [share]",
+       "scripts/setup module"},
+      {"btrfs first",
+       [](FakeHost& h) {
+         h.use_vfs_module();
+         h.samba = "4.17.12-Debian";
+         h.kinds["/usr/lib/samba/smbdirect/smbdirect-4.17.so"] = Host::FileKind::file;
+         h.shares =
+             "[old]\n\tvfs objects = full_audit btrfs smbdirect\n[new]\n\tvfs objects = smbdirect btrfs\n";
+       },
+       "vfs-objects", State::warning, "of [old] has btrfs before smbdirect", "put smbdirect before btrfs"},
+      {"a share with a list of its own",
+       [](FakeHost& h) {
+         h.use_vfs_module();
+         h.set_conf("vfs objects", "smbdirect");
+         h.shares =
+             "[a]\n\tpath = /a\n[b]\n\tvfs objects = recycle\n[c]\n\tvfs objects =\n"
+             "[d]\n\tvfs objects = catia smbdirect:x, btrfs\n[print]\n\tprintable = Yes\n\tvfs objects =\n";
+       },
+       "vfs-objects", State::warning, "and [b] [c] a list without it", "add smbdirect"},
+      {"switched off in the pool file",
+       [](FakeHost& h) {
+         h.use_vfs_module();
+         pool(h, kIwarp, R"("mode": "transparent", "area": {"enabled": false})");
+       },
+       "vfs-directory", State::warning, "/upstream/area/enabled is false", "smbdirectctl reload"},
+      {"two directories",
+       [](FakeHost& h) {
+         h.use_vfs_module();
+         h.set_conf("smbdirect:directory", "/run/other");
+       },
+       "vfs-directory", State::warning, "listen in /run/other (smbdirect:directory of smb.conf)",
+       "set both to the same"},
+      {"the directory is gone",
+       [](FakeHost& h) {
+         h.use_vfs_module();
+         h.kinds.erase("/run/smbdirectd/smbd");
+       },
+       "vfs-directory", State::warning, "is not there", "install -d -m 0700 /run/smbdirectd/smbd"},
+      {"the directory is everybody's",
+       [](FakeHost& h) {
+         h.use_vfs_module();
+         h.others_directories = {"/run/smbdirectd/smbd"};
+       },
+       "vfs-directory", State::warning, "is writable by others", "chmod 0700 /run/smbdirectd/smbd"},
       // What the upstream modes need.
       {"the rule is gone", [](FakeHost& h) { h.state_v4.our_rules.clear(); }, "upstream-mode", State::failed,
        "routing rule for the mark is gone", "systemctl restart smbdirectd"},
@@ -315,6 +380,15 @@ TEST_CASE("a healthy host has no ailment, with iwarp and with verbs, in every mo
   const std::vector<std::function<void(FakeHost&)>> healthy{
       [](FakeHost&) {},
       [](FakeHost& host) { host.use_verbs(); },
+      [](FakeHost& host) { host.use_vfs_module(); },
+      [](FakeHost& host) {  // of all shares, in another directory
+        host.use_vfs_module();
+        host.shares = "[a]\n\tpath = /a\n[b]\n\tvfs objects = btrfs smbdirect\n";
+        host.set_conf("vfs objects", "smbdirect");
+        host.set_conf("smbdirect:directory", "/run/modules/");
+        host.kinds["/run/modules"] = Host::FileKind::directory;
+        pool(host, kIwarp, R"("mode": "transparent", "area": {"directory": "/run/modules"})");
+      },
       [](FakeHost& host) { pool(host, kIwarp, R"("mode": "handoff")"); },
       [](FakeHost& host) { host.smbd_says = "\x83"; },  // smbd sees the clients' addresses
       [](FakeHost& host) {

@@ -92,7 +92,16 @@ class FakeHost final : public Host {
       {"pid directory", "/run/samba"},
   };
   std::string shares = "[share]\n\tpath = /srv\n";
-  std::string conf_refused;  // what testparm says instead
+  /// smb.conf has smbdirect on [share], and its files are there, for this Samba.
+  void use_vfs_module() {
+    shares = "[share]\n\tpath = /srv\n\tvfs objects = smbdirect\n";
+    kinds["/usr/lib/samba/vfs/smbdirect.so"] = FileKind::file;
+    kinds["/usr/lib/samba/smbdirect/smbdirect-4.22.so"] = FileKind::file;
+    kinds["/run/smbdirectd/smbd"] = FileKind::directory;
+  }
+  std::string samba = "4.22.1-Debian";
+  std::set<std::string> others_directories;  // that are not ours alone
+  std::string conf_refused;                  // what testparm says instead
   bool durable_handles = false;
   std::string answer;  // the daemon's
   shm::Error no_answer;
@@ -139,7 +148,9 @@ class FakeHost final : public Host {
     if (files.contains(path)) return FileKind::file;
     return list(path).empty() ? std::nullopt : std::optional(FileKind::directory);
   }
-  shm::Result<> is_ours_alone(const std::string& /*directory*/) override {
+  shm::Result<> is_ours_alone(const std::string& directory) override {
+    if (others_directories.contains(directory))
+      return shm::fail("directory '" + directory + "' is writable by others");
     return not_ours.empty() ? shm::Result<>{} : shm::fail(not_ours);
   }
   shm::Result<pid_t> lock_holder(const std::string& /*path*/) override { return smbd_lock; }
@@ -153,7 +164,9 @@ class FakeHost final : public Host {
         return ProgramOutput{0, "SMB Direct works.\n  set up within     0.50 ms\n", ""};
       return ProgramOutput{1 << 8, "", "smbdirect-connect: " + probe_trouble};
     }
-    if (has("--version")) return ProgramOutput{0, "Version 4.22.1-Debian\n", ""};
+    if (has("--version")) return ProgramOutput{0, "Version " + samba + "\n", ""};
+    if (has("-b"))
+      return ProgramOutput{0, "Paths:\n   SBINDIR: /usr/sbin\n   MODULESDIR: /usr/lib/samba\n", ""};
     if (!conf_refused.empty()) return ProgramOutput{1 << 8, "", conf_refused};
     std::string text = "# Global parameters\n[global]\n";
     for (const auto& [name, value] : conf) text += "\t" + name + " = " + value + "\n";
