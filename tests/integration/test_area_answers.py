@@ -51,12 +51,12 @@ def daemon(server, scratch):
 class Way:
     """A client of one of the shares, with a file of its own that has DATA in it."""
 
-    def __init__(self, daemon, server, share):
+    def __init__(self, daemon, server, share, **kw):
         self.daemon, self.name = daemon, f"by-{share}"
         self.path = server.share_path("share") / self.name
         self.path.write_bytes(DATA)
         self.path.chmod(0o666)
-        self.c = rdma.session(daemon, server, share=share)
+        self.c = rdma.session(daemon, server, share=share, **kw)
         self.file = self.c.create(self.name)
         while self.c.credits < 200:
             self.c.echo().check()
@@ -219,3 +219,25 @@ def test_the_same_answers(server, daemon, ask, by_area):
     finally:
         for way in ways:
             way.c.close_transport()
+
+
+def test_a_channel_that_another_has_outrun(server, daemon):
+    """The client has raised its ChannelSequence on one channel, and a READ with the old one is still on its way on another.
+    smbd would serve it, and refuses the IOCTL: that connection ends, and nobody is told FILE_NOT_AVAILABLE for a READ."""
+    w = Way(daemon, server, "share", user=True)
+    with w.c, rdma.client(daemon, guid=w.c.guid) as second:
+        second.bind(w.c, server.user, server.password)
+        warm(daemon, second, w.file)
+
+        def read(c, sequence):
+            region = rdma.expose(c, 1000, "w")
+            body = smb2.read_body(w.file, 1000, 0, channel=1, info=rdma.describe(region), remaining=1000)
+            assert c.wait(c.send(smb2.READ, body, status=sequence)).check().data_remaining == 1000
+            assert bytes(region.memory) == DATA[:1000]
+
+        read(w.c, 0)
+        read(second, 3)
+        with pytest.raises((rdma.Closed, rdma.Terminated)):
+            read(w.c, 0)
+        daemon.wait_for_log("was refused for a ChannelSequence that another channel has raised", 5)
+        read(second, 3)

@@ -12,7 +12,7 @@ import uuid
 
 import pytest
 
-from lib import module_smbd, rdma
+from lib import module_smbd, rdma, smb2
 from lib.area_link import mapped
 from lib.area_use import moved, warm
 from lib.module_smbd import ModuleSmbd
@@ -177,6 +177,23 @@ def test_smbd_stalls(clients):
     one.exchange()
 
 
+def test_what_is_cancelled(clients):
+    """READs that may go on in a thread of smbd's after their client has had its answer: no later one has their bytes."""
+    _, one, _ = clients()
+    for _ in range(6):
+        pid = one.smbd
+        os.kill(pid, signal.SIGSTOP)
+        asked = [(rdma.send_channel_read(one.c, one.file, SIZE, i * SIZE), i * SIZE) for i in range(4)]
+        for (message_id, _), _ in asked:
+            one.c.cancel(message_id)
+        os.kill(pid, signal.SIGCONT)
+        for (message_id, region), at in asked:
+            if one.c.wait(message_id).check(0, smb2.CANCELLED).status == 0:
+                assert bytes(region.memory) == one.model[at : at + SIZE], f"seed {SEED}: READ at {at}"
+        one.send()
+        one.receive()
+
+
 def test_smbd_is_killed(clients):
     _, one, other = clients()
     worker, pid = one.worker, one.under_way()
@@ -274,6 +291,30 @@ def test_the_daemon_is_killed(server, make_daemon, asked):
         daemon.stop(check=False)
         kill_all_of(daemon.directory)
     wait_until(lambda: not alive(worker), 10, "the worker ending with its last client")
+
+
+def test_a_new_daemon_takes_over(server, make_daemon):
+    """The former one still finds the module for those that it keeps."""
+    area = {"directory": str(server.links)}
+    daemon = make_daemon(server.port, workers=1, pool={"upstream": {"area": area}})
+    one, other = Client(daemon, server), Client(daemon, server, use=False)
+    worker = one.worker
+    daemon.upgrade()
+
+    def shares():
+        for client in (one, other):
+            client.send()
+            client.receive()
+        return mapped(worker) == 2
+
+    wait_until(shares, 10, "an area for the one that had none")
+    new = Client(daemon, server)
+    new.exchange()
+    for client in (one, other, new):
+        client.send()
+        client.receive()
+        client.c.close_transport()
+    wait_until(lambda: not alive(worker), 10, "the former daemon's worker ending")
 
 
 def test_another_process_listens_in_the_place_of_smbds(server, make_daemon):
