@@ -4,7 +4,8 @@
 
 Puts a real tree (this machine's documentation) and large files through SMB Direct, gets them back, compares
 SHA-256 sums and says what moved and how. The clients are smbclient, which knows nothing of RDMA, behind
-smbdirect-connect, which does.
+smbdirect-connect, which does. Where vfs_smbdirect can be built (scripts/setup module has run) and this is root,
+smbd has it, in a mount namespace of its own.
 """
 
 import argparse
@@ -28,7 +29,9 @@ os.environ['SMBDIRECTD_BUILD'] = str(BUILD)
 sys.dont_write_bytecode = True
 
 from lib.daemon import Connect, Smbdirectd  # noqa: E402
+from lib import module_smbd  # noqa: E402
 from lib.files import digests, make_file  # noqa: E402
+from lib.module_smbd import ModuleSmbd  # noqa: E402
 from lib.smbd import SMBD, SmbdServer  # noqa: E402
 
 MIB = 1 << 20
@@ -127,9 +130,17 @@ def build(programs):
         status, output = programs.run(['meson', 'setup', BUILD, ROOT, '-Dtests=false', '-Dbench=false'])
         if status != 0:
             raise Failure(f'meson setup ended with {status}:\n{output}')
+    elif module_to_come(programs):
+        programs.run(['meson', 'setup', '--reconfigure', BUILD, ROOT])
     status, output = programs.run(['ninja', '-C', BUILD])
     if status != 0:
         raise Failure(f'the build failed:\n{output}')
+
+
+def module_to_come(programs):
+    """Samba's headers have been fetched since the build was set up."""
+    _, headers = programs.run(['/usr/bin/python3', ROOT / 'scripts/lib/samba/main.py', '--list'])
+    return headers and 'smbdirect-fields' not in (BUILD / 'build.ninja').read_text()
 
 
 # --- what is sent -----------------------------------------------------------------------------------
@@ -256,6 +267,18 @@ def report(daemon, moved):
         raise Failure('nothing moved by RDMA in one direction')
 
 
+def report_ways(daemon, without):
+    """How the data of RDMA READs and WRITEs got to smbd and from there. without: why smbd has no vfs_smbdirect."""
+    workers = daemon.ctl('workers')
+    for what, total, area in (('to files', 'rdma_read_bytes', 'area_write_bytes'),
+                              ('from files', 'rdma_write_bytes', 'area_read_bytes')):
+        moved, shared = (sum(worker[name] for worker in workers) for name in (total, area))
+        say(f'{what:10}  {size_text(shared):>10} by memory shared with smbd   {size_text(moved - shared):>10} through its TCP connections')
+        if not without and not shared:
+            raise Failure(f'smbd has vfs_smbdirect, and nothing went {what} by memory shared with it')
+    say(f'(without vfs_smbdirect: {without})\n' if without else '(vfs_smbdirect takes READs and WRITEs of 64 KiB and more)\n')
+
+
 def demonstrate(programs, interruption, directory):
     parts = stage(directory / 'sent')
     back = [directory / 'back' / f'client{n}' for n in range(len(CLIENTS))]
@@ -266,8 +289,14 @@ def demonstrate(programs, interruption, directory):
     # Case-sensitive and unmangled: the tree is a Linux one.
     share = {'case sensitive': 'yes', 'mangled names': 'no', 'guest ok': 'no'}
     version = programs.run([SMBD, '--version'])[1].strip()
-    smbd = SmbdServer(directory / 'smbd', shares={'demo': share})
-    daemon = Smbdirectd(directory / 'smbdirectd', 0, workers=WORKERS, pool={'log': {'level': 'info'}})
+    without = module_smbd.missing()
+    pool = {'log': {'level': 'info'}}
+    if without:
+        smbd = SmbdServer(directory / 'smbd', shares={'demo': share})
+    else:
+        smbd = ModuleSmbd(directory / 'smbd', shares={'demo': {**share, 'vfs objects': 'smbdirect'}})
+        pool['upstream'] = {'area': {'directory': str(smbd.links)}}
+    daemon = Smbdirectd(directory / 'smbdirectd', 0, workers=WORKERS, pool=pool)
     connects = []
     try:
         client_configuration(smbd)
@@ -276,7 +305,8 @@ def demonstrate(programs, interruption, directory):
             with interruption.held():
                 server.start()
         workers = ', '.join(f'{slot} is pid {pid}' for slot, pid in sorted(daemon.workers().items()))
-        say(f'smbd ({version}, unpatched) on 127.0.0.1 port {smbd.port}, pid {smbd.pid}')
+        beside = '' if without else ', with vfs_smbdirect'
+        say(f'smbd ({version}, unpatched{beside}) on 127.0.0.1 port {smbd.port}, pid {smbd.pid}')
         say(f'smbdirectd on {daemon.address} port {daemon.port} (iwarp), pid {daemon.pid}; workers: {workers}')
         for n, address in enumerate(CLIENTS):
             connects.append(Connect(directory / f'connect{n}', daemon, source=address))
@@ -286,6 +316,7 @@ def demonstrate(programs, interruption, directory):
         moved = [connect.stop() for connect in connects]
         count = compare(parts, smbd.share_path('demo'), back)
         report(daemon, moved)
+        report_ways(daemon, without)
         daemon.stop()
         smbd.stop()
         say(f'all {count} files identical')
