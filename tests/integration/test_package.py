@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """scripts/package: its versions, what it takes for a difference, and when it takes data for lost."""
 
+import fnmatch
 import importlib.util
 import pathlib
 import subprocess
@@ -120,6 +121,28 @@ def test_the_headers_of_samba_are_the_same_whoever_packs_them(tmp_path):
     assert [name.removeprefix("samba-headers/4.17/") for name in listed if "/4.17/" in name] == [
         "version", "flags", "tree/", "tree/a.h", "tree/lib/", "tree/lib/b.h"]  # fmt: skip
     assert len(listed) == 12
+
+
+def test_headers_of_a_machine_with_valgrind_want_none(tmp_path):
+    """What they include is in Build-Depends, and it is not."""
+    for part in samba_headers.PARTS:
+        (tmp_path / part).mkdir() if part == "tree" else (tmp_path / part).write_text("")
+    (tmp_path / "tree/config.h").write_text("#define HAVE_TDB_H 1\n#define HAVE_VALGRIND_MEMCHECK_H 1\n#define HAVE_X 1\n")
+    samba_headers.pack({"4.17": tmp_path}, tmp_path / "packed")
+    said = subprocess.run(["tar", "-xOf", tmp_path / "packed", "samba-headers/4.17/tree/config.h"], check=True, capture_output=True, text=True)
+    assert said.stdout == "#define HAVE_TDB_H 1\n#define HAVE_X 1\n"
+
+
+def test_a_release_is_pinned_with_packages_that_have_versions_of_their_own():
+    pin = engine().pinned("samba", "2:4.22.10+dfsg-0+deb13u2").splitlines()
+    assert pin[0] == "Package: src:samba"
+    pattern = pin[1].removeprefix("Pin: version ")
+    for candidate, chosen in (
+        ("2:4.22.10+dfsg-0+deb13u2", True),
+        ("2:2.11.0+samba4.22.10+dfsg-0+deb13u2", True),
+        ("2:2.11.0+samba4.22.11+dfsg-0+deb13u1", False),
+    ):
+        assert fnmatch.fnmatch(candidate, pattern) is chosen, candidate
 
 
 # --- what a purge leaves ------------------------------------------------------------------------------------------

@@ -249,7 +249,7 @@ class Work:
             """With Samba's release before the newest, where the archive has two; the packages of the newest lie in /newer-samba."""
             releases = samba_releases(self.run(house, ['apt-cache', 'madison', 'samba'], log='live'))
             pin = house.root / 'etc/apt/preferences.d/samba'
-            pin.write_text(f'Package: src:samba\nPin: version {releases[0]}\nPin-Priority: 1001\n')
+            pin.write_text(pinned('samba', releases[0]))
             self.apt(house, 'life', 'satisfy', ', '.join(wanted))
             pin.unlink()
             (house.root / 'newer-samba').mkdir()
@@ -333,6 +333,12 @@ class Work:
         self.step('the same with systemd, under load', self.live_with_systemd)
         if self.options.boot:
             self.step('the same in a guest, with mounts', self.boot)
+
+
+def pinned(source, version):
+    """What makes apt choose a release of a source package. Some of its packages have versions of their own before that: libldb2 of
+    samba 2:4.22.10+dfsg-0+deb13u2 is 2:2.11.0+samba4.22.10+dfsg-0+deb13u2."""
+    return f'Package: src:{source}\nPin: version *{version.rpartition(":")[2]}\nPin-Priority: 1001\n'
 
 
 def samba_releases(madison):
