@@ -69,6 +69,7 @@ def test_channels_join_across_workers_that_drain_and_come(native):
         file = first.create("shared")
         (child,) = peer.wait_children(1)
         (mine,) = daemon.ctl("connections")
+        assert mine["area"] is None and mine["area_reason"] is None  # of smbd's alone
         daemon.pool["smbdirect"] = {"idle_timeout_ms": 99_000}
         daemon.pool_path.write_text(json.dumps(daemon.pool))
         assert [c["key"] for c in daemon.ctl("reload")] == ["/smbdirect/idle_timeout_ms"]

@@ -80,6 +80,17 @@ bool takes_copies_of_others(const std::string& series) {
   return !series.starts_with("4.") || !minor || *minor < kLeavesThem;
 }
 
+/// The process of an smbd whose program has been replaced since it started; empty: there is none.
+std::string outdated_smbd(Host& host) {
+  for (const std::string& name : host.list("/proc")) {
+    if (name.find_first_not_of("0123456789") != name.npos) continue;
+    const auto command = host.read("/proc/" + name + "/comm");
+    if (command && trimmed(*command) == "smbd" && host.link("/proc/" + name + "/exe").ends_with(" (deleted)"))
+      return name;
+  }
+  return "";
+}
+
 std::string how_to_install(const std::string& directory) {
   return "the package samba-vfs-smbdirect, or from the source of smbdirectd \"scripts/setup module\" and a "
          "build with -Dvfs_module=enabled -Dvfs_directory=" +
@@ -107,6 +118,11 @@ Findings check_vfs_module(const Patient& patient) {
     return {warning("there is no build of vfs_smbdirect for Samba " + series + " (" + build + "): " + shares +
                         " is served as without it",
                     "install it: " + how_to_install(directory) + "; clients that connect again use it")};
+  }
+  if (const std::string pid = outdated_smbd(patient.host); !pid.empty()) {
+    return {warning("smbd (pid " + pid + ") runs since before Samba was upgraded to " + series +
+                        ": its processes look for the build of the series that it had",
+                    "\"systemctl restart smbd\"")};
   }
   return {ok("smbd has vfs_smbdirect for Samba " + series + " on " + shares)};
 }

@@ -54,6 +54,9 @@ TEST_CASE("plain single requests stream; only READ, WRITE and ECHO may overtake"
 
 TEST_CASE("a signed plain READ streams and may overtake: nothing of it changes") {
   const RequestInfo info = classify(read_request({.flags = kSigned}, {.length = 10}));
+  CHECK(info.signed_io);
+  CHECK_FALSE(classify(read_request({}, {.length = 10})).signed_io);
+  CHECK_FALSE(classify(plain(kEcho, {.flags = kSigned})).signed_io);
   CHECK(info.route == Route::stream);
   CHECK(info.may_pass);
 }

@@ -289,6 +289,14 @@ const std::vector<Ailment>& ailments() {
        "vfs-module", State::warning,
        "no build of vfs_smbdirect for Samba 4.23 (/usr/lib/samba/smbdirect/smbdirect-4.23.so): [share]",
        "scripts/setup module"},
+      {"an smbd of before the upgrade",
+       [](FakeHost& h) {
+         h.use_vfs_module();
+         h.files["/proc/900/comm"] = "smbd\n";
+         h.links["/proc/900/exe"] = "/usr/sbin/smbd (deleted)";
+       },
+       "vfs-module", State::warning, "smbd (pid 900) runs since before Samba was upgraded to 4.22",
+       "systemctl restart smbd"},
       {"btrfs first",
        [](FakeHost& h) {
          h.use_vfs_module();
@@ -380,7 +388,11 @@ TEST_CASE("a healthy host has no ailment, with iwarp and with verbs, in every mo
   const std::vector<std::function<void(FakeHost&)>> healthy{
       [](FakeHost&) {},
       [](FakeHost& host) { host.use_verbs(); },
-      [](FakeHost& host) { host.use_vfs_module(); },
+      [](FakeHost& host) {
+        host.use_vfs_module();
+        host.files["/proc/900/comm"] = "smbd\n";
+        host.links["/proc/900/exe"] = "/usr/sbin/smbd";
+      },
       [](FakeHost& host) {  // of all shares, in another directory
         host.use_vfs_module();
         host.shares = "[a]\n\tpath = /a\n[b]\n\tvfs objects = btrfs smbdirect\n";
