@@ -17,6 +17,7 @@ import differences  # noqa: E402
 import mounted  # noqa: E402
 import samba_headers  # noqa: E402
 import served  # noqa: E402
+import service  # noqa: E402
 import version  # noqa: E402
 
 # --- versions -----------------------------------------------------------------------------------------------------
@@ -215,7 +216,6 @@ class Mountable(Files):
     def __init__(self, directory, wrong=()):
         super().__init__(directory)
         self.wrong, self.mounted, self.options = wrong, {}, set()
-        self.path("/mnt").mkdir()
 
     def run(self, *argv, check=True):
         name, failed = argv[0], argv[0] in self.wrong
@@ -246,6 +246,8 @@ def test_a_mounted_share_is_written_and_read_by_every_fabric(tmp_path, monkeypat
     session = mounts.session("home")
     session.turn()
     assert sorted(host.mounted.values()) == sorted(mounted.ADDRESSES.values()) and {"rdma", "cache=none"} <= host.options
+    # A purge is to leave nothing, and so is this.
+    assert all(path.startswith(service.OTHERS) for path in host.mounted)
     session.close()
     assert not host.mounted
     assert mounts.stop() == f"{len(mounted.ADDRESSES)} files, 0 MiB each way by {len(mounted.ADDRESSES)} mounts"

@@ -73,7 +73,7 @@ class Mounted:
     def mount(self, address):
         with self.clients.counting:
             self.clients.mounts += 1
-            place = f'/mnt/{self.clients.mounts}'
+            place = f'{DIRECTORY}/mount-{self.clients.mounts}'
         self.run('mkdir', '-p', place)
         self.run('mount', '-t', 'cifs', f'//{address}/{self.share}', place, '-o', OPTIONS)
         self.places.append(place)
