@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The kernel's client through smbdirectd over rxe and over siw, beside the same client over plain TCP to the same smbd.
+"""The kernel's client through smbdirectd over siw and over rxe, beside others: the same with memory shared with smbd, plain
+TCP to the same smbd, and ksmbd over siw.
 
-    scripts/vm tests/bench/guest_bench.py [SECONDS-EACH]
+    scripts/vm [--kernel 6.12 --ksmbd] [--timeout SECONDS] tests/bench/guest_bench.py [SECONDS-EACH]
 
-Rounds are interleaved: each figure of a round is taken before the next round begins; medians of ROUNDS. The guest is
-emulated, so only figures of one boot compare with each other.
+In each round every server does each piece of work; medians of ROUNDS. The guest is emulated, so only figures of one
+boot compare with each other.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
-from lib import cifs, storage  # noqa: E402
+from lib import cifs, ksmbd, module_smbd, storage  # noqa: E402
 from lib.daemon import Smbdirectd  # noqa: E402
 from lib.network import Network, rdma_device, run  # noqa: E402
 from lib.smbd import SmbdServer  # noqa: E402
@@ -36,60 +37,107 @@ def measure(directory, bs, rw, jobs, seconds):
     return job["bw_bytes"] / (1 << 20) if bs == "1m" else job["iops"]
 
 
-@contextlib.contextmanager
-def path(kind, network, smbd, directory):
-    """The share mounted over `kind`; the folder to work in."""
-    options = {"cache": "none", "rsize": SIZES[kind], "wsize": SIZES[kind], "nosharesock": True}
-    with contextlib.ExitStack() as stack:
-        if kind == "tcp":
-            mount = cifs.Mount("/mnt/tcp", "127.0.0.1", port=smbd.port, options=options)
-        else:
-            stack.enter_context(rdma_device(kind))
-            pool = {
-                "listeners": [{"address": network.address, "port": 5445, "fabric": "verbs"}],
-                "upstream": {"allow": ["192.0.2.0/24"]},
-            }
-            stack.enter_context(Smbdirectd(directory / f"daemon-{kind}", smbd.port, pool=pool, workers=1))
-            mount = cifs.Mount(f"/mnt/{kind}", network.address, rdma=True, options=options)
-        mount.mount()
-        folder = mount.path / kind
+class Bench:
+    """Its servers, each with the mount through which it is measured: context managers that give the folder to work in."""
+
+    def __init__(self, network, smbd, directory):
+        self.network, self.smbd, self.directory = network, smbd, directory
+
+    @contextlib.contextmanager
+    def mounted(self, name, kind, address, share="share", rdma=True, port=None):
+        options = {"cache": "none", "rsize": SIZES[kind], "wsize": SIZES[kind], "nosharesock": True}
+        mount = cifs.Mount(f"/mnt/{name}", address, share=share, rdma=rdma, port=port, options=options).mount()
+        folder = mount.path / name
         folder.mkdir(exist_ok=True)
         yield folder
-        if kind == "siw":
-            mount.unmount()  # over rxe the client may hang at this, and the guest ends anyway
+        if kind != "rxe":  # there the client may hang at this, and the guest ends anyway
+            mount.unmount()
+
+    @contextlib.contextmanager
+    def ours(self, name, kind, share="share"):
+        upstream = {"allow": ["192.0.2.0/24"]}
+        if share == "area":
+            upstream["area"] = {"directory": str(self.smbd.links)}
+        pool = {"listeners": [{"address": self.network.address, "port": 5445, "fabric": "verbs"}], "upstream": upstream}
+        with contextlib.ExitStack() as stack:
+            daemon = stack.enter_context(Smbdirectd(self.directory / f"daemon-{name}", self.smbd.port, pool=pool, workers=1))
+            yield stack.enter_context(self.mounted(name, kind, self.network.address, share))
+            if share == "area":
+                moved = [sum(row[f"area_{way}_bytes"] for row in daemon.ctl("workers")) for way in ("read", "write")]
+                print(f"{name}: by memory shared with smbd: {moved[0] >> 20} MiB read, {moved[1] >> 20} MiB written", flush=True)
+
+    def tcp(self):
+        return self.mounted("tcp", "tcp", "127.0.0.1", rdma=False, port=self.smbd.port)
+
+    @contextlib.contextmanager
+    def ksmbd(self):
+        place = self.directory / "ksmbd-share"
+        place.mkdir(exist_ok=True)
+        with ksmbd.Ksmbd(self.directory / "ksmbd", place), self.mounted("ksmbd", "siw", self.network.address) as folder:
+            yield folder
+
+    def servers(self, kind):
+        found = {"smbdirectd": lambda: self.ours(f"ours-{kind}", kind)}
+        if hasattr(self.smbd, "links"):
+            found["area"] = lambda: self.ours(f"area-{kind}", kind, "area")
+        found["plain TCP"] = self.tcp
+        if kind == "siw" and ksmbd.root():
+            found["ksmbd"] = self.ksmbd
+        return found
+
+    def run(self, kind, seconds):
+        """name -> work -> figures. Over rxe one mount of ours, since the client may hang at its end."""
+        results, servers = {}, self.servers(kind)
+        if kind == "rxe":
+            servers = {name: servers[name] for name in ("smbdirectd", "plain TCP")}
+        with contextlib.ExitStack() as stack:
+            kept = {name: stack.enter_context(make()) for name, make in servers.items()} if kind == "rxe" else {}
+            for number in range(ROUNDS):
+                for name, make in servers.items():
+                    with contextlib.nullcontext(kept[name]) if kept else make() as folder:
+                        for work in WORK:
+                            results.setdefault(name, {}).setdefault(work, []).append(measure(folder, *work, seconds))
+                print(f"{kind}: round {number + 1} of {ROUNDS} done", flush=True)
+            table(kind, results)
+            if kind == "rxe":
+                sys.stdout.flush()
+                run("poweroff", "-f", check=False)
+
+
+def start_smbd(stack, directory):
+    directory.mkdir()
+    reason = module_smbd.missing()
+    if reason:
+        print(f"without memory shared with smbd: {reason}", flush=True)
+        return stack.enter_context(SmbdServer(directory))
+    shares = {"share": {}, "area": {"vfs objects": "smbdirect"}}
+    return stack.enter_context(module_smbd.ModuleSmbd(directory, shares=shares))
 
 
 def main():
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 4
     cifs.load()
     pathlib.Path("/proc/sys/kernel/hung_task_timeout_secs").write_text("0")
-    results = {}
-    with Network() as network, storage.ext4("/srv/test", megabytes=4096) as directory:
-        (directory / "smbd").mkdir()
-        with SmbdServer(directory / "smbd") as smbd:
-            # siw first: where the client hangs at the end of an rxe connection nothing can follow.
-            with contextlib.ExitStack() as stack:
-                folders = {"tcp": stack.enter_context(path("tcp", network, smbd, directory))}
-                for kind in ("siw", "rxe"):
-                    with path(kind, network, smbd, directory) as folders[kind]:
-                        for number in range(ROUNDS):
-                            for bs, rw, jobs in WORK:
-                                for which in (kind, "tcp"):
-                                    value = measure(folders[which], bs, rw, jobs, seconds)
-                                    results.setdefault((kind, which, bs, rw, jobs), []).append(value)
-                            print(f"{kind}: round {number + 1} of {ROUNDS} done", flush=True)
-                        table(kind, results)
-                        if kind == "rxe":
-                            sys.stdout.flush()
-                            run("poweroff", "-f", check=False)
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(Network())
+        directory = stack.enter_context(storage.ext4("/srv/test", megabytes=4096))
+        bench = Bench(network, start_smbd(stack, directory / "smbd"), directory)
+        # siw first: where the client hangs at the end of an rxe connection nothing can follow.
+        for kind in ("siw", "rxe"):
+            with rdma_device(kind):
+                bench.run(kind, seconds)
 
 
 def table(kind, results):
-    print(f"\n{'':22}{'smbdirectd over ' + kind:>24}{'plain TCP':>14}{'ratio':>8}")
+    medians = {name: {work: statistics.median(values) for work, values in rows.items()} for name, rows in results.items()}
+    print(f"\n{'over ' + kind:22}" + "".join(f"{name:>14}" for name in medians) + "   smbdirectd, area / each of the others", flush=True)
     for bs, rw, jobs in WORK:
-        ours, tcp = (statistics.median(results[kind, which, bs, rw, jobs]) for which in (kind, "tcp"))
+        row = {name: figures[bs, rw, jobs] for name, figures in medians.items()}
+        ratios = [f"{row[ours] / row[other]:.2f} {other}" for ours in ("smbdirectd", "area") if ours in row
+                  for other in row if other not in ("smbdirectd", "area")]  # fmt: skip
         unit = "MiB/s" if bs == "1m" else "IOPS"
-        print(f"{bs} {rw:5} {jobs} job{'s' * (jobs > 1):1} {unit:5}{ours:>27.0f}{tcp:>14.0f}{ours / tcp:>8.2f}", flush=True)
+        print(f"{bs} {rw:5} {jobs} job{'s' * (jobs > 1):1} {unit:5}" + "".join(f"{value:14.0f}" for value in row.values())
+              + "   " + ", ".join(ratios), flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -58,8 +58,24 @@ def libraries(archive, headers):
     return {name: archive.show(name)['Version'] for name in (*LIBRARIES, *elf)}
 
 
-def make(name, directory, say):
-    """Fills `directory` with vmlinuz, lib/modules/<ABI>, and the file `version`: "ABI VERSION". A minute or two."""
+def unpack_tools(archive, directory):
+    """ksmbd-tools with the libraries of their release, so that they run on another."""
+    names = ['ksmbd-tools', 'libc6', *archive.depends('ksmbd-tools')]
+    names += [one for name in names if name.startswith(('libglib', 'libnl')) for one in archive.depends(name)]
+    archive.unpack({one: archive.show(one)['Version'] for one in sorted(set(names)) if archive.show(one)}, directory)
+    (loader,) = [p for p in directory.rglob('ld-linux-x86-64.so.2') if p.parent.name == 'x86_64-linux-gnu']
+    places = ':'.join(sorted({f'$root/{p.parent.relative_to(directory)}' for p in directory.rglob('lib*.so.*')}))
+    program = directory / 'usr/libexec/ksmbd.tools'
+    program.rename(program.with_suffix('.program'))
+    program.write_text(f'#!/bin/sh\nroot=$(dirname "$(readlink -f "$0")")/../..\n'
+                       f'exec "$root/{loader.relative_to(directory)}" --argv0 "$0" --library-path "{places}" '
+                       '"$root/usr/libexec/ksmbd.program" "$@"\n')
+    program.chmod(0o755)
+
+
+def make(name, ksmbd, directory, say):
+    """Fills `directory` with vmlinuz, lib/modules/<ABI>, and the file `version`: "ABI VERSION". A minute or two. ksmbd: with
+    that server's SMB Direct, and its tools in ksmbd-tools."""
     work = directory / 'work'
     work.mkdir()
     with open(directory / 'build.log', 'wb') as log:
@@ -77,8 +93,10 @@ def make(name, directory, say):
         sources = archive.unpack(packages, work / 'root', keep=(source,))
         archive.unpack(libraries(archive, headers), work / 'libraries')
         modules.unpack_source(source, sources[source], work, log)
+        if ksmbd:
+            unpack_tools(archive, directory / 'ksmbd-tools')
         say('building cifs.ko with SMB Direct, and siw.ko')
-        built = modules.build(work / source, modules.Headers(work / 'root', work / 'libraries', abi, log), log)
+        built = modules.build(work / source, modules.Headers(work / 'root', work / 'libraries', abi, log), log, ksmbd)
         assemble(directory, work / 'root', abi, built, log)
         (directory / 'version').write_text(f'{abi} {version}\n')
     shutil.rmtree(work)

@@ -34,6 +34,8 @@ def parse():
         'reached.')
     parser.add_argument('--kernel', choices=kernel.SUITES, default=kernel.usual(), metavar='VERSION',
                         help=f'{", ".join(kernel.SUITES)}: Linux of that kind, as Debian has it (default {kernel.usual()})')
+    parser.add_argument('--ksmbd', action='store_true',
+                        help='with ksmbd.ko that has SMB Direct, and its tools unpacked in $SMBDIRECTD_KSMBD: to compare with')
     parser.add_argument('--update', action='store_true',
                         help="download that kernel anew, as Debian has it now, even if one is kept")
     parser.add_argument('--debian', type=pathlib.Path, metavar='DIR',
@@ -50,6 +52,8 @@ def parse():
     parser.add_argument('command', nargs=argparse.REMAINDER, metavar='SCRIPT [ARGS]',
                         help='any program of this machine; none: a terminal in the guest')
     options = parser.parse_args()
+    if options.ksmbd and options.kernel == '6.1':
+        parser.error("Debian 12's ksmbd-tools and its kernel do not understand each other since 6.1.80: --ksmbd wants --kernel 6.12")
     if options.memory < 512 or options.cpus < 1:
         parser.error('the guest needs at least --memory 512 and --cpus 1')
     if any('=' not in pair for pair in options.env):
@@ -74,12 +78,13 @@ def program_path(name):
     return str(path)
 
 
-def prepared(name, update):
+def prepared(name, update, ksmbd=False):
     """(kernel entry, path of the initrd, ABI), made if need be."""
     if platform.machine() != 'x86_64':
         raise cache.Problem(f'the guest is an amd64 one and this machine is {platform.machine()}')
     key = cache.recipe(*(pathlib.Path(part.__file__) for part in (kernel, modules, archive)))
-    image = cache.entry(f'kernel-{name}-{key}', functools.partial(kernel.make, name), say, anew=update)
+    entry = f'kernel-{name}{"-ksmbd" if ksmbd else ""}-{key}'
+    image = cache.entry(entry, functools.partial(kernel.make, name, ksmbd), say, anew=update)
     version = (image / 'version').read_text()
     abi = version.split()[0]
     recipe = cache.recipe(version, key, pathlib.Path(initrd.__file__), initrd.INIT, pathlib.Path(initrd.BUSYBOX))
@@ -97,7 +102,7 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, ended)
     try:
-        image, ramdisk, abi = prepared(options.kernel, options.update)
+        image, ramdisk, abi = prepared(options.kernel, options.update, options.ksmbd)
         if options.prepare:
             return 0
         if options.command:
@@ -112,6 +117,8 @@ def main():
         if options.keep_log:
             options.keep_log.touch()  # what cannot be written is better known before the run
         environment = guest.guest_environment(ROOT, os.environ.get('SMBDIRECTD_BUILD'))
+        if options.ksmbd:
+            environment['SMBDIRECTD_KSMBD'] = str(image / 'ksmbd-tools')
         environment |= dict(pair.split('=', 1) for pair in options.env)
         with cache.run_directory() as directory:
             machine = guest.Guest(image, ramdisk, abi, directory, options)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The modules that Debian does not build, as external modules from the source of the very version the image has: cifs.ko
-with SMB Direct (since Linux 7.x with smbdirect.ko, which client and server share) and siw.ko, iWARP over TCP."""
+with SMB Direct (since Linux 7.x with smbdirect.ko, which client and server share) and siw.ko, iWARP over TCP. For who
+wants to compare with it: ksmbd.ko with SMB Direct."""
 
 import os
 import pathlib
@@ -13,11 +14,11 @@ from cache import Problem
 
 # What the kernel needs to know of these options to build the modules with them. The image has them off (or has
 # them as no module), so the compiler is told what the configuration would have said.
-CLIENT, SHARED, SIW = 'fs/smb/client', 'fs/smb/smbdirect', 'drivers/infiniband/sw/siw'
+CLIENT, SERVER, SHARED, SIW = 'fs/smb/client', 'fs/smb/server', 'fs/smb/smbdirect', 'drivers/infiniband/sw/siw'
 # The ASN.1 compiler is a program of the kernel's build that the headers do not carry.
 ASN1 = ('scripts/asn1_compiler.c', 'include/linux/asn1.h', 'include/linux/asn1_ber_bytecode.h')
-NEGOTIATION = 'cifs_spnego_negtokeninit.asn1'
-SOURCES = ('fs/smb', 'fs/nls', SIW, *ASN1)
+NEGOTIATION = {CLIENT: ['cifs_spnego_negtokeninit'], SERVER: ['ksmbd_spnego_negtokeninit', 'ksmbd_spnego_negtokentarg']}
+SOURCES = ('fs/smb', 'fs/nls', 'fs/internal.h', SIW, *ASN1)
 
 # siw sends large data by reference and reports it sent when TCP has queued it. Since 6.12 it is seen that a buffer
 # which is then used again, as verbs allow, is sent with its later contents: no server can be tested on that. So it can
@@ -91,17 +92,18 @@ def give_parameter(siw):
         path.write_text(source.replace(text, instead))
 
 
-def make_negotiation(client, source, log):
-    """Compiles the ASN.1 of the client's negotiation, which the headers have no compiler for."""
+def make_negotiation(place, source, log):
+    """Compiles the ASN.1 of the negotiation, which the headers have no compiler for."""
     compiler = source / 'asn1_compiler'
     command(['gcc', '-O1', f'-I{source}/include', '-o', compiler, source / ASN1[0]], log, 60)
-    stem = NEGOTIATION.removesuffix('.asn1')
-    command([compiler, NEGOTIATION, f'{stem}.asn1.c', f'{stem}.asn1.h'], log, 60, cwd=client)
+    for stem in NEGOTIATION[place]:
+        if (source / place / f'{stem}.asn1').exists():
+            command([compiler, f'{stem}.asn1', f'{stem}.asn1.c', f'{stem}.asn1.h'], log, 60, cwd=source / place)
 
 
-def build(source, headers, log):
+def build(source, headers, log, ksmbd=False):
     """Builds the modules; gives their paths."""
-    make_negotiation(source / CLIENT, source, log)
+    make_negotiation(CLIENT, source, log)
     give_parameter(source / SIW)
     flags, common, plan = '', [], []
     if (source / SHARED).is_dir():
@@ -110,6 +112,10 @@ def build(source, headers, log):
         plan.append((SHARED, 'smbdirect', ['CONFIG_SMBDIRECT=m', f'KCFLAGS={flags}']))
     plan.append((CLIENT, 'cifs', ['CONFIG_CIFS=m', 'CONFIG_CIFS_SMB_DIRECT=y', *common,
                                   f'KCFLAGS=-DCONFIG_CIFS_SMB_DIRECT=1{flags}']))
+    if ksmbd:
+        make_negotiation(SERVER, source, log)
+        plan.append((SERVER, 'ksmbd', ['CONFIG_SMB_SERVER=m', 'CONFIG_SMB_SERVER_SMBDIRECT=y', *common,
+                                       f'KCFLAGS=-DCONFIG_SMB_SERVER_SMBDIRECT=1{flags}']))
     plan.append((SIW, 'siw', ['CONFIG_RDMA_SIW=m', 'KCFLAGS=-DCONFIG_RDMA_SIW_MODULE=1']))
     built = []
     for place, name, settings in plan:
