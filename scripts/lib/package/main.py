@@ -313,7 +313,7 @@ class Work:
         if guest.returncode != 0:
             raise cache.Problem(f'in a guest with {self.suite} the packages failed ({guest.returncode}); its console is in '
                                 f'{self.results / "console.log"}')
-        return lines[-1].removeprefix(in_guest.RESULT).strip()
+        return ''.join(line.removeprefix(in_guest.RESULT).strip() for line in lines if line.startswith(in_guest.RESULT))
 
     def go(self):
         if not self.options.only_life:
