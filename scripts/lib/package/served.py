@@ -46,7 +46,8 @@ class Clients:
             f'{name} = {DIRECTORY}\n' for name in ('lock directory', 'state directory', 'cache directory', 'private dir')))
 
     def start(self):
-        self.host.run('systemd-run', '--unit=connect', f'--property=StandardOutput=file:{DIRECTORY}/stats', 'ip', 'netns', 'exec',
+        self.host.run('systemd-run', '--unit=connect', f'--property=StandardOutput=file:{DIRECTORY}/stats',
+                      '--property=StandardError=journal', 'ip', 'netns', 'exec',
                       'client', 'smbdirect-connect', '--listen', f'127.0.0.1:{PROXY}', '--to', f'{SERVER}:{PORT}', '--rdma-io', '--stats=json')
         stats = self.host.path(f'{DIRECTORY}/stats')
         self.host.until(lambda: stats.exists() and 'listening on' in stats.read_text(), 10, 'a listening smbdirect-connect', 'connect')
