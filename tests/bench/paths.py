@@ -2,6 +2,7 @@
 """The ways from the client to smbd that are compared, with the servers that make them."""
 
 import sys
+import time
 
 from lib import module_smbd
 from lib.daemon import Connect, Smbdirectd
@@ -82,7 +83,14 @@ def start_smbd(stack, directory, wanted):
 
 
 def moved_by_area(daemon):
-    return sum(row["area_read_bytes"] + row["area_write_bytes"] for row in daemon.ctl("workers"))
+    """Of a worker that rests; it publishes its counters now and then, so they are read until they stay."""
+    last = None
+    while True:
+        now = sum(row["area_read_bytes"] + row["area_write_bytes"] for row in daemon.ctl("workers"))
+        if now == last:
+            return now
+        last = now
+        time.sleep(0.25)
 
 
 def build(stack, directory, wanted):

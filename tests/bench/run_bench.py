@@ -121,7 +121,8 @@ class Bench:
             shared, before = path.shared_bytes(), self.cpu(path)
             client.go()
             client.wait_event("end")
-            after, shared = self.cpu(path), path.shared_bytes() - shared
+            after = self.cpu(path)
+            shared = path.shared_bytes() - shared
             self.memory(path, client)
             client.go()
             done = client.line()
