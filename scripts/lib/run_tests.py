@@ -233,6 +233,12 @@ NOT_UNDER_VALGRIND = {
 NOT_WITH_UBSAN = {'out of descriptors*': "UBSan's look at an object's type needs descriptors"}
 
 
+# The long parity lists; the module in stock smbd, which has no sanitizer; what takes the same ways through the worker as
+# test_area; and tests of scripts. They ran before, and here the sanitizers watch all else.
+NOT_WITH_ASAN = ('test_torture.py', 'vfs', 'test_area_answers.py', 'test_area_modes.py', 'test_fresh.py', 'test_guest_verdicts.py',
+                 'test_package.py')
+
+
 def unit_tests_but(run, section, log, kind, excluded, *arguments):
     """All unit programs without the cases named in `excluded` (name -> why); those become skips."""
     meson_tests(run, section, log, kind, '--no-suite', 'rules', '--no-suite', 'fuzz', *arguments, '--test-args',
@@ -422,10 +428,8 @@ def everything(run):
     # Not beside the tests: there a build starves processes that have deadlines, whatever scheduling class it has.
     if run.section('build with ASan and UBSan', lambda s, log: build(run, s, log, 'asan')):
         run.section('unit tests with ASan', lambda s, log: sanitized_tests(run, s, log))
-        # The long parity lists ran above, and vfs is about the module in stock smbd, which has no sanitizer and in whose
-        # tests nothing else of ours runs; here the sanitizers watch all else.
         run.section('integration with ASan', lambda s, log: pytest(
-            run, s, log, 'asan', '--ignore=tests/integration/test_torture.py', '--ignore=tests/integration/vfs'))
+            run, s, log, 'asan', *(f'--ignore=tests/integration/{name}' for name in NOT_WITH_ASAN)))
     if built:
         run.section('guest kernel', lambda s, log: guest_kernel(run, s, log))
     # A third build and every source through clang-tidy: they would double the time on two cores.
