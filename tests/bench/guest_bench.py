@@ -98,7 +98,7 @@ class Bench:
                         for work in WORK:
                             results.setdefault(name, {}).setdefault(work, []).append(measure(folder, *work, seconds))
                 print(f"{kind}: round {number + 1} of {ROUNDS} done", flush=True)
-            table(kind, results)
+                table(kind, results)
             if kind == "rxe":
                 sys.stdout.flush()
                 run("poweroff", "-f", check=False)

@@ -41,7 +41,7 @@ class Ksmbd:
         self.directory.mkdir(parents=True, exist_ok=True)
         config, users = self.directory / "ksmbd.conf", self.directory / "ksmbdpwd.db"
         config.write_text(CONFIG.format(port=self.port, path=self.path))
-        users.touch()
+        users.write_text("")  # of an earlier start, too
         modprobe("ksmbd")
         run(self.program("ksmbd.adduser"), "-C", config, "-P", users, "-a", "-p", self.password, "root")
         argv = [self.program("ksmbd.mountd"), "-C", config, "-P", users, "-n"]
