@@ -179,11 +179,9 @@ const std::array kKeys{
             "The most bytes of shared memory per worker; what a connection beyond that transfers passes "
             "through its connection to smbd."),
     other("/upstream/area/huge_pages", KeyType::boolean, IN_WORKERS(module_area_huge_pages),
-          "Whether it is made of huge pages while the system has enough of them set aside (vm.nr_hugepages): "
-          "devices and "
-          "processors then need few entries for it. Without, or with \"bytes\" that is not a multiple of "
-          "their size, it "
-          "is made of ordinary pages."),
+          "Whether it is made of huge pages while the system has enough of them set aside "
+          "(vm.nr_hugepages): devices and processors then need few entries for it. Without, or with "
+          "\"bytes\" that is not a multiple of their size, it is made of ordinary pages."),
     other("/upstream/area/directory", KeyType::text, FIXED(module_directory),
           "Where the modules listen: smbdirect:directory of smb.conf. Nobody but root and the daemon's own "
           "user may write there. Made by the daemon if it lies in /run_directory."),

@@ -7,7 +7,6 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
-#include "shm/area.h"
 #include "shm/base/log.h"
 #include "shm/base/sockets.h"
 
@@ -139,14 +138,34 @@ bool SmbdArea::greeted(uint32_t version) {
          shm::AreaState::other_release);
     return false;
   }
-  return attach();
+  return make();
 }
 
-bool SmbdArea::attach() {
-  auto fd =
-      resources_->huge_pages ? shm::make_huge_area(resources_->bytes) : shm::make_area(resources_->bytes);
-  huge_ = resources_->huge_pages && fd.has_value();
-  if (!fd) fd = shm::make_area(resources_->bytes);
+bool SmbdArea::make() {
+  if (resources_->huge_pages) {
+    if (auto begun = shm::HugeArea::begin(resources_->bytes)) {
+      making_.emplace(std::move(*begun));
+      if (!next_page_) next_page_.emplace(resources_->loop, [this] { make_more(); });
+      state_ = State::making;
+      next_page_->start(0, kPageEveryMs);
+      return true;
+    }
+  }
+  huge_ = false;
+  return attach(shm::make_area(resources_->bytes));
+}
+
+void SmbdArea::make_more() {
+  const auto all = making_->step();
+  if (all && !*all) return;
+  next_page_->stop();
+  huge_ = all.has_value();
+  auto fd = huge_ ? making_->take() : shm::make_area(resources_->bytes);
+  making_.reset();
+  (void)attach(std::move(fd));  // what is wrong with it has been told
+}
+
+bool SmbdArea::attach(shm::Result<shm::UniqueFd> fd) {
   if (fd) area_ = acquire_shared(context_.slabs.arena(), fd->get(), resources_->bytes, resources_->budget);
   if (!fd || !area_) {
     lose(fd ? std::string(area_state_row(shm::AreaState::no_memory).text) : fd.error().text(),
@@ -191,6 +210,8 @@ void SmbdArea::none(shm::AreaState why, const std::string& detail) {
 /// The memory stays as long as RDMA reads or writes it, or smbd does: smbd has a mapping of its own.
 void SmbdArea::lose(const std::string& why, shm::AreaState as) {
   link_.reset();
+  making_.reset();
+  if (next_page_) next_page_->stop();
   state_ = State::none;
   shown_ = as;
   trees_.clear();

@@ -25,11 +25,13 @@
 
 #include "protocol/proxy/module_link.h"
 #include "protocol/smb2/area_carrier.h"
+#include "shm/area.h"
 #include "shm/area_state.h"
 #include "shm/base/connection_id.h"
 #include "shm/base/log.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
+#include "shm/loop/loop.h"
 #include "shm/loop/watched.h"
 #include "workers/memory/slab.h"
 #include "workers/session/context.h"
@@ -97,17 +99,20 @@ class SmbdArea {
   [[nodiscard]] const SlabRef& memory() const { return area_; }
 
  private:
-  enum class State : uint8_t { off, none, asked, greeting, attaching, ready };
+  enum class State : uint8_t { off, none, asked, greeting, making, attaching, ready };
   using Tree = std::pair<uint64_t, uint32_t>;  // session, tree
   static constexpr size_t kMostTrees = 4096;
   static constexpr int kPacketsPerWake = 64;
+  static constexpr uint64_t kPageEveryMs = 1;
 
   void on_link();
   /// False: the link is over.
   [[nodiscard]] bool hear(std::span<const std::byte> packet);
   [[nodiscard]] bool hear(const proxy::LinkMessage& message);
   [[nodiscard]] bool greeted(uint32_t version);
-  [[nodiscard]] bool attach();
+  [[nodiscard]] bool make();
+  void make_more();
+  [[nodiscard]] bool attach(shm::Result<shm::UniqueFd> fd);
   [[nodiscard]] bool may_ask() const;
   void lose(const std::string& why, shm::AreaState as = shm::AreaState::lost);
   void none(shm::AreaState why, const std::string& detail);
@@ -127,6 +132,8 @@ class SmbdArea {
   shm::log::RateLimit lines_{10'000, 8};  // of each kind
   smb2::AreaToken token_{};
   SlabRef area_;
+  std::optional<shm::HugeArea> making_;
+  std::optional<shm::Timer> next_page_;
   bool huge_ = false;  // its pages
   AreaRoom room_;
   size_t at_smbd_ = 0;     // requests without a final answer

@@ -49,19 +49,25 @@ TEST_CASE("what one maps and writes the other sees, and each page is there to th
 
 TEST_CASE("an area of a size that no file has is an error") { CHECK_FALSE(shm::make_area(size_t(1) << 63)); }
 
-TEST_CASE("huge pages are given at once and for good, or not at all") {
-  CHECK_FALSE(shm::make_huge_area(4096));  // no huge page is so small
-  constexpr size_t kBytes = 2u << 20;
-  const auto area = shm::make_huge_area(kBytes);
+TEST_CASE("huge pages are there one after the other and for good, or none is") {
+  CHECK_FALSE(shm::HugeArea::begin(4096));  // no huge page is so small
+  constexpr size_t kBytes = 4u << 20;
+  auto area = shm::HugeArea::begin(kBytes);
   if (!area) {  // as on most systems: none are set aside
     CHECK(area.error().system_errno != 0);
     return;
   }
+  for (const bool all : {false, true}) {
+    const auto done = area->step();
+    REQUIRE(done);
+    CHECK(*done == all);
+  }
+  const shm::UniqueFd fd = area->take();
   struct stat status{};
-  REQUIRE(fstat(area->get(), &status) == 0);
+  REQUIRE(fstat(fd.get(), &status) == 0);
   CHECK(size_t(status.st_size) == kBytes);
   CHECK(size_t(status.st_blocks) * 512 == kBytes);
-  CHECK(ftruncate(area->get(), 0) < 0);
+  CHECK(ftruncate(fd.get(), 0) < 0);
   CHECK(errno == EPERM);
-  CHECK(fcntl(area->get(), F_GET_SEALS) == (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
+  CHECK(fcntl(fd.get(), F_GET_SEALS) == (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
 }
