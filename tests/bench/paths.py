@@ -2,11 +2,10 @@
 """The ways from the client to smbd that are compared, with the servers that make them."""
 
 import sys
-import time
 
 from lib import module_smbd
 from lib.daemon import Connect, Smbdirectd
-from lib.process import Server, free_port, wait_until
+from lib.process import Server, at_rest, free_port, wait_until
 from lib.smbd import SmbdServer
 
 HAPROXY_CONFIG = """\
@@ -83,14 +82,7 @@ def start_smbd(stack, directory, wanted):
 
 
 def moved_by_area(daemon):
-    """Of a worker that rests; it publishes its counters now and then, so they are read until they stay."""
-    last = None
-    while True:
-        now = sum(row["area_read_bytes"] + row["area_write_bytes"] for row in daemon.ctl("workers"))
-        if now == last:
-            return now
-        last = now
-        time.sleep(0.25)
+    return at_rest(lambda: sum(row["area_read_bytes"] + row["area_write_bytes"] for row in daemon.ctl("workers")))
 
 
 def build(stack, directory, wanted):

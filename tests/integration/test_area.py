@@ -11,9 +11,8 @@ import uuid
 
 import pytest
 
-from lib import module_smbd, rdma, smb2
+from lib import module_fixture, rdma, smb2
 from lib.area_use import THRESHOLD, moved, warm
-from lib.module_smbd import ModuleSmbd
 from lib.process import wait_until
 
 SEED = int(os.environ.get("SMBDIRECTD_SEED", "20261129"))
@@ -23,18 +22,9 @@ GONE = (rdma.Closed, rdma.Terminated, rdma.Timeout)
 
 @pytest.fixture(scope="module", params=SERIES)
 def server(request, scratch):
-    reason = module_smbd.missing(request.param)
-    if reason:
-        pytest.skip(reason)
-    directory = scratch / f"area-{request.param}"
-    directory.mkdir()
     shares = {"share": {"vfs objects": "smbdirect"}, "plain": {}, "btrfs": {"vfs objects": "btrfs smbdirect"}}
-    smbd = ModuleSmbd(directory, shares=shares, series=request.param).start()
-    smbd.series = request.param
-    yield smbd
-    log = smbd.log_path.read_text(errors="replace")
-    smbd.stop()
-    assert "PANIC" not in log and "INTERNAL ERROR" not in log, log[-4000:]
+    with module_fixture.running(scratch / f"area-{request.param}", request.param, shares=shares) as smbd:
+        yield smbd
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ import random
 
 import pytest
 
-from lib import module_smbd, rdma, smb2
+from lib import module_fixture, rdma, smb2
 from lib.area_use import moved, warm
 from lib.daemon import Smbdirectd
-from lib.module_smbd import ModuleSmbd
 from lib.process import wait_until
 
 SERIES = ("4.17", "4.22")
@@ -24,21 +23,14 @@ FILE_NOT_AVAILABLE = 0xC0000467
 
 @pytest.fixture(scope="module", params=SERIES)
 def server(request, scratch):
-    reason = module_smbd.missing(request.param)
-    if reason:
-        pytest.skip(reason)
     directory = scratch / f"answers-{request.param}"
-    directory.mkdir()
     same = {"path": directory / "shares" / "share", "store dos attributes": "yes"}
     shares = {
         "share": {"vfs objects": "smbdirect streams_xattr", **same},
         "plain": {"vfs objects": "streams_xattr", **same},
     }
-    smbd = ModuleSmbd(directory, shares=shares, series=request.param).start()
-    yield smbd
-    log = smbd.log_path.read_text(errors="replace")
-    smbd.stop()
-    assert "PANIC" not in log and "INTERNAL ERROR" not in log, log[-4000:]
+    with module_fixture.running(directory, request.param, shares=shares) as smbd:
+        yield smbd
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,9 @@ import uuid
 
 import pytest
 
-from lib import module_smbd, rdma, smb2
+from lib import module_fixture, rdma, smb2
 from lib.area_link import mapped
 from lib.area_use import moved, warm
-from lib.module_smbd import ModuleSmbd
 from lib.process import alive, kill_all_of, wait_until
 
 SEED = int(os.environ.get("SMBDIRECTD_SEED", "20261129"))
@@ -26,16 +25,8 @@ SIZE = 300_000  # of each READ and WRITE
 
 @pytest.fixture(scope="module", params=["4.17", "4.22"])
 def server(request, scratch):
-    reason = module_smbd.missing(request.param)
-    if reason:
-        pytest.skip(reason)
-    directory = scratch / f"area-kills-{request.param}"
-    directory.mkdir()
-    smbd = ModuleSmbd(directory, series=request.param).start()
-    yield smbd
-    log = smbd.log_path.read_text(errors="replace")
-    smbd.stop()
-    assert "PANIC" not in log and "INTERNAL ERROR" not in log, log[-4000:]
+    with module_fixture.running(scratch / f"area-kills-{request.param}", request.param) as smbd:
+        yield smbd
 
 
 class Client:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lib import module_smbd, rdma, smb2
+from lib import module_fixture, rdma, smb2
 from lib.area_link import mapped
 from lib.area_use import THRESHOLD, moved, moved_by, warm
 from lib.lan import FAMILIES, Lan
@@ -24,9 +24,7 @@ MODES = pytest.mark.parametrize("mode", ["transparent", "handoff"])
 @pytest.fixture(params=["4.17", "4.22"])
 def make_lan(request, scratch):
     """make_lan(mode, **kw) -> a Lan whose smbd has the module, stopped at the end of the test."""
-    reason = module_smbd.missing(request.param)
-    if reason:
-        pytest.skip(reason)
+    module_fixture.skip_if_missing(request.param)
     made = []
 
     def make(mode, **kw):

@@ -16,16 +16,16 @@ import json
 import os
 import pathlib
 import shutil
-import time
 
 import pytest
 
-from lib import module_smbd
+from lib import module_fixture, module_smbd
 from lib.area_use import moved
 from lib.daemon import Connect, Smbdirectd, build_dir
 from lib.module_smbd import ModuleSmbd, ModuleSpace
 from lib.netspace import NetSpace, SmbdInside
 from lib.peer import ReferencePeer
+from lib.process import at_rest
 from lib.smbd import SmbdServer, samba_version
 from lib.torture import Lane, compare, floor_of
 
@@ -83,17 +83,6 @@ SHARE = {
     "kernel change notify": "no",
 }
 WITH_MODULE = {**SHARE, "vfs objects": "smbdirect " + SHARE["vfs objects"]}
-
-
-def at_rest(read):
-    """Counters of workers that have nothing to do: they are published now and then, so they are read until they stay."""
-    last = read()
-    while True:
-        time.sleep(0.25)
-        now = read()
-        if now == last:
-            return now
-        last = now
 
 
 class Log:
@@ -182,9 +171,7 @@ def parity_by_area(request, scratch, log):
     """Its parameter: the series of an smbd that has the module, and the mode. Gives (run, whether the floor holds: smbd is
     of the same series as smbtorture)."""
     series, mode = request.param
-    reason = module_smbd.missing(series)
-    if reason:
-        pytest.skip(reason)
+    module_fixture.skip_if_missing(series)
     with two_lanes(scratch / f"area-{mode}-{series}", mode, log, series) as run:
         yield run, series == module_smbd.own_series()
 

@@ -11,7 +11,6 @@ import pathlib
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import threading
 
@@ -35,6 +34,7 @@ from lib.area_link import (
     Packet,
 )
 from lib.hostile_server import carry, exactly, framed
+from lib.process import PortServer
 
 ASKS = b"AREALIE"  # of a ClientGuid; the next byte is the number of the way
 
@@ -301,18 +301,11 @@ def adds_the_area_twice(s, _):
     s.say(Packet(AREA_ADDED, token=s.token))
 
 
-class Liars:
+class Liars(PortServer):
     """Before the smbd at `smbd_port`; its own port: `port`. Its processes listen for links in `directory`."""
 
     def __init__(self, smbd_port, directory):
-        argv = [sys.executable, str(pathlib.Path(__file__).resolve()), str(smbd_port), str(directory)]
-        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        self.port = int(self.process.stdout.readline())
-
-    def stop(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process.stdout.close()
+        super().__init__(__file__, smbd_port, directory)
 
 
 def serve(worker, smbd_port, directory):

@@ -5,12 +5,15 @@ whose ClientGuid asks for worse, which it misuses in one of the ways below."""
 import contextlib
 import os
 import pathlib
-import signal
 import socket
 import struct
-import subprocess
 import sys
 import threading
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lib.process import PortServer
 
 MARK = b"HOSTILE"  # of a ClientGuid; the next byte is the number of the way
 LARGEST = 0xFFFFFFFFFFFFFFFF
@@ -125,18 +128,11 @@ def serve(client, smbd):
             back.join()
 
 
-class HostileServer:
+class HostileServer(PortServer):
     """Before the smbd at `port`. Its own port: `port`."""
 
     def __init__(self, smbd_port):
-        argv = [sys.executable, str(pathlib.Path(__file__).resolve()), str(smbd_port)]
-        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        self.port = int(self.process.stdout.readline())
-
-    def stop(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process.stdout.close()
+        super().__init__(__file__, smbd_port)
 
 
 def main():

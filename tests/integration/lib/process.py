@@ -6,6 +6,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -143,6 +144,32 @@ class LogSource:
     def close(self):
         if self in LogSource.live:
             LogSource.live.remove(self)
+
+
+class PortServer:
+    """A program in Python that runs in the background until it is stopped, and first of all prints the port where it listens."""
+
+    def __init__(self, program, *arguments):
+        argv = [sys.executable, str(pathlib.Path(program).resolve()), *map(str, arguments)]
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def at_rest(read):
+    """What read() gives when it no longer changes: counters of workers that have nothing to do, which publish them now and
+    then."""
+    last = read()
+    while True:
+        time.sleep(0.25)
+        now = read()
+        if now == last:
+            return now
+        last = now
 
 
 class Server:

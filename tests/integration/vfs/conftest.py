@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lib import module_smbd
+from lib import module_fixture
 from lib.module_smbd import ModuleSmbd
 
 SERIES = ("4.17", "4.22")
@@ -41,30 +41,19 @@ SHARES = {
 _made = []  # directories
 
 
-def series_there(series):
-    reason = module_smbd.missing(series)
-    if reason:
-        pytest.skip(reason)
-    return series
-
-
 @pytest.fixture(scope="session", params=SERIES)
 def series(request):
-    return series_there(request.param)
+    module_fixture.skip_if_missing(request.param)
+    return request.param
 
 
 @pytest.fixture(scope="session")
 def server(scratch, series):
     """A ModuleSmbd with SHARES for all tests that leave it alive."""
-    directory = scratch / f"vfs-{series}"
-    directory.mkdir()
-    smbd = ModuleSmbd(directory, shares=SHARES, series=series).start()
-    os.chmod(smbd.share_path("as_nobody"), 0o777)
-    (directory / "shares").chmod(0o755)
-    yield smbd
-    log = smbd.log_path.read_text(errors="replace")
-    smbd.stop()
-    assert "PANIC" not in log and "INTERNAL ERROR" not in log, "smbd panicked: " + log[-4000:]
+    with module_fixture.running(scratch / f"vfs-{series}", series, shares=SHARES) as smbd:
+        os.chmod(smbd.share_path("as_nobody"), 0o777)
+        (smbd.directory / "shares").chmod(0o755)
+        yield smbd
 
 
 @pytest.fixture
