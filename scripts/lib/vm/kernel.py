@@ -63,14 +63,7 @@ def unpack_tools(archive, directory):
     names = ['ksmbd-tools', 'libc6', *archive.depends('ksmbd-tools')]
     names += [one for name in names if name.startswith(('libglib', 'libnl')) for one in archive.depends(name)]
     archive.unpack({one: archive.show(one)['Version'] for one in sorted(set(names)) if archive.show(one)}, directory)
-    (loader,) = [p for p in directory.rglob('ld-linux-x86-64.so.2') if p.parent.name == 'x86_64-linux-gnu']
-    places = ':'.join(sorted({f'$root/{p.parent.relative_to(directory)}' for p in directory.rglob('lib*.so.*')}))
-    program = directory / 'usr/libexec/ksmbd.tools'
-    program.rename(program.with_suffix('.program'))
-    program.write_text(f'#!/bin/sh\nroot=$(dirname "$(readlink -f "$0")")/../..\n'
-                       f'exec "$root/{loader.relative_to(directory)}" --argv0 "$0" --library-path "{places}" '
-                       '"$root/usr/libexec/ksmbd.program" "$@"\n')
-    program.chmod(0o755)
+    modules.wrap_programs(directory / 'usr/libexec', directory)
 
 
 def make(name, ksmbd, directory, say):

@@ -56,15 +56,21 @@ class Headers:
         self.settings = ['CONFIG_DEBUG_INFO_BTF=', 'CONFIG_DEBUG_INFO_BTF_MODULES=', *compiler_settings(self.path, log)]
 
 
-def wrap_programs(kbuild, libraries):
+def wrap_programs(place, libraries):
+    """Has every program below `place` run with the C library and others below `libraries`. Both may be moved together."""
     (loader,) = [p for p in libraries.rglob('ld-linux-x86-64.so.2') if p.parent.name == 'x86_64-linux-gnu']
-    for path in list(kbuild.rglob('*')):
+    directories = sorted({p.parent for p in libraries.rglob('lib*.so.*')})
+    for path in list(place.rglob('*')):
         if path.is_symlink() or not path.is_file() or path.read_bytes()[:5] != b'\x7fELF\x02':
             continue
         real = path.with_name(path.name + '.program')
         path.rename(real)
-        dirs = ':'.join(sorted({str(p.parent) for p in libraries.rglob('lib*.so.*')}))
-        path.write_text(f'#!/bin/sh\nexec {loader} --argv0 "$0" --library-path {dirs} {real} "$@"\n')
+
+        def from_here(other, here=path.parent):
+            return f'$here/{os.path.relpath(other, here)}'
+        path.write_text('#!/bin/sh\nhere=$(dirname "$(readlink -f "$0")")\n'
+                        f'exec "{from_here(loader)}" --argv0 "$0" --library-path "{":".join(map(from_here, directories))}" '
+                        f'"{from_here(real)}" "$@"\n')
         path.chmod(0o755)
 
 
