@@ -12,7 +12,6 @@
 #include <poll.h>
 #include <string>
 #include <string_view>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,93 +20,17 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <nlohmann/json.hpp>
 
 #include "daemon/clients/server_registration.h"
-#include "daemon/control/event_report.h"
 #include "daemon/ctl/commands.h"
 #include "protocol/proxy/frames.h"
+#include "tests/unit/daemon/control/control_socket_rig.h"
 
 using namespace smbdirect::daemon;  // NOLINT: a test of one program's parts
+using namespace smbdirect::daemon::control_test;
 namespace protocol = smbdirect::protocol;
 namespace shm = smbdirect::shm;
 namespace fs = std::filesystem;
-using json = nlohmann::ordered_json;
-
-namespace {
-
-class Directory {
- public:
-  Directory() : path_((fs::temp_directory_path() / "smbdirectd-control-XXXXXX").string()) {
-    REQUIRE(mkdtemp(path_.data()) != nullptr);
-  }
-  ~Directory() { fs::remove_all(path_); }
-  [[nodiscard]] std::string control() const { return path_ + "/run/control"; }
-
- private:
-  std::string path_;
-};
-
-shm::UniqueFd connected(const std::string& path) {
-  shm::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  REQUIRE(path.size() < sizeof address.sun_path);
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  REQUIRE(connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
-  return fd;
-}
-
-void say(const shm::UniqueFd& fd, const std::string& text) {
-  REQUIRE(send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL) == ssize_t(text.size()));
-}
-
-/// A loop and a socket on it that answers "you said ..."; or, if it is to wait, what was asked is kept.
-struct Server {
-  shm::Loop loop;
-  std::vector<ControlSocket::Answer> waiting;
-  bool wait = false;
-  std::vector<Right> rights;  // of those that asked
-  PeerIdentity pretended{.user = 0, .groups = {0}};
-  shm::Result<std::unique_ptr<ControlSocket>> socket;
-
-  explicit Server(const std::string& path, ControlSocket::Keep keep = {})
-      : socket(ControlSocket::open(
-            loop, path,
-            [this](const std::string& line, Right right, ControlSocket::Answer answer) {
-              rights.push_back(right);
-              if (wait) return waiting.push_back(std::move(answer));
-              answer("you said " + line);
-            },
-            std::move(keep), [this](int) { return pretended; })) {}
-  ~Server() {
-    if (socket) socket->reset();
-    turn();
-  }
-  void turn() {
-    for (int i = 0; i < 50; ++i) uv_run(loop.get(), UV_RUN_NOWAIT);
-  }
-  /// What the peer has been told, if it has been told something and closed.
-  std::optional<std::string> told(const shm::UniqueFd& fd) {
-    std::string text;
-    char bytes[4096];
-    for (;;) {
-      turn();
-      const ssize_t got = recv(fd.get(), bytes, sizeof bytes, 0);
-      if (got < 0) return std::nullopt;
-      if (got == 0) return text;
-      text.append(bytes, size_t(got));
-    }
-  }
-};
-
-shm::UniqueFd written(const std::string& text) {
-  shm::UniqueFd fd(memfd_create("report", MFD_CLOEXEC));
-  REQUIRE(write(fd.get(), text.data(), text.size()) == ssize_t(text.size()));
-  return fd;
-}
-
-}  // namespace
 
 TEST_CASE(
     "the socket goes to another daemon: who has connected is answered, by the one that has read the "
@@ -345,92 +268,6 @@ TEST_CASE("a socket that is kept may be watched at once") {
   main.reset();
 }
 
-TEST_CASE("who may do what: by the user, and by any of the groups") {
-  constexpr uid_t kOwn = 500;
-  constexpr gid_t kReaders = 70;
-  CHECK(right_of({.user = 0, .groups = {0}}, kOwn, std::nullopt) == Right::everything);
-  CHECK(right_of({.user = kOwn, .groups = {7}}, kOwn, kReaders) == Right::everything);
-  CHECK(right_of({.user = 1000, .groups = {kReaders}}, kOwn, kReaders) == Right::questions);
-  CHECK(right_of({.user = 1000, .groups = {1000, 24, kReaders, 1}}, kOwn, kReaders) == Right::questions);
-  CHECK(right_of({.user = 1000, .groups = {1000, 24}}, kOwn, kReaders) == Right::none);
-  CHECK(right_of({.user = 1000, .groups = {}}, kOwn, kReaders) == Right::none);
-  CHECK(right_of({.user = 1000, .groups = {0}}, kOwn, std::nullopt) == Right::none);
-}
-
-TEST_CASE("the kernel says who is at the other end, with all groups") {
-  int ends[2];
-  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
-  const shm::UniqueFd one(ends[0]), other(ends[1]);
-  const auto identity = peer_identity(one.get());
-  REQUIRE(identity);
-  CHECK(identity->user == geteuid());
-  std::vector<gid_t> mine(size_t(getgroups(0, nullptr)));
-  REQUIRE(getgroups(int(mine.size()), mine.data()) == int(mine.size()));
-  mine.push_back(getegid());
-  for (const gid_t group : mine) CHECK(std::ranges::find(identity->groups, group) != identity->groups.end());
-  for (const gid_t group : identity->groups) CHECK(std::ranges::find(mine, group) != mine.end());
-  CHECK_FALSE(peer_identity(-1));
-}
-
-TEST_CASE("members of the group ask, and others do not, whatever the file's mode says") {
-  const Directory directory;
-  Server server(directory.control());
-  REQUIRE(server.socket);
-  const gid_t group = getegid();
-  const auto told_to = [&](const PeerIdentity& who) {
-    server.pretended = who;
-    const auto peer = connected(directory.control());
-    server.turn();
-    // Who is refused is told so at once, and the socket is closed.
-    [[maybe_unused]] const ssize_t sent = send(peer.get(), "what\n", 5, MSG_NOSIGNAL);
-    return server.told(peer).value_or("nothing yet");
-  };
-  const PeerIdentity member{.user = 54321, .groups = {54321, group}};
-  CHECK(told_to(member).contains("only root and the daemon's own user may use this socket"));
-  REQUIRE((*server.socket)->let_ask(group));
-  struct stat status{};
-  REQUIRE(stat(directory.control().c_str(), &status) == 0);
-  CHECK((status.st_mode & 0777) == 0660);
-  CHECK(status.st_gid == group);
-  CHECK(told_to(member) == "you said what\n");
-  CHECK(told_to({.user = 54321, .groups = {54321}}).contains("/control/group"));
-  CHECK(told_to({.user = 0, .groups = {0}}) == "you said what\n");
-  CHECK(server.rights == std::vector{Right::questions, Right::everything});
-  REQUIRE((*server.socket)->let_ask(std::nullopt));
-  REQUIRE(stat(directory.control().c_str(), &status) == 0);
-  CHECK((status.st_mode & 0777) == 0600);
-  CHECK(told_to(member).contains("only root"));
-}
-
-TEST_CASE("those who may only ask leave room for root, and register no server") {
-  const Directory directory;
-  std::vector<shm::UniqueFd> kept;
-  Server server(directory.control(), [&](shm::UniqueFd socket) { kept.push_back(std::move(socket)); });
-  REQUIRE(server.socket);
-  REQUIRE((*server.socket)->let_ask(getegid()));
-  server.pretended = {.user = 54321, .groups = {getegid()}};
-  const auto impostor = connected(directory.control());
-  say(impostor, std::string(protocol::proxy::kRegisterLine));
-  CHECK(server.told(impostor) == "you said " + std::string(protocol::proxy::kRegisterLine));
-  CHECK(kept.empty());
-  std::vector<shm::UniqueFd> idle;
-  for (size_t i = 0; i < ControlSocket::kMaxReaders; ++i) {
-    idle.push_back(connected(directory.control()));
-    server.turn();
-  }
-  const auto one_more = connected(directory.control());
-  const auto refused = server.told(one_more);
-  REQUIRE(refused);
-  CHECK(refused->contains("ask again in a moment"));
-  server.pretended = {.user = 0, .groups = {0}};
-  const auto root = connected(directory.control());
-  server.turn();
-  say(root, "I\n");
-  CHECK(server.told(root) == "you said I\n");
-  say(idle.back(), "we\n");
-  CHECK(server.told(idle.back()) == "you said we\n");
-}
-
 TEST_CASE(
     "other lines are asked where main processes may register, and the register line where they may not") {
   const Directory directory, other;
@@ -450,35 +287,4 @@ TEST_CASE(
     CHECK(native.told(peer) == "you said " + text + "\n");
   }
   CHECK(kept == 0);
-}
-
-TEST_CASE("a worker's report is put beside its own connections, and beside no other's") {
-  const auto report_fd = written(
-      R"({"connections":[{"number":1,"events":[{"ago_ms":3,"event":"sent","payload":80}]},{"number":2,"events":[]}]})");
-  const json report = read_event_report(report_fd.get());
-  REQUIRE(report.is_object());
-  json connections = json::parse(
-      R"([{"number":1,"worker":0},{"number":1,"worker":1},{"number":2,"worker":1},{"number":2,"worker":0}])");
-  add_events(connections, 1, report);
-  CHECK(connections[1]["events"][0]["payload"] == 80);
-  CHECK(connections[2]["events"] == json::array());
-  CHECK_FALSE(connections[0].contains("events"));
-  CHECK_FALSE(connections[3].contains("events"));
-}
-
-TEST_CASE("what is no report is none, however deep or long it is") {
-  const std::string deep = R"({"connections":[{"number":1,"events":)" + std::string(1'000'000, '[') +
-                           std::string(1'000'000, ']') + "}]}";
-  for (const std::string& text : {std::string(), std::string("{\"connections\":["), deep,
-                                  std::string(R"({"connections":[{"number":1,"events":[{"a":{}}]}]})"),
-                                  std::string(kMaxReportBytes + 1, ' ')}) {
-    INFO(text.size());
-    const auto report_fd = written(text);
-    CHECK(read_event_report(report_fd.get()).is_discarded());
-  }
-  json connections = json::parse(R"([{"number":1,"worker":0}])");
-  for (const char* odd : {"7", "{}", R"({"connections":7})", R"({"connections":[7,{"number":1}]})"}) {
-    add_events(connections, 0, json::parse(odd));
-    CHECK_FALSE(connections[0].contains("events"));
-  }
 }

@@ -2,7 +2,6 @@
 // READs and WRITEs through memory shared with smbd: a module and an smbd that the test plays, honest and not.
 #include <algorithm>
 #include <array>
-#include <fcntl.h>
 #include <optional>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -11,22 +10,14 @@
 
 #include <doctest/doctest.h>
 
-#include "smbd_exchange_rig.h"
+#include "smbd_area_rig.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using namespace smbdirect::workers::session_test;
 namespace shm = smbdirect::shm;
 namespace test = smbdirect::test;
-using fabric::Access;
-using smb2_test::get;
-using smb2_test::pattern;
-using smb2_test::put;
 
 namespace {
-
-constexpr uint32_t kThreshold = 65536, kAreaBytes = 1 << 20;
-constexpr uint64_t kSession = 0x1122334455;
-constexpr uint32_t kTree = 7;
 
 Bytes carried(uint64_t id, uint32_t total) {
   Bytes bytes = smb2_test::header(smb2_test::kIoctl, {.message_id = id, .flags = smb2_test::kResponse});
@@ -38,86 +29,6 @@ Bytes carried(uint64_t id, uint32_t total) {
   return bytes;
 }
 
-/// A session with smbd, and the module's end of a link.
-struct Area final : SmbdExchangeRig {
-  explicit Area(uint32_t bytes = kAreaBytes) {
-    areas.bytes = bytes;
-    open();
-  }
-  ~Area() override {
-    if (memory != nullptr) munmap(memory, areas.bytes);
-  }
-
-  void say(uint32_t type, uint32_t number = 0, uint64_t session = 0) {
-    Bytes packet(256);
-    put(packet, 0, type, 4);
-    put(packet, 4, number, 4);
-    put(packet, 8, session, 8);
-    std::ranges::copy(token, packet.begin() + 16);
-    REQUIRE(::send(module.get(), packet.data(), packet.size(), MSG_NOSIGNAL) == 256);
-    wait(0);
-  }
-  /// The first READ asks; it goes inline.
-  void ask() {
-    Bytes into(kThreshold);
-    const auto at = expose(into, Access::remote_write);
-    from_client(smb2_test::read_request({.message_id = 100, .credit_charge = 16},
-                                        {.length = kThreshold, .channel = 1, .memory = {at}}));
-    settle();
-    REQUIRE(smbd.heard.size() == 1);
-    REQUIRE(get(smbd.heard[0], 12, 2) == smb2_test::kRead);
-    smbd.answer(smb2_test::read_response({.message_id = 100}, pattern(kThreshold, 3)));
-    settle();
-    REQUIRE(into == pattern(kThreshold, 3));
-    smbd.heard.clear();
-    client_side = {};
-  }
-  void link() {
-    shm::UniqueFd ours;
-    std::tie(module, ours) = test::socket_pair(SOCK_SEQPACKET);
-    exchange->module_answered(std::move(ours));
-  }
-  /// What the worker says, with the descriptor that came along.
-  std::optional<std::pair<Bytes, shm::UniqueFd>> heard() {
-    Bytes packet(256);
-    auto seen = test::receive_with(module.get(), packet, MSG_DONTWAIT);
-    if (!seen) return std::nullopt;
-    REQUIRE(seen->bytes == 256);
-    REQUIRE(seen->descriptors.size() == 1);
-    return std::pair{packet, std::move(seen->descriptors[0])};
-  }
-  /// The link stands, the memory is mapped; nothing is announced.
-  void attach() {
-    link();
-    say(1, 1);
-    auto area = heard();
-    REQUIRE(area);
-    REQUIRE(get(area->first, 0, 4) == 5);
-    std::copy_n(area->first.begin() + 16, 16, token.begin());
-    REQUIRE(area->second.valid());
-    const int seals = fcntl(area->second.get(), F_GET_SEALS);
-    REQUIRE((seals & F_SEAL_SHRINK) != 0);
-    memory = static_cast<std::byte*>(
-        mmap(nullptr, areas.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, area->second.get(), 0));
-    REQUIRE(memory != MAP_FAILED);
-    say(6);
-  }
-  void use() {
-    ask();
-    CHECK(asked == 1);
-    attach();
-    say(2, kTree, kSession);
-  }
-  bool gone() {
-    char byte = 0;
-    return ::recv(module.get(), &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
-  }
-
-  shm::UniqueFd module;
-  std::array<std::byte, 16> token{};
-  std::byte* memory = nullptr;
-};
-
 /// Of a carrier: the offset in the area.
 uint64_t place_of(const Bytes& carrier) {
   REQUIRE(carrier.size() == 176);
@@ -125,104 +36,7 @@ uint64_t place_of(const Bytes& carrier) {
   return get(carrier, 152, 8);
 }
 
-Bytes read_of(uint64_t id, uint32_t length, const std::vector<smb2::BufferDescriptor>& memory,
-              uint32_t channel = 1) {
-  return smb2_test::read_request({.message_id = id, .credit_charge = 16},
-                                 {.length = length, .channel = channel, .memory = memory});
-}
-
 }  // namespace
-
-TEST_CASE("what is shown of it: how far it has come, and why the last large request went without") {
-  using enum shm::AreaState;
-  Area rig;
-  const auto shown = [&] { return rig.exchange->area_state(); };
-  CHECK(shown() == unasked);
-  rig.ask();
-  CHECK(shown() == asked);
-  rig.attach();
-  CHECK(shown() == ready);
-  Bytes client(700'000);
-  const auto at = rig.expose(client, Access::remote_write);
-  uint64_t id = 2;
-  const auto after = [&](uint32_t length, uint32_t tree) {
-    Bytes pdu = read_of(id++, length, {at});
-    put(pdu, 36, tree, 4);
-    rig.from_client(pdu);
-    rig.settle();
-    return shown();
-  };
-  CHECK(after(kThreshold - 1, kTree) == ready);  // it says nothing of large ones
-  CHECK(after(kThreshold, kTree) == no_share);
-  rig.say(2, kTree, kSession);
-  rig.say(3, kTree + 1, kSession);
-  CHECK(after(kThreshold, kTree + 1) == misplaced);
-  CHECK(after(700'000, kTree) == used);
-  CHECK(after(700'000, kTree) == full);
-  rig.say(4, kTree + 1, kSession);
-  CHECK(after(kThreshold, kTree + 1) == no_share);
-  CHECK(after(kThreshold, kTree) == used);
-  rig.module.reset();
-  rig.wait(0);
-  CHECK(shown() == lost);
-}
-
-TEST_CASE("what is shown where there is none") {
-  using enum shm::AreaState;
-  const auto refused = [](int error) {
-    Area rig;
-    rig.ask();
-    rig.exchange->module_answered(shm::fail("the supervisor's connection to smbd's module", error));
-    return rig.exchange->area_state();
-  };
-  CHECK(refused(ENOENT) == no_module);
-  CHECK(refused(EHOSTUNREACH) == other_host);
-  CHECK(refused(EPERM) == unreachable);
-  CHECK(refused(0) == asked);  // its supervisor is gone; it is asked again
-  {
-    Area rig;
-    rig.ask();
-    rig.link();
-    rig.say(1, 2);
-    CHECK(rig.exchange->area_state() == other_release);
-  }
-  {
-    Area rig;
-    rig.area_budget.set_limit(kAreaBytes - 1);
-    rig.ask();
-    rig.link();
-    rig.say(1, 1);
-    CHECK(rig.exchange->area_state() == no_memory);
-  }
-  CHECK(SmbdExchangeRig().shown_without_areas() == disabled);
-}
-
-TEST_CASE("a client that signs or encrypts has no use for it, which is shown until something else is") {
-  using enum shm::AreaState;
-  const auto shown_after = [](const Bytes& pdu) {
-    Area rig;
-    rig.from_client(pdu);
-    rig.settle();
-    REQUIRE(rig.broken.empty());
-    const auto shown = rig.exchange->area_state();
-    rig.smbd.heard.clear();
-    rig.ask();
-    CHECK(rig.exchange->area_state() == asked);
-    return shown;
-  };
-  const auto read = [](uint32_t length, uint32_t flags) {
-    return smb2_test::read_request({.message_id = 2, .flags = flags, .credit_charge = 16},
-                                   {.length = length});
-  };
-  CHECK(shown_after(read(kThreshold, smb2_test::kSigned)) == is_signed);
-  CHECK(shown_after(read(kThreshold - 1, smb2_test::kSigned)) == unasked);
-  CHECK(shown_after(read(kThreshold, 0)) == unasked);
-  Bytes opaque = pattern(200, 1);
-  std::ranges::copy(std::to_array({std::byte{0xfd}, std::byte{'S'}, std::byte{'M'}, std::byte{'B'}}),
-                    opaque.begin());
-  CHECK(shown_after(opaque) == is_encrypted);
-  CHECK(shown_after(smb2_test::plain(3, {.message_id = 50, .flags = smb2_test::kSigned}, 8)) == unasked);
-}
 
 TEST_CASE("a READ: smbd puts the data into the area, RDMA takes it from there, and the place is free again") {
   Area rig;
