@@ -86,7 +86,7 @@ class Bench:
         return found
 
     def run(self, kind, seconds):
-        """name -> work -> figures. Over rxe one mount of ours, since the client may hang at its end."""
+        """Rounds, with a table after each. Over rxe one mount of ours for all of them, since the client may hang at its end."""
         results, servers = {}, self.servers(kind)
         if kind == "rxe":
             servers = {name: servers[name] for name in ("smbdirectd", "plain TCP")}

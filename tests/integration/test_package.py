@@ -307,3 +307,22 @@ def test_a_directory_that_is_no_debian_is_not_booted(tmp_path):
     argv = [sys.executable, ROOT / "scripts/lib/vm/main.py", "--debian", tmp_path, "/bin/true"]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 2 and f"{tmp_path} has no lib/systemd/systemd" in done.stderr, done
+
+
+# --- what a removal warns of --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [("   vfs objects = full_audit smbdirect", True), ("vfs object=smbdirect", True), ("# vfs objects = smbdirect", False),
+     ("vfs objects = btrfs", False), ("comment = smbdirect", False), (None, False)],
+)  # fmt: skip
+@pytest.mark.parametrize("action", ["remove", "upgrade"])
+def test_who_removes_the_module_is_told_of_shares_that_have_it(tmp_path, action, line, told):
+    if line is not None:
+        (tmp_path / "etc/samba").mkdir(parents=True)
+        (tmp_path / "etc/samba/smb.conf").write_text(f"[share]\n{line}\n")
+    done = subprocess.run(["sh", ROOT / "debian/samba-vfs-smbdirect.prerm", action], capture_output=True, text=True,
+                          env={"PATH": "/usr/bin:/bin", "DPKG_ROOT": str(tmp_path)})  # fmt: skip
+    assert done.returncode == 0 and done.stdout == ""
+    assert ("take it out and run" in done.stderr) == (told and action == "remove"), done.stderr
