@@ -49,7 +49,7 @@ def programs():
 
 
 def too_late(minutes):
-    return f'not started: the run was {minutes} minutes old (--vm-until); scripts/test runs it'
+    return f'not started: the run was {minutes} minutes old (--until); scripts/test runs it'
 
 
 def kernels(full):

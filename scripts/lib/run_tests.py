@@ -318,7 +318,8 @@ def start_fuzzer(target, corpus, seconds):
 # --- integration tests ------------------------------------------------------------------------------
 
 
-def pytest(run, section, log, kind, *arguments):
+def pytest(run, section, log, kind, *arguments, until=None):
+    """until: starts no test when the run is so many minutes old; those left are skipped."""
     results = LOGS / f'{log}.xml'
     results.unlink(missing_ok=True)
     env = {'SMBDIRECTD_BUILD': str(BUILD / kind), 'PYTHONDONTWRITEBYTECODE': '1'}
@@ -327,12 +328,16 @@ def pytest(run, section, log, kind, *arguments):
     if kind == 'asan':
         env |= sanitizers.environment(reports)
         env['SMBDIRECTD_KILLS'] = '100'  # of test_kills.py: each is slower here, and all of them ran before
+    if until is not None:
+        env['SMBDIRECTD_UNTIL'] = f'{time.time() + until * 60 - (time.monotonic() - run.began):.0f} {until}'  # conftest.py
     status, text = run.command(
         ['/usr/bin/python3', '-m', 'pytest', '-p', 'no:cacheprovider', '-q', '--durations=15', '-rfEs',
          f'--junitxml={results}', 'tests/integration', *arguments], log, env, check=False, timeout=3600)
     if not results.exists():
         raise Failed(f'pytest ended with {status} and left no results\n{last_lines(text)}')
+    seconds = collections.Counter()
     for case in ET.parse(results).getroot().iter('testcase'):
+        seconds[case.get('classname', '').rsplit('.', 1)[-1]] += float(case.get('time', 0))
         name = f'{case.get("classname", "").rsplit(".", 1)[-1]}::{case.get("name")}'
         problem = case.find('failure')
         problem = case.find('error') if problem is None else problem
@@ -343,6 +348,7 @@ def pytest(run, section, log, kind, *arguments):
             section.skips.append((name, skipped.get('message', 'no reason given')))
         else:
             section.passed += 1
+    print('    slowest: ' + ', '.join(f'{name} {took:.0f} s' for name, took in seconds.most_common(12)), flush=True)
     if status not in (0, 1) and not section.failures:
         raise Failed(f'pytest ended with {status}\n{last_lines(text)}')
     if kind == 'asan':
@@ -353,7 +359,7 @@ def pytest(run, section, log, kind, *arguments):
 
 
 def late(run):
-    return run.options.vm_until is not None and time.monotonic() - run.began > run.options.vm_until * 60
+    return run.options.until is not None and time.monotonic() - run.began > run.options.until * 60
 
 
 def guest_kernel(run, section, log):
@@ -362,7 +368,7 @@ def guest_kernel(run, section, log):
         return
     for kernel in guest_tests.kernels(run.options.full):
         if late(run):
-            section.skips.append((kernel or 'all', guest_tests.too_late(run.options.vm_until)))
+            section.skips.append((kernel or 'all', guest_tests.too_late(run.options.until)))
             continue
         prepare = [ROOT / 'scripts/vm', *(['--kernel', kernel] if kernel else []), '--prepare']
         status, text = run.command(prepare, log, check=False)
@@ -378,7 +384,7 @@ def guest_programs(run, section, log, kernel):
     for program in guest_tests.programs():
         name = f'{program.stem} on {kernel}' if kernel else program.stem
         if late(run):
-            section.skips.append((name, f'{name}: {guest_tests.too_late(run.options.vm_until)}'))
+            section.skips.append((name, f'{name}: {guest_tests.too_late(run.options.until)}'))
             continue
         for attempt in range(1, guest_tests.ATTEMPTS + 1):
             console = LOGS / f'{log}-{name.replace(" ", "-")}.console{attempt if attempt > 1 else ""}.log'
@@ -429,7 +435,7 @@ def everything(run):
     if run.section('build with ASan and UBSan', lambda s, log: build(run, s, log, 'asan')):
         run.section('unit tests with ASan', lambda s, log: sanitized_tests(run, s, log))
         run.section('integration with ASan', lambda s, log: pytest(
-            run, s, log, 'asan', *(f'--ignore=tests/integration/{name}' for name in NOT_WITH_ASAN)))
+            run, s, log, 'asan', *(f'--ignore=tests/integration/{name}' for name in NOT_WITH_ASAN), until=tests.until))
     if built:
         run.section('guest kernel', lambda s, log: guest_kernel(run, s, log))
     # A third build and every source through clang-tidy: they would double the time on two cores.
@@ -447,8 +453,9 @@ def main():
     group.add_argument('--full', action='store_true', help='also the long parity lists, every kernel in the guest, the fuzzers (a minute each) and '
                        'clang-tidy')
     parser.add_argument('--no-vm', action='store_true', help='without the tests in the guest kernel (scripts/vm)')
-    parser.add_argument('--vm-until', type=int, metavar='MINUTES',
-                        help='start no more programs in the guest when the run is so old; those left are skipped')
+    parser.add_argument('--until', type=int, metavar='MINUTES',
+                        help='when the run is so old, start no more of what comes last: integration tests under the '
+                        'sanitizers, programs in the guest; those left are skipped')
     parser.add_argument('--werror', action='store_true',
                         help='a warning of the compiler is an error (.ci/run, on supported compilers)')
     options = parser.parse_args()

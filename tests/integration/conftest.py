@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Fixtures shared by all black-box tests. Run with SMBDIRECTD_BUILD=<build dir> /usr/bin/python3 -m pytest."""
 
+import os
 import pathlib
 import shutil
 import signal
@@ -178,6 +179,9 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
+    until, _, minutes = os.environ.get("SMBDIRECTD_UNTIL", "").partition(" ")
+    if until and time.time() > float(until):
+        pytest.skip(f"not started: the run was {minutes} minutes old (scripts/test --until)")
     for source in LogSource.live:
         source.mark()
 
