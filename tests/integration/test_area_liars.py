@@ -96,9 +96,12 @@ def test_beside_a_client(place, bystander, way):
             with pytest.raises(rdma.Timeout):
                 liar.until(lambda: False)
         elif way in WRONG:
-            with pytest.raises(AssertionError, match="assert"):
+            # Where it is overwritten between its arrival and its checksum, the connection is lost, as by a broken line.
+            with pytest.raises((AssertionError, *GONE)) as ended:
                 liar.until(lambda: False)
-            assert len(liar.read()) == len(DATA)
+            assert "it did not come to that" not in str(ended.value)
+            if ended.type is AssertionError:
+                assert len(liar.read()) == len(DATA)
         else:
             before, end = moved(daemon), time.monotonic() + 1.5
             liar.until(lambda: time.monotonic() > end and (way in INLINE or moved(daemon)[0] > before[0] + 3))

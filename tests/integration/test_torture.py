@@ -228,9 +228,17 @@ def test_parity_by_area(parity_by_area, suite):
 
 
 @needs_full
-@with_module(MODULES[0])
+@with_module(*MODULES)
 @pytest.mark.parametrize("suite", [*[s for s in DEFAULT if s not in BY_AREA], *FULL, "replay.channel-sequence"])
 def test_parity_by_area_full(parity_by_area, suite):
     run, own = parity_by_area
     floor = {**FLOOR["default"], **FLOOR["full"], "replay.channel-sequence": 1}
     check(run(f"smb2.{suite}", timeout=400), floor[suite] if own else 0)
+
+
+@needs_full
+@with_module(("4.17", "handoff"))
+@pytest.mark.parametrize("suite", DEFAULT)
+def test_parity_by_area_in_handoff(parity_by_area, suite):
+    run, _ = parity_by_area
+    check(run(f"smb2.{suite}", timeout=400), {**FLOOR["default"], **FLOOR["handoff"]}[suite])
