@@ -17,6 +17,12 @@ from lib.process import LogSource, tail
 from lib.smbd import SmbdServer
 
 
+# In CI, which it knows by these, pytest shows all of what differs, and takes minutes to find it in a megabyte. Nobody reads
+# that, and the connection of which it is told has timed out by then.
+for _variable in ("CI", "BUILD_NUMBER"):
+    os.environ.pop(_variable, None)
+
+
 @pytest.fixture(scope="session")
 def scratch():
     """A directory for everything a run writes (on a file system with user xattrs), removed at the end."""
