@@ -13,10 +13,21 @@
  *     module: HELLO, then TREE or TREE_REFUSED for each tree connect of that smbd, and later what changes
  *     worker: AREA (with a sealed memfd)   module: AREA_ADDED
  *     worker: AREA_DROP                    module: AREA_GONE, once the last I/O on it is done, and not before
+ *     worker: DIRECT, once                 module: TABLE (with a sealed memfd), or DIRECT_NOT; after TABLE a
+ *                                          GRANT (with the open file) for each open that is one, and later
+ *                                          RIGHTS and CLOSED
  *
  * Each message is one packet of exactly SMBDIRECT_LINK_SIZE bytes, little-endian. Anything else ends the
  * link, such as a descriptor without an AREA, an AREA_DROP of what is no area of this link, a type that is
  * the other side's. An AREA that cannot be taken does not: AREA_ADDED says why.
+ *
+ * Direct I/O: for an open on which smbd would neither check a byte-range lock nor break a lease, whoever has
+ * a GRANT may read and write the file itself, on requests of that session and tree for that FileId. Whether
+ * it may is what the slot's word in the table says at the moment it does it: its generation is that of the
+ * grant, and the bit is set. The module clears the bits before smbd tells anybody that the lease is broken,
+ * and may set them again. One table belongs to the smbd process, all its links see it. A slot whose open was
+ * closed gets another generation before it is used again. RIGHTS tells that the bits have changed, for
+ * counting; CLOSED that the descriptor is of no use any more.
  *
  * The carrier: a READ or WRITE of the client's reaches smbd as FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 2.2.31.1)
  * with one chunk, whose resume key is SMBDIRECT_KEY_*; SourceOffset is the offset in the area, TargetOffset
@@ -28,19 +39,28 @@
 #define SMBDIRECT_AREA_H
 
 /* The version of the link and the carrier together. A side that reads another one in HELLO closes. */
-#define SMBDIRECT_LINK_VERSION 1
+#define SMBDIRECT_LINK_VERSION 2
 #define SMBDIRECT_LINK_DIRECTORY "/run/smbdirectd/smbd"
 
 enum smbdirect_link_type {
-  SMBDIRECT_LINK_HELLO = 1,    /* number: the version; session: the pid; text: Samba's version */
-  SMBDIRECT_LINK_TREE,         /* session, number: the tree; text: the share's name */
-  SMBDIRECT_LINK_TREE_REFUSED, /* the same; text: the share's name, a colon, a space and why it stays inline
-                                */
-  SMBDIRECT_LINK_TREE_GONE,    /* session, number */
-  SMBDIRECT_LINK_AREA,         /* token; one descriptor: a memfd sealed with F_SEAL_SHRINK */
-  SMBDIRECT_LINK_AREA_ADDED,   /* token; number: an NTSTATUS */
-  SMBDIRECT_LINK_AREA_DROP,    /* token */
-  SMBDIRECT_LINK_AREA_GONE     /* token: the memory may be used for something else */
+  SMBDIRECT_LINK_HELLO = 1,     /* number: the version; session: the pid; text: Samba's version */
+  SMBDIRECT_LINK_TREE,          /* session, number: the tree; text: the share's name */
+  SMBDIRECT_LINK_TREE_REFUSED,  /* the same; text: the share's name, a colon, a space and why it stays inline
+                                 */
+  SMBDIRECT_LINK_TREE_GONE,     /* session, number */
+  SMBDIRECT_LINK_AREA,          /* token; one descriptor: a memfd sealed with F_SEAL_SHRINK */
+  SMBDIRECT_LINK_AREA_ADDED,    /* token; number: an NTSTATUS */
+  SMBDIRECT_LINK_AREA_DROP,     /* token */
+  SMBDIRECT_LINK_AREA_GONE,     /* token: the memory may be used for something else */
+  SMBDIRECT_LINK_DIRECT,        /* from the worker: it does direct I/O */
+  SMBDIRECT_LINK_DIRECT_NOT,    /* text: why there is none in this process */
+  SMBDIRECT_LINK_TABLE,         /* number: its slots; one descriptor: a memfd sealed with F_SEAL_SHRINK and
+                                   F_SEAL_GROW, of 8 bytes a slot */
+  SMBDIRECT_LINK_GRANT,         /* number: the slot; session; token: the FileId as on the wire; what
+                                   smbdirect_grant_layout has; one descriptor: the open file */
+  SMBDIRECT_LINK_RIGHTS,        /* number: the slot; generation, rights */
+  SMBDIRECT_LINK_CLOSED,        /* number: the slot; generation */
+  SMBDIRECT_LINK_DIRECT_REFUSED /* text: a share's name, a colon, a space and why its opens are no grants */
 };
 
 enum smbdirect_link_layout {
@@ -54,6 +74,23 @@ enum smbdirect_link_layout {
 };
 
 enum { SMBDIRECT_TOKEN_SIZE = 16 };
+
+/* In the place of the text, which is zeros behind it. */
+enum smbdirect_grant_layout {
+  SMBDIRECT_GRANT_AT_TREE = 32,             /* u32 */
+  SMBDIRECT_GRANT_AT_GENERATION = 36,       /* u32 */
+  SMBDIRECT_GRANT_AT_RIGHTS = 40,           /* u32: enum smbdirect_rights */
+  SMBDIRECT_GRANT_AT_CHANNEL_SEQUENCE = 44, /* u16: the open's */
+  SMBDIRECT_GRANT_END = 46
+};
+
+/* In GRANT: what the open has been granted access to, whatever the table says now. */
+enum smbdirect_rights { SMBDIRECT_RIGHT_READ = 1, SMBDIRECT_RIGHT_WRITE = 2 };
+
+/* A slot's word in the table: u64 in the host's order, read and written as one. */
+#define SMBDIRECT_SLOT_RIGHTS(word) ((unsigned)(word) & 3u)
+#define SMBDIRECT_SLOT_GENERATION(word) ((unsigned)((word) >> 32))
+#define SMBDIRECT_SLOTS_MAX 4096
 
 /* An area is at most this large, and a link has at most so many. */
 #define SMBDIRECT_AREA_LIMIT 0x40000000u

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// READs and WRITEs that can be done here, on the open file itself, instead of by smbd (direct I/O): which
+// they are, by what they say, and the answers to them. Pure. Whether the file is here is another question
+// (workers/smbd/direct_files.h).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "protocol/smb2/pdu.h"
+
+namespace smbdirect::protocol::smb2 {
+
+struct DirectRequest {
+  Command command{};  // read or write
+  uint64_t message_id{};
+  uint16_t charge{};  // MessageIds that it takes, 1 and more
+  uint64_t session_id{};
+  uint32_t tree_id{};
+  FileId file_id{};
+  uint16_t channel_sequence{};
+  uint64_t offset{};
+  uint32_t length{};   // 1 and more; offset + length is at most 2^63 - 1
+  uint32_t minimum{};  // READ: MinimumCount
+  bool rdma_channel = false;
+  uint32_t data_offset{};      // WRITE, inline: where in the PDU its bytes begin
+  bool write_through = false;  // WRITE: on disk before it is answered
+};
+
+/// From its header and fixed part, before anything is rewritten. nullopt: it is for smbd, because it is
+/// signed, related, a compound, a replay, asynchronous, without data, not paid for, larger than was agreed,
+/// unbuffered, or wrong in any way that smbd would answer with an error.
+/// pdu: all of it, or its first kPrefixBytes when it is an inline WRITE of `total` bytes.
+struct DirectLimits {
+  uint16_t dialect = 0;
+  uint32_t max_read = 0;
+  uint32_t max_write = 0;
+};
+[[nodiscard]] std::optional<DirectRequest> parse_direct_request(std::span<const std::byte> pdu, uint64_t total,
+                                                                const DirectLimits& limits);
+
+/// The answer as smbd would have written it: the header of the request turned round, with as many credits as
+/// it took. A READ's data follows (inline) or was placed (data_length as in a READ by RDMA).
+struct DirectAnswer {
+  std::array<std::byte, 81> bytes{};
+  size_t size = 0;
+};
+[[nodiscard]] DirectAnswer answer_read(const DirectRequest& request, std::span<const std::byte> header,
+                                       uint32_t count);
+[[nodiscard]] DirectAnswer answer_write(const DirectRequest& request, std::span<const std::byte> header,
+                                        uint32_t count);
+[[nodiscard]] DirectAnswer answer_error(const DirectRequest& request, std::span<const std::byte> header,
+                                        uint32_t status);
+
+}  // namespace smbdirect::protocol::smb2
