@@ -12,6 +12,10 @@
 #include "smbd/globals.h"
 
 #define FIELD(type, field) {#type "." #field, offsetof(struct type, field)}
+/* In what its global points to, whose name is not the same in all series. */
+#define GLOBAL_FIELD(type, field)  \
+	{#type ".global->" #field, \
+	 offsetof(__typeof__(*((struct type *)NULL)->global), field)}
 
 static const struct {
 	const char *name;
@@ -22,26 +26,46 @@ static const struct {
 	FIELD(files_struct, fsp_flags),
 	FIELD(files_struct, access_mask),
 	FIELD(files_struct, op),
+	FIELD(files_struct, oplock_type),
+	FIELD(files_struct, lease),
+	FIELD(files_struct, sent_oplock_break),
+	FIELD(fsp_lease, lease),
+	FIELD(smb2_lease, lease_state),
+	FIELD(smb2_lease, lease_flags),
 	FIELD(connection_struct, sconn),
 	FIELD(connection_struct, tcon),
 	FIELD(connection_struct, cnum),
 	FIELD(connection_struct, vuid),
 	FIELD(connection_struct, vfs_handles),
+	FIELD(connection_struct, params),
+	FIELD(share_params, service),
 	FIELD(connection_struct, printer),
 	FIELD(connection_struct, ipc),
 	FIELD(smbd_server_connection, ev_ctx),
+	FIELD(smbd_server_connection, msg_ctx),
+	FIELD(smb_request, smb2req),
+	FIELD(smbd_smb2_request, session),
+	FIELD(smbd_smb2_request, tcon),
+	FIELD(smbXsrv_session, global),
+	FIELD(smbXsrv_tcon, global),
 	FIELD(vfs_handle_struct, next),
 	FIELD(vfs_handle_struct, fns),
 	FIELD(vfs_handle_struct, conn),
 	FIELD(vfs_handle_struct, data),
 	FIELD(smbXsrv_open, global),
-	/* Whose name is not the same in all series */
-	{"smbXsrv_open.global->open_persistent_id",
-	 offsetof(__typeof__(*((struct smbXsrv_open *)NULL)->global),
-		  open_persistent_id)},
+	GLOBAL_FIELD(smbXsrv_open, open_persistent_id),
+	GLOBAL_FIELD(smbXsrv_open, open_volatile_id),
+	GLOBAL_FIELD(smbXsrv_open, channel_sequence),
+	GLOBAL_FIELD(smbXsrv_session, signing_flags),
+	GLOBAL_FIELD(smbXsrv_session, encryption_flags),
+	GLOBAL_FIELD(smbXsrv_tcon, encryption_flags),
 	FIELD(vfs_aio_state, error),
 	FIELD(vfs_fn_pointers, connect_fn),
 	FIELD(vfs_fn_pointers, disconnect_fn),
+	FIELD(vfs_fn_pointers, create_file_fn),
+	FIELD(vfs_fn_pointers, close_fn),
+	FIELD(vfs_fn_pointers, durable_disconnect_fn),
+	FIELD(vfs_fn_pointers, durable_reconnect_fn),
 	FIELD(vfs_fn_pointers, pread_fn),
 	FIELD(vfs_fn_pointers, pread_send_fn),
 	FIELD(vfs_fn_pointers, pwrite_fn),
@@ -65,23 +89,31 @@ static size_t first_bit(const struct files_struct *fsp)
 	return i;
 }
 
+#define FLAG(flag) \
+	{#flag, first_bit(&(struct files_struct){.fsp_flags.flag = true})}
+
 int main(void)
 {
-	struct files_struct directory = {
-		.fsp_flags.is_directory = true,
+	const struct {
+		const char *name;
+		size_t bit;
+	} flags[] = {
+		FLAG(is_pathref),
+		FLAG(can_read),
+		FLAG(can_write),
+		FLAG(is_directory),
+#if SMB_VFS_INTERFACE_VERSION >= 50
+		FLAG(posix_append),
+#endif
 	};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
 		printf("%s %zu\n", fields[i].name, fields[i].offset);
 	}
-	printf("fsp_flags.is_directory %zu\n", first_bit(&directory));
-#if SMB_VFS_INTERFACE_VERSION >= 50
-	struct files_struct append = {
-		.fsp_flags.posix_append = true,
-	};
-	printf("fsp_flags.posix_append %zu\n", first_bit(&append));
-#endif
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		printf("fsp_flags.%s %zu\n", flags[i].name, flags[i].bit);
+	}
 	printf("lock_struct %zu\n", sizeof(struct lock_struct));
 #if SMB_VFS_INTERFACE_VERSION >= 53
 	printf("file_modified_state %zu\n", sizeof(struct file_modified_state));

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The listener DIRECTORY/PID and the links accepted from it.
- *
- * The directory is root's alone, the socket is root's alone in it, and who
- * connects has to be root as well: the daemon's supervisor does it, and gives
- * the connected socket to an unprivileged worker. All three are checked here,
- * since whoever has a link can make smbd write a client's data into memory of
- * theirs.
+ * The links. Who connects has to be root, as has to be what listen.c listens
+ * in: the daemon's supervisor does it, and gives the connected socket to an
+ * unprivileged worker.
  */
 #include "includes.h"
 #include "smbd/smbd.h"
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "protocol/proxy/vfs/area.h"
 #include "protocol/proxy/vfs/link.h"
+#include "protocol/proxy/vfs/tell.h"
 #include "protocol/proxy/vfs/tree.h"
 
 #undef DBGC_CLASS
@@ -26,18 +24,14 @@
 struct smbdirect_link {
 	struct smbdirect_link *prev, *next;
 	int sock;
+	int room; /* of its buffer, in the kernel's reckoning */
 	struct tevent_fd *fde;
 };
 
 static struct {
-	int sock;
-	struct tevent_fd *fde;
-	struct sockaddr_un address;
 	struct smbdirect_link *links;
 	unsigned num_links;
-} process = {
-	.sock = -1,
-};
+} process;
 
 void smbdirect_link_send(struct smbdirect_link *link,
 			 const struct smbdirect_packet *packet)
@@ -64,8 +58,52 @@ void smbdirect_link_send_all(const struct smbdirect_packet *packet)
 	}
 }
 
+enum smbdirect_offer smbdirect_link_offer(struct smbdirect_link *link,
+					  const struct smbdirect_packet *packet,
+					  int fd)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {
+		.align =
+			{
+				.cmsg_level = SOL_SOCKET,
+				.cmsg_type = SCM_RIGHTS,
+				.cmsg_len = CMSG_LEN(sizeof(int)),
+			},
+	};
+	struct iovec iov = {
+		.iov_base = discard_const_p(uint8_t, packet->bytes),
+		.iov_len = sizeof(packet->bytes),
+	};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+	};
+	int queued = 0;
+
+	/* It becomes writable when three quarters are free */
+	if (ioctl(link->sock, SIOCOUTQ, &queued) != 0 ||
+	    queued > link->room / 2)
+	{
+		TEVENT_FD_WRITEABLE(link->fde);
+		return SMBDIRECT_OFFER_LATER;
+	}
+	if (fd != -1) {
+		memcpy(CMSG_DATA(&control.align), &fd, sizeof(int));
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = sizeof(control.bytes);
+	}
+	return sendmsg(link->sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) ==
+			       (ssize_t)iov.iov_len
+		       ? SMBDIRECT_OFFER_SENT
+		       : SMBDIRECT_OFFER_FAILED;
+}
+
 static void link_close(struct smbdirect_link *link)
 {
+	smbdirect_tell_end(link);
 	smbdirect_area_link_closed(link);
 	DLIST_REMOVE(process.links, link);
 	process.num_links--;
@@ -162,6 +200,8 @@ static bool link_packet(struct smbdirect_link *link,
 		return true;
 	case SMBDIRECT_LINK_AREA_DROP:
 		return fd == -1 && smbdirect_area_drop(link, token);
+	case SMBDIRECT_LINK_DIRECT:
+		return fd == -1 && smbdirect_tell_begin(link);
 	default:
 		return false;
 	}
@@ -176,13 +216,23 @@ static void link_event(struct tevent_context *ev,
 		private_data, struct smbdirect_link);
 	struct smbdirect_packet packet;
 	ssize_t got;
+	bool ended;
 	bool ok = false;
 	int fd;
 
+	if (flags & TEVENT_FD_WRITE) {
+		TEVENT_FD_NOT_WRITEABLE(link->fde);
+		smbdirect_tell_continue(link);
+	}
+	if ((flags & TEVENT_FD_READ) == 0) {
+		return;
+	}
 	got = link_receive(link, &packet, &fd);
 	if (got == -1 && (errno == EAGAIN || errno == EINTR)) {
 		return;
 	}
+	/* Reset: it left something of ours unread */
+	ended = got == 0 || (got == -1 && errno == ECONNRESET);
 	if (got == (ssize_t)sizeof(packet.bytes)) {
 		ok = link_packet(link, &packet, fd);
 	}
@@ -190,7 +240,7 @@ static void link_event(struct tevent_context *ev,
 		close(fd);
 	}
 	if (!ok) {
-		if (got != 0) {
+		if (!ended) {
 			DBG_WARNING("smbdirect: what came over a link is not "
 				    "its protocol: closed\n");
 		}
@@ -227,18 +277,11 @@ static void link_say_hello(struct smbdirect_link *link)
 	smbdirect_link_send(link, &hello);
 }
 
-static void link_accept(struct tevent_context *ev,
-			struct tevent_fd *fde,
-			uint16_t flags,
-			void *private_data)
+void smbdirect_link_accepted(struct tevent_context *ev, int sock)
 {
 	struct smbdirect_link *link = NULL;
-	int sock;
+	socklen_t len = sizeof(link->room);
 
-	sock = accept4(process.sock, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (sock == -1) {
-		return;
-	}
 	if (process.num_links >= LINKS_MAX || !peer_is_root(sock)) {
 		close(sock);
 		return;
@@ -249,6 +292,7 @@ static void link_accept(struct tevent_context *ev,
 		return;
 	}
 	link->sock = sock;
+	getsockopt(sock, SOL_SOCKET, SO_SNDBUF, &link->room, &len);
 	link->fde = tevent_add_fd(
 		ev, link, sock, TEVENT_FD_READ, link_event, link);
 	if (link->fde == NULL) {
@@ -260,106 +304,4 @@ static void link_accept(struct tevent_context *ev,
 	process.num_links++;
 	link_say_hello(link);
 	smbdirect_tree_announce_all(link);
-}
-
-/* The directory has to be one in which nobody but root makes names. */
-static bool directory_is_roots(const char *directory)
-{
-	struct stat st;
-
-	if (lstat(directory, &st) != 0) {
-		DBG_INFO("smbdirect: no links: %s: %s\n",
-			 directory,
-			 strerror(errno));
-		return false;
-	}
-	if (!S_ISDIR(st.st_mode) || st.st_uid != 0 ||
-	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-	{
-		DBG_ERR("smbdirect: no links: %s has to be a directory that "
-			"only root may write to\n",
-			directory);
-		return false;
-	}
-	return true;
-}
-
-static int bind_as_root(const char *directory, struct sockaddr_un *address)
-{
-	int sock = -1;
-
-	if (!directory_is_roots(directory)) {
-		return -1;
-	}
-	sock = socket(AF_UNIX,
-		      SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-		      0);
-	if (sock == -1) {
-		return -1;
-	}
-	/* Of an earlier process that had our pid, and was killed */
-	unlink(address->sun_path);
-	if (bind(sock, (struct sockaddr *)address, sizeof(*address)) != 0 ||
-	    chmod(address->sun_path, S_IRUSR | S_IWUSR) != 0 ||
-	    listen(sock, 8) != 0)
-	{
-		DBG_ERR("smbdirect: no links at %s: %s\n",
-			address->sun_path,
-			strerror(errno));
-		close(sock);
-		return -1;
-	}
-	return sock;
-}
-
-void smbdirect_link_listen(struct tevent_context *ev)
-{
-	const char *directory = lp_parm_const_string(GLOBAL_SECTION_SNUM,
-						     "smbdirect",
-						     "directory",
-						     SMBDIRECT_LINK_DIRECTORY);
-	struct sockaddr_un address = {
-		.sun_family = AF_UNIX,
-	};
-	int len;
-
-	if (process.sock != -1) {
-		return;
-	}
-	len = snprintf(address.sun_path,
-		       sizeof(address.sun_path),
-		       "%s/%d",
-		       directory,
-		       (int)getpid());
-	if (len < 0 || (size_t)len >= sizeof(address.sun_path)) {
-		DBG_ERR("smbdirect: no links: the path %s is too long for a "
-			"socket\n",
-			directory);
-		return;
-	}
-	become_root();
-	process.sock = bind_as_root(directory, &address);
-	unbecome_root();
-	if (process.sock == -1) {
-		return;
-	}
-	process.address = address;
-	process.fde = tevent_add_fd(
-		ev, NULL, process.sock, TEVENT_FD_READ, link_accept, NULL);
-	if (process.fde == NULL) {
-		smbdirect_link_stop_listening();
-	}
-}
-
-void smbdirect_link_stop_listening(void)
-{
-	if (process.sock == -1) {
-		return;
-	}
-	TALLOC_FREE(process.fde);
-	close(process.sock);
-	process.sock = -1;
-	become_root();
-	unlink(process.address.sun_path);
-	unbecome_root();
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The links of this smbd process to smbdirectd's workers, and the socket on
- * which it waits for them. Owns the descriptors of both. A worker that dies
- * closes its link, and with it go the link's areas; when smbd dies, the kernel
- * closes all links and the daemon's side sees their end.
+ * The links of this smbd process to smbdirectd's workers. Owns their
+ * descriptors. A worker that dies closes its link, and with it go the link's
+ * areas; when smbd dies, the kernel closes all links and the daemon's side sees
+ * their end.
  */
 #ifndef LINK_H
 #define LINK_H
@@ -12,14 +12,8 @@
 
 struct smbdirect_link;
 
-/*
- * Waits for links, unless this process does already. Where it cannot, because
- * there is no daemon, the next tree connect tries again.
- */
-void smbdirect_link_listen(struct tevent_context *ev);
-
-/* No more links, and no name left behind. Those that are open stay. */
-void smbdirect_link_stop_listening(void);
+/* Takes over the socket that somebody has connected to ours. */
+void smbdirect_link_accepted(struct tevent_context *ev, int sock);
 
 /*
  * Never blocks. A link whose reader has fallen behind by more than a socket
@@ -29,5 +23,19 @@ void smbdirect_link_send(struct smbdirect_link *link,
 			 const struct smbdirect_packet *packet);
 
 void smbdirect_link_send_all(const struct smbdirect_packet *packet);
+
+enum smbdirect_offer {
+	SMBDIRECT_OFFER_SENT,
+	SMBDIRECT_OFFER_LATER, /* smbdirect_tell_continue() says when */
+	SMBDIRECT_OFFER_FAILED
+};
+
+/*
+ * Sends it, with a descriptor unless that is -1, as long as most of the room is
+ * left: a link never ends for what is offered to it. fd stays the caller's.
+ */
+enum smbdirect_offer smbdirect_link_offer(struct smbdirect_link *link,
+					  const struct smbdirect_packet *packet,
+					  int fd);
 
 #endif

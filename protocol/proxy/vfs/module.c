@@ -2,7 +2,8 @@
 /*
  * vfs_smbdirect: the payload of READs and WRITEs of SMB Direct clients goes
  * between files and memory shared with smbdirectd, and not over the TCP
- * connection from it. See vfs_smbdirect(8).
+ * connection from it; or smbdirectd reads and writes the files itself, where
+ * smbd would do no more than that. See vfs_smbdirect(8).
  *
  * Built once for each series of Samba, against its headers; loaded by shim.c.
  * Runs in the smbd process of one client, in its event loop; threads touch
@@ -13,8 +14,12 @@
 #include "smbd/smbd.h"
 #include "smbd/globals.h"
 
-#include "protocol/proxy/vfs/link.h"
+#include "protocol/proxy/vfs/break.h"
+#include "protocol/proxy/vfs/direct.h"
+#include "protocol/proxy/vfs/grant.h"
+#include "protocol/proxy/vfs/listen.h"
 #include "protocol/proxy/vfs/offload.h"
+#include "protocol/proxy/vfs/series.h"
 #include "protocol/proxy/vfs/tree.h"
 
 #undef DBGC_CLASS
@@ -37,7 +42,8 @@ static int smbdirect_connect(struct vfs_handle_struct *handle,
 	}
 	handle->data = smbdirect_tree_add(handle, service);
 	if (handle->data != NULL) {
-		smbdirect_link_listen(conn->sconn->ev_ctx);
+		smbdirect_break_prepare(conn->sconn);
+		smbdirect_listen(conn->sconn->ev_ctx);
 	}
 	return 0;
 }
@@ -46,14 +52,127 @@ static void smbdirect_disconnect(struct vfs_handle_struct *handle)
 {
 	TALLOC_FREE(handle->data);
 	if (!smbdirect_tree_any()) {
-		smbdirect_link_stop_listening();
+		smbdirect_listen_stop();
 	}
 	SMB_VFS_NEXT_DISCONNECT(handle);
+}
+
+/* What came of a CREATE, or of one that takes up a durable open again. */
+static void opened(struct vfs_handle_struct *handle,
+		   const struct smb_request *req,
+		   struct files_struct *fsp)
+{
+	const struct smbdirect_tree *tree = handle->data;
+
+	if (tree == NULL || tree->direct == 0 || fsp == NULL) {
+		return;
+	}
+	smbdirect_grant_opened(handle,
+			       fsp,
+			       tree->direct & smbdirect_direct_open(req, fsp));
+}
+
+static NTSTATUS smbdirect_create_file(struct vfs_handle_struct *handle,
+				      struct smb_request *req,
+				      struct files_struct *dirfsp,
+				      struct smb_filename *smb_fname,
+				      uint32_t access_mask,
+				      uint32_t share_access,
+				      uint32_t create_disposition,
+				      uint32_t create_options,
+				      uint32_t file_attributes,
+				      uint32_t oplock_request,
+				      const struct smb2_lease *lease,
+				      uint64_t allocation_size,
+				      uint32_t private_flags,
+				      struct security_descriptor *sd,
+				      struct ea_list *ea_list,
+				      struct files_struct **result,
+				      int *pinfo,
+				      const struct smb2_create_blobs *in_blobs,
+				      struct smb2_create_blobs *out_blobs)
+{
+	NTSTATUS status;
+
+	status = SMB_VFS_NEXT_CREATE_FILE(handle,
+					  req,
+					  dirfsp,
+					  smb_fname,
+					  access_mask,
+					  share_access,
+					  create_disposition,
+					  create_options,
+					  file_attributes,
+					  oplock_request,
+					  lease,
+					  allocation_size,
+					  private_flags,
+					  sd,
+					  ea_list,
+					  result,
+					  pinfo,
+					  in_blobs,
+					  out_blobs);
+	if (NT_STATUS_IS_OK(status)) {
+		opened(handle, req, *result);
+	}
+	return status;
+}
+
+static int smbdirect_close(struct vfs_handle_struct *handle,
+			   struct files_struct *fsp)
+{
+	smbdirect_grant_closing(handle, fsp);
+	return SMB_VFS_NEXT_CLOSE(handle, fsp);
+}
+
+static NTSTATUS smbdirect_durable_disconnect(struct vfs_handle_struct *handle,
+					     struct files_struct *fsp,
+					     const DATA_BLOB old_cookie,
+					     TALLOC_CTX *mem_ctx,
+					     DATA_BLOB *new_cookie)
+{
+	smbdirect_grant_closing(handle, fsp);
+	return SMB_VFS_NEXT_DURABLE_DISCONNECT(
+		handle, fsp, old_cookie, mem_ctx, new_cookie);
+}
+
+static NTSTATUS smbdirect_durable_reconnect(struct vfs_handle_struct *handle,
+					    struct smb_request *req,
+					    struct smbXsrv_open *op,
+					    const DATA_BLOB old_cookie,
+					    SMBDIRECT_RECONNECT_LEASE(lease)
+						    TALLOC_CTX *mem_ctx,
+					    struct files_struct **fsp,
+					    DATA_BLOB *new_cookie)
+{
+	NTSTATUS status;
+
+	status = SMBDIRECT_NEXT_DURABLE_RECONNECT(
+		handle, req, op, old_cookie, lease, mem_ctx, fsp, new_cookie);
+	if (NT_STATUS_IS_OK(status)) {
+		opened(handle, req, *fsp);
+	}
+	return status;
+}
+
+/* Comes before each READ and WRITE of smbd's own, and before ours (io.c). */
+static bool smbdirect_strict_lock_check(struct vfs_handle_struct *handle,
+					struct files_struct *fsp,
+					struct lock_struct *lock)
+{
+	smbdirect_grant_ask(handle, fsp);
+	return SMB_VFS_NEXT_STRICT_LOCK_CHECK(handle, fsp, lock);
 }
 
 static const struct vfs_fn_pointers smbdirect_functions = {
 	.connect_fn = smbdirect_connect,
 	.disconnect_fn = smbdirect_disconnect,
+	.create_file_fn = smbdirect_create_file,
+	.close_fn = smbdirect_close,
+	.strict_lock_check_fn = smbdirect_strict_lock_check,
+	.durable_disconnect_fn = smbdirect_durable_disconnect,
+	.durable_reconnect_fn = smbdirect_durable_reconnect,
 	.offload_write_send_fn = smbdirect_offload_write_send,
 	.offload_write_recv_fn = smbdirect_offload_write_recv,
 };

@@ -31,12 +31,24 @@ static const char *module_of(const void *code)
 	return slash == NULL ? where.dli_fname : slash + 1;
 }
 
-static bool passes_on(const char *module)
+/*
+ * These read and write as the default module does, but for streams, and but for
+ * the error of a write to what was opened for reading.
+ */
+static const char *const plain[] = {
+	"catia.so",
+	"fruit.so",
+	"io_uring.so",
+	"shadow_copy2.so",
+	"streams_xattr.so",
+};
+
+static bool is_among(const char *module, const char *const *names, size_t count)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(passing); i++) {
-		if (strcmp(module, passing[i]) == 0) {
+	for (i = 0; i < count; i++) {
+		if (strcmp(module, names[i]) == 0) {
 			return true;
 		}
 	}
@@ -58,7 +70,9 @@ const char *smbdirect_reach_refusal(TALLOC_CTX *mem_ctx,
 			continue;
 		}
 		module = module_of((void *)above->fns->offload_write_send_fn);
-		if (module != NULL && passes_on(module)) {
+		if (module != NULL &&
+		    is_among(module, passing, ARRAY_SIZE(passing)))
+		{
 			continue;
 		}
 		text = talloc_asprintf(
@@ -72,6 +86,23 @@ const char *smbdirect_reach_refusal(TALLOC_CTX *mem_ctx,
 	return above == NULL ? "its list of modules is not as expected" : NULL;
 }
 
+/* Of a module that does something about file I/O; NULL: it does not. */
+static const void *io_code(const struct vfs_handle_struct *handle)
+{
+	const struct vfs_fn_pointers *fns = handle->fns;
+
+	if (fns->pread_fn != NULL) {
+		return (const void *)fns->pread_fn;
+	}
+	if (fns->pread_send_fn != NULL) {
+		return (const void *)fns->pread_send_fn;
+	}
+	if (fns->pwrite_fn != NULL) {
+		return (const void *)fns->pwrite_fn;
+	}
+	return (const void *)fns->pwrite_send_fn;
+}
+
 bool smbdirect_reach_plain_io(struct vfs_handle_struct *handle)
 {
 	struct vfs_handle_struct *h = NULL;
@@ -79,13 +110,37 @@ bool smbdirect_reach_plain_io(struct vfs_handle_struct *handle)
 	for (h = handle->conn->vfs_handles; h != NULL && h->next != NULL;
 	     h = h->next)
 	{
-		if (h != handle && (h->fns->pread_fn != NULL ||
-				    h->fns->pread_send_fn != NULL ||
-				    h->fns->pwrite_fn != NULL ||
-				    h->fns->pwrite_send_fn != NULL))
-		{
+		if (h != handle && io_code(h) != NULL) {
 			return false;
 		}
 	}
 	return h != NULL;
+}
+
+const char *smbdirect_reach_direct_refusal(TALLOC_CTX *mem_ctx,
+					   struct vfs_handle_struct *handle)
+{
+	struct vfs_handle_struct *h = NULL;
+	const char *module = NULL;
+	const char *text = NULL;
+
+	for (h = handle->conn->vfs_handles; h != NULL && h->next != NULL;
+	     h = h->next)
+	{
+		if (h == handle || io_code(h) == NULL) {
+			continue;
+		}
+		module = module_of(io_code(h));
+		if (module != NULL &&
+		    is_among(module, plain, ARRAY_SIZE(plain)))
+		{
+			continue;
+		}
+		text = talloc_asprintf(mem_ctx,
+				       "%s in \"vfs objects\" takes reads and "
+				       "writes",
+				       module == NULL ? "a module" : module);
+		return text == NULL ? "out of memory" : text;
+	}
+	return h == NULL ? "its list of modules is not as expected" : NULL;
 }

@@ -19,4 +19,11 @@ const char *smbdirect_reach_refusal(TALLOC_CTX *mem_ctx,
  */
 bool smbdirect_reach_plain_io(struct vfs_handle_struct *handle);
 
+/*
+ * NULL when no other module would do or see anything about the file I/O of an
+ * open that is no stream; else which does. The text is mem_ctx's, or constant.
+ */
+const char *smbdirect_reach_direct_refusal(TALLOC_CTX *mem_ctx,
+					   struct vfs_handle_struct *handle);
+
 #endif

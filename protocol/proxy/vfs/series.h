@@ -13,6 +13,7 @@
 #error "Nobody has read this series of Samba: see series.h"
 #endif
 
+#include "libcli/security/security.h"
 #include "libcli/smb/smb_constants.h"
 #include "locking/share_mode_lock.h"
 
@@ -50,6 +51,18 @@ static inline void smbdirect_lock_range(struct files_struct *fsp,
 #endif
 				lock);
 }
+
+/* durable_reconnect_fn got one more argument. */
+#if SMB_VFS_INTERFACE_VERSION < 53
+#define SMBDIRECT_RECONNECT_LEASE(lease)
+#define SMBDIRECT_NEXT_DURABLE_RECONNECT(                             \
+	handle, req, op, old_cookie, lease, mem_ctx, fsp, new_cookie) \
+	SMB_VFS_NEXT_DURABLE_RECONNECT(                               \
+		handle, req, op, old_cookie, mem_ctx, fsp, new_cookie)
+#else
+#define SMBDIRECT_RECONNECT_LEASE(lease) const struct smb2_lease *lease,
+#define SMBDIRECT_NEXT_DURABLE_RECONNECT SMB_VFS_NEXT_DURABLE_RECONNECT
+#endif
 
 #if SMB_VFS_INTERFACE_VERSION < 53
 struct smbdirect_modified {

@@ -3,8 +3,10 @@
 #include "includes.h"
 #include "smbd/smbd.h"
 
+#include "protocol/proxy/vfs/direct.h"
 #include "protocol/proxy/vfs/link.h"
 #include "protocol/proxy/vfs/reach.h"
+#include "protocol/proxy/vfs/tell.h"
 #include "protocol/proxy/vfs/tree.h"
 
 #undef DBGC_CLASS
@@ -34,6 +36,51 @@ static void tree_announcement(const struct smbdirect_tree *tree,
 	tree_packet(tree, SMBDIRECT_LINK_TREE_REFUSED, packet);
 	snprintf(text, sizeof(text), "%s: %s", tree->share, tree->refused);
 	smbdirect_packet_set_text(packet, text);
+}
+
+static void tree_refusal(const struct smbdirect_tree *tree,
+			 struct smbdirect_packet *packet)
+{
+	char text[SMBDIRECT_LINK_TEXT_SIZE];
+
+	smbdirect_packet_init(packet, SMBDIRECT_LINK_DIRECT_REFUSED);
+	snprintf(text, sizeof(text), "%s: %s", tree->share, tree->not_direct);
+	smbdirect_packet_set_text(packet, text);
+}
+
+/* Asked once for each share, not for each tree connect. */
+static bool share_refused(const struct smbdirect_tree *tree)
+{
+	const struct smbdirect_tree *other = NULL;
+
+	for (other = trees; other != tree; other = other->next) {
+		if (strequal(other->share, tree->share)) {
+			return false;
+		}
+	}
+	return tree->not_direct != NULL;
+}
+
+/* Once for each share, however often the client comes. */
+static void log_refusal(const struct smbdirect_tree *tree)
+{
+	static char **logged;
+	size_t count = talloc_array_length(logged);
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (strequal(logged[i], tree->share)) {
+			return;
+		}
+	}
+	logged = talloc_realloc(NULL, logged, char *, count + 1);
+	if (logged == NULL) {
+		return;
+	}
+	logged[count] = talloc_strdup(logged, tree->share);
+	DBG_WARNING("smbdirect: share %s: no direct I/O: %s\n",
+		    tree->share,
+		    tree->not_direct);
 }
 
 static int tree_destructor(struct smbdirect_tree *tree)
@@ -66,6 +113,7 @@ struct smbdirect_tree *smbdirect_tree_add(struct vfs_handle_struct *handle,
 	tree->id = conn->cnum;
 	tree->refused = smbdirect_reach_refusal(tree, handle);
 	tree->plain_io = smbdirect_reach_plain_io(handle);
+	tree->direct = smbdirect_direct_share(tree, handle, &tree->not_direct);
 	DLIST_ADD_END(trees, tree);
 	talloc_set_destructor(tree, tree_destructor);
 
@@ -76,7 +124,27 @@ struct smbdirect_tree *smbdirect_tree_add(struct vfs_handle_struct *handle,
 	}
 	tree_announcement(tree, &packet);
 	smbdirect_link_send_all(&packet);
+	if (share_refused(tree)) {
+		tree_refusal(tree, &packet);
+		if (smbdirect_tell_all(&packet)) {
+			log_refusal(tree);
+		}
+	}
 	return tree;
+}
+
+void smbdirect_tree_refusals(struct smbdirect_link *link)
+{
+	struct smbdirect_packet packet;
+	struct smbdirect_tree *tree = NULL;
+
+	for (tree = trees; tree != NULL; tree = tree->next) {
+		if (share_refused(tree)) {
+			tree_refusal(tree, &packet);
+			smbdirect_link_send(link, &packet);
+			log_refusal(tree);
+		}
+	}
 }
 
 void smbdirect_tree_announce_all(struct smbdirect_link *link)

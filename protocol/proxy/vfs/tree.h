@@ -14,8 +14,10 @@ struct smbdirect_tree {
 	uint64_t session;
 	uint32_t id;
 	const char *share;
-	const char *refused; /* why it stays inline; NULL: it does not */
-	bool plain_io;	     /* no other module sees what is read */
+	const char *refused;	/* why it stays inline; NULL: it does not */
+	bool plain_io;		/* no other module sees what is read */
+	uint32_t direct;	/* enum smbdirect_rights that opens may get */
+	const char *not_direct; /* why there are none */
 };
 
 /* NULL without memory: then it stays inline, and nobody was told otherwise. */
@@ -23,6 +25,9 @@ struct smbdirect_tree *smbdirect_tree_add(struct vfs_handle_struct *handle,
 					  const char *share);
 
 void smbdirect_tree_announce_all(struct smbdirect_link *link);
+
+/* Says of each share whose opens are not for direct I/O why. */
+void smbdirect_tree_refusals(struct smbdirect_link *link);
 
 /* Whether this process serves any. */
 bool smbdirect_tree_any(void);

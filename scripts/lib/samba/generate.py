@@ -24,6 +24,7 @@ PROBE = '''
 #include "libcli/security/security.h"
 #include "lib/util/tevent_ntstatus.h"
 #include "locking/share_mode_lock.h"
+#include "messages.h"
 '''
 IDL = ('librpc/idl', 'source3/librpc/idl', 'source4/librpc/idl')
 PARAMETERS = f'{OUT}/docs-xml/smbdotconf/parameters.all.xml'

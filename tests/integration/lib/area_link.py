@@ -69,7 +69,9 @@ class Link:
             data = b""
         if not data:
             raise EOFError
-        packet = Packet.of(data)
+        return self.note(Packet.of(data))
+
+    def note(self, packet):
         key = (packet.session, packet.number)
         if packet.type == TREE:
             self.trees[key] = packet.text
