@@ -28,9 +28,39 @@ std::optional<LinkSaid> said_by_module(uint32_t type) {
       return LinkSaid::area_added;
     case SMBDIRECT_LINK_AREA_GONE:
       return LinkSaid::area_gone;
+    case SMBDIRECT_LINK_DIRECT_NOT:
+      return LinkSaid::direct_not;
+    case SMBDIRECT_LINK_TABLE:
+      return LinkSaid::table;
+    case SMBDIRECT_LINK_GRANT:
+      return LinkSaid::grant;
+    case SMBDIRECT_LINK_RIGHTS:
+      return LinkSaid::rights;
+    case SMBDIRECT_LINK_CLOSED:
+      return LinkSaid::closed;
+    case SMBDIRECT_LINK_DIRECT_REFUSED:
+      return LinkSaid::direct_refused;
     default:
       return std::nullopt;
   }
+}
+
+bool has_grant(LinkSaid said) {
+  return said == LinkSaid::grant || said == LinkSaid::rights || said == LinkSaid::closed;
+}
+
+std::expected<LinkGrant, LinkError> parse_grant(LinkSaid said, std::span<const std::byte> packet) {
+  constexpr uint32_t kBoth = SMBDIRECT_RIGHT_READ | SMBDIRECT_RIGHT_WRITE;
+  const auto rights = load<uint32_t>(packet, SMBDIRECT_GRANT_AT_RIGHTS);
+  if (rights > kBoth || (said == LinkSaid::grant && rights == 0))
+    return std::unexpected(LinkError::bad_rights);
+  const auto rest = packet.subspan(SMBDIRECT_GRANT_END);
+  if (!std::ranges::all_of(rest, [](std::byte byte) { return byte == std::byte{0}; }))
+    return std::unexpected(LinkError::bad_grant);
+  return LinkGrant{.tree = load<uint32_t>(packet, SMBDIRECT_GRANT_AT_TREE),
+                   .generation = load<uint32_t>(packet, SMBDIRECT_GRANT_AT_GENERATION),
+                   .rights = uint8_t(rights),
+                   .channel_sequence = load<uint16_t>(packet, SMBDIRECT_GRANT_AT_CHANNEL_SEQUENCE)};
 }
 
 LinkPacket encode(uint32_t type, const AreaToken& token) {
@@ -50,6 +80,12 @@ std::string_view link_error_text(LinkError error) {
       return "a packet of a kind that the module does not send";
     case LinkError::bad_text:
       return "a text without an end";
+    case LinkError::bad_slot:
+      return "a slot, or a number of them, that no table has";
+    case LinkError::bad_rights:
+      return "rights that no open has";
+    case LinkError::bad_grant:
+      return "more than a grant has";
   }
   return "an invalid packet";
 }
@@ -62,8 +98,18 @@ std::expected<LinkMessage, LinkError> parse_link(std::span<const std::byte> pack
                       .number = load<uint32_t>(packet, SMBDIRECT_LINK_AT_NUMBER),
                       .session = load<uint64_t>(packet, SMBDIRECT_LINK_AT_SESSION),
                       .token = {},
-                      .text = {}};
+                      .text = {},
+                      .grant = {}};
   std::ranges::copy(packet.subspan(SMBDIRECT_LINK_AT_TOKEN, SMBDIRECT_TOKEN_SIZE), message.token.begin());
+  if (*said == LinkSaid::table && (message.number == 0 || message.number > SMBDIRECT_SLOTS_MAX))
+    return std::unexpected(LinkError::bad_slot);
+  if (has_grant(*said)) {
+    if (message.number >= SMBDIRECT_SLOTS_MAX) return std::unexpected(LinkError::bad_slot);
+    const auto grant = parse_grant(*said, packet);
+    if (!grant) return std::unexpected(grant.error());
+    message.grant = *grant;
+    return message;
+  }
   const auto text = packet.subspan(SMBDIRECT_LINK_AT_TEXT, SMBDIRECT_LINK_TEXT_SIZE);
   const auto end = std::ranges::find(text, std::byte{0});
   if (end == text.end()) return std::unexpected(LinkError::bad_text);
@@ -76,5 +122,6 @@ std::expected<LinkMessage, LinkError> parse_link(std::span<const std::byte> pack
 
 LinkPacket encode_area(const AreaToken& token) { return encode(SMBDIRECT_LINK_AREA, token); }
 LinkPacket encode_area_drop(const AreaToken& token) { return encode(SMBDIRECT_LINK_AREA_DROP, token); }
+LinkPacket encode_direct() { return encode(SMBDIRECT_LINK_DIRECT, {}); }
 
 }  // namespace smbdirect::protocol::proxy
