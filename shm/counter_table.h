@@ -38,7 +38,13 @@ enum class CounterKind : uint8_t { counter, gauge };
   X(area_reads, counter, "READs whose data came by memory shared with smbd")                             \
   X(area_read_bytes, counter, "payload bytes of these")                                                  \
   X(area_writes, counter, "WRITEs whose data went by memory shared with smbd")                           \
-  X(area_write_bytes, counter, "payload bytes of these")
+  X(area_write_bytes, counter, "payload bytes of these")                                                 \
+  X(direct_reads, counter, "READs that the worker did on the open file itself")                          \
+  X(direct_read_bytes, counter, "payload bytes of these")                                                \
+  X(direct_writes, counter, "WRITEs that the worker did on the open file itself")                        \
+  X(direct_write_bytes, counter, "payload bytes of these")                                               \
+  X(direct_grants, counter, "open files that smbd's module has granted for this")                        \
+  X(direct_revocations, counter, "times that it has taken a right to read or write one back")
 // clang-format on
 
 /// An index into an array of counters.

@@ -24,6 +24,9 @@ std::array<uint64_t, row_word::kWords> encode(const ConnectionRow& row) {
   words[row_word::kSince] = row.since_ms;
   words[row_word::kCredits] = row.receive_credits | uint64_t(row.send_credits) << 32;
   words[row_word::kRequests] = row.requests;
+  words[row_word::kDirect] = uint64_t(row.direct) | uint64_t(row.direct_files) << 32;
+  words[row_word::kDirectReads] = row.direct_reads;
+  words[row_word::kDirectWrites] = row.direct_writes;
   std::memcpy(&words[row_word::kBytes], row.bytes.data(), sizeof row.bytes);
   return words;
 }
@@ -32,11 +35,13 @@ std::optional<ConnectionRow> decode(const std::array<uint64_t, row_word::kWords>
   const uint64_t status = words[row_word::kStatus];
   const uint64_t phase = status >> 8 & 0xff;
   const auto area = area_state_from(status >> 1 & 0x7f);
-  if ((status & 1) != 1 || phase >= kConnectionPhases.size() || !area) return std::nullopt;
+  const auto direct = direct_state_from(words[row_word::kDirect] & 0xffff'ffff);
+  if ((status & 1) != 1 || phase >= kConnectionPhases.size() || !area || !direct) return std::nullopt;
   ConnectionRow row;
   row.connection = ConnectionId{words[row_word::kNumber]};
   row.phase = ConnectionPhase(phase);
   row.area = *area;
+  row.direct = *direct;
   row.peer_port = uint16_t(status >> 16);
   row.upstream_local_port = uint16_t(status >> 32);
   row.upstream_remote_port = uint16_t(status >> 48);
@@ -46,6 +51,9 @@ std::optional<ConnectionRow> decode(const std::array<uint64_t, row_word::kWords>
   row.receive_credits = uint32_t(words[row_word::kCredits]);
   row.send_credits = uint32_t(words[row_word::kCredits] >> 32);
   row.requests = words[row_word::kRequests];
+  row.direct_files = uint32_t(words[row_word::kDirect] >> 32);
+  row.direct_reads = words[row_word::kDirectReads];
+  row.direct_writes = words[row_word::kDirectWrites];
   std::memcpy(row.bytes.data(), &words[row_word::kBytes], sizeof row.bytes);
   return row;
 }

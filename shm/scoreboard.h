@@ -19,6 +19,7 @@
 #include "shm/base/guid.h"
 #include "shm/base/socket_address.h"
 #include "shm/counter_table.h"
+#include "shm/direct_state.h"
 #include "shm/latency_table.h"
 #include "shm/seqlock.h"
 #include "shm/shared_map.h"
@@ -38,10 +39,20 @@ enum class ConnectionPhase : uint8_t {
 inline constexpr std::array<std::string_view, 5> kConnectionPhases{"negotiating", "waiting", "connecting",
                                                                    "serving", "closing"};
 
-/// area_in is part of rdma_read and area_out of rdma_write: what went by memory shared with smbd.
-enum class Transfer : uint8_t { inline_in, inline_out, rdma_read, rdma_write, area_in, area_out };
-inline constexpr std::array<std::string_view, 6> kTransfers{"inline_in",  "inline_out", "rdma_read",
-                                                            "rdma_write", "area_in",    "area_out"};
+/// area_in is part of rdma_read and area_out of rdma_write: what went by memory shared with smbd. direct_in
+/// and direct_out are parts of what comes in and goes out, either way: what the worker wrote and read itself.
+enum class Transfer : uint8_t {
+  inline_in,
+  inline_out,
+  rdma_read,
+  rdma_write,
+  area_in,
+  area_out,
+  direct_in,
+  direct_out,
+};
+inline constexpr std::array<std::string_view, 8> kTransfers{
+    "inline_in", "inline_out", "rdma_read", "rdma_write", "area_in", "area_out", "direct_in", "direct_out"};
 
 /// Who the worker is; never changes.
 struct ScoreboardIdentity {
@@ -63,6 +74,7 @@ struct ConnectionRow {
   ConnectionId connection{};
   ConnectionPhase phase{};
   AreaState area{};
+  DirectState direct{};
   Host peer{};
   uint16_t peer_port = 0;
   // The connection to the upstream server; its other end's process is found by them.
@@ -73,6 +85,9 @@ struct ConnectionRow {
   uint32_t receive_credits = 0;  // the peer may send
   uint32_t send_credits = 0;     // we may send
   uint64_t requests = 0;
+  uint32_t direct_files = 0;  // open for it now
+  uint64_t direct_reads = 0;
+  uint64_t direct_writes = 0;
   std::array<uint64_t, kTransfers.size()> bytes{};
   bool operator==(const ConnectionRow&) const = default;
 };

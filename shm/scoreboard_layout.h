@@ -31,19 +31,23 @@ inline constexpr size_t kGuid = 4;
 inline constexpr size_t kSince = 6;
 inline constexpr size_t kCredits = 7;  // receive in the lower half, send in the upper
 inline constexpr size_t kRequests = 8;
-inline constexpr size_t kBytes = 9;
+inline constexpr size_t kDirect = 9;  // its state in the lower half, its open files in the upper
+inline constexpr size_t kDirectReads = 10;
+inline constexpr size_t kDirectWrites = 11;
+inline constexpr size_t kBytes = 12;
 inline constexpr size_t kWords = kBytes + kTransfers.size();
 }  // namespace row_word
 
 struct RowWords {
   uint64_t sequence;
   std::array<uint64_t, row_word::kWords> words;
+  std::array<uint64_t, 3> unused;
 };
-static_assert(sizeof(RowWords) == 128 && offsetof(RowWords, words) == 8);  // two cache lines
+static_assert(sizeof(RowWords) == 192 && offsetof(RowWords, words) == 8);  // three cache lines
 
 struct ScoreboardHeader {
   static constexpr uint64_t kMagic = 0x5243'5344'424d'5344;  // "DSMBDSCR"
-  static constexpr uint32_t kVersion = 3;
+  static constexpr uint32_t kVersion = 4;
 
   uint64_t magic;
   uint32_t version;

@@ -36,12 +36,12 @@ Result<SharedMap> SharedMap::create(const std::string& name, size_t bytes) {
   return map;
 }
 
-Result<SharedMap> SharedMap::open(int fd, size_t min_bytes, size_t max_bytes) {
+Result<SharedMap> SharedMap::open(int fd, size_t min_bytes, size_t max_bytes, Writers writers) {
   const std::string what = "shared memory in descriptor " + std::to_string(fd);
   const int seals = fcntl(fd, F_GET_SEALS);
   if (seals < 0) return fail(what + ": not a memfd", errno);
   if ((seals & kSizeSeals) != kSizeSeals) return fail(what + ": its size is not sealed");
-  if ((seals & (F_SEAL_FUTURE_WRITE | F_SEAL_WRITE)) == 0)
+  if (writers == Writers::sealed && (seals & (F_SEAL_FUTURE_WRITE | F_SEAL_WRITE)) == 0)
     return fail(what + ": it is not sealed against writers");
   struct stat status{};
   if (fstat(fd, &status) != 0) return fail(what, errno);

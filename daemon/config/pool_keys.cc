@@ -186,6 +186,17 @@ const std::array kKeys{
           "Where the modules listen: smbdirect:directory of smb.conf. Nobody but root and the daemon's own "
           "user may write there. Made by the daemon if it lies in /run_directory."),
 
+    object(
+        "/upstream/direct",
+        "READs and WRITEs of clients whose smbd has vfs_smbdirect(8) on this host, of files that smbd has "
+        "opened for them with a lease or oplock on which it would check and break nothing: smbd passes the "
+        "open file on, and the worker reads and writes it. Not in mode \"channel\"."),
+    other("/upstream/direct/enabled", KeyType::boolean, IN_WORKERS(direct),
+          "Whether that is done, on shares that have the module."),
+    integer("/upstream/direct/files", 1, SMBDIRECT_SLOTS_MAX, IN_WORKERS(direct_files),
+            "The most open files of one connection that its worker has. READs and WRITEs of a file beyond "
+            "that, or beyond the limit of open files of the process (LimitNOFILE of the unit), go to smbd."),
+
     object("/upstream/channel", "The channels of mode \"channel\" between workers and a server's processes."),
     integer(
         "/upstream/channel/area_bytes", 1 << 20, 1 << 30, IN_WORKERS(native_area_bytes),

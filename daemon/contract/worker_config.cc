@@ -37,6 +37,8 @@ constexpr std::tuple kMembers{
     MEMBER(module_area_bytes),
     MEMBER(module_area_huge_pages),
     MEMBER(module_area_bytes_per_worker),
+    MEMBER(direct),
+    MEMBER(direct_files),
     MEMBER(native_area_bytes),
     MEMBER(native_area_bytes_per_worker),
     MEMBER(native_operations),

@@ -28,11 +28,14 @@ struct WorkerConfig {
   uint16_t upstream_port = 445;
   uint32_t upstream_connect_timeout_ms = 1000;
 
-  bool module_area = true;                 // ask for links to modules (want_module), and use them
+  // Either asks for links to modules (want_module).
+  bool module_area = true;
   uint32_t module_area_threshold = 65536;  // of a READ or WRITE, from which on it goes that way
   uint32_t module_area_bytes = 16 << 20;   // of each connection
   bool module_area_huge_pages = true;      // while the system has some set aside
   uint64_t module_area_bytes_per_worker = 1ull << 30;
+  bool direct = true;           // READs and WRITEs on open files that modules grant
+  uint32_t direct_files = 256;  // of each connection
 
   uint32_t native_area_bytes = 16 << 20;  // of each native channel
   uint64_t native_area_bytes_per_worker = 4ull << 30;

@@ -26,10 +26,10 @@ void add_bytes(json& object, const std::array<uint64_t, shm::kTransfers.size()>&
 }
 
 /// What is as it should be needs no words.
-void add_area(json& object, shm::AreaState state) {
-  const auto& [name, text] = shm::area_state_row(state);
-  object["area"] = name.empty() ? json() : json(name);
-  object["area_reason"] = name.empty() || state == shm::AreaState::used ? json() : json(text);
+template <class State, class Row>
+void add_state(json& object, const std::string& name, State state, const Row& row) {
+  object[name] = row.name.empty() ? json() : json(row.name);
+  object[name + "_reason"] = row.name.empty() || state == State::used ? json() : json(row.text);
 }
 
 std::string_view mode_name(UpstreamMode mode) {
@@ -136,7 +136,11 @@ json PoolReport::connections() const {
       } else {
         const uint64_t now = loop_.now();
         line["phase"] = shm::kConnectionPhases[size_t(row->phase)];
-        add_area(line, row->area);
+        add_state(line, "area", row->area, shm::area_state_row(row->area));
+        add_state(line, "direct", row->direct, shm::direct_state_row(row->direct));
+        line["direct_files"] = row->direct_files;
+        line["direct_reads"] = row->direct_reads;
+        line["direct_writes"] = row->direct_writes;
         line["guid"] = is_known(row->guid) ? json(shm::guid_text(row->guid)) : json();
         line["age_ms"] = now - std::min(now, row->since_ms);
         line["requests"] = row->requests;
@@ -154,6 +158,8 @@ json PoolReport::clients() const {
   struct Sum {
     std::array<uint64_t, shm::kTransfers.size()> bytes{};
     std::set<uint32_t> smbd;
+    uint64_t direct_reads = 0, direct_writes = 0;
+    std::set<std::string_view> direct;  // states of its connections
   };
   std::map<shm::Guid, Sum> sums;
   const SmbdLookup owners = SmbdLookup::look();
@@ -162,6 +168,9 @@ json PoolReport::clients() const {
     for (const shm::ConnectionRow& row : rows_of(slot)) {
       Sum& sum = sums[row.guid];
       for (size_t i = 0; i < row.bytes.size(); ++i) sum.bytes[i] += row.bytes[i];
+      sum.direct_reads += row.direct_reads;
+      sum.direct_writes += row.direct_writes;
+      if (const auto name = shm::direct_state_row(row.direct).name; !name.empty()) sum.direct.insert(name);
       const auto owner = owners.owner(row.upstream_remote_port, row.upstream_local_port,
                                       its_own_address ? std::optional(row.peer) : std::nullopt);
       if (owner) sum.smbd.insert(*owner);
@@ -180,6 +189,10 @@ json PoolReport::clients() const {
     if (entry.peer.known()) sum.smbd.insert(entry.peer.pid);
     for (const uint32_t pid : sum.smbd) line["smbd"].push_back(pid);
     add_bytes(line, sum.bytes);
+    line["direct_reads"] = sum.direct_reads;
+    line["direct_writes"] = sum.direct_writes;
+    line["direct"] = json::array();
+    for (const std::string_view state : sum.direct) line["direct"].push_back(state);
     out.push_back(std::move(line));
   }
   return out;

@@ -22,13 +22,26 @@ constexpr std::array kWorkerColumns{
     CtlColumn{"RDMA_WRITE", "rdma_write_bytes"},
 };
 constexpr std::array kConnectionColumns{
-    CtlColumn{"NUMBER", "number"},         CtlColumn{"WORKER", "worker"},
-    CtlColumn{"CLIENT", "client"},         CtlColumn{"PHASE", "phase"},
-    CtlColumn{"CLIENT_GUID", "guid"},      CtlColumn{"AGE_MS", "age_ms"},
-    CtlColumn{"REQUESTS", "requests"},     CtlColumn{"INLINE_IN", "inline_in"},
-    CtlColumn{"INLINE_OUT", "inline_out"}, CtlColumn{"RDMA_READ", "rdma_read"},
-    CtlColumn{"RDMA_WRITE", "rdma_write"}, CtlColumn{"AREA_IN", "area_in"},
-    CtlColumn{"AREA_OUT", "area_out"},     CtlColumn{"AREA", "area", "area_reason"},
+    CtlColumn{"NUMBER", "number"},
+    CtlColumn{"WORKER", "worker"},
+    CtlColumn{"CLIENT", "client"},
+    CtlColumn{"PHASE", "phase"},
+    CtlColumn{"CLIENT_GUID", "guid"},
+    CtlColumn{"AGE_MS", "age_ms"},
+    CtlColumn{"REQUESTS", "requests"},
+    CtlColumn{"INLINE_IN", "inline_in"},
+    CtlColumn{"INLINE_OUT", "inline_out"},
+    CtlColumn{"RDMA_READ", "rdma_read"},
+    CtlColumn{"RDMA_WRITE", "rdma_write"},
+    CtlColumn{"AREA_IN", "area_in"},
+    CtlColumn{"AREA_OUT", "area_out"},
+    CtlColumn{"AREA", "area", "area_reason"},
+    CtlColumn{"DIRECT_IN", "direct_in"},
+    CtlColumn{"DIRECT_OUT", "direct_out"},
+    CtlColumn{"DIRECT_READS", "direct_reads"},
+    CtlColumn{"DIRECT_WRITES", "direct_writes"},
+    CtlColumn{"DIRECT_FILES", "direct_files"},
+    CtlColumn{"DIRECT", "direct", "direct_reason"},
 };
 constexpr std::array kClientColumns{
     CtlColumn{"CLIENT_GUID", "guid"},    CtlColumn{"STATE", "state"},
@@ -36,6 +49,8 @@ constexpr std::array kClientColumns{
     CtlColumn{"WORKERS", "workers"},     CtlColumn{"SMBD", "smbd"},
     CtlColumn{"INLINE_IN", "inline_in"}, CtlColumn{"INLINE_OUT", "inline_out"},
     CtlColumn{"RDMA_READ", "rdma_read"}, CtlColumn{"RDMA_WRITE", "rdma_write"},
+    CtlColumn{"DIRECT_IN", "direct_in"}, CtlColumn{"DIRECT_OUT", "direct_out"},
+    CtlColumn{"DIRECT", "direct"},
 };
 
 constexpr std::array kChangeColumns{

@@ -41,7 +41,8 @@ ModuleRequests::ModuleRequests(shm::Loop& loop, const PoolConfig& config, const 
       rate_(kAtOnce, kPerSecond) {}
 
 bool ModuleRequests::in_use() const {
-  return config_.worker.module_area && config_.upstream_mode != UpstreamMode::native;
+  return (config_.worker.module_area || config_.worker.direct) &&
+         config_.upstream_mode != UpstreamMode::native;
 }
 
 void ModuleRequests::open() const {
@@ -59,7 +60,8 @@ void ModuleRequests::wanted(size_t slot, shm::ConnectionId connection, shm::Uniq
   // A worker is not trusted: it can ask for its own connections only, and waits for the answer.
   if (table_.addresses(connection, slot) == nullptr)
     return refuse(key, {"its worker asked for a connection that is not its own", EPERM});
-  if (!in_use()) return refuse(key, {"/upstream/area/enabled is false", ENOENT});
+  if (!in_use())
+    return refuse(key, {"/upstream/area/enabled and /upstream/direct/enabled are false", ENOENT});
   if (asked_for_.contains(key)) return refuse(key, {"its worker has not waited for the answer", EAGAIN});
   if (!rate_.take(bucket_of(slot), loop_.now()))
     return refuse(key, {"its worker asks too often for links", EAGAIN});

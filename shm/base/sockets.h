@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <span>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -46,6 +47,39 @@ inline void reset_on_close(int fd) {
     sent = ::sendmsg(fd, &header, MSG_NOSIGNAL | flags);
   } while (sent < 0 && errno == EINTR);
   return sent;
+}
+
+/// size: as of recvmsg(2). descriptor: that came along, closed on exec, -1 where none did; the caller's to
+/// close. more: another one did, or there was no room for it in this process.
+struct Datagram {
+  ssize_t size = -1;
+  int descriptor = -1;
+  bool more = false;
+};
+/// One datagram; without `descriptors` none is ever received.
+[[nodiscard]] inline Datagram receive_datagram(int fd, std::span<std::byte> into, int flags,
+                                               bool descriptors) {
+  iovec piece{into.data(), into.size()};
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> room{};
+  if (descriptors) {
+    header.msg_control = room.data();
+    header.msg_controllen = CMSG_LEN(sizeof(int));  // not its padding, in which the kernel would put another
+  }
+  Datagram got;
+  do {
+    got.size = ::recvmsg(fd, &header, flags | MSG_CMSG_CLOEXEC);
+  } while (got.size < 0 && errno == EINTR);
+  if (got.size < 0) return got;
+  got.more = (header.msg_flags & MSG_CTRUNC) != 0;
+  const cmsghdr* part = CMSG_FIRSTHDR(&header);
+  if (part != nullptr && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS &&
+      part->cmsg_len >= CMSG_LEN(sizeof(int))) {
+    std::memcpy(&got.descriptor, CMSG_DATA(part), sizeof got.descriptor);
+  }
+  return got;
 }
 
 }  // namespace smbdirect::shm

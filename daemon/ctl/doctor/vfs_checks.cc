@@ -162,11 +162,11 @@ Findings check_vfs_objects(const Patient& patient) {
 Findings check_vfs_directory(const Patient& patient) {
   const std::string shares = users(*patient.smb_conf);
   if (shares.empty()) return {nobody()};
-  if (!patient.pool->worker.module_area) {
+  const WorkerConfig& worker = patient.pool->worker;
+  if (!worker.module_area && !worker.direct) {
     return {warning("smbd has smbdirect on " + shares +
-                        ", and /upstream/area/enabled is false: no memory is "
-                        "shared",
-                    "set /upstream/area/enabled to true, then \"smbdirectctl reload\"")};
+                        ", and /upstream/area/enabled and /upstream/direct/enabled are false: it is not used",
+                    "set both to true, then \"smbdirectctl reload\"")};
   }
   const std::string& ours = patient.pool->module_directory;
   std::string theirs = patient.smb_conf->global("smbdirect:directory");
