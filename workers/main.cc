@@ -18,6 +18,7 @@
 #include "shm/memfd.h"
 #include "workers/process/confinement.h"
 #include "workers/process/privileges.h"
+#include "workers/process/thread_pool.h"
 #include "workers/worker.h"
 
 namespace {
@@ -73,6 +74,11 @@ void check_locked_memory(const WorkerConfig& config, uint64_t limit) {
       static_cast<unsigned long long>(limit), static_cast<unsigned long long>(most));
 }
 
+/// READs and WRITEs of files themselves.
+bool does_direct(const WorkerConfig& config) {
+  return config.direct && config.upstream != WorkerConfig::Upstream::native;
+}
+
 ExitCode serve(uv_loop_t& loop, unsigned slot, unsigned generation, const WorkerConfig& config) {
   smbdirect::workers::Worker worker(loop, smbdirect::shm::UniqueFd(smbdirect::daemon::kControlFd),
                                     {.slot = slot, .generation = generation}, config);
@@ -114,8 +120,13 @@ int main(int argc, char** argv) {
   ::signal(SIGHUP, SIG_IGN);
 
   smbdirect::workers::configure_heap();
+  if (does_direct(*config)) smbdirect::workers::raise_descriptor_limit();
   if (const auto without = smbdirect::workers::do_without_io_uring(); !without) {
     return leave(ExitCode::environment, without.error());
+  }
+  if (does_direct(*config)) {
+    if (const auto started = smbdirect::workers::start_thread_pool(); !started)
+      return leave(ExitCode::environment, started.error());
   }
   try {
     smbdirect::shm::Loop loop;

@@ -5,12 +5,12 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "shm/base/socket_address.h"
 #include "workers/fabric/iwarp/iwarp.h"
 #include "workers/native/native_exchange.h"
-#include "workers/smbd/smbd_exchange.h"
 #include "workers/upstream/connector.h"
 
 namespace smbdirect::workers {
@@ -27,8 +27,17 @@ constexpr uint32_t kSmallestReceive = 512;  // a padded negotiate request (MS-SM
 constexpr uint64_t kEndLineIntervalMs = 10'000;
 constexpr uint64_t kAdviceIntervalMs = 3'600'000;
 constexpr size_t kEndLineKeys = 4096;
+constexpr uint64_t kDescriptorsPerConnection = 4, kOwnDescriptors = 256;
 constexpr size_t kMaxCauses = 256;
 constexpr uint32_t kAnswerGraceMs = 3'000;  // the supervisor always answers in time, unless it has died
+
+/// For open files of clients: connections come first, each with its stream, its link and its memory.
+uint64_t descriptors_to_spare(uint64_t connections) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  const uint64_t kept = kDescriptorsPerConnection * connections + kOwnDescriptors;
+  return limit.rlim_cur > kept ? limit.rlim_cur - kept : 0;
+}
 
 /// A cause without what varies from one connection to the next.
 std::string host_of(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
@@ -49,6 +58,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& sel
       memory_(loop, config.buffered_bytes_per_worker, config.ipv6_prefix_length),
       areas_(config.native_area_bytes_per_worker),
       module_areas_(config.module_area_bytes_per_worker),
+      direct_descriptors_(descriptors_to_spare(config.connections)),
       supervisor_connector_(
           loop,
           [this](shm::ConnectionId connection) { to_supervisor_.send(message::WantSmbd{{connection}}); },
@@ -87,18 +97,24 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& sel
         [this](const daemon::FromWorker& said, int descriptor) { to_supervisor_.send(said, descriptor); },
         config_.handshake_timeout_ms);
   }
-  const bool native = config_.upstream == daemon::WorkerConfig::Upstream::native;
-  if (config_.module_area && !native) {
+  if (config_.upstream != daemon::WorkerConfig::Upstream::native) prepare_module_use();
+  control_.want(UV_READABLE);
+}
+
+void Worker::prepare_module_use() {
+  if (!config_.module_area && !config_.direct) return;
+  module_link_.emplace(LinkResources{.loop = loop_, .ask = [this](shm::ConnectionId connection, int stream) {
+                                       to_supervisor_.send(message::WantModule{{connection}, {}}, stream);
+                                     }});
+  if (config_.module_area) {
     module_area_.emplace(AreaResources{.loop = loop_,
                                        .budget = module_areas_,
                                        .threshold = config_.module_area_threshold,
                                        .bytes = config_.module_area_bytes,
-                                       .huge_pages = config_.module_area_huge_pages,
-                                       .ask = [this](shm::ConnectionId connection, int stream) {
-                                         to_supervisor_.send(message::WantModule{{connection}, {}}, stream);
-                                       }});
+                                       .huge_pages = config_.module_area_huge_pages});
   }
-  control_.want(UV_READABLE);
+  if (config_.direct)
+    direct_.emplace(DirectResources{.descriptors = direct_descriptors_, .files = config_.direct_files});
 }
 
 Worker::~Worker() {
@@ -229,7 +245,10 @@ void Worker::on_grant(shm::ConnectionId connection, shm::UniqueFd socket) {
 
 std::unique_ptr<Exchange> Worker::make_exchange(SessionContext& context) {
   if (peer_finder_) return std::make_unique<NativeExchange>(context, config_, areas_, *peer_finder_);
-  return std::make_unique<SmbdExchange>(context, connect_, module_area_ ? &*module_area_ : nullptr);
+  return std::make_unique<SmbdExchange>(context, connect_,
+                                        ModuleUse{.link = module_link_ ? &*module_link_ : nullptr,
+                                                  .area = module_area_ ? &*module_area_ : nullptr,
+                                                  .direct = direct_ ? &*direct_ : nullptr});
 }
 
 std::unique_ptr<Upstream> Worker::connect_upstream(const UpstreamRequest& request) {

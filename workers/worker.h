@@ -25,7 +25,7 @@
 #include "workers/native/peer_finder.h"
 #include "workers/process/control_sender.h"
 #include "workers/session/session.h"
-#include "workers/smbd/smbd_area.h"
+#include "workers/smbd/smbd_exchange.h"
 #include "workers/stats/counters.h"
 #include "workers/stats/scoreboard_publisher.h"
 #include "workers/upstream/supervisor_connector.h"
@@ -56,6 +56,7 @@ class Worker {
   void on_offer(const daemon::message::Offer& offer);
   void on_grant(shm::ConnectionId connection, shm::UniqueFd socket);
   void on_end(const daemon::message::End& end);
+  void prepare_module_use();
   void on_module(shm::ConnectionId connection, shm::Result<shm::UniqueFd> link);
   void on_smbd(shm::ConnectionId connection, shm::Result<shm::UniqueFd> stream);
   [[nodiscard]] std::unique_ptr<Exchange> make_exchange(SessionContext& context);
@@ -89,7 +90,10 @@ class Worker {
   WorkerMemory memory_;
   Budget areas_;
   Budget module_areas_;
+  Budget direct_descriptors_;
+  std::optional<LinkResources> module_link_;
   std::optional<AreaResources> module_area_;
+  std::optional<DirectResources> direct_;
   SupervisorConnector supervisor_connector_;  // outlives the sessions' attempts, as what follows
   std::optional<PeerFinder> peer_finder_;
   OpenUpstream connect_;  // to an smbd

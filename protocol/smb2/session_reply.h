@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Whether a reply shows that the server has let the client in. Pure functions over the first bytes of a PDU.
+// What a reply shows of the client's session: that the server has let it in, that it is not signed. Pure
+// functions over the first bytes of a PDU.
 #pragma once
 
 #include <cstddef>
@@ -30,6 +31,14 @@ inline constexpr size_t kSessionReplyBytes = header_at::kFlags;
       return false;
   }
   return false;
+}
+
+/// A reply without signature and encryption that says STATUS_SUCCESS.
+[[nodiscard]] inline bool plain_success(std::span<const std::byte> reply) {
+  constexpr uint32_t kSigned = 0x8;
+  return protocol_id(reply) == ProtocolId::smb2 && reply.size() >= header_at::kFlags + sizeof(uint32_t) &&
+         wire::load32(reply, header_at::kStatus) == 0 &&
+         (wire::load32(reply, header_at::kFlags) & kSigned) == 0;
 }
 
 }  // namespace smbdirect::protocol::smb2

@@ -22,6 +22,13 @@ uint64_t raise_locked_memory_limit() {
   return limit.rlim_cur;
 }
 
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 namespace {
 
 /// While it may: a change of user takes the right to. Who has none has nothing that could be raised from the

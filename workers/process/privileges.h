@@ -14,6 +14,10 @@ namespace smbdirect::workers {
 /// limit.
 uint64_t raise_locked_memory_limit();
 
+/// Raises the limit of open files as far as allowed: of those that smbd's modules grant there may be many.
+/// Call before the worker is confined.
+void raise_descriptor_limit();
+
 /// Becomes `user` (its groups too) when running as root and user is not empty; sets no_new_privs; and clears
 /// all capability sets, whatever the user.
 [[nodiscard]] shm::Result<> drop_privileges(const std::string& user);

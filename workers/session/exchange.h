@@ -11,6 +11,7 @@
 #include "shm/area_state.h"
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
+#include "shm/direct_state.h"
 #include "workers/stream/outbox.h"
 #include "workers/transport/transport.h"
 #include "workers/upstream/upstream.h"
@@ -56,6 +57,9 @@ class Exchange {
   [[nodiscard]] virtual const Names& names() const = 0;
   /// Of memory shared with smbd.
   [[nodiscard]] virtual shm::AreaState area_state() const { return shm::AreaState::none; }
+  /// Of direct I/O, and how many open files there are for it.
+  [[nodiscard]] virtual shm::DirectState direct_state() const { return shm::DirectState::none; }
+  [[nodiscard]] virtual uint32_t direct_files() const { return 0; }
 
   // --- from the upstream ---
   enum class State : uint8_t {

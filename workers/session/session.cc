@@ -259,6 +259,7 @@ shm::ConnectionRow Session::row() const {
   shm::ConnectionRow row{.connection = client_.connection,
                          .phase = phase(),
                          .area = exchange_->area_state(),
+                         .direct = exchange_->direct_state(),
                          .peer = shm::host_of(client_.address),
                          .peer_port = shm::port_of(client_.address),
                          .upstream_local_port = stream_.local_port(),
@@ -268,6 +269,9 @@ shm::ConnectionRow Session::row() const {
                          .receive_credits = credits.granted,
                          .send_credits = credits.send,
                          .requests = counters.smb_requests,
+                         .direct_files = exchange_->direct_files(),
+                         .direct_reads = counters.direct_reads,
+                         .direct_writes = counters.direct_writes,
                          .bytes = {}};
   const auto bytes = [&](shm::Transfer kind) -> uint64_t& { return row.bytes[size_t(kind)]; };
   bytes(shm::Transfer::inline_in) = counters.bytes_inline_received;
@@ -276,6 +280,8 @@ shm::ConnectionRow Session::row() const {
   bytes(shm::Transfer::rdma_write) = counters.rdma_write_bytes;
   bytes(shm::Transfer::area_in) = counters.area_write_bytes;
   bytes(shm::Transfer::area_out) = counters.area_read_bytes;
+  bytes(shm::Transfer::direct_in) = counters.direct_write_bytes;
+  bytes(shm::Transfer::direct_out) = counters.direct_read_bytes;
   return row;
 }
 

@@ -5,41 +5,161 @@
 // thread, but for Right, which any may ask. When smbd or its module dies the link ends and all of it goes:
 // the table then says nothing any more.
 //
-// The module is not believed: of a descriptor that is no regular file, or is open for less than the grant
-// says, that right is not used; what a grant of a slot already taken, an unknown slot, or too many of them
-// would do is end the link.
+// The module is not believed: a descriptor that is no regular file is closed, one that is open for less than
+// the grant says is used for less; what no module would say, such as a second grant of a slot, ends the link.
+// Beyond the limits of descriptors a grant is dropped. All of this costs speed alone: smbd does what is not
+// done here.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
-#include <optional>
+#include <set>
+#include <string>
+#include <utility>
 
 #include "protocol/smb2/direct_request.h"
 #include "shm/base/unique_fd.h"
+#include "shm/direct_state.h"
+#include "shm/shared_map.h"
+#include "workers/memory/slab.h"
+#include "workers/session/context.h"
+#include "workers/smbd/said_lines.h"
+#include "workers/smbd/smbd_link.h"
 
 namespace smbdirect::workers {
 
 namespace smb2 = protocol::smb2;
 
-/// A slot's word, mapped read-only; keeps the mapping.
+/// The module's table, mapped.
+struct DirectTable {
+  shm::SharedMap map;
+  std::atomic<bool> over = false;  // its link has ended: it is not kept up to date any more
+};
+
+/// One right of one grant; keeps the mapping. One that was made of nothing never holds.
 class Right {
  public:
+  Right() = default;
+  Right(std::shared_ptr<const DirectTable> table, uint32_t slot, uint32_t generation, uint32_t bit)
+      : table_(std::move(table)), slot_(slot), generation_(generation), bit_(bit) {}
   /// Whether the module still lets it be done; asked directly before each system call, in any thread.
   [[nodiscard]] bool holds() const;
+
+ private:
+  std::shared_ptr<const DirectTable> table_;
+  uint32_t slot_ = 0, generation_ = 0, bit_ = 0;
 };
 
-/// An open file for one READ or WRITE. Shared with what runs in a thread: a CLOSED in between does not close
-/// the descriptor under it.
-struct DirectFile {
-  shm::UniqueFd fd;
-  // ... slot, generation, rights, tree, session, channel sequence, whether smbd has had a WRITE of it
-};
-
-class DirectFiles {
+/// One of the worker's descriptors, of which there are so many.
+class DescriptorPlace {
  public:
-  /// The file, if this request may be done on it now. nullptr: it is for smbd.
+  /// charged already.
+  explicit DescriptorPlace(Budget& budget) : budget_(&budget) {}
+  DescriptorPlace(DescriptorPlace&& other) noexcept : budget_(std::exchange(other.budget_, nullptr)) {}
+  DescriptorPlace& operator=(DescriptorPlace&&) = delete;
+  ~DescriptorPlace() {
+    if (budget_ != nullptr) budget_->refund(1);
+  }
+
+ private:
+  Budget* budget_;
+};
+
+/// An open file. Shared with what runs in a thread: a CLOSED in between does not close the descriptor under
+/// it. Let go of on the loop.
+struct DirectFile {
+  DescriptorPlace place;
+  shm::UniqueFd fd;
+  Right read, write;
+  bool never_blocks = false;  // its file system is memory: reads and writes need no thread
+  uint64_t session_id = 0;
+  uint32_t tree_id = 0;
+  uint16_t channel_sequence = 0;
+  bool left = false;     // of use no more: the client has counted its channel sequence on
+  bool written = false;  // smbd has done a WRITE of it for this connection
+
+  [[nodiscard]] const Right& right(smb2::Command command) const {
+    return command == smb2::Command::write ? write : read;
+  }
+};
+
+/// What all sessions of a worker have for it; outlives them.
+struct DirectResources {
+  Budget& descriptors;  // of all sessions
+  uint32_t files;       // the most of one session
+};
+
+class DirectFiles final : private SmbdLink::User {
+ public:
+  /// resources: null: there is no direct I/O.
+  DirectFiles(SessionContext& context, SmbdLink& link, const DirectResources* resources);
+  ~DirectFiles();
+
+  // --- requests ---
+  /// The file, if this request may be done on it now. nullptr: it is for smbd. The first WRITE of each file
+  /// is, which sets the archive bit and the write time and tells who watches the folder.
   [[nodiscard]] std::shared_ptr<DirectFile> find(const smb2::DirectRequest& request);
+  /// smbd has answered a WRITE of it with success: the next ones may be done here.
+  void smbd_wrote(const smb2::FileId& file);
+  /// Counts what was done: bytes read or written.
+  void did(const smb2::DirectRequest& request, uint32_t bytes);
+
+  // --- what the session hears ---
+  /// smbd has answered a CREATE with success, neither signed nor encrypted: it may be granted.
+  void opened();
+  /// A request that can never be done here: why. It is shown until there is a file.
+  void passed_by(shm::DirectState why) {
+    if (shown_ == shm::DirectState::unasked) shown_ = why;
+  }
+
+  // --- for people ---
+  [[nodiscard]] shm::DirectState shown() const { return shown_; }
+  [[nodiscard]] uint32_t open_files() const { return open_; }
+
+ private:
+  enum class State : uint8_t { off, none, asked, refused, ready };
+  struct Slot {
+    uint32_t generation = 0;
+    uint32_t rights = 0;  // as last told
+    smb2::FileId file_id{};
+  };
+  struct Known {
+    std::shared_ptr<DirectFile> file;  // null: granted, and not used
+    shm::DirectState why{};            // then
+  };
+  static constexpr size_t kMostTrees = 4096, kMostShares = 256;
+
+  void linked() override;
+  void without(SmbdLink::Without how, const std::string& why) override;
+  [[nodiscard]] Heard hear(const SmbdLink::Packet& packet) override;
+  [[nodiscard]] bool needs_link() const override { return state_ != State::refused; }
+
+  [[nodiscard]] Heard map_table(const SmbdLink::Packet& packet);
+  [[nodiscard]] Heard take(const SmbdLink::Packet& packet);
+  [[nodiscard]] Known known_of(const SmbdLink::Packet& packet);
+  [[nodiscard]] Heard change(const proxy::LinkMessage& message);
+  [[nodiscard]] Heard drop(const proxy::LinkMessage& message);
+  [[nodiscard]] Heard lie(const char* what);
+  void refuse_share(const std::string& text);
+  [[nodiscard]] std::shared_ptr<DirectFile> for_smbd(shm::DirectState why);
+  [[nodiscard]] shm::DirectState why_unknown(const smb2::DirectRequest& request) const;
+  void forget();
+  void say(const char* kind, const std::string& what);
+
+  SessionContext& context_;
+  SmbdLink& link_;
+  const DirectResources* resources_;
+  State state_;
+  shm::DirectState shown_;
+  std::shared_ptr<DirectTable> table_;
+  std::map<uint32_t, Slot> slots_;
+  std::map<smb2::FileId, Known> files_;
+  uint32_t open_ = 0;
+  std::map<std::pair<uint64_t, uint32_t>, std::string> trees_;  // session, tree: the share
+  std::set<std::string> refused_shares_;
+  SaidLines lines_{"direct I/O"};
 };
 
 }  // namespace smbdirect::workers

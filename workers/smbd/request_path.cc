@@ -148,8 +148,14 @@ bool RequestPath::decide(std::span<const std::byte> prefix) {
   } else {
     if (!decide_stream(*info)) return false;
   }
-  if (info->opaque) area_.passed_by(shm::AreaState::is_encrypted);
-  if (info->signed_io) area_.signed_io(info->length);
+  if (info->opaque) {
+    area_.passed_by(shm::AreaState::is_encrypted);
+    direct_.passed_by(shm::DirectState::is_encrypted);
+  }
+  if (info->signed_io) {
+    area_.signed_io(info->length);
+    direct_.passed_by(shm::DirectState::is_signed);
+  }
   ++context_.transport.own_counters().smb_requests;
   context_.transport.record(EventKind::request, info->opaque ? 0xFFFF : static_cast<uint64_t>(info->command),
                             total_);

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "workers/session/context.h"
+#include "workers/smbd/direct_files.h"
 #include "workers/smbd/request_queue.h"
 #include "workers/stream/outbox.h"
 
@@ -21,8 +22,12 @@ namespace smbdirect::workers {
 
 class RequestPath {
  public:
-  RequestPath(SessionContext& context, SmbdArea& area)
-      : context_(context), area_(area), outbox_(context.budget), queue_(context, area, outbox_) {}
+  RequestPath(SessionContext& context, SmbdArea& area, DirectFiles& direct)
+      : context_(context),
+        area_(area),
+        direct_(direct),
+        outbox_(context.budget),
+        queue_(context, area, outbox_) {}
 
   void on_fragment(const Fragment& fragment);
   void on_read_done();
@@ -65,6 +70,7 @@ class RequestPath {
 
   SessionContext& context_;
   SmbdArea& area_;
+  DirectFiles& direct_;
   Outbox outbox_;
   RequestQueue queue_;
   Ring<Item> inbox_;                       // while stalled

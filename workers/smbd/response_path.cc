@@ -92,7 +92,8 @@ bool ResponsePath::plan_pdu() {
   if (!plan) return broken(plan.error());
   plan_ = *plan;
   if (smb2::shows_session(prefix)) context_.events.on_session_set_up();
-  if (plan_.command == smb2::Command::tree_connect || plan_.session_set_up) area_.ask_again();
+  if (plan_.command == smb2::Command::tree_connect || plan_.session_set_up) link_.ask_again();
+  if (plan_.command == smb2::Command::create && smb2::plain_success(prefix)) direct_.opened();
   if (!agreed_ && context_.translator.negotiated()) {
     agreed_ = true;
     context_.events.on_agreed(*context_.translator.negotiated());

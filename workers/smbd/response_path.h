@@ -11,15 +11,21 @@
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"
 #include "workers/session/pump_stream.h"
+#include "workers/smbd/direct_files.h"
 #include "workers/smbd/smbd_area.h"
+#include "workers/smbd/smbd_link.h"
 #include "workers/stream/reader.h"
 
 namespace smbdirect::workers {
 
 class ResponsePath final : private StreamOwner {
  public:
-  ResponsePath(SessionContext& context, SmbdArea& area)
-      : context_(context), area_(area), reader_(context.slabs, context.budget) {}
+  ResponsePath(SessionContext& context, SmbdLink& link, SmbdArea& area, DirectFiles& direct)
+      : context_(context),
+        link_(link),
+        area_(area),
+        direct_(direct),
+        reader_(context.slabs, context.budget) {}
 
   using State = Exchange::State;
   /// Reads and processes a bounded amount.
@@ -66,7 +72,9 @@ class ResponsePath final : private StreamOwner {
   static constexpr uint32_t kMostKeepalives = 64;  // at once: 64 Ki of them fit a slab, and bring nothing
 
   SessionContext& context_;
+  SmbdLink& link_;
   SmbdArea& area_;
+  DirectFiles& direct_;
   StreamReader reader_;
   Mode mode_ = Mode::length;
   bool broken_ = false;

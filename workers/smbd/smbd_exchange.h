@@ -7,18 +7,31 @@
 #include <utility>
 
 #include "workers/session/exchange.h"
+#include "workers/smbd/direct_files.h"
 #include "workers/smbd/request_path.h"
 #include "workers/smbd/response_path.h"
 #include "workers/smbd/smbd_area.h"
+#include "workers/smbd/smbd_link.h"
 
 namespace smbdirect::workers {
+
+/// What is done by the module in smbd; each is null where it is not, and so is the link where neither is.
+struct ModuleUse {
+  const LinkResources* link = nullptr;
+  const AreaResources* area = nullptr;
+  const DirectResources* direct = nullptr;
+};
 
 class SmbdExchange final : public Exchange {
  public:
   /// open: connects to an smbd.
-  /// areas: null: no data goes by memory shared with smbd.
-  SmbdExchange(SessionContext& context, const OpenUpstream& open, const AreaResources* areas = nullptr)
-      : open_(open), area_(context, areas), requests_(context, area_), responses_(context, area_) {}
+  SmbdExchange(SessionContext& context, const OpenUpstream& open, const ModuleUse& module = {})
+      : open_(open),
+        link_(context, module.link),
+        area_(context, link_, module.area),
+        direct_(context, link_, module.direct),
+        requests_(context, area_, direct_),
+        responses_(context, link_, area_, direct_) {}
 
   void on_fragment(const Fragment& fragment) override { requests_.on_fragment(fragment); }
   void on_read_done(uint64_t /*cookie*/) override { requests_.on_read_done(); }
@@ -28,15 +41,17 @@ class SmbdExchange final : public Exchange {
   [[nodiscard]] Outbox& outbox() override { return requests_.outbox(); }
   [[nodiscard]] bool unfinished() const override { return requests_.unfinished(); }
   [[nodiscard]] State pump(int fd) override {
-    area_.stream(fd);
+    link_.stream(fd);
     return responses_.pump(fd);
   }
-  void module_answered(shm::Result<shm::UniqueFd> link) override { area_.answered(std::move(link)); }
+  void module_answered(shm::Result<shm::UniqueFd> link) override { link_.answered(std::move(link)); }
   [[nodiscard]] shm::AreaState area_state() const override { return area_.shown(); }
+  [[nodiscard]] shm::DirectState direct_state() const override { return direct_.shown(); }
+  [[nodiscard]] uint32_t direct_files() const override { return direct_.open_files(); }
   void trim() override { responses_.trim(); }
 
   [[nodiscard]] shm::Result<std::unique_ptr<Upstream>> open_upstream(UpstreamRequest request) override {
-    area_.of(request.connection);
+    link_.of(request.connection);
     return open_(std::move(request));
   }
   [[nodiscard]] const Names& names() const override {
@@ -48,7 +63,9 @@ class SmbdExchange final : public Exchange {
 
  private:
   const OpenUpstream& open_;
-  SmbdArea area_;  // before the paths, which refer to it
+  SmbdLink link_;  // before its users, and they before the paths
+  SmbdArea area_;
+  DirectFiles direct_;
   RequestPath requests_;
   ResponsePath responses_;
 };

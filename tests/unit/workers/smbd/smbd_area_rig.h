@@ -30,7 +30,7 @@ inline constexpr uint32_t kTree = 7;
 
 /// A session with smbd, and the module's end of a link.
 struct Area final : SmbdExchangeRig {
-  explicit Area(uint32_t bytes = kAreaBytes) {
+  explicit Area(uint32_t bytes = kAreaBytes, bool direct = false) : SmbdExchangeRig({}, direct) {
     areas.bytes = bytes;
     open();
   }
@@ -79,7 +79,7 @@ struct Area final : SmbdExchangeRig {
   /// The link stands, the memory is mapped; nothing is announced.
   void attach() {
     link();
-    say(1, 1);
+    say(1, SMBDIRECT_LINK_VERSION);
     auto area = heard();
     REQUIRE(area);
     REQUIRE(get(area->first, 0, 4) == 5);

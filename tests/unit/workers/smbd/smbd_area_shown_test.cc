@@ -63,7 +63,7 @@ TEST_CASE("what is shown where there is none") {
     Area rig;
     rig.ask();
     rig.link();
-    rig.say(1, 2);
+    rig.say(1, SMBDIRECT_LINK_VERSION + 1);
     CHECK(rig.exchange->area_state() == other_release);
   }
   {
@@ -71,7 +71,7 @@ TEST_CASE("what is shown where there is none") {
     rig.area_budget.set_limit(kAreaBytes - 1);
     rig.ask();
     rig.link();
-    rig.say(1, 1);
+    rig.say(1, SMBDIRECT_LINK_VERSION);
     CHECK(rig.exchange->area_state() == no_memory);
   }
   CHECK(SmbdExchangeRig().shown_without_areas() == disabled);

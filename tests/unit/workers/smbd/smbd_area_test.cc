@@ -160,7 +160,7 @@ TEST_CASE("no module: asked once, and again after another tree connect") {
 
 TEST_CASE("no answer, and a no, are asked for again after a while") {
   Area rig;
-  rig.areas.again_ms = 0;
+  rig.links.again_ms = 0;
   rig.ask();
   rig.ask();
   CHECK(rig.asked == 2);  // a supervisor that has died answers nothing
@@ -226,10 +226,10 @@ TEST_CASE(
     rig.ask();
     if (what < 2) {
       rig.link();
-      rig.say(1, what == 0 ? 1 : 2);
+      rig.say(1, what == 0 ? SMBDIRECT_LINK_VERSION : SMBDIRECT_LINK_VERSION + 1);
     } else if (what == 2) {
       rig.link();
-      rig.say(1, 1);
+      rig.say(1, SMBDIRECT_LINK_VERSION);
       auto area = rig.heard();
       REQUIRE(area);
       std::copy_n(area->first.begin() + 16, 16, rig.token.begin());
@@ -269,7 +269,7 @@ TEST_CASE("the place of a cancelled READ is not used again") {
   // Another area has all of its own.
   rig.module.reset();
   rig.wait(0);
-  rig.areas.again_ms = 0;
+  rig.links.again_ms = 0;
   CHECK_FALSE(by_area(4));
   REQUIRE(rig.asked == 2);
   rig.attach();

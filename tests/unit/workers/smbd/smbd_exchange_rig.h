@@ -19,8 +19,10 @@ class SmbdExchangeRig : public ExchangeHost {
  public:
   /// A stall ends when it has lasted for some time: settle() waits for no more than the transports' short
   /// pauses.
-  explicit SmbdExchangeRig(Setup setup = {}) : ExchangeHost(patient(setup)) {
-    begin(std::make_unique<SmbdExchange>(context(), none_, &areas));
+  /// direct: the exchange has direct I/O too.
+  explicit SmbdExchangeRig(Setup setup = {}, bool direct = false) : ExchangeHost(patient(setup)) {
+    begin(std::make_unique<SmbdExchange>(
+        context(), none_, ModuleUse{.link = &links, .area = &areas, .direct = direct ? &directs : nullptr}));
   }
   virtual ~SmbdExchangeRig() { end(); }
   /// So many bytes for replies and what waits, as Session would have it: beside the receives.
@@ -76,19 +78,16 @@ class SmbdExchangeRig : public ExchangeHost {
   }
 
   /// Of an exchange of a pool that has them switched off.
-  [[nodiscard]] shm::AreaState shown_without_areas() {
-    return SmbdExchange(context(), none_, nullptr).area_state();
-  }
+  [[nodiscard]] shm::AreaState shown_without_areas() { return SmbdExchange(context(), none_).area_state(); }
 
   /// Who asks for the link to a module is told nothing, unless the test does it.
   Budget area_budget{kPlenty};
   size_t asked = 0;
-  AreaResources areas{.loop = loop(),
-                      .budget = area_budget,
-                      .threshold = 65536,
-                      .bytes = 1 << 20,
-                      .huge_pages = false,
-                      .ask = [this](shm::ConnectionId, int) { ++asked; }};
+  AreaResources areas{
+      .loop = loop(), .budget = area_budget, .threshold = 65536, .bytes = 1 << 20, .huge_pages = false};
+  LinkResources links{.loop = loop(), .ask = [this](shm::ConnectionId, int) { ++asked; }};
+  Budget descriptors{1000};
+  DirectResources directs{.descriptors = descriptors, .files = 256};
   SmbdEnd smbd;
   Bytes negotiate;
   size_t agreed = 0;

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+#include "workers/smbd/direct_files.h"
+
+#include <algorithm>
+
+#include "shm/seqlock.h"
+#include "workers/smbd/granted_file.h"
+
+namespace smbdirect::workers {
+namespace {
+
+shm::DirectState state_of(SmbdLink::Without how) {
+  switch (how) {
+    case SmbdLink::Without::asked:
+      return shm::DirectState::asked;
+    case SmbdLink::Without::no_module:
+      return shm::DirectState::no_module;
+    case SmbdLink::Without::other_host:
+      return shm::DirectState::other_host;
+    case SmbdLink::Without::unreachable:
+      return shm::DirectState::unreachable;
+    case SmbdLink::Without::other_release:
+      return shm::DirectState::other_release;
+    case SmbdLink::Without::lost:
+      break;
+  }
+  return shm::DirectState::lost;
+}
+
+}  // namespace
+
+bool Right::holds() const {
+  if (table_ == nullptr || table_->over.load(std::memory_order_acquire)) return false;
+  const uint64_t word = shm::load_word(table_->map.words()[slot_]);
+  return SMBDIRECT_SLOT_GENERATION(word) == generation_ && (SMBDIRECT_SLOT_RIGHTS(word) & bit_) != 0;
+}
+
+DirectFiles::DirectFiles(SessionContext& context, SmbdLink& link, const DirectResources* resources)
+    : context_(context),
+      link_(link),
+      resources_(resources),
+      state_(resources == nullptr ? State::off : State::none),
+      shown_(resources == nullptr ? shm::DirectState::disabled : shm::DirectState::unasked) {
+  if (resources != nullptr) link_.serve(*this);
+}
+
+DirectFiles::~DirectFiles() { forget(); }
+
+// --- requests ---
+
+std::shared_ptr<DirectFile> DirectFiles::find(const smb2::DirectRequest& request) {
+  if (state_ != State::ready) return nullptr;
+  const auto at = files_.find(request.file_id);
+  if (at == files_.end()) return for_smbd(why_unknown(request));
+  if (at->second.file == nullptr) return for_smbd(at->second.why);
+  DirectFile& file = *at->second.file;
+  // Who names somebody else's file is told by smbd that there is none.
+  if (request.session_id != file.session_id || request.tree_id != file.tree_id) return nullptr;
+  if (request.channel_sequence != file.channel_sequence) file.left = true;
+  if (file.left) return for_smbd(shm::DirectState::other_channel);
+  if (!file.right(request.command).holds()) return for_smbd(shm::DirectState::revoked);
+  if (request.command == smb2::Command::write && !file.written) return nullptr;
+  return at->second.file;
+}
+
+std::shared_ptr<DirectFile> DirectFiles::for_smbd(shm::DirectState why) {
+  shown_ = why;
+  return nullptr;
+}
+
+shm::DirectState DirectFiles::why_unknown(const smb2::DirectRequest& request) const {
+  const auto tree = trees_.find({request.session_id, request.tree_id});
+  return tree != trees_.end() && refused_shares_.contains(tree->second) ? shm::DirectState::share_refused
+                                                                        : shm::DirectState::not_granted;
+}
+
+void DirectFiles::smbd_wrote(const smb2::FileId& file) {
+  const auto at = files_.find(file);
+  if (at != files_.end() && at->second.file != nullptr) at->second.file->written = true;
+}
+
+void DirectFiles::did(const smb2::DirectRequest& request, uint32_t bytes) {
+  shown_ = shm::DirectState::used;
+  Counters& counters = context_.transport.own_counters();
+  const bool write = request.command == smb2::Command::write;
+  ++(write ? counters.direct_writes : counters.direct_reads);
+  (write ? counters.direct_write_bytes : counters.direct_read_bytes) += bytes;
+}
+
+void DirectFiles::opened() {
+  if (state_ == State::none && !link_.up()) link_.want();
+}
+
+// --- the link ---
+
+void DirectFiles::linked() {
+  forget();
+  state_ = State::asked;
+  shown_ = shm::DirectState::asked;
+  link_.take_descriptors();
+  (void)link_.send(proxy::encode_direct());  // else without() has been told
+}
+
+void DirectFiles::without(SmbdLink::Without how, const std::string& /*why*/) {
+  forget();
+  state_ = State::none;
+  shown_ = state_of(how);
+}
+
+void DirectFiles::forget() {
+  if (table_ != nullptr) table_->over.store(true, std::memory_order_release);
+  table_.reset();
+  files_.clear();
+  slots_.clear();
+  open_ = 0;
+  trees_.clear();
+  refused_shares_.clear();
+}
+
+SmbdLink::User::Heard DirectFiles::hear(const SmbdLink::Packet& packet) {
+  const proxy::LinkMessage& message = packet.message;
+  switch (message.said) {
+    case proxy::LinkSaid::tree:
+    case proxy::LinkSaid::tree_refused:
+      if (trees_.size() < kMostTrees)
+        trees_.insert_or_assign({message.session, message.number},
+                                message.text.substr(0, message.text.find(':')));
+      return Heard::taken;
+    case proxy::LinkSaid::tree_gone:
+      trees_.erase({message.session, message.number});
+      return Heard::taken;
+    case proxy::LinkSaid::direct_not:
+      if (state_ != State::asked) return lie("refuses direct I/O that nobody has asked for");
+      state_ = State::refused;
+      shown_ = shm::DirectState::not_here;
+      say("none", ": " + message.text);
+      link_.end_unless_needed();
+      return link_.up() ? Heard::taken : Heard::over;
+    case proxy::LinkSaid::direct_refused:
+      refuse_share(message.text);
+      return Heard::taken;
+    case proxy::LinkSaid::table:
+      return map_table(packet);
+    case proxy::LinkSaid::grant:
+      return take(packet);
+    case proxy::LinkSaid::rights:
+      return change(message);
+    case proxy::LinkSaid::closed:
+      return drop(message);
+    case proxy::LinkSaid::hello:
+    case proxy::LinkSaid::area_added:
+    case proxy::LinkSaid::area_gone:
+      break;
+  }
+  return Heard::not_mine;
+}
+
+SmbdLink::User::Heard DirectFiles::lie(const char* what) {
+  link_.end(std::string("smbd's module ") + what);
+  return Heard::over;
+}
+
+void DirectFiles::refuse_share(const std::string& text) {
+  if (refused_shares_.size() < kMostShares) refused_shares_.insert(text.substr(0, text.find(':')));
+  say("not for the share ", text);
+}
+
+SmbdLink::User::Heard DirectFiles::map_table(const SmbdLink::Packet& packet) {
+  if (state_ != State::asked) return lie("has another table of open files");
+  // What it would have been needed for goes by smbd; that is no lie of the module's.
+  if (packet.no_room) {
+    state_ = State::refused;
+    shown_ = shm::DirectState::full;
+    say("none", ": no descriptor is left for the table of open files");
+    link_.end_unless_needed();
+    return link_.up() ? Heard::taken : Heard::over;
+  }
+  const shm::UniqueFd fd = std::move(packet.descriptor);
+  const size_t bytes = packet.message.number * sizeof(uint64_t);
+  auto map = shm::SharedMap::open(fd.get(), bytes, bytes, shm::SharedMap::Writers::its_maker);
+  if (!map) return lie(("has a table of open files that is none: " + map.error().text()).c_str());
+  table_ = std::make_shared<DirectTable>(std::move(*map));
+  state_ = State::ready;
+  shown_ = shm::DirectState::ready;
+  say("in use", "");
+  return Heard::taken;
+}
+
+SmbdLink::User::Heard DirectFiles::take(const SmbdLink::Packet& packet) {
+  const proxy::LinkMessage& message = packet.message;
+  if (state_ != State::ready) return lie("grants an open file without a table");
+  if (message.number >= table_->map.words().size()) return lie("grants an open file beyond its table");
+  if (slots_.contains(message.number)) return lie("grants an open file in the place of another");
+  const smb2::FileId id{message.token};
+  if (files_.contains(id)) return lie("grants an open file twice");
+  if (!packet.descriptor.valid() && !packet.no_room) return lie("grants an open file without it");
+  Known known = known_of(packet);
+  packet.descriptor.reset();
+  slots_.emplace(message.number,
+                 Slot{.generation = message.grant.generation, .rights = message.grant.rights, .file_id = id});
+  if (known.file != nullptr) {
+    ++open_;
+    ++context_.transport.own_counters().direct_grants;
+  }
+  files_.emplace(id, std::move(known));
+  return Heard::taken;
+}
+
+DirectFiles::Known DirectFiles::known_of(const SmbdLink::Packet& packet) {
+  const proxy::LinkMessage& message = packet.message;
+  if (packet.no_room) return {.file = nullptr, .why = shm::DirectState::full};
+  const auto granted = look_at_granted(packet.descriptor.get());
+  if (!granted) {
+    say("smbd's module granted ", granted.error());
+    return {.file = nullptr, .why = shm::DirectState::unusable};
+  }
+  if (open_ >= resources_->files || !resources_->descriptors.charge(1))
+    return {.file = nullptr, .why = shm::DirectState::full};
+  const auto right = [&](bool possible, uint32_t bit) {
+    return possible && (message.grant.rights & bit) != 0
+               ? Right(table_, message.number, message.grant.generation, bit)
+               : Right();
+  };
+  return {.file = std::make_shared<DirectFile>(
+              DirectFile{.place = DescriptorPlace(resources_->descriptors),
+                         .fd = std::move(packet.descriptor),
+                         .read = right(granted->readable, SMBDIRECT_RIGHT_READ),
+                         .write = right(granted->writable, SMBDIRECT_RIGHT_WRITE),
+                         .never_blocks = granted->never_blocks,
+                         .session_id = message.session,
+                         .tree_id = message.grant.tree,
+                         .channel_sequence = message.grant.channel_sequence}),
+          .why = {}};
+}
+
+/// The table has it already: this is for people.
+SmbdLink::User::Heard DirectFiles::change(const proxy::LinkMessage& message) {
+  const auto at = slots_.find(message.number);
+  if (at == slots_.end() || at->second.generation != message.grant.generation)
+    return lie("changes the rights of what it has not granted");
+  Slot& slot = at->second;
+  if ((slot.rights & ~uint32_t{message.grant.rights}) != 0)
+    ++context_.transport.own_counters().direct_revocations;
+  slot.rights = message.grant.rights;
+  return Heard::taken;
+}
+
+SmbdLink::User::Heard DirectFiles::drop(const proxy::LinkMessage& message) {
+  const auto at = slots_.find(message.number);
+  if (at == slots_.end() || at->second.generation != message.grant.generation)
+    return lie("closes what it has not granted");
+  const auto file = files_.find(at->second.file_id);
+  if (file->second.file != nullptr) --open_;
+  files_.erase(file);
+  slots_.erase(at);
+  return Heard::taken;
+}
+
+void DirectFiles::say(const char* kind, const std::string& what) {
+  lines_.say(link_.connection(), context_.transport.now(), kind, what);
+}
+
+}  // namespace smbdirect::workers

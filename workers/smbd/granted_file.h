@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// What a descriptor is that smbd's module has passed on as an open file. The module is not trusted: a pipe or
+// a device would block the worker, and what is open for appending writes elsewhere than it is told to. The
+// descriptor is borrowed; any thread.
+#pragma once
+
+#include <expected>
+
+namespace smbdirect::workers {
+
+struct GrantedFile {
+  bool readable = false;
+  bool writable = false;
+  bool never_blocks = false;  // tmpfs and ramfs: reads and writes find their pages in memory
+};
+/// Otherwise, why it is none to read or write here.
+[[nodiscard]] std::expected<GrantedFile, const char*> look_at_granted(int fd);
+
+}  // namespace smbdirect::workers

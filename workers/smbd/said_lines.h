@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// Lines of the log about one thing of a connection: once for each change, and seldom where it changes all the
+// time, so that neither a client that connects to trees again and again fills a log, nor a module that lies.
+// Owned by who says them; one thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "shm/base/connection_id.h"
+#include "shm/base/log.h"
+
+namespace smbdirect::workers {
+
+class SaidLines {
+ public:
+  /// topic: as the line begins after the connection's number; a constant.
+  explicit SaidLines(const char* topic) : topic_(topic) {}
+
+  /// "connection 7: TOPIC: KIND what".
+  void say(shm::ConnectionId connection, uint64_t now_ms, const char* kind, const std::string& what) {
+    std::string line = kind + what;
+    if (said_ == line) return;
+    said_ = std::move(line);
+    const auto held_back = lines_.pass(kind, now_ms);
+    if (!held_back) return;
+    const std::string more =
+        *held_back > 0 ? " (" + std::to_string(*held_back) + " such lines held back)" : std::string();
+    shm::log::write(shm::log::Level::info, "connection %s: %s: %s%s",
+                    shm::connection_text(connection).c_str(), topic_, said_.c_str(), more.c_str());
+  }
+
+ private:
+  const char* topic_;
+  std::string said_;                      // the last line: the same is not said twice
+  shm::log::RateLimit lines_{10'000, 8};  // of each kind
+};
+
+}  // namespace smbdirect::workers
