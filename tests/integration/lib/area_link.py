@@ -145,6 +145,12 @@ class Area:
             self.map.close()
         os.close(self.fd)
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
 
 def mapped(pid):
     """How many areas that process has mapped."""

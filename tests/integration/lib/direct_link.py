@@ -77,7 +77,7 @@ class DirectLink(Link):
             assert not any(g.slot == slot and not g.closed for g in self.all), "a slot that is taken"
             self.grants[file_id] = grant
             self.all.append(grant)
-            return grant
+            return Packet(kind, slot)
         (grant,) = [g for g in self.all if g.slot == slot and not g.closed]
         assert grant.generation == generation and (session, tree) == (0, 0)
         if kind == CLOSED:
@@ -85,7 +85,7 @@ class DirectLink(Link):
             os.close(grant.fd)
         else:
             grant.told.append(rights)
-        return grant
+        return Packet(kind, slot)
 
     def drain(self):
         """Receives what is there."""

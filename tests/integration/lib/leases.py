@@ -18,7 +18,7 @@ def contexts(*parts):
     out = b""
     for i, (name, data) in enumerate(parts):
         one = struct.pack("<HHHHI", 16, len(name), 0, 24, len(data)) + name + bytes(4) + data
-        one += bytes(-len(one) % 8)
+        one += bytes(-(4 + len(one)) % 8)
         out += struct.pack("<I", 0 if i == len(parts) - 1 else 4 + len(one)) + one
     return out
 

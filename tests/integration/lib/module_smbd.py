@@ -106,6 +106,11 @@ class ModuleSmbd(SmbdServer):
         unshare = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", OVER_USR, "sh"]
         return [*unshare, over_usr(self.stage, self.series), *argv]
 
+    def run_there(self, *argv):
+        """Runs that program of this smbd's Samba."""
+        argv = [str(word) for word in self.within(argv)]
+        subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, capture_output=True, timeout=30)
+
     def link_path(self, client):
         """Where the smbd process listens that serves this client (lib.smb2.Client over TCP)."""
         return self.links / str(self.server_pid(client))

@@ -41,6 +41,9 @@ SHARES = {
     "direct_odd": {"vfs objects": "smbdirect", "smbdirect:direct": "sometimes"},
     "direct_read": {"vfs objects": "smbdirect", "smbdirect:direct": "read"},
     "direct_write": {"vfs objects": "smbdirect", "smbdirect:direct": "write"},
+    # Where a new name is not looked for in the whole directory.
+    "exact": {"vfs objects": "smbdirect", "case sensitive": "yes"},
+    "durable": {"vfs objects": "smbdirect", "durable handles": "yes", "kernel share modes": "no", "posix locking": "no"},
     "btrfs_below": {"vfs objects": "smbdirect btrfs"},
     "btrfs_above": {"vfs objects": "btrfs smbdirect"},
 }
