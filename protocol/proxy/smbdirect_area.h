@@ -8,7 +8,8 @@
  * the other end of a worker's TCP connection, checks who listens there, and gives the connected socket to
  * that worker. One link belongs to one RDMA connection. It ends when either side closes it; then its areas
  * are of no use any more, but smbd may still have threads at work on them: their memory is given up, and not
- * used for something else. A worker that does not read for some 500 packets loses its link.
+ * used for something else. A worker that does not read for some 500 packets loses its link; but what is said
+ * of direct I/O waits for it, and then tells what is different from what it was told last.
  *
  *     module: HELLO, then TREE or TREE_REFUSED for each tree connect of that smbd, and later what changes
  *     worker: AREA (with a sealed memfd)   module: AREA_ADDED

@@ -9,7 +9,6 @@
 #include "smbd/globals.h"
 #include "libcli/security/security.h"
 #include "libcli/smb/smb_constants.h"
-#include "locking/proto.h"
 
 #include "protocol/proxy/vfs/direct.h"
 #include "protocol/proxy/vfs/reach.h"

@@ -38,6 +38,7 @@ from lib.area_link import (
     ioctl_output,
     mapped,
 )
+from lib.direct_link import CLOSED, DIRECT_NOT, DIRECT_REFUSED, GRANT, RIGHTS, TABLE
 from lib.process import wait_until
 
 NOT_SUPPORTED = 0xC00000BB
@@ -202,11 +203,12 @@ BAD_PACKETS = {
     "one byte long": packet(AREA_DROP) + b"\0",
     "very long": packet(AREA_DROP) * 64,
     "type 0": packet(0),
-    "type 9": packet(9),
+    "type 16": packet(16),
     "type 2^32-1": packet(0xFFFFFFFF),
     "area without a descriptor": packet(AREA, token=b"t" * 16),
     "drop of nothing": packet(AREA_DROP, token=b"n" * 16),
-    **{f"type {kind}, which is the module's": packet(kind) for kind in (HELLO, TREE, TREE_REFUSED, TREE_GONE, AREA_ADDED, AREA_GONE)},
+    **{f"type {kind}, which is the module's": packet(kind)
+       for kind in (HELLO, TREE, TREE_REFUSED, TREE_GONE, AREA_ADDED, AREA_GONE, DIRECT_NOT, TABLE, GRANT, RIGHTS, CLOSED, DIRECT_REFUSED)},
 }  # fmt: skip
 
 
