@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Any bytes as a packet of the module in smbd: what is taken is printable and no longer than a text can be.
+// Any bytes as a packet of the module in smbd: what is taken is printable and no longer than a text can be,
+// and of a slot that a table can have.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -15,5 +16,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size != SMBDIRECT_LINK_SIZE || message->text.size() >= SMBDIRECT_LINK_TEXT_SIZE) std::abort();
   const auto printable = [](char c) { return c >= 0x20 && c < 0x7f; };
   if (!std::ranges::all_of(message->text, printable)) std::abort();
+  using proxy::LinkSaid;
+  const LinkSaid said = message->said;
+  if (said == LinkSaid::table && (message->number == 0 || message->number > SMBDIRECT_SLOTS_MAX))
+    std::abort();
+  if (said == LinkSaid::grant || said == LinkSaid::rights || said == LinkSaid::closed) {
+    if (message->number >= SMBDIRECT_SLOTS_MAX || !message->text.empty()) std::abort();
+  } else if (message->grant.generation != 0) {
+    std::abort();
+  }
+  if (message->grant.rights > 3 || (said == LinkSaid::grant && message->grant.rights == 0)) std::abort();
   return 0;
 }
