@@ -38,6 +38,7 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
   RequestInfo info;
   info.command = header->command;
   info.message_id = header->message_id;
+  info.credit_charge = header->credit_charge;
   info.channel_sequence = header->channel_sequence();
   const bool compound = header->next_command != 0;
   // A chain's first element may end within the prefix; what follows is not its body.

@@ -20,6 +20,7 @@ struct RequestInfo {
   bool opaque = false;  // encrypted or compressed: nothing below is known
   Command command{};
   uint64_t message_id{};
+  uint16_t credit_charge{};
   uint16_t channel_sequence{};
   FileId file_id{};           // READ and WRITE only
   bool may_pass = false;      // plain, uncompounded READ/WRITE/ECHO

@@ -30,29 +30,32 @@ struct DirectRequest {
   bool write_through = false;  // WRITE: on disk before it is answered
 };
 
-/// From its header and fixed part, before anything is rewritten. nullopt: it is for smbd, because it is
-/// signed, related, a compound, a replay, asynchronous, without data, not paid for, larger than was agreed,
-/// unbuffered, or wrong in any way that smbd would answer with an error.
-/// pdu: all of it, or its first kPrefixBytes when it is an inline WRITE of `total` bytes.
 struct DirectLimits {
   uint16_t dialect = 0;
+  bool multi_credit = false;  // SMB2_GLOBAL_CAP_LARGE_MTU was agreed
   uint32_t max_read = 0;
   uint32_t max_write = 0;
 };
-[[nodiscard]] std::optional<DirectRequest> parse_direct_request(std::span<const std::byte> pdu, uint64_t total,
-                                                                const DirectLimits& limits);
+/// From its header and fixed part, before anything is rewritten. nullopt: it is for smbd, because it is
+/// signed, related, a compound, a replay, asynchronous, without data, not paid for, larger than was agreed,
+/// compressed, or wrong in any way that smbd would answer with an error.
+/// pdu: all of it, or its first kPrefixBytes and more when it is an inline WRITE of `total` bytes.
+[[nodiscard]] std::optional<DirectRequest> parse_direct_request(std::span<const std::byte> pdu,
+                                                                uint64_t total, const DirectLimits& limits);
 
-/// The answer as smbd would have written it: the header of the request turned round, with as many credits as
-/// it took. A READ's data follows (inline) or was placed (data_length as in a READ by RDMA).
+/// The answer as smbd would have written it: the header of the request turned round, with the credits that
+/// the SequenceLedger says. A READ's data follows (inline) or was placed.
 struct DirectAnswer {
-  std::array<std::byte, 81> bytes{};
+  std::array<std::byte, 80> bytes{};
   size_t size = 0;
+  [[nodiscard]] std::span<const std::byte> span() const { return std::span(bytes).first(size); }
 };
+/// header: the request's, kHeaderBytes and more. count: 1 and more.
 [[nodiscard]] DirectAnswer answer_read(const DirectRequest& request, std::span<const std::byte> header,
-                                       uint32_t count);
+                                       uint32_t count, uint16_t credits);
 [[nodiscard]] DirectAnswer answer_write(const DirectRequest& request, std::span<const std::byte> header,
-                                        uint32_t count);
+                                        uint32_t count, uint16_t credits);
 [[nodiscard]] DirectAnswer answer_error(const DirectRequest& request, std::span<const std::byte> header,
-                                        uint32_t status);
+                                        uint32_t status, uint16_t credits);
 
 }  // namespace smbdirect::protocol::smb2

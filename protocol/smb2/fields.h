@@ -30,6 +30,7 @@ namespace read_at {
 inline constexpr uint16_t kStructureSize = 49;
 inline constexpr size_t kFlags = 67;
 inline constexpr size_t kLength = 68;
+inline constexpr size_t kOffset = 72;
 inline constexpr size_t kFileId = 80;
 inline constexpr size_t kMinimumCount = 96;
 inline constexpr size_t kChannel = 100;
@@ -37,6 +38,7 @@ inline constexpr size_t kRemainingBytes = 104;
 inline constexpr size_t kChannelInfoOffset = 108;
 inline constexpr size_t kChannelInfoLength = 110;
 inline constexpr size_t kBuffer = 112;
+inline constexpr uint8_t kFlagUnbuffered = 0x01;
 inline constexpr uint8_t kFlagRequestCompressed = 0x02;
 }  // namespace read_at
 
@@ -56,12 +58,16 @@ namespace write_at {
 inline constexpr uint16_t kStructureSize = 49;
 inline constexpr size_t kDataOffset = 66;
 inline constexpr size_t kLength = 68;
+inline constexpr size_t kOffset = 72;
 inline constexpr size_t kFileId = 80;
 inline constexpr size_t kChannel = 96;
 inline constexpr size_t kRemainingBytes = 100;
 inline constexpr size_t kChannelInfoOffset = 104;
 inline constexpr size_t kChannelInfoLength = 106;
+inline constexpr size_t kFlags = 108;
 inline constexpr size_t kBuffer = 112;
+inline constexpr uint32_t kFlagWriteThrough = 0x01;
+inline constexpr uint32_t kFlagUnbuffered = 0x02;
 }  // namespace write_at
 
 // MS-SMB2 2.2.22, WRITE response.
@@ -82,10 +88,12 @@ inline constexpr size_t kClientGuid = 76;
 inline constexpr size_t kDialects = 100;
 inline constexpr uint16_t kResponseStructureSize = 65;
 inline constexpr size_t kDialectRevision = 68;
+inline constexpr size_t kCapabilities = 88;
 inline constexpr size_t kMaxTransactSize = 92;
 inline constexpr size_t kMaxReadSize = 96;
 inline constexpr size_t kMaxWriteSize = 100;
 inline constexpr size_t kResponseFixedEnd = 128;
+inline constexpr uint32_t kCapabilityLargeMtu = 0x04;
 }  // namespace negotiate_at
 
 // How many bytes of output a request may cause: the offset of that field.
@@ -102,6 +110,7 @@ inline constexpr uint32_t kStatusFileNotAvailable = 0xC0000467;
 [[nodiscard]] constexpr bool is_error(uint32_t status) { return (status >> 30) == 3; }
 
 inline constexpr uint16_t kDialectWildcard = 0x02FF;  // the answer to an SMB1 negotiate: another follows
+inline constexpr uint16_t kDialect210 = 0x0210;
 inline constexpr uint16_t kDialect300 = 0x0300;
 inline constexpr uint16_t kDialect302 = 0x0302;
 

@@ -67,6 +67,8 @@ std::string_view violation_text(Violation violation) {
     case Violation::response_old_sequence:
       return "a READ by memory shared with smbd was refused for a ChannelSequence that another channel has "
              "raised";
+    case Violation::response_bad_echo:
+      return "an ECHO that stands for requests answered here was refused";
   }
   return "unknown violation";
 }

@@ -22,7 +22,7 @@ enum class Violation : uint8_t {
   response_unmatched_data, compound_invalidate, wrong_direction, reserved_message_id,
   signed_rdma_channel_response, rdma_channel_over_tcp, too_long, response_unmatched, response_too_early,
   response_wrong_command, response_bad_pending, response_bad_notification, response_bad_dialect,
-  bad_stream_word, marked_resume_key, response_old_sequence,
+  bad_stream_word, marked_resume_key, response_old_sequence, response_bad_echo,
   // clang-format on
 };
 [[nodiscard]] std::string_view violation_text(Violation violation);

@@ -27,14 +27,17 @@ struct RequestFacts {
   uint32_t length{};        // bytes a READ or WRITE moves
   uint32_t token{};         // to invalidate with the final response, when `invalidate`
   Command command{};
+  uint16_t credit_charge{};
   bool forwarded = false;     // all of it is on its way: only now can an answer be one
   bool pending = false;       // an interim response came
   bool rdma_channel = false;  // came with Channel != 0
   bool refused = false;       // ... and smbd will be made to answer INVALID_PARAMETER
   bool invalidate = false;    // ... and is answered with SEND with Invalidate
   bool by_area = false;       // smbd got a carrier for it (area_carrier.h)
-  uint32_t minimum{};         // ... READ: MinimumCount
-  uint64_t area_offset{};     // ... where its data is
+  bool here = false;          // it is begun here (SequenceLedger)
+  uint16_t counted{};         // ... and this is counted upon for it
+  uint32_t minimum{};         // by_area, READ: MinimumCount
+  uint64_t area_offset{};     // by_area: where its data is
 };
 
 /// A request in flight.
@@ -74,7 +77,7 @@ class RequestTable {
   };
   void join(Pdu& pdu, InFlight& request);
   template <typename Use>
-  void for_each(const Pdu& pdu, Use&& use) {
+  void for_each(const Pdu& pdu, Use&& use) const {
     for (uint32_t number = pdu.first; number != 0; number = at(number - 1).next_in_pdu_) use(at(number - 1));
   }
   /// All of the PDU is on its way. Once, and before any of its requests is finished.

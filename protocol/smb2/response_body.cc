@@ -12,10 +12,10 @@ std::expected<std::optional<NegotiateResponse>, Violation> parse_negotiate_respo
     return std::unexpected(Violation::bad_body);
   if (wire::load16(prefix, kBodyAt) != negotiate_at::kResponseStructureSize)
     return std::unexpected(Violation::bad_structure_size);
-  return NegotiateResponse{wire::load16(prefix, negotiate_at::kDialectRevision),
-                           wire::load32(prefix, negotiate_at::kMaxTransactSize),
-                           wire::load32(prefix, negotiate_at::kMaxReadSize),
-                           wire::load32(prefix, negotiate_at::kMaxWriteSize)};
+  return NegotiateResponse{
+      wire::load16(prefix, negotiate_at::kDialectRevision),
+      wire::load32(prefix, negotiate_at::kMaxTransactSize), wire::load32(prefix, negotiate_at::kMaxReadSize),
+      wire::load32(prefix, negotiate_at::kMaxWriteSize), wire::load32(prefix, negotiate_at::kCapabilities)};
 }
 
 std::expected<ReadResponse, Violation> parse_read_response(std::span<const std::byte> prefix,

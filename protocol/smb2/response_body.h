@@ -16,6 +16,11 @@ struct NegotiateResponse {
   uint32_t max_transact_size{};
   uint32_t max_read_size{};
   uint32_t max_write_size{};
+  uint32_t capabilities{};
+  /// One request may take several credits (MS-SMB2 3.3.5.4).
+  [[nodiscard]] bool multi_credit() const {
+    return dialect >= kDialect210 && (capabilities & negotiate_at::kCapabilityLargeMtu) != 0;
+  }
 };
 /// nullopt: not a success. `prefix` begins with the header; kPrefixBytes suffice.
 /// Errors: bad_body, bad_structure_size.

@@ -89,6 +89,7 @@ std::expected<bool, Violation> ServerTranslator::request_by_area(std::span<const
   }
   table_.join(out.ticket.requests, request);
   request.command = header->command;
+  request.credit_charge = header->credit_charge;
   request.rdma_channel = request.by_area = true;
   request.length = wanted.length;
   request.area_offset = place.offset;
@@ -109,6 +110,7 @@ std::expected<void, Violation> ServerTranslator::settle_carrier(InFlight& reques
                                                                 std::span<const std::byte> prefix,
                                                                 uint64_t length, ResponsePlan& plan) {
   if (header.is_signed()) return std::unexpected(Violation::signed_rdma_channel_response);
+  ledger_.granted(header.credits);
   const auto answer = check_answer(request, header, prefix, length);
   if (!answer) return std::unexpected(answer.error());
   take_header(plan, prefix, request.command);

@@ -2,6 +2,7 @@
 // ServerTranslator, requests: from the RDMA client to smbd.
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "protocol/smb2/fields.h"
 #include "protocol/smb2/rdma_channel.h"
@@ -57,6 +58,7 @@ std::expected<Ticket, Violation> ServerTranslator::note(const RequestInfo& info)
   const auto request = table_.add(info.message_id);
   if (!request) return std::unexpected(request.error());
   (*request)->command = info.command;
+  (*request)->credit_charge = info.credit_charge;
   (*request)->length = info.length;
   (*request)->reserved = info.reply_bytes;
   table_.join(ticket.requests, **request);
@@ -64,9 +66,15 @@ std::expected<Ticket, Violation> ServerTranslator::note(const RequestInfo& info)
 }
 
 void ServerTranslator::forwarded(const Ticket& ticket, uint64_t at_time) {
+  table_.for_each(ticket.requests, [&](InFlight& request) {
+    ledger_.given_up(std::exchange(request.counted, uint16_t{0}));
+    ledger_.forwarded(request.message_id, request.credit_charge);
+  });
   table_.forwarded(ticket.requests, at_time);
   cancels_ += ticket.cancels;
-  opaque_seen_ = opaque_seen_ || ticket.opaque;
+  if (!ticket.opaque) return;
+  opaque_seen_ = true;
+  ledger_.lose_count();
 }
 
 std::expected<void, Violation> ServerTranslator::request(std::span<std::byte> pdu, RewrittenRequest& out) {
@@ -128,6 +136,7 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
   InFlight* request = *added;
   table_.join(out.ticket.requests, *request);
   request->command = header.command;
+  request->credit_charge = header.credit_charge;
   request->reserved = reply_cost(header, bytes);
   out.reply_bytes += request->reserved;
   if (channel == kChannelNone) {

@@ -21,6 +21,7 @@ std::expected<void, Violation> ServerTranslator::learn_negotiated(const Header& 
     return std::unexpected(Violation::response_bad_dialect);
   negotiated_ = **facts;
   dialect_ = (*facts)->dialect;
+  ledger_.multi_credit((*facts)->multi_credit());
   max_read_ = std::min((*facts)->max_read_size, limits_.max_read_write_size);
   max_write_ = std::min((*facts)->max_write_size, limits_.max_read_write_size);
   return {};
@@ -45,6 +46,7 @@ std::expected<void, Violation> ServerTranslator::unmatched(const Header& header)
 std::expected<ServerTranslator::Settled, Violation> ServerTranslator::settle(
     const Header& header, std::span<const std::byte> prefix, uint64_t length) {
   Settled settled;
+  ledger_.granted(header.credits);
   // smbd never answers a CANCEL but to refuse it (unsigned where signing is mandatory), and then under the
   // MessageId of the request that was to be cancelled and goes on.
   if (header.command == Command::cancel) {
@@ -126,6 +128,11 @@ std::expected<ResponsePlan, Violation> ServerTranslator::response(std::span<cons
   if (!valid_next_command(header->next_command, total)) return std::unexpected(Violation::bad_next_command);
   if (header->next_command != 0) {
     plan.kind = ResponsePlan::Kind::gather;
+    return plan;
+  }
+  if (header->command == Command::echo && ledger_.swallows(header->message_id, header->credits)) {
+    plan.kind = ResponsePlan::Kind::swallow;
+    if (const auto one = swallow(*header); !one) return std::unexpected(one.error());
     return plan;
   }
   if (InFlight* const carried =

@@ -19,9 +19,11 @@
 #include "protocol/smb2/channel_sequence.h"
 #include "protocol/smb2/classify.h"
 #include "protocol/smb2/descriptor.h"
+#include "protocol/smb2/direct_request.h"
 #include "protocol/smb2/rdma_channel.h"
 #include "protocol/smb2/request_table.h"
 #include "protocol/smb2/response_body.h"
+#include "protocol/smb2/sequence_ledger.h"
 
 namespace smbdirect::protocol::smb2 {
 
@@ -88,6 +90,7 @@ struct ResponsePlan {
     gather,   // compound with something to translate: gather it all and call response_chain()
     replace,  // the answer to a carrier: RDMA WRITE `data_length` bytes of the area at `area_offset` to `to`,
               // then send `header` instead
+    swallow,  // send nothing: it is the answer to an ECHO of the ledger's
   };
   Kind kind = Kind::pass;
   uint32_t data_offset{};
@@ -107,6 +110,14 @@ struct ResponsePlan {
   bool session_set_up = false;     // the client has a session on this connection now, new or bound
   std::optional<Command> command;  // of the (first) response; nothing: it is opaque
   std::optional<Answered> answered;
+};
+
+/// What goes into the answer to a request that is answered here.
+struct AnsweredHere {
+  uint16_t credits{};
+  std::optional<uint32_t> invalidate;    // token for SEND with Invalidate
+  std::span<const BufferDescriptor> to;  // READ by RDMA; valid until the next call of the translator
+  uint64_t released{};                   // reserved bytes that come back
 };
 
 /// A compound response rewritten: place everything, then send the pieces.
@@ -161,8 +172,21 @@ class ServerTranslator {
   [[nodiscard]] std::expected<bool, Violation> request_by_area(std::span<const std::byte> pdu,
                                                                const AreaPlace& place, RewrittenRequest& out);
 
+  /// The request, if it could be answered here; nothing is changed. As for parse_direct_request(); before the
+  /// request is noted or gathered, which it is then as any.
+  [[nodiscard]] std::optional<DirectRequest> direct_request(std::span<const std::byte> pdu,
+                                                            uint64_t total) const;
+  /// Whether it may be done here, instead of being forwarded: asked at its turn, before anything is done. It
+  /// may be forwarded nevertheless, as long as its answer has not begun.
+  [[nodiscard]] bool begin_here(const Ticket& ticket, const DirectRequest& request);
+  /// It is answered here, was begun here and was not forwarded. The answer is direct_request.h's.
+  [[nodiscard]] AnsweredHere answered_here(const Ticket& ticket, const DirectRequest& request);
+  /// What smbd is to be told of those: due(), owes(), tell().
+  [[nodiscard]] SequenceLedger& ledger() { return ledger_; }
+
   /// The last byte of a noted or gathered request went to smbd's stream: from now on it can be answered. Once
-  /// for each ticket; requests may overtake each other. at_time: by the caller's clock, for Answered.
+  /// for each ticket, in the order of smbd's stream, which need not be that of the requests. at_time: by the
+  /// caller's clock, for Answered.
   void forwarded(const Ticket& ticket, uint64_t at_time = 0);
 
   /// prefix: the first min(total, kPrefixBytes) bytes of a PDU of `total` bytes from smbd. Of a compound
@@ -210,6 +234,7 @@ class ServerTranslator {
   [[nodiscard]] std::expected<void, Violation> learn_negotiated(const Header& header,
                                                                 std::span<const std::byte> prefix);
   [[nodiscard]] std::expected<void, Violation> unmatched(const Header& header);
+  [[nodiscard]] static std::expected<void, Violation> swallow(const Header& header);
   [[nodiscard]] RdmaChannelRules rules_for(Command command) const {
     return {dialect_, command == Command::write ? max_write_ : max_read_};
   }
@@ -220,6 +245,7 @@ class ServerTranslator {
   Limits limits_;
   RequestTable table_;
   ChannelSequence sequence_;
+  SequenceLedger ledger_;
   uint32_t cancels_ = 0;          // forwarded, and not answered, as most never are
   bool opaque_seen_ = false;      // an encrypted request went to smbd
   uint64_t opaque_reserved_ = 0;  // for encrypted requests

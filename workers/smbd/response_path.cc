@@ -122,6 +122,8 @@ bool ResponsePath::plan_pdu() {
       return true;
     case smb2::ResponsePlan::Kind::replace:
       send_from_area();
+      [[fallthrough]];
+    case smb2::ResponsePlan::Kind::swallow:
       mode_ = Mode::skip_rest;
       left_ = total_;
       return true;
@@ -203,6 +205,10 @@ void ResponsePath::on_writes_done(uint64_t count) {
 
 /// The data is on its way: now the response that says so.
 bool ResponsePath::finish_placed() {
+  if (plan_.kind == smb2::ResponsePlan::Kind::swallow) {
+    end_pdu();
+    return true;
+  }
   const size_t size = plan_.header_bytes;
   if (!headers_ || headers_.bytes().size() - headers_used_ < size) {
     headers_ = context_.slabs.acquire_forced(context_.budget);

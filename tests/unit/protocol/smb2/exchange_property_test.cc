@@ -220,6 +220,9 @@ class Conversation {
       case smb2::ResponsePlan::Kind::replace:
         FAIL("nothing goes by an area here");
         break;
+      case smb2::ResponsePlan::Kind::swallow:
+        FAIL("nothing is answered here");
+        break;
       case smb2::ResponsePlan::Kind::gather:
         break;
     }
