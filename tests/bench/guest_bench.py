@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The kernel's client through smbdirectd over siw and over rxe, beside others: the same with memory shared with smbd, plain
-TCP to the same smbd, and ksmbd over siw.
+"""The kernel's client through smbdirectd over siw and over rxe, beside others: the same with memory shared with smbd, and
+with files that the worker reads and writes itself; plain TCP to the same smbd, and ksmbd over siw.
 
     scripts/vm [--kernel 6.12 --ksmbd] [--timeout SECONDS] tests/bench/guest_bench.py [SECONDS-EACH]
 
@@ -10,6 +10,7 @@ boot compare with each other.
 """
 
 import contextlib
+import functools
 import json
 import pathlib
 import statistics
@@ -24,6 +25,8 @@ from lib.smbd import SmbdServer  # noqa: E402
 
 ROUNDS = 2
 SIZES = {"rxe": 1048576, "siw": 524288, "tcp": 1048576}  # over siw, 6.1's client fails with more
+# Shares whose smbd has vfs_smbdirect, and by which way their data goes.
+MODULE = {"area": "by memory shared with smbd", "direct": "by the worker, on the file itself"}
 WORK = [(bs, rw, jobs) for bs in ("1m", "4k") for rw in ("read", "write") for jobs in (1, 4)]
 
 
@@ -56,15 +59,16 @@ class Bench:
     @contextlib.contextmanager
     def ours(self, name, kind, share="share"):
         upstream = {"allow": ["192.0.2.0/24"]}
-        if share == "area":
+        if share in MODULE:
             upstream["area"] = {"directory": str(self.smbd.links)}
+            upstream["direct"] = {"enabled": share == "direct"}
         pool = {"listeners": [{"address": self.network.address, "port": 5445, "fabric": "verbs"}], "upstream": upstream}
         with contextlib.ExitStack() as stack:
             daemon = stack.enter_context(Smbdirectd(self.directory / f"daemon-{name}", self.smbd.port, pool=pool, workers=1))
             yield stack.enter_context(self.mounted(name, kind, self.network.address, share))
-            if share == "area":
-                moved = [sum(row[f"area_{way}_bytes"] for row in daemon.ctl("workers")) for way in ("read", "write")]
-                print(f"{name}: by memory shared with smbd: {moved[0] >> 20} MiB read, {moved[1] >> 20} MiB written", flush=True)
+            if share in MODULE:
+                moved = [sum(row[f"{share}_{way}_bytes"] for row in daemon.ctl("workers")) for way in ("read", "write")]
+                print(f"{name}: {MODULE[share]}: {moved[0] >> 20} MiB read, {moved[1] >> 20} MiB written", flush=True)
 
     def tcp(self):
         return self.mounted("tcp", "tcp", "127.0.0.1", rdma=False, port=self.smbd.port)
@@ -79,7 +83,8 @@ class Bench:
     def servers(self, kind):
         found = {"smbdirectd": lambda: self.ours(f"ours-{kind}", kind)}
         if hasattr(self.smbd, "links"):
-            found["area"] = lambda: self.ours(f"area-{kind}", kind, "area")
+            for share in MODULE:
+                found[share] = functools.partial(self.ours, f"{share}-{kind}", kind, share)
         found["plain TCP"] = self.tcp
         if kind == "siw" and ksmbd.root():
             found["ksmbd"] = self.ksmbd
@@ -110,7 +115,7 @@ def start_smbd(stack, directory):
     if reason:
         print(f"without memory shared with smbd: {reason}", flush=True)
         return stack.enter_context(SmbdServer(directory))
-    shares = {"share": {}, "area": {"vfs objects": "smbdirect"}}
+    shares = {"share": {}, **dict.fromkeys(MODULE, {"vfs objects": "smbdirect"})}
     return stack.enter_context(module_smbd.ModuleSmbd(directory, shares=shares))
 
 
@@ -130,11 +135,11 @@ def main():
 
 def table(kind, results):
     medians = {name: {work: statistics.median(values) for work, values in rows.items()} for name, rows in results.items()}
-    print(f"\n{'over ' + kind:22}" + "".join(f"{name:>14}" for name in medians) + "   smbdirectd, area / each of the others", flush=True)
+    print(f"\n{'over ' + kind:22}" + "".join(f"{name:>14}" for name in medians) + "   ours / each of the others", flush=True)
     for bs, rw, jobs in WORK:
         row = {name: figures[bs, rw, jobs] for name, figures in medians.items()}
-        ratios = [f"{row[ours] / row[other]:.2f} {other}" for ours in ("smbdirectd", "area") if ours in row
-                  for other in row if other not in ("smbdirectd", "area")]  # fmt: skip
+        own = [name for name in row if name in ("smbdirectd", *MODULE)]
+        ratios = [f"{row[ours] / row[other]:.2f} {other}" for ours in own for other in row if other not in own]
         unit = "MiB/s" if bs == "1m" else "IOPS"
         print(f"{bs} {rw:5} {jobs} job{'s' * (jobs > 1):1} {unit:5}" + "".join(f"{value:14.0f}" for value in row.values())
               + "   " + ", ".join(ratios), flush=True)  # fmt: skip

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The ways from the client to smbd that are compared, with the servers that make them."""
 
+import functools
 import sys
 
 from lib import module_smbd
@@ -57,32 +58,33 @@ class Haproxy:
 
 
 class Path:
-    """One row of the table. client: options of the client; processes: role -> pid, smbd aside. shared_bytes(): how much
-    has gone by memory shared with smbd."""
+    """One row of the table. client: options of the client; processes: role -> pid, smbd aside. other_bytes(): how much has
+    not gone through smbd's TCP connection, which is what the row is about."""
 
-    def __init__(self, name, client, processes, share="share", shared_bytes=lambda: 0):
+    def __init__(self, name, client, processes, share="share", other_bytes=lambda: 0):
         self.name, self.client, self.processes, self.share = name, client, processes, share
-        self.shared_bytes = shared_bytes
+        self.other_bytes = other_bytes
 
 
 # Both shares of one smbd: only the rows that say so go to the one with the module.
-SHARES = {"share": {}, "area": {"vfs objects": "smbdirect"}}
+SHARES = {"share": {}, "module": {"vfs objects": "smbdirect"}}
+MODULE_ROWS = {"area": "area", "direct-io": "direct"}  # and what their counters begin with
 
 
 def start_smbd(stack, directory, wanted):
     """smbd, with vfs_smbdirect if a row wants it and it is to be had; without, that row is left out and the reason told."""
     directory.mkdir()
-    if "area" not in wanted:
+    if not MODULE_ROWS.keys() & set(wanted):
         return stack.enter_context(SmbdServer(directory, log_level=0)), wanted
     reason = module_smbd.missing()
     if reason:
-        print(f"scripts/bench: without the row area: {reason}", file=sys.stderr, flush=True)
-        return stack.enter_context(SmbdServer(directory, log_level=0)), [name for name in wanted if name != "area"]
+        print(f"scripts/bench: without the rows {' and '.join(MODULE_ROWS)}: {reason}", file=sys.stderr, flush=True)
+        return stack.enter_context(SmbdServer(directory, log_level=0)), [name for name in wanted if name not in MODULE_ROWS]
     return stack.enter_context(module_smbd.ModuleSmbd(directory, shares=SHARES, log_level=0)), wanted
 
 
-def moved_by_area(daemon):
-    return at_rest(lambda: sum(row["area_read_bytes"] + row["area_write_bytes"] for row in daemon.ctl("workers")))
+def moved(daemon, way):
+    return at_rest(lambda: sum(row[f"{way}_read_bytes"] + row[f"{way}_write_bytes"] for row in daemon.ctl("workers")))
 
 
 def build(stack, directory, wanted):
@@ -116,11 +118,12 @@ def build(stack, directory, wanted):
     if "crc-off" in wanted:
         daemon, processes = smbdirectd(crc=False)
         paths.append(Path("crc-off", ["--smbdirect", daemon.target, "--crc", "off"], processes))
-    if "area" in wanted:
-        area = {"directory": str(smbd.links)}
-        daemon, processes = smbdirectd(crc=False, name="smbdirectd-area", area=area)
-        client = ["--smbdirect", daemon.target, "--crc", "off", "--share", "area"]
-        paths.append(Path("area", client, processes, "area", lambda: moved_by_area(daemon)))
+    for row, way in MODULE_ROWS.items():
+        if row in wanted:
+            upstream = {"area": {"directory": str(smbd.links)}, "direct": {"enabled": way == "direct"}}
+            daemon, processes = smbdirectd(crc=False, name=f"smbdirectd-{row}", **upstream)
+            client = ["--smbdirect", daemon.target, "--crc", "off", "--share", "module"]
+            paths.append(Path(row, client, processes, "module", functools.partial(moved, daemon, way)))
     if "crc-on" in wanted or "connect" in wanted:
         daemon, processes = smbdirectd(crc=True)
         if "crc-on" in wanted:
@@ -138,6 +141,7 @@ PATHS = {
     "haproxy": "HAProxy -> smbd",
     "crc-off": "smbdirectd -> smbd, CRC off",
     "area": "smbdirectd -> smbd with vfs_smbdirect (shared memory), CRC off",
+    "direct-io": "smbdirectd alone, on files that smbd with vfs_smbdirect has opened, CRC off",
     "crc-on": "smbdirectd -> smbd, CRC on",
     "connect": "connect -> smbdirectd -> smbd, CRC on",
 }

@@ -176,7 +176,7 @@ enum class Disposition : uint32_t { open = 1, overwrite_if = 5 };
 inline void put_create(Pdu& out, std::string_view name, Disposition disposition) {
   out.u16(57);
   out.u8(0);
-  out.u8(0);   // RequestedOplockLevel: none
+  out.u8(9);   // RequestedOplockLevel: batch
   out.u32(2);  // ImpersonationLevel: impersonation
   out.u64(0);
   out.u64(0);

@@ -4,7 +4,7 @@ a round, so that a slow moment of the machine counts against neither side."""
 
 import statistics
 
-from paths import PATHS
+from paths import MODULE_ROWS, PATHS
 
 KINDS = ("1M", "256K", "64K", "4K", "setup")  # of workloads, each with a table of CPU time
 ROLES = ("client", "haproxy", "connect", "worker", "smbd")
@@ -81,22 +81,22 @@ class Results:
 
     def legend(self):
         checked = sum(s["checked_bytes"] for s in self.samples)
-        lines = [f"{p:<8} {PATHS[p]}" for p in self.paths]
+        lines = [f"{p:<9} {PATHS[p]}" for p in self.paths]
         lines.append(
             f"{self.rounds} rounds, medians; 1M, 256K, 64K: MB/s, 4K: operations/s, setup: connections/s; dN: N in flight; "
             f"{checked / 1e6:.0f} MB compared, all as written"
         )
-        lines += [self.shared(p) for p in self.paths if p == "area"]
+        lines += [self.other_way(p) for p in self.paths if p in MODULE_ROWS]
         return "\n".join(lines)
 
-    def shared(self, path):
-        """How much really went by the memory shared with smbd: there is a threshold, and room for so many at once."""
+    def other_way(self, path):
+        """How much really went the row's way: there is a threshold, and room for so many at once."""
         parts = []
         for w in self.workloads:
             moved = sum(s["bytes"] for s in self.of(path, w))
             if moved:
-                parts.append(f"{w} {100 * min(1, sum(s['shared_bytes'] for s in self.of(path, w)) / moved):.0f} %")
-        return f"{path}: by shared memory: {', '.join(parts)}"
+                parts.append(f"{w} {100 * min(1, sum(s['other_bytes'] for s in self.of(path, w)) / moved):.0f} %")
+        return f"{path}: not through smbd's TCP connection: {', '.join(parts)}"
 
     def rates(self):
         rows = [(p, [digits(self.rate(p, w)) for w in self.workloads]) for p in self.paths]
@@ -128,7 +128,7 @@ class Results:
         if "haproxy" not in self.paths:
             return ""
         rows = []
-        for p in ("crc-off", "area", "crc-on"):
+        for p in ("crc-off", *MODULE_ROWS, "crc-on"):
             for w in self.workloads:
                 if p not in self.paths or not is_kind("1M", w):
                     continue

@@ -118,11 +118,11 @@ class Bench:
             options += ["--file", f"{workload.work}.dat"]
         with Client(path, *options) as client:
             client.wait_event("begin")
-            shared, before = path.shared_bytes(), self.cpu(path)
+            other, before = path.other_bytes(), self.cpu(path)
             client.go()
             client.wait_event("end")
             after = self.cpu(path)
-            shared = path.shared_bytes() - shared
+            other = path.other_bytes() - other
             self.memory(path, client)
             client.go()
             done = client.line()
@@ -135,7 +135,7 @@ class Bench:
             "round": number,
             "rate": (size / 1e6 if report.counts_bytes(workload.name) else done["operations"]) / done["seconds"],
             "bytes": size,
-            "shared_bytes": shared,
+            "other_bytes": other,
             "operations": done["operations"],
             "seconds": done["seconds"],
             "cpu": cpu,
