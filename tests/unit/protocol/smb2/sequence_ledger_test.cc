@@ -189,6 +189,40 @@ TEST_CASE("above a gap an answer grants what smbd is sure to grant") {
   CHECK(poor.room(1, 1));
 }
 
+TEST_CASE("what is begun is counted upon") {
+  Ledger ledger(300);
+  ledger.answer(1);
+  (void)ledger.told();
+  REQUIRE(ledger.swallows(1, 1 + 150));
+  REQUIRE(ledger.begin(3, 100) == 100);  // 2 is somewhere on its way
+  CHECK_FALSE(ledger.begin(103, 51));
+  REQUIRE(ledger.begin(103, 50) == 50);
+  CHECK_FALSE(ledger.begin(153, 1));
+  REQUIRE(ledger.begin(2, 1) == 0);
+  CHECK(ledger.answered(103, 50, 50) == 50);
+  CHECK(ledger.answered(3, 100, 100) == 100);
+  CHECK(ledger.answered(2, 1, 0) == 1);
+  // What went to smbd is not.
+  const auto next = ledger.begin(154, 100);
+  REQUIRE(next == 100);
+  CHECK_FALSE(ledger.begin(254, 100));
+  ledger.given_up(*next);
+  CHECK(ledger.begin(254, 100));
+}
+
+TEST_CASE("what is missing is not given back of what is counted upon") {
+  Ledger ledger(1000);
+  REQUIRE(ledger.begin(3, 10) == 10);
+  CHECK(ledger.answered(3, 10, 10) == 0);
+  CHECK(ledger.told() == std::vector<Told>{{3, 10, kAll + 10}});
+  REQUIRE(ledger.swallows(3, 0));  // smbd's window is as long as it gets
+  REQUIRE(ledger.begin(20, 5) == 5);
+  CHECK(ledger.use(1) == 1);
+  ledger.forwarded(2, 1);
+  CHECK(ledger.use(13) == 1);
+  CHECK(ledger.short_of() == 10);
+}
+
 TEST_CASE("an ECHO asks for what is missing of the reserve, one at a time") {
   Ledger ledger;
   ledger.answer(1);

@@ -83,10 +83,21 @@ class Channel {
     CHECK(smbd_.end() - smbd_.low() == smbd_.granted());
     REQUIRE(ledger_.held_back() >= 0);
     CHECK(smbd_.granted() == credits_ + uint64_t(ledger_.held_back()));
+    // The reserve, and what ECHOs above a gap have brought after all.
+    CHECK(uint64_t(ledger_.held_back()) <= SequenceLedger::kReserve + SequenceLedger::kMostOwed);
     CHECK(ledger_.echoes() == 0);
+    CHECK(int64_t{ledger_.short_of()} == missing_);
     // It can go on, with a request of any size if it is short of credits because of us.
     CHECK(credits_ != 0);
-    if (ledger_.short_of() > 0) CHECK(credits_ >= habits_.most_charge);
+    if (ledger_.short_of() == 0) return;
+    CHECK(credits_ >= habits_.most_charge);
+    // The next answer gives back what it can.
+    const uint64_t back = std::min<uint64_t>(ledger_.short_of(), uint64_t(ledger_.held_back()));
+    const Request next{.id = next_id_, .charge = 1, .counted = ledger_.begin(next_id_, 1).value()};
+    ++next_id_;
+    const uint64_t before = credits_--;
+    answer_here(next);
+    CHECK(credits_ == before + back);
   }
 
   [[nodiscard]] uint64_t answered_here() const { return answered_here_; }
@@ -142,7 +153,13 @@ class Channel {
       ledger_.given_up(request.counted);
       return forward(request);
     }
-    credits_ += ledger_.answered(request.id, ledger_.taken(request.charge), request.counted);
+    answer_here(request);
+  }
+  void answer_here(const Request& request) {
+    const uint16_t charge = ledger_.taken(request.charge);
+    const uint16_t grants = ledger_.answered(request.id, charge, request.counted);
+    credits_ += grants;
+    missing_ += charge - grants;
     ++answered_here_;
   }
   void forward(const Request& request) {
@@ -245,6 +262,7 @@ class Channel {
   std::deque<Sent> stream_;
   std::deque<Waiting> waiting_;  // at smbd
   std::deque<Answer> answers_;
+  int64_t missing_ = 0;  // credits that answers were short of
   uint64_t answered_here_ = 0;
   uint64_t refused_ = 0;
 };
