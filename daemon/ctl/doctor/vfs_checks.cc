@@ -97,6 +97,44 @@ std::string how_to_install(const std::string& directory) {
          directory;
 }
 
+/// What the pool file switches off.
+Findings check_vfs_keys(const WorkerConfig& worker, const std::string& shares) {
+  const auto off = [&](const std::string& keys, const std::string& so) {
+    return Findings{warning("smbd has smbdirect on " + shares + ", and " + keys + ": " + so,
+                            "set that to true, then \"smbdirectctl reload\"")};
+  };
+  if (!worker.module_area && !worker.direct)
+    return off("/upstream/area/enabled is false and so is /upstream/direct/enabled", "it is not used");
+  if (!worker.module_area) return off("/upstream/area/enabled is false", "no memory is shared");
+  if (!worker.direct) return off("/upstream/direct/enabled is false", "smbd does each READ and WRITE itself");
+  return {};
+}
+
+/// Where the modules listen, and where they are looked for.
+Finding check_vfs_directories(const Patient& patient) {
+  const std::string& ours = patient.pool->module_directory;
+  std::string theirs = patient.smb_conf->global("smbdirect:directory");
+  if (theirs.empty()) theirs = SMBDIRECT_LINK_DIRECTORY;
+  while (theirs.size() > 1 && theirs.ends_with('/')) theirs.pop_back();
+  if (ours != theirs) {
+    return warning("smbd's modules listen in " + theirs + " (smbdirect:directory of " +
+                       patient.smb_conf_name() + "), and the daemon looks for them in " + ours +
+                       " (/upstream/area/directory): no memory is shared",
+                   "set both to the same; then \"smbcontrol smbd reload-config\" or \"smbdirectctl "
+                   "upgrade\", and clients connect again");
+  }
+  if (!patient.host.kind(ours)) {
+    if (!patient.daemon) return ok(ours + " is made when the daemon starts");
+    return warning(ours + ", where smbd's modules listen, is not there: no memory is shared",
+                   "\"install -d -m 0700 " + ours + "\" as root; clients that connect again use it");
+  }
+  if (const auto safe = patient.host.is_ours_alone(ours); !safe) {
+    return warning(safe.error().text() + ": smbd's modules do not listen there, and no memory is shared",
+                   "\"chown root: " + ours + "; chmod 0700 " + ours + "\"");
+  }
+  return ok("smbd's modules listen in " + ours);
+}
+
 }  // namespace
 
 Findings check_vfs_module(const Patient& patient) {
@@ -163,32 +201,9 @@ Findings check_vfs_directory(const Patient& patient) {
   const std::string shares = users(*patient.smb_conf);
   if (shares.empty()) return {nobody()};
   const WorkerConfig& worker = patient.pool->worker;
-  if (!worker.module_area && !worker.direct) {
-    return {warning("smbd has smbdirect on " + shares +
-                        ", and /upstream/area/enabled and /upstream/direct/enabled are false: it is not used",
-                    "set both to true, then \"smbdirectctl reload\"")};
-  }
-  const std::string& ours = patient.pool->module_directory;
-  std::string theirs = patient.smb_conf->global("smbdirect:directory");
-  if (theirs.empty()) theirs = SMBDIRECT_LINK_DIRECTORY;
-  while (theirs.size() > 1 && theirs.ends_with('/')) theirs.pop_back();
-  if (ours != theirs) {
-    return {warning("smbd's modules listen in " + theirs + " (smbdirect:directory of " +
-                        patient.smb_conf_name() + "), and the daemon looks for them in " + ours +
-                        " (/upstream/area/directory): no memory is shared",
-                    "set both to the same; then \"smbcontrol smbd reload-config\" or \"smbdirectctl "
-                    "upgrade\", and clients connect again")};
-  }
-  if (!patient.host.kind(ours)) {
-    if (!patient.daemon) return {ok(ours + " is made when the daemon starts")};
-    return {warning(ours + ", where smbd's modules listen, is not there: no memory is shared",
-                    "\"install -d -m 0700 " + ours + "\" as root; clients that connect again use it")};
-  }
-  if (const auto safe = patient.host.is_ours_alone(ours); !safe) {
-    return {warning(safe.error().text() + ": smbd's modules do not listen there, and no memory is shared",
-                    "\"chown root: " + ours + "; chmod 0700 " + ours + "\"")};
-  }
-  return {ok("smbd's modules listen in " + ours)};
+  Findings found = check_vfs_keys(worker, shares);
+  if (worker.module_area || worker.direct) found.push_back(check_vfs_directories(patient));
+  return found;
 }
 
 }  // namespace smbdirect::daemon::doctor

@@ -33,7 +33,11 @@ shm::ConnectionRow row_number(uint64_t number) {
   row.send_credits = uint32_t(number + 6);
   row.requests = number + 7;
   row.area = shm::AreaState(number % shm::kAreaStates.size());
-  row.bytes = {number + 8, number + 9, number + 10, number + 11, number + 12, number + 13};
+  row.direct = shm::DirectState(number % shm::kDirectStates.size());
+  row.direct_files = uint32_t(number + 14);
+  row.direct_reads = number + 15;
+  row.direct_writes = number + 16;
+  for (size_t i = 0; i < row.bytes.size(); ++i) row.bytes[i] = number + 20 + i;
   return row;
 }
 
@@ -122,24 +126,24 @@ TEST_CASE("only a scoreboard of this version is opened") {
     return refusal(other);
   };
   CHECK(refused([](auto& h) { ++h.magic; }) == "scoreboard: the shared memory is not a scoreboard");
-  CHECK(refused([](auto& h) { h.version = 2; }) ==
-        "scoreboard: its version is 2, but this program expects 3");
+  CHECK(refused([](auto& h) { h.version = 3; }) ==
+        "scoreboard: its version is 3, but this program expects 4");
   CHECK(refused([](auto& h) { h.header_size = 1; }).find("header size is 1,") != std::string::npos);
   CHECK(refused([](auto& h) { h.row_size = 1; }).find("row size is 1,") != std::string::npos);
   CHECK(refused([](auto& h) { h.counter_count = 1; }).find("counters is 1,") != std::string::npos);
   CHECK(refused([](auto& h) { ++h.counter_digest; }) == "scoreboard: it has other counters");
-  CHECK(refused([](auto& h) { h.row_count = 3; }) == "scoreboard: 3 rows do not fit its size of 4352 bytes");
+  CHECK(refused([](auto& h) { h.row_count = 3; }) == "scoreboard: 3 rows do not fit its size of 4480 bytes");
   CHECK_FALSE(shm::ScoreboardReader::open(-1));
 }
 
 TEST_CASE("what makes no sense is not shown") {
   // As an untrue worker may write it: the header is a true one, what follows it is not.
-  auto writer = shm::ScoreboardWriter::create(kWorker, 3);
+  auto writer = shm::ScoreboardWriter::create(kWorker, 4);
   shm::ScoreboardHeader header;
   REQUIRE(pread(writer->fd(), &header, sizeof header, 0) == ssize_t(sizeof header));
   header.summary[shm::summary_word::kPhase] = shm::kWorkerPhases.size();
   const shm::UniqueFd fd(memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  REQUIRE(ftruncate(fd.get(), off_t(shm::scoreboard_bytes(3))) == 0);
+  REQUIRE(ftruncate(fd.get(), off_t(shm::scoreboard_bytes(4))) == 0);
   REQUIRE(pwrite(fd.get(), &header, sizeof header, 0) == ssize_t(sizeof header));
   shm::RowWords row{};
   row.words[0] = 1 | 200 << 8;
@@ -147,6 +151,9 @@ TEST_CASE("what makes no sense is not shown") {
   row.words[0] = 1 | shm::kAreaStates.size() << 1;
   REQUIRE(pwrite(fd.get(), &row, sizeof row, off_t(shm::row_index(2) * 8)) == ssize_t(sizeof row));
   row.words[0] = 1;
+  row.words[shm::row_word::kDirect] = shm::kDirectStates.size();
+  REQUIRE(pwrite(fd.get(), &row, sizeof row, off_t(shm::row_index(3) * 8)) == ssize_t(sizeof row));
+  row.words[shm::row_word::kDirect] = 0;
   row.sequence = 7;  // for ever
   REQUIRE(pwrite(fd.get(), &row, sizeof row, off_t(shm::row_index(1) * 8)) == ssize_t(sizeof row));
   REQUIRE(fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) == 0);
@@ -156,14 +163,20 @@ TEST_CASE("what makes no sense is not shown") {
   CHECK_FALSE(reader->row(0));
   CHECK_FALSE(reader->row(1));
   CHECK_FALSE(reader->row(2));
+  CHECK_FALSE(reader->row(3));
 }
 
-TEST_CASE("the states of an area have a name each, which fit a row, and a text") {
-  std::set<std::string_view> names;
-  for (const shm::AreaStateRow& row : shm::kAreaStates) {
-    CHECK_FALSE(row.text.empty());
-    CHECK_MESSAGE(names.insert(row.name).second, row.name);
-  }
+TEST_CASE("the states of an area and of direct I/O have a name each, which fit a row, and a text") {
+  const auto check = [](const auto& rows) {
+    std::set<std::string_view> names;
+    for (const auto& row : rows) {
+      CHECK_FALSE(row.text.empty());
+      CHECK_MESSAGE(names.insert(row.name).second, row.name);
+    }
+  };
+  check(shm::kAreaStates);
+  check(shm::kDirectStates);
+  CHECK(shm::direct_state_row(shm::DirectState::none).name.empty());
   CHECK(shm::area_state_row(shm::AreaState::none).name.empty());
   CHECK(shm::kAreaStates.size() <= 128);
 }

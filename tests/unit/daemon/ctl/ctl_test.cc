@@ -16,6 +16,7 @@
 #include "daemon/ctl/render.h"
 #include "shm/area_state.h"
 #include "shm/base/guid.h"
+#include "shm/direct_state.h"
 
 using namespace smbdirect::daemon;  // NOLINT: a test of one program's parts
 namespace shm = smbdirect::shm;
@@ -86,18 +87,19 @@ TEST_CASE("a table has a line for each, aligned, and a dash for what is not know
   const auto text =
       render({.command = CtlCommand::clients},
              R"({"clients":[{"guid":"a","state":"LIVE","addresses":["192.0.2.7","2001:db8::7"],"channels":2,
-        "workers":[0,3],"smbd":[],"inline_in":1,"inline_out":22,"rdma_read":333,"rdma_write":null},
+        "workers":[0,3],"smbd":[],"inline_in":1,"inline_out":22,"rdma_read":333,"rdma_write":null,
+        "direct_in":4,"direct_out":5555555555,"direct":["revoked","used"]},
         {"guid":"bb"}]})",
              false);
   REQUIRE(text);
   CHECK(
       *text ==
       "CLIENT_GUID  STATE  ADDRESSES              CHANNELS  WORKERS  SMBD  INLINE_IN  INLINE_OUT  RDMA_READ  "
-      "RDMA_WRITE\n"
+      "RDMA_WRITE  DIRECT_IN  DIRECT_OUT  DIRECT\n"
       "a            LIVE   192.0.2.7,2001:db8::7  2         0,3      -     1          22          333        "
-      "-\n"
+      "-           4          5555555555  revoked,used\n"
       "bb           -      -                      -         -        -     -          -           -          "
-      "-\n");
+      "-           -          -           -\n");
 }
 
 TEST_CASE("names and values, and events") {
@@ -226,14 +228,20 @@ TEST_CASE("help and manual have every command and option") {
   }
 }
 
-TEST_CASE("the manual has every state of an area") {
+TEST_CASE("the manual has every state of an area and of direct I/O") {
   std::ifstream in(std::string(std::getenv("SOURCE_ROOT")) + "/docs/smbdirectctl.8");
   const std::string page{std::istreambuf_iterator<char>(in), {}};
-  for (const shm::AreaStateRow& row : shm::kAreaStates) {
-    std::string name;
-    for (const char c : row.name) name += c == '-' ? "\\-" : std::string(1, c);
-    if (!name.empty()) CHECK_MESSAGE(has(page, "\n.B " + name + "\n"), row.name);
-  }
+  const size_t second = page.find("\n.SH DIRECT I/O\n");
+  REQUIRE(second != std::string::npos);
+  const auto check = [](const std::string& section, const auto& rows) {
+    for (const auto& row : rows) {
+      std::string name;
+      for (const char c : row.name) name += c == '-' ? "\\-" : std::string(1, c);
+      if (!name.empty()) CHECK_MESSAGE(has(section, "\n.B " + name + "\n"), row.name);
+    }
+  };
+  check(page.substr(0, second), shm::kAreaStates);
+  check(page.substr(second), shm::kDirectStates);
 }
 
 TEST_CASE("a GUID is written as Windows writes it") {

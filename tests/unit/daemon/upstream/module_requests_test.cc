@@ -280,7 +280,7 @@ TEST_CASE("there are no links where they are not wanted") {
   Rig rig;
   const Stream stream;
   const auto listener = rig.listen_here();
-  SUBCASE("by the pool file") { rig.config.worker.module_area = false; }
+  SUBCASE("by the pool file") { rig.config.worker.module_area = rig.config.worker.direct = false; }
   SUBCASE("in mode channel") { rig.config.upstream_mode = UpstreamMode::native; }
   CHECK(rig.ask(stream) == ENOENT);
 }
@@ -291,7 +291,7 @@ TEST_CASE("the directory is made where it is in the daemon's own, for nobody els
   rig.config.module_directory = rig.directory.path + "/smbd";
   struct stat status{};
   SUBCASE("it is not wanted") {
-    rig.config.worker.module_area = false;
+    rig.config.worker.module_area = rig.config.worker.direct = false;
     rig.modules.open();
     CHECK(stat(rig.config.module_directory.c_str(), &status) != 0);
   }

@@ -14,19 +14,23 @@
 #include <string>
 #include <string_view>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <type_traits>
 #include <unistd.h>
 
 #include <doctest/doctest.h>
+#include <uv.h>
 
 #include "workers/process/allowed_calls.h"
+#include "workers/process/thread_pool.h"
 
 using smbdirect::workers::confine;
 using smbdirect::workers::Needs;
@@ -124,6 +128,43 @@ TEST_CASE("a confined process has no children and traces nobody") {
         }) == 0);
 }
 #endif
+
+TEST_CASE("threads that were started before are confined, and read and write files that they are given") {
+  struct Work {
+    uv_work_t request{};
+    int file = -1;
+    int refused = 0;
+    char read = 0;
+  };
+  CHECK(confined(
+            [](int file) {
+              uv_loop_t loop;
+              if (uv_loop_init(&loop) != 0) return 1;
+              Work work{.file = file};
+              work.request.data = &work;
+              const auto run = [](uv_work_t* request) {
+                auto& mine = *static_cast<Work*>(request->data);
+                mine.refused = refused(::setresuid(12345, 12345, 12345)) ? 1 : 0;
+                char byte = 'x';
+                const ::iovec one{.iov_base = &byte, .iov_len = 1};
+                if (::pwritev2(mine.file, &one, 1, 3, 0) != 1) return;
+                byte = 0;
+                if (::preadv2(mine.file, &one, 1, 3, 0) == 1) mine.read = byte;
+              };
+              if (uv_queue_work(&loop, &work.request, run, [](uv_work_t*, int) {}) != 0) return 2;
+              uv_run(&loop, UV_RUN_DEFAULT);
+              if (uv_loop_close(&loop) != 0) return 3;
+              if (work.refused != 1) return 4;
+              if (work.read != 'x') return 5;
+              struct statfs system{};
+              if (::fstatfs(file, &system) != 0 || ::fcntl(file, F_GET_SEALS) < 0) return 6;
+              return 0;
+            },
+            [] {
+              if (!smbdirect::workers::start_thread_pool()) ::_exit(98);
+              return ::memfd_create("file", MFD_CLOEXEC);
+            }) == 0);
+}
 
 TEST_CASE("a confined process makes no call that is not on the list, whatever it is") {
   CHECK(confined([] {

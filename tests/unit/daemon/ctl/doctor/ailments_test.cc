@@ -321,6 +321,12 @@ const std::vector<Ailment>& ailments() {
          pool(h, kIwarp, R"("mode": "transparent", "area": {"enabled": false})");
        },
        "vfs-directory", State::warning, "/upstream/area/enabled is false", "smbdirectctl reload"},
+      {"smbd does all itself",
+       [](FakeHost& h) {
+         h.use_vfs_module();
+         pool(h, kIwarp, R"("mode": "transparent", "direct": {"enabled": false})");
+       },
+       "vfs-directory", State::warning, "/upstream/direct/enabled is false", "smbdirectctl reload"},
       {"two directories",
        [](FakeHost& h) {
          h.use_vfs_module();
