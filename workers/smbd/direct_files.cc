@@ -88,7 +88,7 @@ void DirectFiles::did(const smb2::DirectRequest& request, uint32_t bytes) {
 }
 
 void DirectFiles::opened() {
-  if (state_ == State::none && !link_.up()) link_.want();
+  if (state_ != State::off && !link_.up()) link_.want();
 }
 
 // --- the link ---
