@@ -37,7 +37,7 @@ def place(scratch, smbd):
     links = scratch / "liars"
     links.mkdir(mode=0o700)
     liars = Liars(smbd.port, links)
-    pool = {"upstream": {"area": {"directory": str(links)}}}
+    pool = {"upstream": {"area": {"directory": str(links)}, "direct": {"enabled": False}}}
     with Smbdirectd(scratch / "liars-daemon", liars.port, workers=1, pool=pool) as daemon:
         yield daemon, smbd
     liars.stop()
