@@ -28,6 +28,7 @@ constexpr uint64_t kEndLineIntervalMs = 10'000;
 constexpr uint64_t kAdviceIntervalMs = 3'600'000;
 constexpr size_t kEndLineKeys = 4096;
 constexpr uint64_t kDescriptorsPerConnection = 4, kOwnDescriptors = 256;
+constexpr size_t kFileJobs = 1024;  // READs and WRITEs that wait for disks, or for a thread
 constexpr size_t kMaxCauses = 256;
 constexpr uint32_t kAnswerGraceMs = 3'000;  // the supervisor always answers in time, unless it has died
 
@@ -59,6 +60,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& sel
       areas_(config.native_area_bytes_per_worker),
       module_areas_(config.module_area_bytes_per_worker),
       direct_descriptors_(descriptors_to_spare(config.connections)),
+      file_threads_(loop, kFileJobs),
       supervisor_connector_(
           loop,
           [this](shm::ConnectionId connection) { to_supervisor_.send(message::WantSmbd{{connection}}); },
@@ -114,7 +116,8 @@ void Worker::prepare_module_use() {
                                        .huge_pages = config_.module_area_huge_pages});
   }
   if (config_.direct)
-    direct_.emplace(DirectResources{.descriptors = direct_descriptors_, .files = config_.direct_files});
+    direct_.emplace(DirectResources{
+        .descriptors = direct_descriptors_, .files = config_.direct_files, .threads = file_threads_});
 }
 
 Worker::~Worker() {

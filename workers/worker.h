@@ -25,6 +25,7 @@
 #include "workers/native/peer_finder.h"
 #include "workers/process/control_sender.h"
 #include "workers/session/session.h"
+#include "workers/smbd/file_threads.h"
 #include "workers/smbd/smbd_exchange.h"
 #include "workers/stats/counters.h"
 #include "workers/stats/scoreboard_publisher.h"
@@ -91,6 +92,7 @@ class Worker {
   Budget areas_;
   Budget module_areas_;
   Budget direct_descriptors_;
+  FileThreads file_threads_;  // dies before the slabs and the descriptors that its jobs have
   std::optional<LinkResources> module_link_;
   std::optional<AreaResources> module_area_;
   std::optional<DirectResources> direct_;

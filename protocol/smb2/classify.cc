@@ -27,6 +27,7 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
     if (total < kHeaderBytes) return std::unexpected(Violation::too_short);
     RequestInfo info;
     info.opaque = true;
+    info.holds = Holds::all;
     info.reply_bytes = total <= kOpaqueCancelBytes ? 0 : kReplyUnit;
     return info;
   }
@@ -47,8 +48,6 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
   if (is_marked_copychunk(*header, element)) return std::unexpected(Violation::marked_resume_key);
   if (is_io(header->command)) {
     if (const auto body = check_io_body(element); !body) return std::unexpected(body.error());
-    std::ranges::copy(element.subspan(read_at::kFileId, info.file_id.bytes.size()),
-                      info.file_id.bytes.begin());
     const bool channel = rdma_channel_of(header->command, element) != kChannelNone;
     if (channel && header->is_signed()) return std::unexpected(Violation::signed_rdma_channel_request);
     info.rdma_channel = channel && !compound;
@@ -56,6 +55,9 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
     static_assert(read_at::kLength == write_at::kLength);
     info.length = wire::load32(element, read_at::kLength);
   }
+  const OnFile on = file_of(*header, element);
+  info.file_id = on.file_id;
+  info.holds = on.holds;
   info.reply_bytes = reply_cost(*header, element);
   if (compound || info.rdma_channel || header->command == Command::negotiate)
     info.route = RequestInfo::Route::gather;

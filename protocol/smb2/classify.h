@@ -3,6 +3,7 @@
 // reply may cost; whether it may overtake a pending RDMA READ. Pure.
 #pragma once
 
+#include "protocol/smb2/file_order.h"
 #include "protocol/smb2/pdu.h"
 
 namespace smbdirect::protocol::smb2 {
@@ -22,14 +23,15 @@ struct RequestInfo {
   uint64_t message_id{};
   uint16_t credit_charge{};
   uint16_t channel_sequence{};
-  FileId file_id{};           // READ and WRITE only
-  bool may_pass = false;      // plain, uncompounded READ/WRITE/ECHO
-  bool rdma_channel = false;  // uncompounded READ or WRITE with Channel != 0
-  bool signed_io = false;     // READ or WRITE, signed
-  uint32_t length{};          // READ and WRITE: bytes to move, as asked inline
-  uint64_t reply_bytes{};     // to reserve before forwarding: READ Length, OutputBufferLength, nothing for a
-                              // CANCEL, kReplyToken for an answer of fixed size, else 64 KiB x CreditCharge.
-                              // Opaque: 64 KiB, or nothing when it is as short as a CANCEL
+  FileId file_id{};              // READ and WRITE, and with Holds::file
+  Holds holds = Holds::nothing;  // of READs and WRITEs that are done here
+  bool may_pass = false;         // plain, uncompounded READ/WRITE/ECHO
+  bool rdma_channel = false;     // uncompounded READ or WRITE with Channel != 0
+  bool signed_io = false;        // READ or WRITE, signed
+  uint32_t length{};             // READ and WRITE: bytes to move, as asked inline
+  uint64_t reply_bytes{};  // to reserve before forwarding: READ Length, OutputBufferLength, nothing for a
+                           // CANCEL, kReplyToken for an answer of fixed size, else 64 KiB x CreditCharge.
+                           // Opaque: 64 KiB, or nothing when it is as short as a CANCEL
 };
 
 /// prefix: the first min(total, kPrefixBytes) bytes of a request PDU of `total` bytes.

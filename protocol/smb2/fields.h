@@ -77,6 +77,13 @@ inline constexpr size_t kCount = 68;
 inline constexpr size_t kFixedEnd = 80;
 }  // namespace write_response_at
 
+// The FileId of other requests on an open file.
+inline constexpr size_t kCloseFileIdAt = 72;    // MS-SMB2 2.2.15
+inline constexpr size_t kFlushFileIdAt = 72;    // MS-SMB2 2.2.17
+inline constexpr size_t kLockFileIdAt = 72;     // MS-SMB2 2.2.26
+inline constexpr size_t kIoctlFileIdAt = 72;    // MS-SMB2 2.2.31
+inline constexpr size_t kSetInfoFileIdAt = 80;  // MS-SMB2 2.2.39
+
 inline constexpr uint16_t kErrorStructureSize = 9;  // MS-SMB2 2.2.2
 inline constexpr size_t kErrorBytes = 64 + 9;       // header and body, with no error data
 

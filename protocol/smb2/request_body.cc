@@ -21,6 +21,38 @@ uint32_t rdma_channel_of(Command command, std::span<const std::byte> element) {
   return wire::load32(element, command == Command::read ? read_at::kChannel : write_at::kChannel);
 }
 
+OnFile file_of(const Header& header, std::span<const std::byte> element) {
+  const auto on = [&](size_t at) {
+    // smbd may take it for what it does not say.
+    if (header.related() || header.next_command != 0 || element.size() < at + sizeof(FileId))
+      return OnFile{.holds = Holds::all};
+    OnFile found{.holds = is_io(header.command) ? Holds::nothing : Holds::file};
+    std::ranges::copy(element.subspan(at, sizeof(FileId)), found.file_id.bytes.begin());
+    return found;
+  };
+  static_assert(read_at::kFileId == write_at::kFileId);
+  switch (header.command) {
+    case Command::read:
+    case Command::write:
+      return on(read_at::kFileId);
+    case Command::close:
+      return on(kCloseFileIdAt);
+    case Command::flush:
+      return on(kFlushFileIdAt);
+    case Command::lock:
+      return on(kLockFileIdAt);
+    case Command::ioctl:
+      return on(kIoctlFileIdAt);
+    case Command::set_info:
+      return on(kSetInfoFileIdAt);
+    case Command::tree_disconnect:
+    case Command::logoff:
+      return {.holds = Holds::all};
+    default:
+      return {.holds = header.next_command != 0 || header.related() ? Holds::all : Holds::nothing};
+  }
+}
+
 uint64_t reply_cost(const Header& header, std::span<const std::byte> element) {
   const auto field = [&](size_t at) -> std::optional<uint64_t> {
     if (element.size() < at + sizeof(uint32_t)) return std::nullopt;

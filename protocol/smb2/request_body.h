@@ -3,6 +3,7 @@
 // reply may be. Pure.
 #pragma once
 
+#include "protocol/smb2/file_order.h"
 #include "protocol/smb2/pdu.h"
 
 namespace smbdirect::protocol::smb2 {
@@ -21,6 +22,13 @@ inline constexpr uint64_t kReplyCap = 16 * 1024 * 1024 + kReplyUnit;
 [[nodiscard]] std::expected<void, Violation> check_io_body(std::span<const std::byte> element);
 /// Of a READ or WRITE that passed check_io_body.
 [[nodiscard]] uint32_t rdma_channel_of(Command command, std::span<const std::byte> element);
+/// The file that a READ or WRITE, or another request that changes what they may do, is on. `all`: it is not
+/// said, or it is on all of a tree or session.
+struct OnFile {
+  Holds holds = Holds::nothing;
+  FileId file_id{};
+};
+[[nodiscard]] OnFile file_of(const Header& header, std::span<const std::byte> element);
 /// Bytes to reserve for the reply to this request (docs/internals.md: why admission is at the request): what
 /// can really arrive soon. A CANCEL costs nothing, since nothing would give it back.
 [[nodiscard]] uint64_t reply_cost(const Header& header, std::span<const std::byte> element);

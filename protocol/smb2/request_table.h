@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "protocol/smb2/descriptor.h"
+#include "protocol/smb2/file_order.h"
 #include "protocol/smb2/pdu.h"
 
 namespace smbdirect::protocol::smb2 {
@@ -28,16 +29,18 @@ struct RequestFacts {
   uint32_t token{};         // to invalidate with the final response, when `invalidate`
   Command command{};
   uint16_t credit_charge{};
-  bool forwarded = false;     // all of it is on its way: only now can an answer be one
-  bool pending = false;       // an interim response came
-  bool rdma_channel = false;  // came with Channel != 0
-  bool refused = false;       // ... and smbd will be made to answer INVALID_PARAMETER
-  bool invalidate = false;    // ... and is answered with SEND with Invalidate
-  bool by_area = false;       // smbd got a carrier for it (area_carrier.h)
-  bool here = false;          // it is begun here (SequenceLedger)
-  uint16_t counted{};         // ... and this is counted upon for it
-  uint32_t minimum{};         // by_area, READ: MinimumCount
-  uint64_t area_offset{};     // by_area: where its data is
+  bool forwarded = false;        // all of it is on its way: only now can an answer be one
+  bool pending = false;          // an interim response came
+  bool rdma_channel = false;     // came with Channel != 0
+  bool refused = false;          // ... and smbd will be made to answer INVALID_PARAMETER
+  bool invalidate = false;       // ... and is answered with SEND with Invalidate
+  Holds holds = Holds::nothing;  // of what is done here, while smbd has it
+  FileId file_id{};              // READ and WRITE, and with Holds::file
+  bool by_area = false;          // smbd got a carrier for it (area_carrier.h)
+  bool here = false;             // it is begun here (SequenceLedger)
+  uint16_t counted{};            // ... and this is counted upon for it
+  uint32_t minimum{};            // by_area, READ: MinimumCount
+  uint64_t area_offset{};        // by_area: where its data is
 };
 
 /// A request in flight.

@@ -93,6 +93,7 @@ std::expected<bool, Violation> ServerTranslator::request_by_area(std::span<const
   request.rdma_channel = request.by_area = true;
   request.length = wanted.length;
   request.area_offset = place.offset;
+  request.file_id = file_of(*header, pdu).file_id;
   request.reserved = out.reply_bytes = kReplyToken;
   if (wants_invalidate(wanted, dialect_)) {
     request.invalidate = true;
@@ -147,7 +148,8 @@ std::expected<void, Violation> ServerTranslator::settle_carrier(InFlight& reques
   }
   plan.released = request.reserved;
   if (!request.pending) plan.answered = Answered{request.command, request.forwarded_at};
-  table_.finish(request);
+  if (!read && plan.moved != 0) plan.written = request.file_id;
+  forget(request);
   return {};
 }
 

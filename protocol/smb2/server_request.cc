@@ -60,6 +60,8 @@ std::expected<Ticket, Violation> ServerTranslator::note(const RequestInfo& info)
   (*request)->command = info.command;
   (*request)->credit_charge = info.credit_charge;
   (*request)->length = info.length;
+  (*request)->holds = info.holds;
+  (*request)->file_id = info.file_id;
   (*request)->reserved = info.reply_bytes;
   table_.join(ticket.requests, **request);
   return ticket;
@@ -69,12 +71,18 @@ void ServerTranslator::forwarded(const Ticket& ticket, uint64_t at_time) {
   table_.for_each(ticket.requests, [&](InFlight& request) {
     ledger_.given_up(std::exchange(request.counted, uint16_t{0}));
     ledger_.forwarded(request.message_id, request.credit_charge);
+    order_.begin(request.holds, request.file_id);
   });
   table_.forwarded(ticket.requests, at_time);
   cancels_ += ticket.cancels;
   if (!ticket.opaque) return;
   opaque_seen_ = true;
   ledger_.lose_count();
+}
+
+void ServerTranslator::forget(InFlight& request) {
+  if (request.forwarded) order_.end(request.holds, request.file_id);
+  table_.finish(request);
 }
 
 std::expected<void, Violation> ServerTranslator::request(std::span<std::byte> pdu, RewrittenRequest& out) {
@@ -136,6 +144,9 @@ std::expected<void, Violation> ServerTranslator::request_element(const Element& 
   InFlight* request = *added;
   table_.join(out.ticket.requests, *request);
   request->command = header.command;
+  const OnFile on = file_of(header, bytes);
+  request->holds = on.holds;
+  request->file_id = on.file_id;
   request->credit_charge = header.credit_charge;
   request->reserved = reply_cost(header, bytes);
   out.reply_bytes += request->reserved;

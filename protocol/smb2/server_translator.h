@@ -20,6 +20,7 @@
 #include "protocol/smb2/classify.h"
 #include "protocol/smb2/descriptor.h"
 #include "protocol/smb2/direct_request.h"
+#include "protocol/smb2/file_order.h"
 #include "protocol/smb2/rdma_channel.h"
 #include "protocol/smb2/request_table.h"
 #include "protocol/smb2/response_body.h"
@@ -110,6 +111,7 @@ struct ResponsePlan {
   bool session_set_up = false;     // the client has a session on this connection now, new or bound
   std::optional<Command> command;  // of the (first) response; nothing: it is opaque
   std::optional<Answered> answered;
+  std::optional<FileId> written;  // smbd has done a WRITE on this file
 };
 
 /// What goes into the answer to a request that is answered here.
@@ -196,6 +198,9 @@ class ServerTranslator {
   /// A gathered response. Edits `pdu` in place; it must stay valid until `out` has been placed and sent.
   [[nodiscard]] std::expected<void, Violation> response_chain(std::span<std::byte> pdu, ChainPlan& out);
 
+  /// Whether smbd has something of the client's that a READ or WRITE on this file must not overtake.
+  [[nodiscard]] bool holds(const FileId& file) const { return opaque_seen_ || order_.holds(file); }
+
   [[nodiscard]] uint16_t dialect() const { return dialect_; }  // 0 until smbd's NEGOTIATE response was seen
   [[nodiscard]] size_t in_flight() const { return table_.size(); }
   /// Whether smbd has answered a SESSION_SETUP with success.
@@ -216,6 +221,7 @@ class ServerTranslator {
     uint64_t released{};
     bool session_set_up = false;
     std::optional<Answered> answered;
+    std::optional<FileId> written;
   };
 
   [[nodiscard]] std::expected<void, Violation> request_element(const Element& element,
@@ -224,6 +230,8 @@ class ServerTranslator {
   void rewrite(const InFlight& request, std::span<const std::byte> info, bool last,
                std::span<std::byte> bytes, RewrittenRequest& out);
   void spare(RewrittenRequest& out);
+  /// It is answered, and forgotten.
+  void forget(InFlight& request);
   /// `prefix`: the first bytes, at least min(length, kPrefixBytes), of a response of `length` bytes.
   [[nodiscard]] std::expected<Settled, Violation> settle(const Header& header,
                                                          std::span<const std::byte> prefix, uint64_t length);
@@ -245,6 +253,7 @@ class ServerTranslator {
   Limits limits_;
   RequestTable table_;
   ChannelSequence sequence_;
+  FileOrder order_;  // of requests that are at smbd
   SequenceLedger ledger_;
   uint32_t cancels_ = 0;          // forwarded, and not answered, as most never are
   bool opaque_seen_ = false;      // an encrypted request went to smbd

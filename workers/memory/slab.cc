@@ -111,6 +111,13 @@ void SlabRef::discard() {
   if (slab_ != nullptr && !slab_->arena->registered(slab_->key)) give_pages_back(*slab_);
 }
 
+void SlabRef::recharge(Budget& budget) {
+  if (slab_ == nullptr || slab_->budget == nullptr) return;
+  slab_->budget->refund(slab_->size);
+  slab_->budget = &budget;
+  budget.force(slab_->size);
+}
+
 SlabPool::SlabPool(Arena& arena, uint32_t slab_size) : arena_(arena), slab_size_(slab_size) {
   assert(slab_size > 0 && slab_size <= kChunkBytes);
 }

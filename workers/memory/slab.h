@@ -87,6 +87,9 @@ class SlabRef {
   /// Nobody needs what it holds: its pages go back to the system, unless a device has them. It can be used
   /// on; what it holds is then undefined.
   void discard();
+  /// It counts in this budget from now on, over its limit when it must, and no longer in the one that it was
+  /// charged to: for what outlives the owner of that one.
+  void recharge(Budget& budget);
 
  private:
   Slab* slab_ = nullptr;

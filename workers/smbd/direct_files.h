@@ -25,6 +25,7 @@
 #include "shm/shared_map.h"
 #include "workers/memory/slab.h"
 #include "workers/session/context.h"
+#include "workers/smbd/file_threads.h"
 #include "workers/smbd/said_lines.h"
 #include "workers/smbd/smbd_link.h"
 
@@ -79,6 +80,9 @@ struct DirectFile {
   uint16_t channel_sequence = 0;
   bool left = false;     // of use no more: the client has counted its channel sequence on
   bool written = false;  // smbd has done a WRITE of it for this connection
+  // Its file system cannot say what would wait: all reads, or writes, are for a thread.
+  bool reads_wait = false, writes_wait = false;
+  uint64_t smbd_at_ms = 0;  // when smbd was last to see something of it; 0: when it was opened
 
   [[nodiscard]] const Right& right(smb2::Command command) const {
     return command == smb2::Command::write ? write : read;
@@ -89,6 +93,7 @@ struct DirectFile {
 struct DirectResources {
   Budget& descriptors;  // of all sessions
   uint32_t files;       // the most of one session
+  FileThreads& threads;
 };
 
 class DirectFiles final : private SmbdLink::User {

@@ -55,6 +55,13 @@ void RequestPath::on_read_done() {
   queue_.fetch();
 }
 
+void RequestPath::on_direct_ended() {
+  if (broken_) return;
+  resume();
+  context_.events.on_queued();
+  context_.transport.pump();
+}
+
 bool RequestPath::unfinished() const { return mode_ == Mode::stream || queue_.mid_pdu() || !outbox_.empty(); }
 
 /// Nothing is held for this connection but what every connection has: it waits for answers that may be long
@@ -62,7 +69,7 @@ bool RequestPath::unfinished() const { return mode_ == Mode::stream || queue_.mi
 bool RequestPath::holds_nothing() const { return context_.transport.idle() && sends_nothing(); }
 
 /// The same, of what the client sends.
-bool RequestPath::sends_nothing() const { return outbox_.empty() && queue_.empty(); }
+bool RequestPath::sends_nothing() const { return outbox_.empty() && queue_.empty() && direct_.idle(); }
 
 void RequestPath::stall(uint64_t wanted) {
   if (stalled_since_) return;
@@ -145,16 +152,18 @@ bool RequestPath::decide(std::span<const std::byte> prefix) {
   if (info->route == smb2::RequestInfo::Route::gather) {
     if (!begin_gather()) return false;
     info_ = *info;
+  } else if (info->may_pass && gather_direct(prefix)) {
+    info_ = *info;
   } else {
     if (!decide_stream(*info)) return false;
   }
   if (info->opaque) {
     area_.passed_by(shm::AreaState::is_encrypted);
-    direct_.passed_by(shm::DirectState::is_encrypted);
+    files_.passed_by(shm::DirectState::is_encrypted);
   }
   if (info->signed_io) {
     area_.signed_io(info->length);
-    direct_.passed_by(shm::DirectState::is_signed);
+    files_.passed_by(shm::DirectState::is_signed);
   }
   ++context_.transport.own_counters().smb_requests;
   context_.transport.record(EventKind::request, info->opaque ? 0xFFFF : static_cast<uint64_t>(info->command),
@@ -165,8 +174,8 @@ bool RequestPath::decide(std::span<const std::byte> prefix) {
 /// Cut through, unless something before it still waits and it may not pass.
 bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
   const bool echo = info.command == smb2::Command::echo;
-  const bool direct = queue_.empty() || (info.may_pass && queue_.may_pass(echo ? nullptr : &info.file_id));
-  if (!direct) {
+  const bool passes = queue_.empty() || (info.may_pass && queue_.may_pass(echo ? nullptr : &info.file_id));
+  if (!passes || direct_.holds_up(info.holds, info.file_id)) {
     if (total_ > context_.slabs.slab_size()) {
       context_.memory.note(Room::own);
       stall(total_);  // not worth the memory: the queue drains soon
@@ -185,6 +194,7 @@ bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
   context_.admission.reserve(info.reply_bytes);
   info_ = info;
   mode_ = Mode::stream;
+  queue_.tell_ids();
   outbox_.push_copy(smb2::encode_nbt(static_cast<uint32_t>(total_)));
   return true;
 }
@@ -216,10 +226,27 @@ bool RequestPath::begin_gather() {
     stall(total_);
     return false;
   }
-  gathered_ = std::move(into);
+  gather_into(std::move(into));
+  return true;
+}
+
+/// A READ or WRITE that may be done here, when its turn comes. False: it goes as always.
+bool RequestPath::gather_direct(std::span<const std::byte> prefix) {
+  if (total_ > context_.slabs.slab_size()) return false;
+  auto wanted = direct_.wanted(prefix, total_);
+  if (!wanted) return false;
+  SlabRef into = context_.memory.slab(sends_nothing());
+  if (!into) return false;
+  gather_into(std::move(into));
+  wanted_ = std::move(wanted);
+  return true;
+}
+
+void RequestPath::gather_into(SlabRef slab) {
+  wanted_.reset();
+  gathered_ = std::move(slab);
   gathered_have_ = 0;
   mode_ = Mode::gather;
-  return true;
 }
 
 void RequestPath::gather(std::span<const std::byte> bytes) {
@@ -242,29 +269,38 @@ void RequestPath::finish_gather() {
   }
   auto entry = queue_.blank();
   if (info_.route == smb2::RequestInfo::Route::stream) {
-    // Gathered only to keep its place in the order.
+    // Gathered only to keep its place in the order, or because it may be done here.
     entry->request.pieces.push_back({.bytes = pdu});
     entry->request.total = pdu.size();
     entry->request.reply_bytes = info_.reply_bytes;
     const auto noted = context_.translator.note(info_);
     if (!noted) return broken(noted.error());
     entry->request.ticket = *noted;
-  } else if (const auto rewritten = translate(pdu, entry->request); !rewritten) {
+    entry->direct = std::move(wanted_);
+  } else if (const auto rewritten = translate(pdu, *entry); !rewritten) {
     return broken(rewritten.error());
   }
   entry->may_be_passed = info_.rdma_channel && info_.command == smb2::Command::write;
   entry->file_id = info_.file_id;
+  entry->holds = info_.holds;
   entry->pdu = std::move(gathered_);
   ready_ = std::move(entry);
   (void)push_gathered();
 }
 
-/// By the area where it may, else as smbd always gets it.
+/// By the area where it may, else as smbd always gets it: also what may be done here, until its turn comes.
 std::expected<void, smb2::Violation> RequestPath::translate(std::span<std::byte> pdu,
-                                                            smb2::RewrittenRequest& out) {
-  const auto io = info_.rdma_channel && gathered_.bytes().size() >= smb2::kCarrierBytes
-                      ? context_.translator.area_io(pdu)
-                      : std::nullopt;
+                                                            RequestQueue::Entry& entry) {
+  smb2::RewrittenRequest& out = entry.request;
+  if (!info_.rdma_channel) return context_.translator.request(pdu, out);
+  if (auto wanted = direct_.wanted(pdu, pdu.size())) {
+    if (wanted->command == smb2::Command::read)
+      entry.memory = smb2::parse_rdma_channel(wanted->command, pdu).info;
+    entry.direct = std::move(wanted);
+    return context_.translator.request(pdu, out);
+  }
+  const auto io =
+      gathered_.bytes().size() >= smb2::kCarrierBytes ? context_.translator.area_io(pdu) : std::nullopt;
   const auto place = io ? area_.place_for(*io) : std::nullopt;
   if (!place) return context_.translator.request(pdu, out);
   const auto carried = context_.translator.request_by_area(pdu, *place, out);
@@ -279,6 +315,10 @@ std::expected<void, smb2::Violation> RequestPath::translate(std::span<std::byte>
 bool RequestPath::push_gathered() {
   if (!admit(ready_->request.reply_bytes)) return false;
   context_.admission.reserve(ready_->request.reply_bytes);
+  if (queue_.done_at_once(ready_)) {
+    if (context_.translator.ledger().due() && !queue_.mid_pdu()) queue_.tell_ids();
+    return true;
+  }
   queue_.push(std::move(ready_));
   queue_.fetch();
   if (mode_ != Mode::stream) queue_.advance();  // nothing else may come that would

@@ -22,17 +22,20 @@ namespace smbdirect::workers {
 
 class RequestPath {
  public:
-  RequestPath(SessionContext& context, SmbdArea& area, DirectFiles& direct)
+  RequestPath(SessionContext& context, SmbdArea& area, DirectFiles& files, DirectIo& direct)
       : context_(context),
         area_(area),
+        files_(files),
         direct_(direct),
         outbox_(context.budget),
-        queue_(context, area, outbox_) {}
+        queue_(context, area, direct, outbox_) {}
 
   void on_fragment(const Fragment& fragment);
   void on_read_done();
   /// Replies were delivered or memory came back: go on where we stalled.
   void resume();
+  /// A READ or WRITE has ended that was done in a thread.
+  void on_direct_ended();
 
   /// Something waits for memory or for replies to be delivered.
   [[nodiscard]] bool stalled() const { return stalled_since_.has_value() || queue_.starved(); }
@@ -55,10 +58,12 @@ class RequestPath {
   bool decide_stream(const smb2::RequestInfo& info);
   bool admit(uint64_t reply_bytes);
   bool begin_gather();
+  [[nodiscard]] bool gather_direct(std::span<const std::byte> prefix);
+  void gather_into(SlabRef slab);
   void gather(std::span<const std::byte> bytes);
   void finish_gather();
   [[nodiscard]] std::expected<void, smb2::Violation> translate(std::span<std::byte> pdu,
-                                                               smb2::RewrittenRequest& out);
+                                                               RequestQueue::Entry& entry);
   [[nodiscard]] bool push_gathered();
   [[nodiscard]] bool go_on();
   [[nodiscard]] bool holds_nothing() const;
@@ -70,7 +75,8 @@ class RequestPath {
 
   SessionContext& context_;
   SmbdArea& area_;
-  DirectFiles& direct_;
+  DirectFiles& files_;
+  DirectIo& direct_;
   Outbox outbox_;
   RequestQueue queue_;
   Ring<Item> inbox_;                       // while stalled
@@ -83,6 +89,7 @@ class RequestPath {
   uint64_t total_ = 0;
   smb2::RequestInfo info_;
   smb2::Ticket streaming_;
+  std::optional<smb2::DirectRequest> wanted_;  // gathered because it may be done here
   std::array<std::byte, smb2::kPrefixBytes> prefix_{};
   size_t prefix_have_ = 0;
   SlabRef gathered_;

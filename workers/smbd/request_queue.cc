@@ -2,6 +2,8 @@
 #include "workers/smbd/request_queue.h"
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 namespace smbdirect::workers {
 namespace {
@@ -11,6 +13,7 @@ constexpr size_t kLargestRead = 256 * 1024;  // of one RDMA work request, as lar
 }  // namespace
 
 std::unique_ptr<RequestQueue::Entry> RequestQueue::blank() {
+  if (auto entry = direct_.spare()) return entry;
   if (spare_.empty()) return std::make_unique<Entry>();
   auto entry = std::move(spare_.back());
   spare_.pop_back();
@@ -24,7 +27,7 @@ void RequestQueue::push(std::unique_ptr<Entry> entry) {
 }
 
 bool RequestQueue::may_pass(const smb2::FileId* file) {
-  if (mid_pdu()) return false;
+  if (mid_pdu() || direct_.any_returned()) return false;
   for (size_t i = 0; i < waiting_.size(); ++i) {
     const Entry& entry = *waiting_.at(i).entry;
     if (!entry.may_be_passed) return false;
@@ -39,7 +42,9 @@ void RequestQueue::fetch() {
     Waiting& waiting = waiting_.at(i);
     if (waiting.entry->request.area && !waiting.fetched_all()) fetch_into_area(waiting);
     while (!waiting.fetched_all()) {
-      if (!fetch_chunk(waiting)) return;
+      if (fetch_chunk(waiting)) continue;
+      waiting.entry->direct.reset();  // not all of it at a time: piece by piece, to smbd
+      return;
     }
   }
 }
@@ -98,7 +103,13 @@ void RequestQueue::fetch_into_area(Waiting& waiting) {
 }
 
 /// Moves the chunks of the front's current fetch that have arrived. False when more must arrive.
-bool RequestQueue::emit_fetch(const smb2::Fetch& fetch) {
+bool RequestQueue::emit_fetch(Entry& entry, const smb2::Fetch& fetch) {
+  for (Entry::Data& data : entry.data) {
+    const auto bytes = std::span<const std::byte>(data.slab.bytes()).first(data.length);
+    outbox_.push(std::move(data.slab), bytes);
+    front_fetch_emitted_ += data.length;
+  }
+  entry.data.clear();
   while (front_fetch_emitted_ < fetch.length) {
     if (chunks_.empty() || chunks_.front().last_read > reads_done_) return false;
     Chunk chunk = chunks_.pop();
@@ -110,40 +121,104 @@ bool RequestQueue::emit_fetch(const smb2::Fetch& fetch) {
   return true;
 }
 
-void RequestQueue::advance() {
-  while (!waiting_.empty()) {
-    Entry& entry = *waiting_.front().entry;
-    if (!front_started_) {
-      // Not before the first data is here: until then others may pass.
-      const bool fetches = !entry.request.fetches.empty();
-      if (fetches && (chunks_.empty() || chunks_.front().last_read > reads_done_)) return;
-      outbox_.push_copy(smb2::encode_nbt(static_cast<uint32_t>(entry.request.total)));
-      front_started_ = true;
-    }
-    if (entry.request.area) {
-      if (!entry.request.fetches.empty()) (void)chunks_.pop();
-      // Over what the client sent, which nobody needs now: it stays as long as smbd has not taken it.
-      const std::span carrier = entry.pdu.bytes().first(entry.request.carrier.size());
-      std::ranges::copy(entry.request.carrier, carrier.begin());
-      outbox_.push(entry.pdu.share(), carrier);
-      front_piece_ = entry.request.pieces.size();
-    }
-    for (; front_piece_ < entry.request.pieces.size(); ++front_piece_) {
-      const smb2::Piece& piece = entry.request.pieces[front_piece_];
-      if (piece.fetch < 0) {
-        outbox_.push(entry.pdu.share(), piece.bytes);
-      } else if (!emit_fetch(entry.request.fetches[static_cast<size_t>(piece.fetch)])) {
-        return;
-      }
-    }
-    context_.translator.forwarded(entry.request.ticket, context_.transport.clock_us());
-    auto done = waiting_.pop().entry;
-    front_started_ = false;
-    front_piece_ = 0;
-    done->request.clear();
-    done->pdu.reset();
-    spare_.push_back(std::move(done));
+/// All data of the front, which may be done here. False: more must arrive.
+bool RequestQueue::take_data(Waiting& waiting) {
+  if (!waiting.fetched_all()) return false;
+  size_t count = 0;
+  for (uint64_t here = 0; here < waiting.entry->request.fetches.front().length; ++count) {
+    if (chunks_.at(count).last_read > reads_done_) return false;
+    here += chunks_.at(count).length;
   }
+  for (; count > 0; --count) {
+    Chunk chunk = chunks_.pop();
+    waiting.entry->data.push_back({.slab = std::move(chunk.slab), .length = chunk.length});
+  }
+  return true;
+}
+
+void RequestQueue::tell_ids() {
+  smb2::SequenceLedger& ledger = context_.translator.ledger();
+  if (!ledger.owes()) return;
+  std::array<std::byte, Outbox::kInlineBytes> echo{};
+  static_assert(sizeof echo >= smb2::SequenceLedger::kEchoBytes);
+  for (size_t size = ledger.tell(echo); size != 0; size = ledger.tell(echo))
+    outbox_.push_copy(std::span(echo).first(size));
+}
+
+bool RequestQueue::done_at_once(std::unique_ptr<Entry>& entry) {
+  if (!entry->direct || entry->fetches()) return false;
+  if (!waiting_.empty() && !may_pass(&entry->file_id)) return false;
+  return direct_.take(entry);
+}
+
+void RequestQueue::advance() {
+  while (turn()) {
+  }
+  if (!mid_pdu() && context_.translator.ledger().due()) tell_ids();
+}
+
+bool RequestQueue::turn() {
+  if (!front_started_) {
+    if (auto entry = direct_.next_returned()) {
+      begin(*entry);
+      (void)emit(*entry);  // its data is here
+      finish(std::move(entry));
+      return true;
+    }
+  }
+  if (waiting_.empty()) return false;
+  Waiting& front = waiting_.front();
+  if (!front_started_) {
+    Entry& entry = *front.entry;
+    if (direct_.holds_up(entry.holds, entry.file_id)) return false;
+    if (entry.direct && entry.fetches() && !take_data(front)) return false;
+    if (entry.direct && direct_.take(front.entry)) {
+      waiting_.drop();
+      return true;
+    }
+    // Not before the first data is here: until then others may pass.
+    const bool fetches = entry.fetches() && entry.data.empty();
+    if (fetches && (chunks_.empty() || chunks_.front().last_read > reads_done_)) return false;
+    begin(entry);
+    front_started_ = true;
+  }
+  if (!emit(*front.entry)) return false;
+  front_started_ = false;
+  finish(waiting_.pop().entry);
+  return true;
+}
+
+void RequestQueue::begin(const Entry& entry) {
+  tell_ids();
+  outbox_.push_copy(smb2::encode_nbt(static_cast<uint32_t>(entry.request.total)));
+}
+
+/// As much as is here. False: there is more to come.
+bool RequestQueue::emit(Entry& entry) {
+  if (entry.request.area) {
+    if (entry.fetches()) (void)chunks_.pop();
+    // Over what the client sent, which nobody needs now: it stays as long as smbd has not taken it.
+    const std::span carrier = entry.pdu.bytes().first(entry.request.carrier.size());
+    std::ranges::copy(entry.request.carrier, carrier.begin());
+    outbox_.push(entry.pdu.share(), carrier);
+    front_piece_ = entry.request.pieces.size();
+  }
+  for (; front_piece_ < entry.request.pieces.size(); ++front_piece_) {
+    const smb2::Piece& piece = entry.request.pieces[front_piece_];
+    if (piece.fetch < 0) {
+      outbox_.push(entry.pdu.share(), piece.bytes);
+    } else if (!emit_fetch(entry, entry.request.fetches[static_cast<size_t>(piece.fetch)])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void RequestQueue::finish(std::unique_ptr<Entry> entry) {
+  context_.translator.forwarded(entry->request.ticket, context_.transport.clock_us());
+  front_piece_ = 0;
+  entry->clear();
+  spare_.push_back(std::move(entry));
 }
 
 }  // namespace smbdirect::workers

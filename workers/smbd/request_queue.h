@@ -4,6 +4,9 @@
 //
 // One that waits for RDMA READs can be overtaken only by what RequestPath allows; once its first byte is
 // in the stream, by nothing.
+//
+// A READ or WRITE that may be done here (DirectIo) is tried when its turn comes and all its data is there.
+// What must not overtake those that are in threads waits for them, and all behind it.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +14,8 @@
 #include <vector>
 
 #include "workers/session/context.h"
+#include "workers/smbd/direct_io.h"
+#include "workers/smbd/queued_request.h"
 #include "workers/smbd/smbd_area.h"
 #include "workers/stream/outbox.h"
 
@@ -18,18 +23,18 @@ namespace smbdirect::workers {
 
 class RequestQueue {
  public:
-  RequestQueue(SessionContext& context, SmbdArea& area, Outbox& outbox)
-      : context_(context), area_(area), outbox_(outbox) {}
+  RequestQueue(SessionContext& context, SmbdArea& area, DirectIo& direct, Outbox& outbox)
+      : context_(context), area_(area), direct_(direct), outbox_(outbox) {}
 
-  struct Entry {
-    smb2::RewrittenRequest request;
-    SlabRef pdu;             // what the pieces point into
-    bool may_be_passed{};    // a single WRITE that waits for its data...
-    smb2::FileId file_id{};  // ... on this file
-  };
+  using Entry = QueuedRequest;
   /// An empty entry to fill (recycled: its lists keep their capacity), then push() it.
   [[nodiscard]] std::unique_ptr<Entry> blank();
   void push(std::unique_ptr<Entry> entry);
+  /// What may be done here and waits for nothing that waits here. False: push() it.
+  [[nodiscard]] bool done_at_once(std::unique_ptr<Entry>& entry);
+  /// The MessageIds that were answered here, to smbd: before anything else goes there. Call only while no PDU
+  /// is half-way into the stream.
+  void tell_ids();
 
   /// Start what RDMA READs memory allows, in order.
   void fetch();
@@ -39,7 +44,7 @@ class RequestQueue {
   /// Moves what is ready to the stream. Call only while no other PDU is half-way into the stream.
   void advance();
 
-  [[nodiscard]] bool empty() const { return waiting_.empty(); }
+  [[nodiscard]] bool empty() const { return waiting_.empty() && !direct_.any_returned(); }
   /// Whether the front has bytes in the stream and more to come.
   [[nodiscard]] bool mid_pdu() const { return !waiting_.empty() && front_started_; }
   /// Whether a plain READ or WRITE on `file` (or an ECHO: null) may overtake everything here.
@@ -66,10 +71,17 @@ class RequestQueue {
   bool fetch_chunk(Waiting& waiting);
   void fetch_into_area(Waiting& waiting);
   void ask(Waiting& waiting, const smb2::Fetch& fetch, std::span<std::byte> into, uint32_t key);
-  bool emit_fetch(const smb2::Fetch& fetch);
+  bool emit_fetch(Entry& entry, const smb2::Fetch& fetch);
+  /// False: it waits.
+  bool turn();
+  bool take_data(Waiting& waiting);
+  void begin(const Entry& entry);
+  [[nodiscard]] bool emit(Entry& entry);
+  void finish(std::unique_ptr<Entry> entry);
 
   SessionContext& context_;
   SmbdArea& area_;
+  DirectIo& direct_;
   Outbox& outbox_;
   Ring<Waiting> waiting_;
   Ring<Chunk> chunks_;  // of all waiting entries, in order

@@ -8,11 +8,6 @@
 #include "protocol/smb2/session_reply.h"
 
 namespace smbdirect::workers {
-namespace {
-
-constexpr size_t kLargestWrite = 256 * 1024;  // of one RDMA work request, as large as a slab
-
-}  // namespace
 
 ResponsePath::State ResponsePath::pump(int fd) {
   if (broken_) return State::broken;
@@ -48,15 +43,19 @@ bool ResponsePath::step() {
       return reader_.available() >= std::min<uint64_t>(total_, smb2::kPrefixBytes) && plan_pdu();
     case Mode::pass:
       if (reader_.available() == 0) return false;
-      pass_some();
-      return true;
+      return pass_some();
     case Mode::skip_to_data:
-    case Mode::skip_rest: {
+    case Mode::skip_rest:
+    case Mode::swallow: {
       const size_t here = std::min<uint64_t>(left_, reader_.available());
       reader_.skip(here);
       left_ -= here;
       if (left_ > 0) return false;
       if (mode_ == Mode::skip_rest) return finish_placed();
+      if (mode_ == Mode::swallow) {
+        mode_ = Mode::length;
+        return true;
+      }
       mode_ = Mode::place;
       left_ = plan_.data_length;
       return true;
@@ -91,9 +90,14 @@ bool ResponsePath::plan_pdu() {
   const auto plan = context_.translator.response(prefix, total_);
   if (!plan) return broken(plan.error());
   plan_ = *plan;
+  if (plan_.kind == smb2::ResponsePlan::Kind::swallow) {  // for nobody
+    mode_ = Mode::swallow;
+    left_ = total_;
+    return true;
+  }
   if (smb2::shows_session(prefix)) context_.events.on_session_set_up();
   if (plan_.command == smb2::Command::tree_connect || plan_.session_set_up) link_.ask_again();
-  if (plan_.command == smb2::Command::create && smb2::plain_success(prefix)) direct_.opened();
+  if (plan_.command == smb2::Command::create && smb2::plain_success(prefix)) files_.opened();
   if (!agreed_ && context_.translator.negotiated()) {
     agreed_ = true;
     context_.events.on_agreed(*context_.translator.negotiated());
@@ -101,6 +105,7 @@ bool ResponsePath::plan_pdu() {
   ++context_.transport.own_counters().smb_responses;
   context_.transport.record(EventKind::response, plan_.command ? uint64_t(*plan_.command) : 0xFFFF, total_);
   if (plan_.answered) took(*plan_.answered);
+  if (plan_.written) files_.smbd_wrote(*plan_.written);
   promised_ = plan_.released;
   switch (plan_.kind) {
     case smb2::ResponsePlan::Kind::pass: {
@@ -111,8 +116,7 @@ bool ResponsePath::plan_pdu() {
       return true;
     }
     case smb2::ResponsePlan::Kind::place:
-      to_.assign(plan_.to.begin(), plan_.to.end());
-      to_index_ = to_used_ = 0;
+      to_.set(plan_.to);
       mode_ = Mode::skip_to_data;
       left_ = plan_.data_offset;
       return true;
@@ -122,11 +126,11 @@ bool ResponsePath::plan_pdu() {
       return true;
     case smb2::ResponsePlan::Kind::replace:
       send_from_area();
-      [[fallthrough]];
-    case smb2::ResponsePlan::Kind::swallow:
       mode_ = Mode::skip_rest;
       left_ = total_;
       return true;
+    case smb2::ResponsePlan::Kind::swallow:
+      break;
   }
   return false;
 }
@@ -138,11 +142,11 @@ void ResponsePath::took(const smb2::Answered& answered) {
   context_.transport.took(operation, answered.forwarded_at);
 }
 
-void ResponsePath::pass_some() {
+bool ResponsePath::pass_some() {
   auto chunk = reader_.take(left_);
   left_ -= chunk.bytes.size();
   context_.transport.append(std::move(chunk.owner), chunk.bytes);
-  if (left_ == 0) end_pdu();
+  return left_ > 0 || end_pdu();
 }
 
 bool ResponsePath::place_some() {
@@ -150,30 +154,19 @@ bool ResponsePath::place_some() {
     if (reader_.available() == 0) return false;
     auto chunk = reader_.take(left_);
     left_ -= chunk.bytes.size();
-    place_bytes(std::move(chunk.owner), chunk.bytes);
+    place(chunk.owner, chunk.bytes, to_);
   }
   mode_ = Mode::skip_rest;
   left_ = total_ - plan_.data_offset - plan_.data_length;
   return true;
 }
 
-/// RDMA WRITEs for consecutive bytes of the data; the translator has checked that they fit the
-/// descriptors.
-void ResponsePath::place_bytes(SlabRef owner, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const smb2::BufferDescriptor& to = to_[to_index_];
-    const size_t here = std::min<size_t>({bytes.size(), to.length - to_used_, kLargestWrite});
-    if (here > 0) {
-      context_.transport.rdma_write(owner.share(), bytes.first(here), {to.offset + to_used_, to.token});
-      ++writes_asked_;
-      bytes = bytes.subspan(here);
-      to_used_ += static_cast<uint32_t>(here);
-    }
-    if (to_used_ == to.length) {
-      ++to_index_;
-      to_used_ = 0;
-    }
-  }
+/// The translator has checked that they fit the descriptors.
+void ResponsePath::place(const SlabRef& owner, std::span<const std::byte> bytes, Placement& to) {
+  to.place(bytes, [&](std::span<const std::byte> some, const smb2::BufferDescriptor& at) {
+    context_.transport.rdma_write(owner.share(), some, {at.offset, at.token});
+    ++writes_asked_;
+  });
 }
 
 /// smbd has answered a carrier: what it read is in the area, and goes from there.
@@ -186,9 +179,8 @@ void ResponsePath::send_from_area() {
   ++(read ? counters.area_reads : counters.area_writes);
   (read ? counters.area_read_bytes : counters.area_write_bytes) += plan_.moved;
   if (plan_.data_length > 0) {
-    to_.assign(plan_.to.begin(), plan_.to.end());
-    to_index_ = to_used_ = 0;
-    place_bytes(area_.memory().share(), area_.bytes(plan_.area_offset, plan_.data_length));
+    to_.set(plan_.to);
+    place(area_.memory(), area_.bytes(plan_.area_offset, plan_.data_length), to_);
   }
   leaving_.push({.offset = plan_.area_offset, .length = plan_.area_length, .last_write = writes_asked_});
   on_writes_done(0);
@@ -205,23 +197,80 @@ void ResponsePath::on_writes_done(uint64_t count) {
 
 /// The data is on its way: now the response that says so.
 bool ResponsePath::finish_placed() {
-  if (plan_.kind == smb2::ResponsePlan::Kind::swallow) {
-    end_pdu();
-    return true;
-  }
-  const size_t size = plan_.header_bytes;
-  if (!headers_ || headers_.bytes().size() - headers_used_ < size) {
+  auto piece = header(std::span(plan_.header).first(plan_.header_bytes));
+  if (!piece) return false;
+  const auto token = plan_.invalidate;
+  if (!begin_message(piece->bytes.size(), token ? std::span(&*token, 1) : std::span<const uint32_t>{}))
+    return false;
+  context_.transport.append(std::move(piece->owner), piece->bytes);
+  return end_pdu();
+}
+
+/// A copy in memory that stays until it is sent. Nothing: there is none, and the session is told.
+std::optional<ResponsePath::Piece> ResponsePath::header(std::span<const std::byte> bytes) {
+  if (!headers_ || headers_.bytes().size() - headers_used_ < bytes.size()) {
     headers_ = context_.slabs.acquire_forced(context_.budget);
     headers_used_ = 0;
-    if (!headers_) return broken("out of memory");
+    if (!headers_) {
+      broken("out of memory");
+      return std::nullopt;
+    }
   }
-  const auto header = headers_.bytes().subspan(headers_used_, size);
-  headers_used_ += size;
-  std::memcpy(header.data(), plan_.header.data(), size);
-  const auto token = plan_.invalidate;
-  if (!begin_message(size, token ? std::span(&*token, 1) : std::span<const uint32_t>{})) return false;
-  context_.transport.append(headers_.share(), header);
-  end_pdu();
+  const auto copy = headers_.bytes().subspan(headers_used_, bytes.size());
+  headers_used_ += bytes.size();
+  std::ranges::copy(bytes, copy.begin());
+  return Piece{.owner = headers_.share(), .bytes = copy};
+}
+
+// --- what is answered here ---
+
+void ResponsePath::answer(const smb2::DirectAnswer& head, const Here& here) {
+  if (broken_) return;
+  auto piece = header(head.span());
+  if (!piece) return;
+  kept_pieces_.push(std::move(*piece));
+  kept_.push({.total = head.size, .pieces = 1, .invalidate = here.invalidate});
+  answered(here);
+}
+
+void ResponsePath::answer(const smb2::DirectAnswer& head, std::vector<DirectOperation::Chunk>& chunks,
+                          const Here& here) {
+  if (broken_) return;
+  DirectOperation::Chunk& first = chunks.front();
+  first.begin -= static_cast<uint32_t>(head.size);
+  std::ranges::copy(head.span(), first.slab.bytes().begin() + first.begin);
+  Kept kept{.total = 0, .pieces = chunks.size(), .invalidate = here.invalidate};
+  for (DirectOperation::Chunk& chunk : chunks) {
+    const auto bytes = chunk.bytes();
+    kept.total += bytes.size();
+    kept_pieces_.push({.owner = std::move(chunk.slab), .bytes = bytes});
+  }
+  chunks.clear();
+  kept_.push(kept);
+  answered(here);
+}
+
+void ResponsePath::answered(const Here& here) {
+  ++context_.transport.own_counters().smb_responses;
+  const bool read = here.operation == shm::Operation::smb_read;
+  context_.transport.record(EventKind::response, uint64_t(read ? smb2::Command::read : smb2::Command::write),
+                            kept_.back().total);
+  context_.transport.took(here.operation, here.began_us);
+  context_.admission.release(here.released);
+  context_.answered_ms = context_.transport.now();
+  if (mode_ != Mode::pass) (void)send_kept();
+}
+
+bool ResponsePath::send_kept() {
+  while (!kept_.empty()) {
+    const Kept kept = kept_.pop();
+    const auto token = kept.invalidate;
+    if (!begin_message(kept.total, token ? std::span(&*token, 1) : std::span<const uint32_t>{})) return false;
+    for (size_t i = 0; i < kept.pieces; ++i) {
+      Piece piece = kept_pieces_.pop();
+      context_.transport.append(std::move(piece.owner), piece.bytes);
+    }
+  }
   return true;
 }
 
@@ -261,16 +310,14 @@ bool ResponsePath::finish_gather(SlabRef owner, std::span<std::byte> bytes) {
   for (const smb2::Answered& answered : chain_.answered) took(answered);
   promised_ += chain_.released;
   for (const smb2::Placement& placement : chain_.placements) {
-    to_.assign(placement.to.begin(), placement.to.end());
-    to_index_ = to_used_ = 0;
-    place_bytes(owner.share(), placement.data);
+    to_.set(placement.to);
+    place(owner, placement.data, to_);
   }
   if (!begin_message(chain_.total, chain_.invalidate)) return false;
   for (const smb2::Piece& piece : chain_.pieces) {
     context_.transport.append(owner.share(), piece.bytes);
   }
-  end_pdu();
-  return true;
+  return end_pdu();
 }
 
 bool ResponsePath::begin_message(uint64_t total, std::span<const uint32_t> invalidate) {
@@ -281,10 +328,11 @@ bool ResponsePath::begin_message(uint64_t total, std::span<const uint32_t> inval
 }
 
 /// All of it is in our memory, and counts there now instead of among the promises.
-void ResponsePath::end_pdu() {
+bool ResponsePath::end_pdu() {
   mode_ = Mode::length;
   context_.admission.release(std::exchange(promised_, 0));
   context_.answered_ms = context_.transport.now();
+  return send_kept();
 }
 
 bool ResponsePath::broken(std::string why) {

@@ -8,6 +8,7 @@
 
 #include "workers/session/exchange.h"
 #include "workers/smbd/direct_files.h"
+#include "workers/smbd/direct_io.h"
 #include "workers/smbd/request_path.h"
 #include "workers/smbd/response_path.h"
 #include "workers/smbd/smbd_area.h"
@@ -29,9 +30,12 @@ class SmbdExchange final : public Exchange {
       : open_(open),
         link_(context, module.link),
         area_(context, link_, module.area),
-        direct_(context, link_, module.direct),
-        requests_(context, area_, direct_),
-        responses_(context, link_, area_, direct_) {}
+        files_(context, link_, module.direct),
+        responses_(context, link_, area_, files_),
+        direct_(context, files_, responses_, module.direct == nullptr ? nullptr : &module.direct->threads),
+        requests_(context, area_, files_, direct_) {
+    direct_.on_ended([this] { requests_.on_direct_ended(); });
+  }
 
   void on_fragment(const Fragment& fragment) override { requests_.on_fragment(fragment); }
   void on_read_done(uint64_t /*cookie*/) override { requests_.on_read_done(); }
@@ -42,12 +46,15 @@ class SmbdExchange final : public Exchange {
   [[nodiscard]] bool unfinished() const override { return requests_.unfinished(); }
   [[nodiscard]] State pump(int fd) override {
     link_.stream(fd);
-    return responses_.pump(fd);
+    const State state = responses_.pump(fd);
+    if (state == State::end) direct_.stop();
+    return state;
   }
+  void detached() override { direct_.stop(); }
   void module_answered(shm::Result<shm::UniqueFd> link) override { link_.answered(std::move(link)); }
   [[nodiscard]] shm::AreaState area_state() const override { return area_.shown(); }
-  [[nodiscard]] shm::DirectState direct_state() const override { return direct_.shown(); }
-  [[nodiscard]] uint32_t direct_files() const override { return direct_.open_files(); }
+  [[nodiscard]] shm::DirectState direct_state() const override { return files_.shown(); }
+  [[nodiscard]] uint32_t direct_files() const override { return files_.open_files(); }
   void trim() override { responses_.trim(); }
 
   [[nodiscard]] shm::Result<std::unique_ptr<Upstream>> open_upstream(UpstreamRequest request) override {
@@ -65,9 +72,10 @@ class SmbdExchange final : public Exchange {
   const OpenUpstream& open_;
   SmbdLink link_;  // before its users, and they before the paths
   SmbdArea area_;
-  DirectFiles direct_;
-  RequestPath requests_;
+  DirectFiles files_;
   ResponsePath responses_;
+  DirectIo direct_;
+  RequestPath requests_;
 };
 
 }  // namespace smbdirect::workers

@@ -46,9 +46,9 @@ class SmbdExchangeRig : public ExchangeHost {
     REQUIRE(smbd.heard == Messages{negotiate});
   }
   /// ... and a session, all as it should be.
-  void open() {
+  void open(const Bytes& agreed_to = smb2_test::negotiate_response(0x0302)) {
     connect();
-    smbd.answer(smb2_test::negotiate_response(0x0302));
+    smbd.answer(agreed_to);
     settle();
     from_client(smb2_test::plain(smb2_test::kSessionSetup, {.message_id = 1}, 24));
     settle();
@@ -87,7 +87,8 @@ class SmbdExchangeRig : public ExchangeHost {
       .loop = loop(), .budget = area_budget, .threshold = 65536, .bytes = 1 << 20, .huge_pages = false};
   LinkResources links{.loop = loop(), .ask = [this](shm::ConnectionId, int) { ++asked; }};
   Budget descriptors{1000};
-  DirectResources directs{.descriptors = descriptors, .files = 256};
+  FileThreads threads{loop(), 32};
+  DirectResources directs{.descriptors = descriptors, .files = 256, .threads = threads};
   SmbdEnd smbd;
   Bytes negotiate;
   size_t agreed = 0;

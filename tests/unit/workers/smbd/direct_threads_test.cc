@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+// READs and WRITEs of the open file itself that wait for a disk, in threads: what waits for them, what does
+// not, and what becomes of them when their session ends. What a file system would do without waiting differs:
+// WRITE_THROUGH is a thread's business on all of them.
+#include "direct_io_rig.h"
+
+using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
+using namespace smbdirect::workers::session_test;
+
+namespace {
+
+/// A session with a WRITE, as request 4, that waits for a thread.
+struct Waiting {
+  Waiting() {
+    rig.write_first(3);
+    threads.emplace(rig.its_loop());
+    rig.from_client(durable(4));
+    rig.settle();
+    REQUIRE(rig.threads.under_way() == 1);
+    REQUIRE(rig.unheard());
+    REQUIRE(rig.client_side.complete == 0);
+  }
+  ~Waiting() {
+    threads->let_go();
+    rig.until([&] { return threads->gone(); });
+  }
+  [[nodiscard]] Bytes durable(uint64_t id) const {
+    Bytes request = rig.write_of(id, 0, data);
+    put(request, 108, 1, 4);  // WRITE_THROUGH
+    return request;
+  }
+
+  Bytes data = pattern(10'000, 8);
+  DirectIoRig rig{kDisk};
+  std::optional<DirectIoRig::BusyThreads> threads;
+};
+
+}  // namespace
+
+TEST_CASE("a WRITE that has to be on the disk is answered when it is") {
+  Waiting waiting;
+  waiting.threads->let_go();
+  waiting.rig.until([&] { return waiting.rig.client_side.complete == 1; });
+  const Bytes answer = waiting.rig.answer();
+  CHECK(get(answer, 24, 8) == 4);
+  CHECK(get(answer, 68, 4) == 10'000);
+  CHECK(waiting.rig.on_disk(0, 10'000) == waiting.data);
+  CHECK(waiting.rig.unheard());
+  CHECK(waiting.rig.queued > 0);
+  CHECK(waiting.rig.held() == 0);
+}
+
+TEST_CASE("while it waits others go on, but what is about its file waits for it, and all behind that") {
+  Waiting waiting;
+  DirectIoRig& rig = waiting.rig;
+  const Bytes other = rig.read_of(5, 0, 10, DirectIoRig::kOther);
+  rig.from_client(other);
+  rig.settle();
+  CHECK(rig.heard() == Messages{other});
+  rig.smbd.heard.clear();
+
+  Bytes waits;
+  SUBCASE("CLOSE") { waits = DirectIoRig::about_file(smb2_test::kClose, 6); }
+  SUBCASE("FLUSH") { waits = DirectIoRig::about_file(7, 6); }
+  SUBCASE("LOGOFF") { waits = smb2_test::plain(2, {.message_id = 6}); }
+  SUBCASE("a compound") {
+    waits = smb2_test::chain({smb2_test::plain(smb2_test::kClose, {.message_id = 6}, 24),
+                              smb2_test::plain(smb2_test::kClose, {.message_id = 7}, 24)});
+  }
+  const Bytes behind = smb2_test::plain(smb2_test::kQueryInfo, {.message_id = 8}, 40);
+  rig.from_client(waits);
+  rig.from_client(behind);
+  rig.settle();
+  CHECK(rig.unheard());
+  waiting.threads->let_go();
+  rig.until([&] { return rig.heard().size() == 2; });
+  CHECK(rig.heard() == Messages{waits, behind});
+  REQUIRE(rig.client_side.complete == 1);
+  CHECK(rig.on_disk(0, 10'000) == waiting.data);
+}
+
+TEST_CASE("a right that is taken back before the thread comes to it: smbd does it, before what has waited") {
+  Waiting waiting;
+  DirectIoRig& rig = waiting.rig;
+  const Bytes close = DirectIoRig::about_file(smb2_test::kClose, 6);
+  rig.from_client(close);
+  rig.settle();
+  rig.revoke();
+  waiting.threads->let_go();
+  rig.until([&] { return rig.heard().size() == 2; });
+  CHECK(rig.heard() == Messages{waiting.durable(4), close});
+  CHECK(rig.on_disk(8, 10'000) == rig.part(8, 10'000));
+  CHECK(rig.client_side.complete == 0);
+}
+
+TEST_CASE("its data, fetched from the client's memory, is there for smbd too") {
+  Waiting waiting;
+  DirectIoRig& rig = waiting.rig;
+  Bytes memory = pattern(600'000, 3);
+  Bytes request = rig.write_from(5, 0, 600'000, {rig.expose(memory, Access::remote_read)});
+  put(request, 108, 1, 4);
+  rig.from_client(request);
+  rig.settle();
+  REQUIRE(rig.threads.under_way() == 2);
+  rig.revoke();
+  waiting.threads->let_go();
+  rig.until([&] { return rig.heard().size() == 2; });
+  Bytes written = smb2_test::write_request({.message_id = 5, .credit_charge = 10},
+                                           {.offset = 0, .file = DirectIoRig::kFile, .data = memory});
+  put(written, 108, 1, 4);
+  CHECK(rig.heard() == Messages{waiting.durable(4), written});
+}
+
+TEST_CASE("no room among the threads: smbd does it") {
+  Waiting waiting;
+  DirectIoRig& rig = waiting.rig;
+  uint64_t id = 5;
+  while (rig.threads.room()) {
+    REQUIRE(id < 100);
+    rig.from_client(waiting.durable(id++));
+    rig.settle();
+  }
+  REQUIRE(rig.unheard());
+  rig.from_client(waiting.durable(id));
+  rig.settle();
+  CHECK(rig.heard() == Messages{waiting.durable(id)});
+}
+
+TEST_CASE("the client or smbd goes while it waits: it is done or not, and nobody is told") {
+  bool begins = false;
+  SUBCASE("the session") {}
+  SUBCASE("the stream") { begins = true; }
+  auto waiting = std::make_unique<Waiting>();
+  if (begins) {
+    waiting->rig.exchange->detached();
+    waiting->threads->let_go();
+    waiting->rig.until([&] { return waiting->rig.threads.under_way() == 0; });
+    CHECK(waiting->rig.client_side.complete == 0);
+    CHECK(waiting->rig.unheard());
+    CHECK(waiting->rig.held() == 0);
+    return;
+  }
+  waiting->rig.client.reset();
+  waiting->rig.server.reset();
+  waiting->rig.exchange.reset();
+  CHECK(waiting->rig.held() == 0);  // counted elsewhere
+  waiting->threads->let_go();
+  while (waiting->rig.threads.under_way() != 0 || !waiting->threads->gone())
+    uv_run(&waiting->rig.its_loop(), UV_RUN_ONCE);
+  waiting->threads.reset();
+}
+
+TEST_CASE("what reads cannot find in memory, and writes on a file system that cannot say what would wait") {
+  DirectIoRig rig(kDisk);
+  rig.write_first(3);
+  REQUIRE(::fsync(rig.named.fd.get()) == 0);
+  REQUIRE(::posix_fadvise(rig.named.fd.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+  Bytes into(900'000);
+  rig.from_client(rig.read_into(4, 1'000, 900'000, {rig.expose(into, Access::remote_write)}));
+  rig.until([&] { return rig.client_side.complete == 1; });
+  CHECK(get(rig.answer(), 72, 4) == 900'000);
+  CHECK(into == rig.part(1'000, 900'000));
+  REQUIRE(::posix_fadvise(rig.named.fd.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+  rig.from_client(rig.read_of(30, 2'000'000, 600'000));
+  rig.until([&] { return rig.client_side.complete == 1; });
+  const Bytes answer = rig.answer();
+  CHECK(Bytes(answer.begin() + 80, answer.end()) == rig.part(2'000'000, 600'000));
+  const Bytes data = pattern(900'000, 2);
+  Bytes memory = data;
+  rig.from_client(rig.write_from(50, 500, 900'000, {rig.expose(memory, Access::remote_read)}));
+  rig.until([&] { return rig.client_side.complete == 1; });
+  CHECK(get(rig.answer(), 68, 4) == 900'000);
+  CHECK(rig.on_disk(500, 900'000) == data);
+  CHECK(rig.unheard());
+  CHECK(rig.counted().direct_reads == 2);
+  CHECK(rig.counted().direct_writes == 1);
+}

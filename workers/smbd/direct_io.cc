@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+#include "workers/smbd/direct_io.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <sys/uio.h>
+#include <utility>
+
+namespace smbdirect::workers {
+
+void DirectIo::stop() {
+  stopped_ = true;
+  for (DirectOperation* operation : in_threads_) threads_->abandon(*operation);
+  in_threads_.clear();
+  returned_.clear();
+}
+
+std::optional<smb2::DirectRequest> DirectIo::wanted(std::span<const std::byte> prefix, uint64_t total) {
+  if (threads_ == nullptr || stopped_ || files_.open_files() == 0) return std::nullopt;
+  const auto request = context_.translator.direct_request(prefix, total);
+  if (!request || files_.find(*request) == nullptr) return std::nullopt;
+  return request;
+}
+
+/// All that must be so at the moment it is done.
+std::shared_ptr<DirectFile> DirectIo::file_for(const QueuedRequest& queued) {
+  const smb2::DirectRequest& request = *queued.direct;
+  if (stopped_ || context_.translator.holds(request.file_id)) return nullptr;
+  const bool write = request.command == smb2::Command::write;
+  if (!write && !request.rdma_channel && request.length > kMostInline) return nullptr;
+  if (responses_.full()) return nullptr;
+  auto file = files_.find(request);
+  if (!file) return nullptr;
+  const uint64_t now = context_.transport.now();
+  if (file->smbd_at_ms == 0) file->smbd_at_ms = now;  // it has just opened it
+  if (now - file->smbd_at_ms >= kSmbdEveryMs) {
+    file->smbd_at_ms = now;
+    return nullptr;
+  }
+  if (!context_.translator.begin_here(queued.request.ticket, request)) return nullptr;
+  return file;
+}
+
+bool DirectIo::take(std::unique_ptr<QueuedRequest>& request) {
+  auto file = file_for(*request);
+  if (!file) {
+    request->direct.reset();
+    return false;
+  }
+  Operation operation;
+  if (spare_.empty()) {
+    operation = std::make_unique<DirectOperation>();
+  } else {
+    operation = std::move(spare_.back());
+    spare_.pop_back();
+  }
+  operation->begin(std::move(request), std::move(file), context_.transport.clock_us(), *this);
+  const Next next = go_on(*operation);
+  request = follow(std::move(operation), next);
+  return request == nullptr;
+}
+
+/// As far as it goes without waiting.
+DirectIo::Next DirectIo::go_on(DirectOperation& operation) {
+  DirectFile& file = *operation.file;
+  const bool write = operation.write();
+  bool& waits = write ? file.writes_wait : file.reads_wait;
+  while (operation.left() > 0 && !operation.at_end) {
+    if (!write && !operation.room(context_.slabs, context_.budget)) return Next::smbd;
+    const int sync = operation.request().write_through ? RWF_DSYNC : 0;
+    if (!file.never_blocks && (waits || sync != 0)) {
+      operation.aim(sync);
+      return Next::thread;
+    }
+    operation.aim(file.never_blocks ? sync : RWF_NOWAIT);
+    operation.call();
+    if (operation.result() == -EOPNOTSUPP && !file.never_blocks) {
+      waits = true;  // this file system cannot say what would block
+    } else if (operation.result() == -EAGAIN && !file.never_blocks) {
+      operation.aim(sync);
+      return Next::thread;
+    } else if (const auto next = take_result(operation)) {
+      return *next;
+    }
+  }
+  return finish(operation);
+}
+
+/// Something: it does not go on from here.
+std::optional<DirectIo::Next> DirectIo::take_result(DirectOperation& operation) {
+  const ssize_t result = operation.result();
+  if (result < 0 || (result == 0 && operation.write())) return Next::smbd;
+  operation.took();
+  if (operation.write()) return std::nullopt;
+  const bool chunk_ends = operation.chunks.back().room() == 0 || operation.left() == 0 || operation.at_end;
+  if (chunk_ends && operation.request().rdma_channel && !place(operation)) return Next::nothing;
+  return std::nullopt;
+}
+
+/// It leaves while it is in the cache. False: the session has ended over it.
+bool DirectIo::place(DirectOperation& operation) {
+  const auto chunk = std::move(operation.chunks.back());
+  operation.chunks.pop_back();
+  responses_.place(chunk.slab, chunk.bytes(), operation.placement);
+  if (operation.left() > 0) context_.transport.pump();
+  return !stopped_;
+}
+
+DirectIo::Next DirectIo::finish(const DirectOperation& operation) const {
+  if (operation.write() || operation.left() == 0) return Next::answer;
+  // MS-SMB2 3.3.5.12: smbd has the words for it.
+  if (operation.moved == 0 || operation.moved < operation.request().minimum) return Next::smbd;
+  return Next::answer;
+}
+
+std::unique_ptr<QueuedRequest> DirectIo::follow(Operation operation, Next next) {
+  if (next == Next::thread) {
+    if (to_thread(operation)) return nullptr;
+    next = Next::smbd;
+  }
+  if (next == Next::answer) answer(*operation);
+  auto request = std::move(operation->queued);
+  keep(std::move(operation));
+  if (next == Next::smbd) {
+    request->direct.reset();
+    return request;
+  }
+  request->clear();
+  if (spare_requests_.size() < kMostSpare) spare_requests_.push_back(std::move(request));
+  return nullptr;
+}
+
+void DirectIo::keep(Operation operation) {
+  operation->clear();
+  if (spare_.size() < kMostSpare) spare_.push_back(std::move(operation));
+}
+
+bool DirectIo::to_thread(Operation& operation) {
+  if (in_threads_.size() >= kMostInThreads) return false;
+  DirectOperation& there = *operation;
+  std::unique_ptr<FileWork> work = std::move(operation);
+  if (!threads_->begin(work)) {
+    operation.reset(static_cast<DirectOperation*>(work.release()));
+    return false;
+  }
+  in_threads_.push_back(&there);
+  return true;
+}
+
+/// A thread is done with it.
+void DirectIo::ended(Operation operation) {
+  std::erase(in_threads_, operation.get());
+  const auto over = take_result(*operation);
+  const Next next = over ? *over : go_on(*operation);
+  if (auto request = follow(std::move(operation), next)) returned_.push(std::move(request));
+  if (told_ && !stopped_) told_();
+}
+
+void DirectIo::answer(DirectOperation& operation) {
+  const smb2::DirectRequest& request = operation.request();
+  QueuedRequest& queued = *operation.queued;
+  const auto header = std::span<const std::byte>(queued.pdu.bytes()).first(smb2::kHeaderBytes);
+  const bool write = operation.write();
+  const auto settled = context_.translator.answered_here(queued.request.ticket, request);
+  const smb2::DirectAnswer head = write
+                                      ? smb2::answer_write(request, header, operation.moved, settled.credits)
+                                      : smb2::answer_read(request, header, operation.moved, settled.credits);
+  const ResponsePath::Here here{.invalidate = settled.invalidate,
+                                .released = settled.released,
+                                .operation = write ? shm::Operation::smb_write : shm::Operation::smb_read,
+                                .began_us = operation.began_us};
+  files_.did(request, operation.moved);
+  if (write || request.rdma_channel) return responses_.answer(head, here);
+  responses_.answer(head, operation.chunks, here);
+}
+
+bool DirectIo::holds_up(smb2::Holds holds, const smb2::FileId& file) const {
+  if (holds == smb2::Holds::nothing || in_threads_.empty()) return false;
+  return holds == smb2::Holds::all || std::ranges::any_of(in_threads_, [&](const DirectOperation* operation) {
+           return operation->request().file_id == file;
+         });
+}
+
+std::unique_ptr<QueuedRequest> DirectIo::next_returned() {
+  if (returned_.empty()) return nullptr;
+  return returned_.pop();
+}
+
+std::unique_ptr<QueuedRequest> DirectIo::spare() {
+  if (spare_requests_.empty()) return nullptr;
+  auto request = std::move(spare_requests_.back());
+  spare_requests_.pop_back();
+  return request;
+}
+
+}  // namespace smbdirect::workers

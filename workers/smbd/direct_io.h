@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// READs and WRITEs that are done here, on open files that smbd's module has granted (DirectFiles), instead of
+// by smbd: which of a session's requests are, and their way to the answer. Owned by the session's exchange
+// with smbd; one thread, but for system calls that would block it (FileThreads).
+//
+// Whatever is unusual is left to smbd: an error, the end of the file where it is one, no memory, a right that
+// is gone. That is possible at any time before the answer begins, for smbd then does all of the request once
+// more: the same bytes go to the same place. So no error is translated here.
+//
+// When the session ends, smbd is gone or the client is, what is in threads goes on without it, and nobody is
+// told.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "workers/memory/ring.h"
+#include "workers/session/context.h"
+#include "workers/smbd/direct_files.h"
+#include "workers/smbd/direct_operation.h"
+#include "workers/smbd/file_threads.h"
+#include "workers/smbd/queued_request.h"
+#include "workers/smbd/response_path.h"
+
+namespace smbdirect::workers {
+
+class DirectIo final : private DirectOperation::Owner {
+ public:
+  /// threads: null: nothing is done here.
+  DirectIo(SessionContext& context, DirectFiles& files, ResponsePath& responses, FileThreads* threads)
+      : context_(context), files_(files), responses_(responses), threads_(threads) {}
+  ~DirectIo() { stop(); }
+  DirectIo(const DirectIo&) = delete;
+  DirectIo& operator=(const DirectIo&) = delete;
+
+  /// Called from the loop when something has ended that was in a thread: requests may go on.
+  void on_ended(std::function<void()> told) { told_ = std::move(told); }
+  /// Nothing more is done here, and nothing answered.
+  void stop();
+
+  /// Whether a READ or WRITE could be done here at this moment: then it is worth being gathered. prefix,
+  /// total: as for parse_direct_request().
+  [[nodiscard]] std::optional<smb2::DirectRequest> wanted(std::span<const std::byte> prefix, uint64_t total);
+
+  /// At its turn, with its data: it is done, or on its way. False: it is for smbd, now.
+  [[nodiscard]] bool take(std::unique_ptr<QueuedRequest>& request);
+  /// Whether a request must wait for what is in threads.
+  [[nodiscard]] bool holds_up(smb2::Holds holds, const smb2::FileId& file) const;
+  /// Nothing is in a thread, nor has come back from one and is for smbd.
+  [[nodiscard]] bool idle() const { return in_threads_.empty() && returned_.empty(); }
+  /// What was not done here after all: it goes before everything that waits. nullptr: there is none.
+  [[nodiscard]] std::unique_ptr<QueuedRequest> next_returned();
+  [[nodiscard]] bool any_returned() const { return !returned_.empty(); }
+  /// A request that take() has done, to be used again; or nullptr.
+  [[nodiscard]] std::unique_ptr<QueuedRequest> spare();
+
+ private:
+  enum class Next : uint8_t { answer, smbd, thread, nothing };
+  using Operation = std::unique_ptr<DirectOperation>;
+
+  static constexpr size_t kMostInThreads = 64;          // of one session
+  static constexpr uint32_t kMostInline = 1024 * 1024;  // of a READ: all of it waits for the last byte
+  static constexpr uint64_t kSmbdEveryMs = 2'000;       // it ends sessions that have expired or are idle
+  static constexpr size_t kMostSpare = 64;
+
+  void ended(Operation operation) override;
+
+  [[nodiscard]] std::shared_ptr<DirectFile> file_for(const QueuedRequest& queued);
+  [[nodiscard]] Next go_on(DirectOperation& operation);
+  [[nodiscard]] std::optional<Next> take_result(DirectOperation& operation);
+  [[nodiscard]] Next finish(const DirectOperation& operation) const;
+  [[nodiscard]] bool place(DirectOperation& operation);
+  /// It is done, or in a thread: nothing is left. Else it is for smbd, and given back.
+  [[nodiscard]] std::unique_ptr<QueuedRequest> follow(Operation operation, Next next);
+  [[nodiscard]] bool to_thread(Operation& operation);
+  void answer(DirectOperation& operation);
+  void keep(Operation operation);
+
+  SessionContext& context_;
+  DirectFiles& files_;
+  ResponsePath& responses_;
+  FileThreads* threads_;
+  std::function<void()> told_;
+  bool stopped_ = false;
+  std::vector<DirectOperation*> in_threads_;
+  Ring<std::unique_ptr<QueuedRequest>> returned_;
+  std::vector<Operation> spare_;
+  std::vector<std::unique_ptr<QueuedRequest>> spare_requests_;
+};
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#include "workers/smbd/direct_operation.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace smbdirect::workers {
+
+void DirectOperation::begin(std::unique_ptr<QueuedRequest> what, std::shared_ptr<DirectFile> on,
+                            uint64_t now_us, Owner& whose) {
+  queued = std::move(what);
+  file = std::move(on);
+  began_us = now_us;
+  owner_ = &whose;
+  moved = 0;
+  at_end = false;
+  if (request().rdma_channel && !write()) placement.set_packed(queued->memory);
+}
+
+void DirectOperation::clear() {
+  queued.reset();
+  file.reset();
+  chunks.clear();
+  placement.clear();
+}
+
+bool DirectOperation::room(SlabPool& slabs, Budget& budget) {
+  if (!chunks.empty() && chunks.back().room() > 0) return true;
+  SlabRef slab = slabs.acquire(budget);
+  if (!slab) return false;
+  const uint32_t begin = chunks.empty() && !request().rdma_channel ? kHeadBytes : 0;
+  chunks.push_back({.slab = std::move(slab), .begin = begin, .end = begin});
+  return true;
+}
+
+void DirectOperation::aim(int flags) {
+  flags_ = flags;
+  count_ = 0;
+  const auto add = [&](std::span<std::byte> bytes) {
+    if (size_t(count_) < pieces_.size()) pieces_[size_t(count_++)] = {bytes.data(), bytes.size()};
+  };
+  if (!write()) {
+    const Chunk& chunk = chunks.back();
+    return add(chunk.slab.bytes().subspan(chunk.end, std::min(chunk.room(), left())));
+  }
+  if (!queued->fetches()) return add(queued->pdu.bytes().subspan(request().data_offset + moved, left()));
+  uint32_t done = moved;
+  for (const QueuedRequest::Data& data : queued->data) {
+    const uint32_t here = std::min(done, data.length);
+    done -= here;
+    if (here < data.length) add(data.slab.bytes().subspan(here, data.length - here));
+  }
+}
+
+void DirectOperation::call() {
+  const auto offset = static_cast<off_t>(request().offset + moved);
+  do {
+    if (!right().holds()) {
+      result_ = -EACCES;
+      return;
+    }
+    result_ = write() ? ::pwritev2(file->fd.get(), pieces_.data(), count_, offset, flags_)
+                      : ::preadv2(file->fd.get(), pieces_.data(), count_, offset, flags_);
+  } while (result_ < 0 && errno == EINTR);
+  if (result_ < 0) result_ = -errno;
+}
+
+void DirectOperation::took() {
+  const auto bytes = static_cast<uint32_t>(result_);
+  moved += bytes;
+  if (write()) return;
+  at_end = bytes == 0;
+  chunks.back().end += bytes;
+}
+
+void DirectOperation::done(std::unique_ptr<FileWork> self) {
+  owner_->ended(std::unique_ptr<DirectOperation>(static_cast<DirectOperation*>(self.release())));
+}
+
+void DirectOperation::recharge(Budget& budget) {
+  queued->pdu.recharge(budget);
+  for (QueuedRequest::Data& data : queued->data) data.slab.recharge(budget);
+  for (Chunk& chunk : chunks) chunk.slab.recharge(budget);
+}
+
+}  // namespace smbdirect::workers

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// Work on files that would block a worker's loop, in libuv's threads (thread_pool.h): what waits and what is
+// under way, for all sessions of the worker. Owned by the worker, outlives its sessions and dies before its
+// memory; all but FileWork::run() is on the loop's thread. What a thread is at cannot be stopped: a session
+// that ends leaves its work behind, with all that it needs, and hears no more of it.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include <uv.h>
+
+#include "workers/memory/slab.h"
+
+namespace smbdirect::workers {
+
+/// Has by value all that it needs.
+class FileWork {
+ public:
+  FileWork() = default;
+  FileWork(const FileWork&) = delete;
+  FileWork& operator=(const FileWork&) = delete;
+  virtual ~FileWork() = default;
+
+  /// In a thread. Touches nothing that the loop's thread may change meanwhile, and throws nothing.
+  virtual void run() = 0;
+  /// Back on the loop. Not called for what was abandoned.
+  virtual void done(std::unique_ptr<FileWork> self) = 0;
+  /// Whoever has ordered it ends: the memory that it holds counts here now.
+  virtual void recharge(Budget& budget) = 0;
+};
+
+class FileThreads {
+ public:
+  /// most: jobs at a time, of all sessions, those that were abandoned included.
+  FileThreads(uv_loop_t& loop, size_t most) : loop_(loop), most_(most) {}
+  FileThreads(const FileThreads&) = delete;
+  FileThreads& operator=(const FileThreads&) = delete;
+  /// Waits for what threads are at.
+  ~FileThreads();
+
+  [[nodiscard]] bool room() const { return jobs_.size() < most_; }
+  /// False, and the work is the caller's still: there is no room.
+  [[nodiscard]] bool begin(std::unique_ptr<FileWork>& work);
+  /// Nobody is told of its end.
+  void abandon(FileWork& work);
+
+  [[nodiscard]] size_t under_way() const { return jobs_.size(); }
+
+ private:
+  /// libuv keeps a pointer to it until the loop has called back, which may be after the end of the owner.
+  struct Job {
+    uv_work_t request{};
+    FileThreads* owner{};
+    std::unique_ptr<FileWork> work;
+    bool abandoned = false;
+    bool ran = false;  // under mutex_
+  };
+
+  static void run(uv_work_t* request);
+  static void after(uv_work_t* request, int status);
+
+  uv_loop_t& loop_;
+  size_t most_;
+  Budget abandoned_{UINT64_MAX};
+  std::vector<Job*> jobs_;  // each owned by libuv's callback
+  std::vector<std::unique_ptr<Job>> spare_;
+  std::mutex mutex_;
+  std::condition_variable ran_;
+};
+
+}  // namespace smbdirect::workers
