@@ -117,6 +117,7 @@ int main(int argc, char** argv) {
   ::signal(SIGINT, SIG_IGN);
   ::signal(SIGQUIT, SIG_IGN);
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a file that is too large is an error of that WRITE
   ::signal(SIGHUP, SIG_IGN);
 
   smbdirect::workers::configure_heap();

@@ -47,6 +47,7 @@ OnFile file_of(const Header& header, std::span<const std::byte> element) {
       return on(kSetInfoFileIdAt);
     case Command::tree_disconnect:
     case Command::logoff:
+    case Command::oplock_break:  // once it is acknowledged others may read
       return {.holds = Holds::all};
     default:
       return {.holds = header.next_command != 0 || header.related() ? Holds::all : Holds::nothing};

@@ -62,6 +62,7 @@ TEST_CASE("while it waits others go on, but what is about its file waits for it,
   Bytes waits;
   SUBCASE("CLOSE") { waits = DirectIoRig::about_file(smb2_test::kClose, 6); }
   SUBCASE("FLUSH") { waits = DirectIoRig::about_file(7, 6); }
+  SUBCASE("OPLOCK_BREAK") { waits = smb2_test::plain(18, {.message_id = 6}, 36); }
   SUBCASE("LOGOFF") { waits = smb2_test::plain(2, {.message_id = 6}); }
   SUBCASE("a compound") {
     waits = smb2_test::chain({smb2_test::plain(smb2_test::kClose, {.message_id = 6}, 24),
