@@ -15,6 +15,7 @@ AUDIT = {
     "full_audit:syslog": "false",
     "full_audit:prefix": "AUDIT",
 }
+DURABLE = {"durable handles": "yes", "kernel share modes": "no", "posix locking": "no"}
 # share -> its "vfs objects" and what else it has.
 SHARES = {
     "share": {"vfs objects": "smbdirect"},
@@ -43,7 +44,8 @@ SHARES = {
     "direct_write": {"vfs objects": "smbdirect", "smbdirect:direct": "write"},
     # Where a new name is not looked for in the whole directory.
     "exact": {"vfs objects": "smbdirect", "case sensitive": "yes"},
-    "durable": {"vfs objects": "smbdirect", "durable handles": "yes", "kernel share modes": "no", "posix locking": "no"},
+    "durable": {"vfs objects": "smbdirect", **DURABLE},
+    "plain_durable": DURABLE,
     "btrfs_below": {"vfs objects": "smbdirect btrfs"},
     "btrfs_above": {"vfs objects": "btrfs smbdirect"},
 }
