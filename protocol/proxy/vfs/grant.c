@@ -271,7 +271,6 @@ struct smbdirect_grant smbdirect_grant_look(unsigned slot)
 
 	if (table.slots[slot].open != NULL) {
 		grant.generation = table.slots[slot].generation;
-		grant.access = table.slots[slot].open->access;
 		grant.rights = word_rights(slot);
 	}
 	return grant;

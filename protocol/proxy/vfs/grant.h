@@ -37,7 +37,6 @@ void smbdirect_grant_ask_all(void);
 /* What a link has to know of a slot. */
 struct smbdirect_grant {
 	uint32_t generation; /* 0: no open is there */
-	uint32_t access;     /* what may ever be done */
 	uint32_t rights;     /* what may be done now */
 };
 

@@ -62,7 +62,7 @@ static bool say_slot(struct listener *listener,
 	return offer(listener, &packet, -1);
 }
 
-/* A GRANT says that all of the access may be had; RIGHTS if it is less. */
+/* What may be done at this moment it does not say: that is in the table. */
 static bool say_grant(struct listener *listener, unsigned slot)
 {
 	struct smbdirect_packet packet;
@@ -96,7 +96,7 @@ static void bring_up_to_date(struct listener *listener, unsigned slot)
 			return;
 		}
 		told->generation = grant.generation;
-		told->rights = grant.access;
+		told->rights = grant.rights;
 	}
 	if (told->rights != grant.rights && say_slot(listener,
 						     SMBDIRECT_LINK_RIGHTS,

@@ -188,7 +188,7 @@ def test_a_lease_that_becomes_more(pair, other):
     again = open_leased(client, name, RWH, key=opened.key)
     assert again.state == RWH and link.rights(link.granted(again.file_id)) == BOTH
     client.write(opened.file_id, b"x", 0).check()
-    assert link.rights(grant) == BOTH and link.drain().grants[opened.file_id].told == [READ, BOTH]
+    assert link.rights(grant) == BOTH and link.drain().grants[opened.file_id].told == [BOTH]
 
 
 def test_opens_that_no_break_is_about(pair, other):
