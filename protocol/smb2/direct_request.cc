@@ -89,6 +89,7 @@ std::optional<DirectRequest> parse_direct_request(std::span<const std::byte> pdu
               : !takes_inline(request, pdu, total, max_length))
     return std::nullopt;
   if (read) request.minimum = wire::load32(pdu, read_at::kMinimumCount);
+  if (request.minimum > request.length) return std::nullopt;
   if (!takes_flags(request, pdu, limits.dialect)) return std::nullopt;
   if (request.length == 0 || request.length > kReplyUnit * request.charge) return std::nullopt;
   if (request.offset > kMaxFileEnd || request.length > kMaxFileEnd - request.offset) return std::nullopt;

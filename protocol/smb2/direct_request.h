@@ -24,7 +24,7 @@ struct DirectRequest {
   uint16_t channel_sequence{};
   uint64_t offset{};
   uint32_t length{};   // 1 and more; offset + length is at most 2^63 - 1
-  uint32_t minimum{};  // READ: MinimumCount
+  uint32_t minimum{};  // READ: MinimumCount, at most length
   bool rdma_channel = false;
   uint32_t data_offset{};      // WRITE, inline: where in the PDU its bytes begin
   bool write_through = false;  // WRITE: on disk before it is answered

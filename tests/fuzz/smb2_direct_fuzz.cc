@@ -26,6 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     require(read || request->command == smb2::Command::write);
     require(get(pdu, 20, 4) == 0 && (get(pdu, 16, 4) & 0xF) == 0);
     require(request->charge != 0 && (limits.multi_credit || request->charge == 1));
+    require(request->minimum <= request->length);
     require(request->length != 0 && request->length <= (read ? limits.max_read : limits.max_write));
     require(request->length <= uint64_t{request->charge} * 65536);
     require(request->offset + request->length <= (uint64_t{1} << 63) - 1);

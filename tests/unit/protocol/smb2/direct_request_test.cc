@@ -70,6 +70,7 @@ TEST_CASE("what a request says") {
   CHECK_FALSE(parse(inline_write())->rdma_channel);
   CHECK(parse(inline_write())->data_offset == 112);
   CHECK(parse_with(channel_read(), 96, 50, 4)->minimum == 50);
+  CHECK(parse_with(inline_read(), 96, 100, 4)->minimum == 100);
 }
 
 TEST_CASE("an inline WRITE by its first bytes") {
@@ -114,6 +115,8 @@ TEST_CASE("what it asks for is for smbd") {
     CHECK_FALSE(parse_with(pdu, 72, uint64_t{1} << 63, 8));
     CHECK_FALSE(parse_with(pdu, 72, ~uint64_t{0}, 8));
   }
+  for (const Bytes& pdu : {channel_read(), inline_read()})
+    CHECK_FALSE(parse_with(pdu, 96, 101, 4));  // more than it asks for
   CHECK_FALSE(parse_with(channel_read(), 68, 0, 4));
   CHECK_FALSE(parse_with(inline_read(), 68, 0, 4));
   CHECK_FALSE(parse_with(channel_write(), 100, 0, 4));
