@@ -103,6 +103,8 @@ class DirectFiles final : private SmbdLink::User {
   ~DirectFiles();
 
   // --- requests ---
+  /// Whether it may find one; where it finds none it notes why, for people.
+  [[nodiscard]] bool ready() const { return state_ == State::ready; }
   /// The file, if this request may be done on it now. nullptr: it is for smbd. The first WRITE of each file
   /// is, which sets the archive bit and the write time and tells who watches the folder.
   [[nodiscard]] std::shared_ptr<DirectFile> find(const smb2::DirectRequest& request);

@@ -18,7 +18,7 @@ void DirectIo::stop() {
 }
 
 std::optional<smb2::DirectRequest> DirectIo::wanted(std::span<const std::byte> prefix, uint64_t total) {
-  if (threads_ == nullptr || stopped_ || files_.open_files() == 0) return std::nullopt;
+  if (threads_ == nullptr || stopped_ || !files_.ready()) return std::nullopt;
   const auto request = context_.translator.direct_request(prefix, total);
   if (!request || files_.find(*request) == nullptr) return std::nullopt;
   return request;
