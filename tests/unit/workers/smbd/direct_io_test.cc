@@ -263,6 +263,41 @@ TEST_CASE("what is written in part, and fails: smbd does all of it, and has the 
   CHECK(rig.on_disk(DirectIoRig::kFileBytes, 20'000) == Bytes(data.begin(), data.begin() + 5'000));
 }
 
+TEST_CASE("no memory for all data of a WRITE: it goes to smbd, piece by piece") {
+  DirectIoRig rig(kMemory, SmbdExchangeRig::limited_to(1 << 20));
+  rig.write_first(3);
+  constexpr uint32_t kLarge = 5 << 20;
+  Bytes memory = pattern(kLarge, 6);
+  rig.from_client(rig.write_from(4, 0, kLarge, {rig.expose(memory, Access::remote_read)}));
+  rig.settle();
+  for (int i = 0; i < 100 && rig.heard().empty(); ++i) rig.wait(20);
+  const Bytes written = smb2_test::write_request({.message_id = 4, .credit_charge = 80},
+                                                 {.offset = 0, .file = DirectIoRig::kFile, .data = memory});
+  CHECK(rig.heard() == Messages{written});
+  CHECK(rig.counted().direct_writes == 0);
+  CHECK(rig.held() == 0);
+}
+
+TEST_CASE("no memory for what a READ finds: smbd reads it") {
+  DirectIoRig rig;
+  Bytes into(2'000'000);
+  const Bytes request = rig.read_into(3, 0, 2'000'000, {rig.expose(into, Access::remote_write)});
+  rig.payload.set_limit(rig.held() + 3 * ExchangeHost::kSlab);
+  rig.server_stands = true;  // what was read is not sent, and holds its memory
+  rig.from_client(request);
+  rig.settle();
+  REQUIRE(rig.heard().size() == 1);
+  CHECK(get(rig.heard()[0], 24, 8) == 3);
+  CHECK(get(rig.heard()[0], 68, 4) == 2'000'000);
+  CHECK(rig.counted().direct_reads == 0);
+  rig.server_stands = false;
+  rig.settle();
+  rig.payload.set_limit(ExchangeHost::kPlenty);
+  rig.smbd.answer(smb2_test::read_response({.message_id = 3}, rig.part(0, 2'000'000)));
+  CHECK(get(rig.answer(), 72, 4) == 2'000'000);
+  CHECK(into == rig.part(0, 2'000'000));
+}
+
 TEST_CASE("smbd's end, and its module's: nothing more is done here") {
   DirectIoRig rig;
   const Bytes read = rig.read_of(3, 0, 100);
