@@ -65,6 +65,8 @@ void FileThreads::abandon(FileWork& work) {
   const auto at = std::ranges::find_if(jobs_, [&](const Job* job) { return job->work.get() == &work; });
   if (at == jobs_.end()) return;
   (*at)->abandoned = true;
+  // What has not begun never will: a client that has come again must not find its new data written over.
+  (void)uv_cancel(reinterpret_cast<uv_req_t*>(&(*at)->request));
   work.recharge(abandoned_);
 }
 

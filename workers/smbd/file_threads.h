@@ -46,7 +46,7 @@ class FileThreads {
   [[nodiscard]] bool room() const { return jobs_.size() < most_; }
   /// False, and the work is the caller's still: there is no room.
   [[nodiscard]] bool begin(std::unique_ptr<FileWork>& work);
-  /// Nobody is told of its end.
+  /// It does not begin any more, and nobody is told of its end.
   void abandon(FileWork& work);
 
   [[nodiscard]] size_t under_way() const { return jobs_.size(); }
