@@ -13,6 +13,7 @@ import concurrent.futures
 import contextlib
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -29,7 +30,7 @@ os.environ['SMBDIRECTD_BUILD'] = str(BUILD)
 sys.dont_write_bytecode = True
 
 from lib.daemon import Connect, Smbdirectd  # noqa: E402
-from lib import module_smbd  # noqa: E402
+from lib import direct_use, leases, module_smbd, process, rdma  # noqa: E402
 from lib.files import digests, make_file  # noqa: E402
 from lib.module_smbd import ModuleSmbd  # noqa: E402
 from lib.smbd import SMBD, SmbdServer  # noqa: E402
@@ -279,6 +280,36 @@ def report_ways(daemon, without):
     say(f'(without vfs_smbdirect: {without})\n' if without else '(vfs_smbdirect takes READs and WRITEs of 64 KiB and more)\n')
 
 
+CACHED = 16 * MIB
+PIECE = MIB  # of it
+
+
+def cache(daemon, smbd):
+    """A client that has its file under a lease, as Linux and Windows have: the worker reads and writes it itself. (smbclient
+    asks for no lease.)"""
+    data = random.Random(1).randbytes(CACHED // 4)
+    with rdma.session(daemon, smbd, share='cached') as client:
+        file = leases.open_leased(client, 'cached', leases.RWH).file_id
+        client.write(file, data[:8]).check()
+        direct_use.warm(daemon, client, file)
+        for at in range(0, CACHED, len(data)):
+            for piece in range(0, len(data), PIECE):
+                rdma.channel_write(client, file, data[piece:piece + PIECE], at + piece).check()
+        if (smbd.share_path('cached') / 'cached').read_bytes() != data * 4:
+            raise Failure('what was written under a lease is not what is in the file')
+        for at in range(0, CACHED, PIECE):
+            response, got = rdma.channel_read(client, file, PIECE, at)
+            response.check()
+            if got != data[at % len(data):][:PIECE]:
+                raise Failure(f'what was read under a lease is not what was written, at {at}')
+            client.transport.iwarp.regions.clear()
+        client.close(file)
+    rows = process.at_rest(lambda: [sum(row[f'direct_{way}_bytes'] for row in daemon.ctl('workers')) for way in ('write', 'read')])
+    say(f'under a lease: the worker itself wrote {size_text(rows[0])} and read {size_text(rows[1])}, all as it was sent')
+    if min(rows) < CACHED // 2:
+        raise Failure('of what could be done without smbd most was not')
+
+
 def demonstrate(programs, interruption, directory):
     parts = stage(directory / 'sent')
     back = [directory / 'back' / f'client{n}' for n in range(len(CLIENTS))]
@@ -294,7 +325,8 @@ def demonstrate(programs, interruption, directory):
     if without:
         smbd = SmbdServer(directory / 'smbd', shares={'demo': share})
     else:
-        smbd = ModuleSmbd(directory / 'smbd', shares={'demo': {**share, 'vfs objects': 'smbdirect'}})
+        shares = {'demo': {**share, 'vfs objects': 'smbdirect'}, 'cached': {'vfs objects': 'smbdirect'}}
+        smbd = ModuleSmbd(directory / 'smbd', shares=shares)
         pool['upstream'] = {'area': {'directory': str(smbd.links)}}
     daemon = Smbdirectd(directory / 'smbdirectd', 0, workers=WORKERS, pool=pool)
     connects = []
@@ -317,6 +349,8 @@ def demonstrate(programs, interruption, directory):
         count = compare(parts, smbd.share_path('demo'), back)
         report(daemon, moved)
         report_ways(daemon, without)
+        if not without:
+            cache(daemon, smbd)
         daemon.stop()
         smbd.stop()
         say(f'all {count} files identical')
