@@ -303,7 +303,7 @@ def cache(daemon, smbd):
             if got != data[at % len(data):][:PIECE]:
                 raise Failure(f'what was read under a lease is not what was written, at {at}')
             client.transport.iwarp.regions.clear()
-        client.close(file)
+        client.close_file(file).check()
     rows = process.at_rest(lambda: [sum(row[f'direct_{way}_bytes'] for row in daemon.ctl('workers')) for way in ('write', 'read')])
     say(f'under a lease: the worker itself wrote {size_text(rows[0])} and read {size_text(rows[1])}, all as it was sent')
     if min(rows) < CACHED // 2:
