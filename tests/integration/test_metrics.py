@@ -42,29 +42,37 @@ def total(samples, name):
     return sum(value for sample, value in samples.items() if sample.startswith(name + "{"))
 
 
+MANY = 20
+
+
 def test_the_figures_are_those_of_the_connections(make_daemon, smbd):
     daemon = make_daemon(smbd.port)
     assert metrics(daemon)["smbdirect_connections_open"] == 0
     with rdma.session(daemon, smbd, user=True) as client:
         file = client.create("metrics")
-        client.write(file, b"m" * 5000).check()
-        response, placed = rdma.channel_read(client, file, 5000)
-        assert response.check() and placed == b"m" * 5000
+        # How long it took is told only of what smbd answers without saying before that it waits, as it does on a busy machine.
+        for _ in range(MANY):
+            client.write(file, b"m" * 5000).check()
+            response, placed = rdma.channel_read(client, file, 5000)
+            assert response.check() and placed == b"m" * 5000
 
-        def moved():
+        def counted(samples, operation):
+            name = f'smbdirect_operation_duration_seconds_count{{worker="%d",operation="{operation}"}}'
+            return samples[name % 0] + samples[name % 1]
+
+        def moved():  # an answer is counted when it has gone, or a little later
             samples = metrics(daemon)
-            return samples if total(samples, "smbdirect_rdma_write_bytes_total") == 5000 else None
+            least = {"smb_read": 1, "smb_write": 1, "smb_other": 3, "rdma_write": 1}
+            all_of_it = total(samples, "smbdirect_rdma_write_bytes_total") == 5000 * MANY
+            return samples if all_of_it and all(counted(samples, what) >= n for what, n in least.items()) else None
 
-        samples = wait_until(moved, 3, "the bytes of the read")
+        samples = wait_until(moved, 5, "the bytes of the reads, and how long some took")
         assert samples["smbdirect_connections_open"] == samples["smbdirect_clients"] == 1
         assert samples["smbdirect_workers_ready"] == samples["smbdirect_workers_wanted"] == 2
         assert samples['smbdirect_phase{phase="serving"}'] == samples["smbdirect_up"] == 1
         assert total(samples, "smbdirect_connections_total") == 1
         assert total(samples, "smbdirect_worker_connections_open") == 1
         assert total(samples, "smbdirect_worker_state") == 2
-        for operation, least in (("smb_read", 1), ("smb_write", 1), ("smb_other", 3), ("rdma_write", 1)):
-            name = f'smbdirect_operation_duration_seconds_count{{worker="%d",operation="{operation}"}}'
-            assert samples[name % 0] + samples[name % 1] >= least, operation
         told = {m["name"]: m for m in daemon.ctl("metrics")}
         assert told["smbdirect_clients"]["samples"] == [{"labels": {}, "value": 1.0}]
         assert {s["labels"]["worker"] for s in told["smbdirect_smb_requests_total"]["samples"]} == {"0", "1"}
