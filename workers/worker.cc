@@ -27,17 +27,19 @@ constexpr uint32_t kSmallestReceive = 512;  // a padded negotiate request (MS-SM
 constexpr uint64_t kEndLineIntervalMs = 10'000;
 constexpr uint64_t kAdviceIntervalMs = 3'600'000;
 constexpr size_t kEndLineKeys = 4096;
-constexpr uint64_t kDescriptorsPerConnection = 4, kOwnDescriptors = 256;
+constexpr uint64_t kDescriptorsPerConnection = 4, kOwnDescriptors = 256, kShareForFiles = 4;
 constexpr size_t kFileJobs = 1024;  // READs and WRITEs that wait for disks, or for a thread
 constexpr size_t kMaxCauses = 256;
 constexpr uint32_t kAnswerGraceMs = 3'000;  // the supervisor always answers in time, unless it has died
 
-/// For open files of clients: connections come first, each with its stream, its link and its memory.
+/// For open files of clients: connections come first, each with its stream, its link and its memory, but a
+/// low limit is seldom one that they use up.
 uint64_t descriptors_to_spare(uint64_t connections) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
   const uint64_t kept = kDescriptorsPerConnection * connections + kOwnDescriptors;
-  return limit.rlim_cur > kept ? limit.rlim_cur - kept : 0;
+  const uint64_t left = limit.rlim_cur - std::min<uint64_t>(limit.rlim_cur, kept);
+  return std::max(left, limit.rlim_cur / kShareForFiles);
 }
 
 /// A cause without what varies from one connection to the next.

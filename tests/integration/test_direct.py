@@ -5,6 +5,7 @@ byte what smbd has of them, for this client and for others."""
 import os
 import pathlib
 import random
+import resource
 import uuid
 
 import pytest
@@ -160,6 +161,19 @@ def test_smbds_window_survives(opened):
         c.wait(message_id).check()
     wait_until(lambda: done(opened.daemon)[0] >= before[0] + count * 3 // 4, 5, lambda: f"most: {done(opened.daemon)}")
     assert c.echo().check()
+
+
+def test_where_few_files_may_be_open(server, make_pool):
+    """As many systems limit a process that no unit of ours starts: files get a share of them."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 2048))
+    try:
+        daemon = make_pool()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    client = Opened(daemon, server, 2 * MIB)  # waits until it is done directly
+    client.read(4096, 5, channel=True)
+    client.client.close_transport()
 
 
 @pytest.mark.parametrize("how", ["switched off", "no lease", "no module"])
