@@ -5,13 +5,13 @@ byte what smbd has of them, for this client and for others."""
 import os
 import pathlib
 import random
-import resource
 import uuid
 
 import pytest
 
 from lib import leases, module_fixture, rdma, smb2
 from lib.area_link import connect
+from lib.daemon import Smbdirectd, program
 from lib.direct_use import done, warm
 from lib.leases import R, RH, RWH, acknowledge, open_leased, send_open, wait_break
 from lib.process import wait_until
@@ -163,17 +163,18 @@ def test_smbds_window_survives(opened):
     assert c.echo().check()
 
 
-def test_where_few_files_may_be_open(server, make_pool):
+def test_where_few_files_may_be_open(server, scratch, tmp_path):
     """As many systems limit a process that no unit of ours starts: files get a share of them."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 2048))
-    try:
-        daemon = make_pool()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    client = Opened(daemon, server, 2 * MIB)  # waits until it is done directly
-    client.read(4096, 5, channel=True)
-    client.client.close_transport()
+    limited = tmp_path / "smbdirectd"
+    limited.write_text(f'#!/bin/sh\nulimit -n 2048\nexec {program("smbdirectd")} "$@"\n')
+    limited.chmod(0o755)
+    pool = {"upstream": {"area": {"directory": str(server.links)}}}
+    daemon = Smbdirectd(scratch / f"direct-few-{uuid.uuid4().hex}", server.port, pool=pool)
+    daemon.binary = limited
+    with daemon:
+        opened = Opened(daemon, server, 2 * MIB)  # waits until it is done directly
+        opened.read(4096, 5, channel=True)
+        opened.client.close_transport()
 
 
 @pytest.mark.parametrize("how", ["switched off", "no lease", "no module"])
