@@ -10,6 +10,7 @@ find, and the example of smbdirect_peer(3) compiles against the installed librar
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -113,7 +114,7 @@ class Installed:
         text.write_text(program + REST_OF_EXAMPLE)
         flags = run('pkg-config', '--cflags', '--libs', 'smbdirect-peer', env={
             **os.environ, 'PKG_CONFIG_PATH': str(self.libdir / 'pkgconfig'), 'PKG_CONFIG_SYSROOT_DIR': str(self.root)})
-        run(os.environ.get('CC', 'cc'), '-std=gnu99', '-Wall', '-Wextra', '-Werror', text, '-o', binary, *flags.split())
+        run(*shlex.split(os.environ.get('CC', 'cc')), '-std=gnu99', '-Wall', '-Wextra', '-Werror', text, '-o', binary, *flags.split())
         said = run(binary, status=1, env={**os.environ, 'LD_LIBRARY_PATH': str(self.libdir)})
         assert said == 'cannot register with smbdirectd: No such file or directory\n', said
 
