@@ -21,6 +21,8 @@ SEED = int(os.environ.get("SMBDIRECTD_SEED", "20261129"))
 GONE = (rdma.Closed, rdma.Terminated, rdma.Timeout)
 PIDFD_GETFD = 438
 SIZE = 300_000  # of each READ and WRITE
+# That asks for the link earlier: here it is the area that does.
+NOT_DIRECT = {"direct": {"enabled": False}}
 
 
 @pytest.fixture(scope="module", params=["4.17", "4.22"])
@@ -110,7 +112,7 @@ def clients(server, make_daemon):
 
     def make(workers=1):
         area = {"directory": str(server.links)}
-        daemon = make_daemon(server.port, workers=workers, pool={"affinity": "spread", "upstream": {"area": area}})
+        daemon = make_daemon(server.port, workers=workers, pool={"affinity": "spread", "upstream": {"area": area, **NOT_DIRECT}})
         made.extend([Client(daemon, server), Client(daemon, server)])
         return daemon, *made
 
@@ -252,7 +254,7 @@ def test_the_daemon_is_killed(server, make_daemon, asked):
     """Its workers' clients go on by their areas. One that has none, and asked the daemon that died or nobody, gets one
     from the next daemon."""
     area = {"directory": str(server.links)}
-    daemon = make_daemon(server.port, workers=1, pool={"upstream": {"area": area}})
+    daemon = make_daemon(server.port, workers=1, pool={"upstream": {"area": area, **NOT_DIRECT}})
     one, other = Client(daemon, server), Client(daemon, server, use=False)
     try:
         worker = one.worker
@@ -287,7 +289,7 @@ def test_the_daemon_is_killed(server, make_daemon, asked):
 def test_a_new_daemon_takes_over(server, make_daemon):
     """The former one still finds the module for those that it keeps."""
     area = {"directory": str(server.links)}
-    daemon = make_daemon(server.port, workers=1, pool={"upstream": {"area": area}})
+    daemon = make_daemon(server.port, workers=1, pool={"upstream": {"area": area, **NOT_DIRECT}})
     one, other = Client(daemon, server), Client(daemon, server, use=False)
     worker = one.worker
     daemon.upgrade()
@@ -311,7 +313,7 @@ def test_a_new_daemon_takes_over(server, make_daemon):
 def test_another_process_listens_in_the_place_of_smbds(server, make_daemon):
     """It is given nothing, and the client is served without."""
     area = {"directory": str(server.links)}
-    daemon = make_daemon(server.port, workers=1, pool={"upstream": {"area": area}})
+    daemon = make_daemon(server.port, workers=1, pool={"upstream": {"area": area, **NOT_DIRECT}})
     one = Client(daemon, server, use=False)
     (pid,) = wait_until(lambda: len(server.client_pids()) == 1 and server.client_pids(), 10, "the client's smbd alone")
     path = server.links / str(pid)

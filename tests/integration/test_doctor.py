@@ -229,7 +229,7 @@ def test_vfs_module_and_its_directory(module_host):
     daemon.pool["upstream"]["area"] = {"directory": "/run/elsewhere"}
     daemon.pool_path.write_text(json.dumps(daemon.pool))
     assert "set both to the same" in found(daemon, "warning")["vfs-directory"]
-    daemon.pool["upstream"]["area"] = {"enabled": False}
+    daemon.pool["upstream"] |= {"area": {"enabled": False}, "direct": {"enabled": False}}
     daemon.pool_path.write_text(json.dumps(daemon.pool))
     assert "/upstream/area/enabled" in found(daemon, "warning")["vfs-directory"]
 

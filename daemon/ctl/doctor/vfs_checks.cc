@@ -100,13 +100,14 @@ std::string how_to_install(const std::string& directory) {
 /// What the pool file switches off.
 Findings check_vfs_keys(const WorkerConfig& worker, const std::string& shares) {
   const auto off = [&](const std::string& keys, const std::string& so) {
-    return Findings{warning("smbd has smbdirect on " + shares + ", and " + keys + ": " + so,
-                            "set that to true, then \"smbdirectctl reload\"")};
+    return Findings{
+        warning("smbd has smbdirect on " + shares + ", and what would use it is off in the pool file: " + so,
+                "set " + keys + " to true, then \"smbdirectctl reload\"")};
   };
   if (!worker.module_area && !worker.direct)
-    return off("/upstream/area/enabled is false and so is /upstream/direct/enabled", "it is not used");
-  if (!worker.module_area) return off("/upstream/area/enabled is false", "no memory is shared");
-  if (!worker.direct) return off("/upstream/direct/enabled is false", "smbd does each READ and WRITE itself");
+    return off("/upstream/area/enabled and /upstream/direct/enabled", "nothing goes by it");
+  if (!worker.module_area) return off("/upstream/area/enabled", "no memory is shared");
+  if (!worker.direct) return off("/upstream/direct/enabled", "smbd does each READ and WRITE itself");
   return {};
 }
 

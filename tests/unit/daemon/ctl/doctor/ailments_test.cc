@@ -320,13 +320,14 @@ const std::vector<Ailment>& ailments() {
          h.use_vfs_module();
          pool(h, kIwarp, R"("mode": "transparent", "area": {"enabled": false})");
        },
-       "vfs-directory", State::warning, "/upstream/area/enabled is false", "smbdirectctl reload"},
+       "vfs-directory", State::warning, "no memory is shared", "set /upstream/area/enabled to true"},
       {"smbd does all itself",
        [](FakeHost& h) {
          h.use_vfs_module();
          pool(h, kIwarp, R"("mode": "transparent", "direct": {"enabled": false})");
        },
-       "vfs-directory", State::warning, "/upstream/direct/enabled is false", "smbdirectctl reload"},
+       "vfs-directory", State::warning, "smbd does each READ and WRITE itself",
+       "set /upstream/direct/enabled to true"},
       {"two directories",
        [](FakeHost& h) {
          h.use_vfs_module();
