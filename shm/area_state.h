@@ -10,6 +10,8 @@
 #include <optional>
 #include <string_view>
 
+#include "shm/state_table.h"
+
 namespace smbdirect::shm {
 
 // X(state, name, text). "Large" is a READ or WRITE by RDMA of /upstream/area/threshold bytes and more.
@@ -45,23 +47,15 @@ enum class AreaState : uint8_t {
 #undef SMBDIRECT_STATE
 };
 
-struct AreaStateRow {
-  std::string_view name;  // empty: nothing is shown
-  std::string_view text;
-};
-/// By state.
-inline constexpr auto kAreaStates = std::to_array<AreaStateRow>({
+inline constexpr auto kAreaStates = std::to_array<StateRow>({
 #define SMBDIRECT_ROW(state, name, text) {name, text},
     SMBDIRECT_AREA_STATES(SMBDIRECT_ROW)
 #undef SMBDIRECT_ROW
 });
 
-[[nodiscard]] constexpr const AreaStateRow& area_state_row(AreaState state) {
-  return kAreaStates[size_t(state)];
-}
-/// As somebody has written it, who is not trusted.
+[[nodiscard]] constexpr const StateRow& area_state_row(AreaState state) { return kAreaStates[size_t(state)]; }
 [[nodiscard]] constexpr std::optional<AreaState> area_state_from(uint64_t number) {
-  return number < kAreaStates.size() ? std::optional(AreaState(number)) : std::nullopt;
+  return state_from<AreaState>(kAreaStates, number);
 }
 
 }  // namespace smbdirect::shm

@@ -10,6 +10,8 @@
 #include <optional>
 #include <string_view>
 
+#include "shm/state_table.h"
+
 namespace smbdirect::shm {
 
 // X(state, name, text)
@@ -52,23 +54,17 @@ enum class DirectState : uint8_t {
 #undef SMBDIRECT_STATE
 };
 
-struct DirectStateRow {
-  std::string_view name;  // empty: nothing is shown
-  std::string_view text;
-};
-/// By state.
-inline constexpr auto kDirectStates = std::to_array<DirectStateRow>({
+inline constexpr auto kDirectStates = std::to_array<StateRow>({
 #define SMBDIRECT_ROW(state, name, text) {name, text},
     SMBDIRECT_DIRECT_STATES(SMBDIRECT_ROW)
 #undef SMBDIRECT_ROW
 });
 
-[[nodiscard]] constexpr const DirectStateRow& direct_state_row(DirectState state) {
+[[nodiscard]] constexpr const StateRow& direct_state_row(DirectState state) {
   return kDirectStates[size_t(state)];
 }
-/// As somebody has written it, who is not trusted.
 [[nodiscard]] constexpr std::optional<DirectState> direct_state_from(uint64_t number) {
-  return number < kDirectStates.size() ? std::optional(DirectState(number)) : std::nullopt;
+  return state_from<DirectState>(kDirectStates, number);
 }
 
 }  // namespace smbdirect::shm

@@ -14,6 +14,7 @@ from lib.process import wait_until
 
 DIRECT, DIRECT_NOT, TABLE, GRANT, RIGHTS, CLOSED, DIRECT_REFUSED = range(9, 16)
 READ, WRITE = 1, 2
+BOTH = READ | WRITE
 SLOTS = 4096
 NUMBERED = struct.Struct("<IIQ16sIIIH")  # and zeros
 
@@ -141,3 +142,8 @@ def direct(server, share="share", guid=None):
             yield client, link
     finally:
         client.close_transport()
+
+
+def fresh(name="file"):
+    """A name that no test has used."""
+    return f"{name}-{os.urandom(4).hex()}"

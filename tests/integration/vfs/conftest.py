@@ -6,6 +6,7 @@ import os
 import pytest
 
 from lib import module_fixture
+from lib.direct_link import direct
 from lib.module_smbd import ModuleSmbd
 
 SERIES = ("4.17", "4.22")
@@ -67,6 +68,13 @@ def server(scratch, series):
         os.chmod(smbd.share_path("as_nobody"), 0o777)
         (smbd.directory / "shares").chmod(0o755)
         yield smbd
+
+
+@pytest.fixture
+def pair(server):
+    """A client, and a link to its process that has asked for direct I/O."""
+    with direct(server) as (client, link):
+        yield client, link
 
 
 @pytest.fixture

@@ -9,17 +9,9 @@ import pytest
 
 from lib import leases, smb2
 from lib.area_link import connect
-from lib.direct_link import READ, WRITE, direct, link_of
+from lib.direct_link import BOTH, READ, WRITE, direct, fresh, link_of
 from lib.leases import R, RH, RW, RWH, acknowledge, open_leased, send_open, wait_break
 from lib.process import wait_until
-
-BOTH = READ | WRITE
-
-
-@pytest.fixture
-def pair(server):
-    with direct(server) as (client, link):
-        yield client, link
 
 
 @pytest.fixture
@@ -28,10 +20,6 @@ def other(server):
     client = connect(server)
     yield client
     client.close_transport()
-
-
-def fresh(name="file"):
-    return f"{name}-{os.urandom(4).hex()}"
 
 
 def test_the_word_is_cleared_before_the_client_hears_of_it(pair, other):

@@ -11,23 +11,12 @@ import pytest
 
 from lib import leases, smb2
 from lib.area_link import Area, Carrier, connect
-from lib.direct_link import READ, SLOTS, WRITE, direct, link_of
+from lib.direct_link import BOTH, READ, SLOTS, direct, fresh, link_of
 from lib.iwarp import Closed
 from lib.leases import RH, RWH, acknowledge, open_leased, send_open, wait_break
 from lib.process import alive, wait_until
 
-BOTH = READ | WRITE
 NOTHING = struct.pack("<HH", 4, 0)  # body of LOGOFF and TREE_DISCONNECT
-
-
-@pytest.fixture
-def pair(server):
-    with direct(server) as (client, link):
-        yield client, link
-
-
-def fresh(name="file"):
-    return f"{name}-{os.urandom(4).hex()}"
 
 
 def test_closing_clears_the_word(pair):

@@ -10,22 +10,11 @@ import pytest
 
 from lib import leases, smb2
 from lib.area_link import F_SEAL_GROW, F_SEAL_SHRINK, Packet, connect
-from lib.direct_link import DIRECT, READ, SLOTS, WRITE, direct, link_of
+from lib.direct_link import BOTH, DIRECT, READ, SLOTS, WRITE, direct, fresh, link_of
 from lib.leases import R, RH, RW, RWH, open_leased
 
-BOTH = READ | WRITE
 DATA = bytes(range(256)) * 256
 TREE_DISCONNECT_BODY = LOGOFF_BODY = struct.pack("<HH", 4, 0)
-
-
-@pytest.fixture
-def pair(server):
-    with direct(server) as (client, link):
-        yield client, link
-
-
-def fresh(name="file"):
-    return f"{name}-{os.urandom(4).hex()}"
 
 
 def test_the_grant_comes_before_the_answer(pair):
