@@ -16,7 +16,8 @@ import sys
 import tempfile
 
 EXECUTABLES = ['sbin/smbdirectd', 'sbin/smbdirectctl', 'sbin/smbdirect-exporter', 'bin/smbdirect-connect', 'libexec/smbdirectd/smbdirect-worker',
-               'libexec/smbdirectd/stop', 'share/doc/smbdirectd/examples/smbdirectd.init']
+               'libexec/smbdirectd/stop', 'share/doc/smbdirectd/examples/smbdirectd.init',
+               'share/ctdb/events/legacy/09.smbdirectd.script']
 DATA = ['share/doc/smbdirectd/examples/pool.json', 'share/smbdirectd/pool.schema.json', 'include/smbdirect_peer.h',
         'lib/systemd/system/smbdirectd.service', 'lib/systemd/system/smbdirect-exporter.service',
         'share/smbdirectd/grafana-dashboard.json', 'lib/sysusers.d/smbdirectd.conf', 'lib/tmpfiles.d/smbdirectd.conf',

@@ -442,8 +442,9 @@ class Client:
         self.session_id = r.session_id
         return r
 
-    def login(self, user=None, password=None, bind_to=None):
-        """Guest without a user. bind_to: another Client whose session this connection joins. Returns the response."""
+    def login(self, user=None, password=None, bind_to=None, previous=0):
+        """Guest without a user. bind_to: another Client whose session this connection joins. previous: the SessionId that
+        ends with this log-on. Returns the response."""
         binding = 0
         if bind_to:
             binding = 1
@@ -456,7 +457,7 @@ class Client:
             self.session_flags = struct.unpack_from("<H", r.pdu, 66)[0] if r.status == SUCCESS else 0
             return r
         token, self.session_key = ntlm.authenticate(challenge, user, password)
-        body = struct.pack("<HBBIIHHQ", 25, binding, 1, 1, 0, 88, len(token), 0) + token
+        body = struct.pack("<HBBIIHHQ", 25, binding, 1, 1, 0, 88, len(token), previous) + token
         message_id = self.send(SESSION_SETUP, body)
         key = self._derive("signing")
         if bind_to is None:

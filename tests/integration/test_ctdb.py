@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""smbdirectd on three nodes of CTDB's: clients whose public address moves, a node without power, daemons that fail. The cluster runs
+the distribution's own event scripts beside ours."""
+
+import json
+import time
+
+import pytest
+
+from lib.cluster import EVERYWHERE, PUBLIC, Cluster, static_address
+from lib.cluster_node import why_not
+from lib.process import wait_until
+from lib.survivor import Idle, Person, Writer
+
+MOVES = 50
+ADDRESS = PUBLIC[0]
+
+# At the end of CTDB's functions: it does not see connections to port 5445, as it does not see those of an RDMA device.
+HIDING = """\
+get_tcp_connections_for_ip () {
+    ss -tn state established "src [$1]" | awk 'NR > 1 {print $3, $4}' | grep -v ':5445 '
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(scratch):
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    cluster = Cluster(scratch / "cluster").start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def cluster(machine):
+    machine.heal()
+    return machine
+
+
+def leaving(node):
+    return json.loads(node.ctl("--json", "status"))["status"]["leaving"]
+
+
+def monitored(node, check=True):
+    """One monitor event, now."""
+    return node.run("ctdb", "event", "run", "30", "legacy", "monitor", check=check)
+
+
+def move(cluster, address, to):
+    to.run("ctdb", "moveip", address, to.number)
+    wait_until(lambda: cluster.holder(address) is to, 10, f"{address} on {to.name}")
+
+
+def test_a_disabled_node_tells_its_clients_and_durable_handles_go_on(cluster):
+    old = cluster.holder(ADDRESS)
+    writer = Writer(Person(cluster, ADDRESS), "disable.bin")
+    idle = Idle(Person(cluster, ADDRESS), "idle.bin")
+    writer.goes_on()
+    begin = time.monotonic()
+    old.run("ctdb", "disable")
+    assert idle.wait_told(5) - begin < 3
+    wait_until(lambda: writer.gaps, 5, "the writer is told, too")
+    writer.goes_on()
+    assert cluster.holder(ADDRESS) is not old
+    assert writer.finish() == []
+    assert [gap["how"] for gap in writer.gaps] == ["durable"], writer.gaps
+
+
+def test_what_ctdb_does_not_see_is_told_by_leave(cluster):
+    """As with RDMA devices. The clients of the node's own address notice nothing."""
+    for node in cluster.nodes.values():
+        node.write("/etc/ctdb/rc.local", HIDING, 0o755)
+    old = cluster.holder(ADDRESS)
+    idle = Idle(Person(cluster, ADDRESS), "hidden.bin")
+    static = Idle(Person(cluster, static_address(old.number)), "static.bin")
+    assert "hidden.bin" in old.run("smbstatus", "-L")
+    old.run("ctdb", "disable")
+    idle.wait_told(5)
+    wait_until(lambda: cluster.holder(ADDRESS) not in (None, old), 10, "the address on another node")
+    wait_until(lambda: "hidden.bin" not in old.run("smbstatus", "-L"), 5, "smbd has closed the client's file")
+    assert ADDRESS in leaving(old)
+    assert static.told is None, static.how
+    served = [row["local"] for row in json.loads(old.ctl("--json", "connections"))["connections"]]
+    assert served == [f"{static_address(old.number)}:5445"]
+    static.close()
+
+    old.run("ctdb", "enable")
+    cluster.wait_healthy()
+    move(cluster, ADDRESS, old)
+    wait_until(lambda: ADDRESS not in leaving(old), 5, "the door open again")
+    Person(cluster, ADDRESS).session().close_transport()
+
+
+def test_listeners_of_addresses_that_are_elsewhere(cluster):
+    """Each node listens on each public address, whether it has it or not, and serves it when it comes."""
+    listeners = [{**EVERYWHERE[0], "address": address} for address in PUBLIC]
+    for node in cluster.nodes.values():
+        node.write("/etc/smbdirectd/pool.json", cluster.pool(listeners))
+        node.run("service", "smbdirectd", "restart")
+    old = cluster.holder(ADDRESS)
+    new = cluster.any(but=old)
+    writer = Writer(Person(cluster, ADDRESS), "freebind.bin")
+    writer.goes_on()
+    move(cluster, ADDRESS, new)
+    wait_until(lambda: writer.gaps, 5, "the writer is told")
+    writer.goes_on()
+    assert writer.finish() == []
+    assert [gap["how"] for gap in writer.gaps] == ["durable"], writer.gaps
+
+
+def test_a_daemon_that_died_is_restarted_and_its_clients_go_on(cluster):
+    node = cluster.holder(ADDRESS)
+    writer = Writer(Person(cluster, ADDRESS), "restart.bin")
+    writer.goes_on()
+    former = node.daemon_pid()
+    node.run("kill", "-KILL", former)
+    wait_until(lambda: node.daemon_pid() not in (0, former), 30, "CTDB's monitor event restarts smbdirectd", interval=0.1)
+    monitored(node)
+    assert "NOTICE: restarting smbdirectd" in node.log()
+    assert node.flags() == set()
+    writer.goes_on()
+    assert writer.finish() == []
+    assert writer.gaps == [], "the workers had lived"
+
+
+def test_without_any_daemon_smb_over_tcp_is_served(cluster):
+    """Never unhealthy, or CTDB would host no address at all; where the administrator wants it, one node is."""
+    for node in cluster.nodes.values():
+        node.write("/etc/smbdirectd/pool.json", "{")
+        node.run("service", "smbdirectd", "stop")
+        for _ in range(5):
+            monitored(node)
+        assert "WARNING: smbdirectd: it does not answer" in node.log()
+    for node in cluster.nodes.values():
+        assert node.flags() == set() and not node.daemon_pid()
+    for address in PUBLIC:
+        with Person(cluster, address, via="tcp").session() as client:
+            client.close_file(client.create("tcp.bin")).check()
+
+    node = cluster.holder(ADDRESS)
+    node.options(CTDB_SMBDIRECTD_UNHEALTHY=1)
+    wait_until(lambda: "Unhealthy" in node.flags(), 20, "the node is unhealthy", interval=0.1)
+    wait_until(lambda: cluster.holder(ADDRESS) not in (None, node), 10, "its address on another node")
+
+
+def test_addresses_come_and_go_under_load(cluster):
+    writers = [Writer(Person(cluster, address), f"moves-{n}.bin") for n, address in enumerate(PUBLIC[:2])]
+    nodes = sorted(cluster.nodes.values(), key=lambda node: node.number)
+    for number in range(MOVES):
+        which = number % 2
+        at = nodes.index(cluster.holder(PUBLIC[which]))
+        before = len(writers[which].gaps)
+        move(cluster, PUBLIC[which], nodes[(at + 1) % len(nodes)])
+        wait_until(lambda: len(writers[which].gaps) > before, 5, f"move {number} is noticed")
+        writers[which].goes_on(blocks=1)
+    for writer in writers:
+        assert writer.finish() == []
+        assert {gap["how"] for gap in writer.gaps} == {"durable"}, writer.gaps
+
+
+def test_clients_of_a_node_without_power_are_told_by_the_next(cluster):
+    """The node that takes the address resets connections that it knows from tickles: a client that waits in silence would else
+    wait for ever."""
+    old = cluster.holder(ADDRESS)
+    other = cluster.any(but=old)
+    idle = Idle(Person(cluster, ADDRESS), "power.bin")
+    writer = Writer(Person(cluster, ADDRESS), "power-writer.bin")
+    wait_until(
+        lambda: idle.local in other.run("ctdb", "gettickles", ADDRESS, "5445"), 30, "its tickle on other nodes", interval=0.2
+    )
+    cluster.power_off(old.number)
+    wait_until(lambda: cluster.holder(ADDRESS), 60, "the address on another node")
+    moved = time.monotonic()
+    assert idle.wait_told(5) < moved + 2
+    writer.goes_on()
+    assert writer.finish() == []
