@@ -67,7 +67,7 @@ class NetSpace:
             side.run("ip", "link", "set", "net0", "up")
 
     def socket_in(self, make):
-        """What make() returns, called by a thread inside the namespace."""
+        """What make() returns or raises, called by a thread inside the namespace."""
         import ctypes
         import threading
 
@@ -78,7 +78,10 @@ class NetSpace:
             fd = os.open(f"/proc/{self.holder.pid}/ns/net", os.O_RDONLY)
             entered = libc.setns(fd, 0x40000000)  # CLONE_NEWNET; this thread alone, which ends
             os.close(fd)
-            out.append(make() if entered == 0 else OSError(ctypes.get_errno(), "setns"))
+            try:
+                out.append(make() if entered == 0 else OSError(ctypes.get_errno(), "setns"))
+            except Exception as e:
+                out.append(e)
 
         thread = threading.Thread(target=inside, daemon=True)
         thread.start()
