@@ -54,6 +54,10 @@ struct CheckRow {
 [[nodiscard]] Findings check_vfs_module(const Patient& patient);
 [[nodiscard]] Findings check_vfs_objects(const Patient& patient);
 [[nodiscard]] Findings check_vfs_directory(const Patient& patient);
+// ctdb_checks.cc
+[[nodiscard]] Findings check_ctdb_script(const Patient& patient);
+[[nodiscard]] Findings check_ctdb_addresses(const Patient& patient);
+[[nodiscard]] Findings check_ctdb_mode(const Patient& patient);
 // smbd_checks.cc
 [[nodiscard]] Findings check_smbd(const Patient& patient);
 [[nodiscard]] Findings check_upstream_mode(const Patient& patient);

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include "daemon/ctl/doctor/checks.h"
+#include "daemon/ctl/doctor/ctdb_node.h"
 
 namespace smbdirect::daemon::doctor {
 namespace {
@@ -60,6 +61,11 @@ bool ksmbd_serves(Host& host) {
   return stats && stats->find("running") != std::string::npos;
 }
 
+/// A public address of CTDB's that another node has now, or may have: the daemon serves it when it comes.
+bool elsewhere_now(const Patient& patient, const PoolListener& listener) {
+  return !listener.everywhere() && !listener.address && CtdbNode::read(patient.host).moves(listener.host);
+}
+
 /// Where to connect to reach a listener from here; nothing: it cannot be reached so.
 std::optional<shm::Host> way_to(const Patient& patient, const PoolListener& listener) {
   if (!listener.everywhere()) return listener.host;
@@ -106,6 +112,8 @@ Finding judge_probe(const PoolListener& listener, const std::string& to,
 }
 
 Finding probe(const Patient& patient, const PoolListener& listener) {
+  if (elsewhere_now(patient, listener))
+    return skipped(listener.text() + ": the public address is on another node of CTDB's");
   const auto host = way_to(patient, listener);
   if (!host) return skipped(listener.text() + ": no address of this host is on an RDMA device");
   // From an address of this host to itself: the source is the same.
@@ -127,7 +135,7 @@ Finding probe(const Patient& patient, const PoolListener& listener) {
 Findings check_addresses(const Patient& patient) {
   Findings found;
   for (const PoolListener& one : patient.listeners) {
-    if (one.everywhere() || one.address) continue;
+    if (one.everywhere() || one.address || elsewhere_now(patient, one)) continue;
     found.push_back(
         failed("listener " + one.text() + ": no interface of this host has the address " + one.config.address,
                "give the interface the address (\"ip address\" shows those it has), or correct \"listeners\" "

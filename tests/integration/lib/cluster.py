@@ -169,7 +169,7 @@ class Cluster:
         found = [node for node in self.nodes.values() if node.has(address)]
         return found[0] if len(found) == 1 else None
 
-    def heal(self):
+    def heal(self, deadline=60):
         """As it was after start()."""
         for number in set(range(self.size)) - set(self.nodes):
             self.power_on(number)
@@ -183,7 +183,7 @@ class Cluster:
                 node.run("service", "smbdirectd", "stop", check=False)
             if not node.daemon_pid() and node.flags() is not None:
                 node.run("service", "smbdirectd", "start", check=False)
-        self.wait_healthy()
+        self.wait_healthy(deadline)
 
     def stop(self):
         for node in self.nodes.values():
