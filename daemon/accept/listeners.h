@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // All the pool's listeners, of either fabric. Supervisor only: workers get connections, never a listener.
-// Bound at start (so that a bad address shows at once), listening once a worker is ready. When the supervisor
-// dies the kernel closes them all, and another supervisor can listen at once.
+// Bound at start (so that a port that is taken shows at once), listening once a worker is ready. When the
+// supervisor dies the kernel closes them all, and another supervisor can listen at once.
 #pragma once
 
 #include <functional>

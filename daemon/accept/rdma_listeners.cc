@@ -125,15 +125,18 @@ shm::Result<> RdmaListeners::make_or_wait(Listener& listener) {
     }
     return {};
   }
-  if (made.error().system_errno != ENODEV) {
+  const int error = made.error().system_errno;
+  if (error != ENODEV && error != EADDRNOTAVAIL) {
     return shm::fail("bind " + name_of(listener.config) + ": " + made.error().text());
   }
+  listener.homeless = error == EADDRNOTAVAIL;
   if (!std::exchange(listener.told, true)) {
-    log::write(
-        log::Level::warning,
-        "%s: no RDMA device has this address now; the listener opens when one does (\"rdma link\" shows the "
-        "devices and their interfaces)",
-        name_of(listener.config).c_str());
+    log::write(log::Level::warning,
+               "%s: no %s has this address now; the listener opens when an RDMA device does (\"rdma link\" "
+               "shows the "
+               "devices and their interfaces, \"ip address\" the addresses of these)",
+               name_of(listener.config).c_str(),
+               listener.homeless ? "interface of this host" : "RDMA device");
   }
   return {};
 }
@@ -142,7 +145,7 @@ void RdmaListeners::retry() {
   for (Listener& listener : listeners_) {
     if (listener.id) continue;
     if (const auto made = make_or_wait(listener); !made) {
-      // Its address may be gone with the device for a while: this pool goes on without it.
+      // Whatever it is, this pool goes on without it.
       if (const auto held_back = trouble_log_.pass(listener.config.address, loop_.now())) {
         log::write(log::Level::warning, "%s; trying again (%" PRIu64 " such lines held back)",
                    made.error().text().c_str(), *held_back);
@@ -159,6 +162,7 @@ void RdmaListeners::lose(Listener& listener, const CmEvent& event) {
              name_of(listener.config).c_str(),
              event.type == CmEventType::addr_change ? "its address has moved" : "its RDMA device is gone");
   listener.told = true;
+  listener.homeless = false;
   listener.id.reset();
   if (const auto destroyed = file_->destroy(event.id); !destroyed) {
     log::write(log::Level::warning, "%s: %s", name_of(listener.config).c_str(),
@@ -287,7 +291,8 @@ void RdmaListeners::close() {
 std::vector<std::string> RdmaListeners::texts() const {
   std::vector<std::string> texts;
   for (const Listener& listener : listeners_) {
-    texts.push_back(name_of(listener.config) + (listener.id ? "" : ", waiting for its device"));
+    const char* waits = listener.homeless ? ", waiting for its address" : ", waiting for its device";
+    texts.push_back(name_of(listener.config) + (listener.id ? "" : waits));
   }
   return texts;
 }

@@ -2,8 +2,8 @@
 // The pool's listeners on RDMA devices: one rdma_cm file with a listening id for each. Supervisor only; opens
 // no verbs device. When the supervisor dies the kernel ends them.
 //
-// An address whose RDMA device is missing is not an error: the listener waits and is made when the device
-// appears. If the connection manager itself is missing, the pool does not start.
+// An address that no RDMA device has, or nothing on this host, is not an error: the listener waits, and is
+// made when a device has it. If the connection manager itself is missing, the pool does not start.
 //
 // Listening ids can move to the file of another supervisor (MIGRATE_ID), and back. The requests that they
 // have announced move with them as events, but the ids of these requests stay on the former file: they are
@@ -64,7 +64,8 @@ class RdmaListeners {
   struct Listener {
     ListenerConfig config;
     std::optional<uint32_t> id;
-    bool told = false;       // that it waits for its device
+    bool told = false;       // that it waits
+    bool homeless = false;   // for its address, which no interface has; else for its device
     bool inherited = false;  // its id is another supervisor's, until adopt()
   };
   [[nodiscard]] shm::Result<> make(Listener& listener);

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <utility>
 
+#include "daemon/os/own_address.h"
 #include "shm/base/socket_address.h"
 #include "shm/base/sockets.h"
 
@@ -30,8 +31,6 @@ std::string advice(int error, uint16_t port) {
              "\" shows which)";
     case EACCES:
       return "; a port below 1024 needs CAP_NET_BIND_SERVICE: start as root or with the systemd unit";
-    case EADDRNOTAVAIL:
-      return "; no interface of this machine has that address (\"ip address\" shows them)";
     default:
       return {};
   }
@@ -40,6 +39,23 @@ std::string advice(int error, uint16_t port) {
 std::unexpected<shm::Error> refused(const char* call, const ListenerConfig& config, int error) {
   return shm::fail(std::string(call) + " " + config.address + " port " + std::to_string(config.port) + ": " +
                    std::strerror(error) + advice(error, config.port));
+}
+
+std::string name_of(const ListenerConfig& config, uint16_t port) {
+  return config.address + " port " + std::to_string(port) + " (iwarp)";
+}
+
+int bind_to(int fd, const sockaddr_storage& address) {
+  return ::bind(fd, reinterpret_cast<const sockaddr*>(&address), shm::length_of(address));
+}
+
+/// Also to an address that no interface has now: it serves once one has.
+int bind_ahead(int fd, const sockaddr_storage& address) {
+  const int on = 1;
+  const bool v6 = address.ss_family == AF_INET6;
+  if (setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_FREEBIND : IP_FREEBIND, &on, sizeof on) != 0)
+    return -1;
+  return bind_to(fd, address);
 }
 
 }  // namespace
@@ -82,13 +98,20 @@ shm::Result<> TcpListeners::bind_one(Socket& socket) {
   const int on = 1;
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (address->ss_family == AF_INET6) setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&*address), shm::length_of(*address)) != 0) {
-    return refused("bind", config, errno);
-  }
+  int result = bind_to(fd.get(), *address);
+  const bool ahead = result != 0 && errno == EADDRNOTAVAIL;
+  if (ahead) result = bind_ahead(fd.get(), *address);
+  if (result != 0) return refused("bind", config, errno);
   sockaddr_storage bound{};
   socklen_t length = sizeof bound;
   if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &length) == 0) {
     socket.port = shm::port_of(bound);
+  }
+  if (ahead) {
+    log::write(log::Level::warning,
+               "%s: no interface of this host has this address now; clients are served once one has (\"ip "
+               "address\" shows them; a typing error is to be mended in /listeners)",
+               name_of(config, socket.port).c_str());
   }
   socket.fd = std::move(fd);
   return {};
@@ -130,7 +153,9 @@ void TcpListeners::hold(bool held) {
 std::vector<std::string> TcpListeners::texts() const {
   std::vector<std::string> texts;
   for (const auto& socket : sockets_) {
-    texts.push_back(socket->config.address + " port " + std::to_string(socket->port) + " (iwarp)");
+    const auto address = shm::address_from_text(socket->config.address, 0);
+    const bool here = !address || is_own_address(shm::host_of(*address));
+    texts.push_back(name_of(socket->config, socket->port) + (here ? "" : ", waiting for its address"));
   }
   return texts;
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The pool's listening sockets (iwarp). Supervisor only: workers get connections, never a listener, so
-// neither a dead worker nor one that outlives its supervisor keeps a port busy. Bound at start (so that a bad
-// address shows at once), listening once a worker is ready. IPv6 sockets take no IPv4 peers (IPV6_V6ONLY).
+// neither a dead worker nor one that outlives its supervisor keeps a port busy. Bound at start (so that a
+// busy port shows at once), listening once a worker is ready. IPv6 sockets take no IPv4 peers (IPV6_V6ONLY).
+//
+// An address that this host does not have now is not an error: a cluster's public addresses come and go. The
+// listener is there before the address, and serves as soon as it comes.
 #pragma once
 
 #include <cstdint>

@@ -41,6 +41,7 @@ class Kernel final : public RdmaCm::Calls {
   };
 
   std::set<std::string> devices;  // addresses that RDMA devices have
+  std::set<std::string> absent;   // addresses that no interface has
   std::map<uint32_t, Id> ids;
   std::map<uint32_t, Id> destroyed;
   std::map<uint32_t, int> fail_command;  // command -> errno, until taken out
@@ -140,6 +141,7 @@ class Kernel final : public RdmaCm::Calls {
         if (error = find(fd, body.id, id); error != 0) return error;
         std::memcpy(&id->local, &body.addr, sizeof id->local);
         const std::string text = shm::address_text(id->local);
+        if (absent.contains(text)) return EADDRNOTAVAIL;
         if (!devices.contains(text)) return ENODEV;
         id->bound = true;
         return 0;

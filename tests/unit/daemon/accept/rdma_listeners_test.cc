@@ -146,6 +146,28 @@ TEST_CASE("a listener waits for its device, the others do not") {
   CHECK(rig.listeners->texts().front() == "192.0.2.1 port 445 (verbs)");
 }
 
+TEST_CASE("a listener waits for an address that no interface has, at the start and later") {
+  Rig rig({kOne, {"192.0.2.2", 5445, Fabric::verbs}});
+  rig.kernel.devices = {"192.0.2.1:445", "192.0.2.2:5445"};
+  rig.kernel.absent = {"192.0.2.1:445"};
+  REQUIRE(rig.listeners->bind());
+  REQUIRE(rig.listeners->listen());
+  CHECK(rig.listening() == 1);
+  CHECK(rig.listeners->texts() ==
+        std::vector<std::string>{"192.0.2.1 port 445 (verbs), waiting for its address",
+                                 "192.0.2.2 port 5445 (verbs)"});
+  rig.kernel.absent.clear();
+  rig.until([&] { return rig.listening() == 2; });
+  CHECK(rig.listeners->texts().front() == "192.0.2.1 port 445 (verbs)");
+  // Gone with its device, and then from the host.
+  rig.kernel.devices.clear();
+  rig.kernel.absent = {"192.0.2.1:445"};
+  rig.kernel.strike(CmEventType::device_removal);
+  rig.until([&] {
+    return rig.listeners->texts().front() == "192.0.2.1 port 445 (verbs), waiting for its address";
+  });
+}
+
 TEST_CASE("a listener comes back with its device, and follows an address that moves") {
   Rig rig({kOne});
   rig.kernel.devices = {"192.0.2.1:445"};
