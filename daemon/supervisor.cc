@@ -42,6 +42,7 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                  const sockaddr_storage& local) { dispatcher_.accepted(std::move(incoming), peer, local); }),
       dispatcher_(loop_, config_, workers_, listeners_,
                   [this](const shm::Host& client) { return clients_.workers_at(client); }),
+      leaving_(loop_, dispatcher_),
       clients_(loop_, dispatcher_.connection_table(), std::move(registry), config_.worker.ipv6_prefix_length),
       smbd_requests_(loop_, config_, workers_, dispatcher_.connection_table()),
       module_requests_(loop_, config_, dispatcher_.connection_table(),
@@ -59,6 +60,7 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                 .peers = peers_,
                 .clients = clients_,
                 .phase = [this] { return phase_name(); },
+                .leaving = [this] { return leaving_.texts(); },
                 .former = [this] { return former_ ? former_->draining() : 0; }},
                workers_,
                {.reload = [this] { return reload(); },
@@ -66,6 +68,9 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                 .hold = [this](std::optional<uint32_t> slot, bool held) { return hold(slot, held); },
                 .kick = [this](const std::string& whose) { return kick(whose); },
                 .log_level = [this](const std::string& name) { return set_log_level(name); },
+                .take = [this](const std::string& address) { return take(address); },
+                .leave = [this](const std::string& address,
+                                LeaveAnswer answer) { leave(address, std::move(answer)); },
                 .upgrade = [this](UpgradeAnswer answer) { upgrade(std::move(answer)); }}),
       start_timer_(loop_,
                    [this] {
@@ -77,6 +82,7 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                               " ms (/restart/ready_timeout_ms); the lines above say why");
                    }),
       watchdog_timer_(loop_, [this] { options_.notify.alive(); }),
+      address_watch_(loop_, [this] { look_for_addresses(); }),
       former_(std::move(options_.former)) {
   const auto on = [this](int signal, std::function<void()> action) {
     signals_.emplace_back(loop_, signal, std::move(action));
@@ -105,6 +111,7 @@ ExitCode Supervisor::run() {
   workers_.each([](WorkerSlot& worker) { worker.start(); });
   show_status();
   watch_parent();
+  watch_addresses();
   if (options_.watchdog_ms > 0) watchdog_timer_.start(options_.watchdog_ms, options_.watchdog_ms);
   loop_.run();
   return exit_code_;
@@ -233,6 +240,7 @@ void Supervisor::worker_said(size_t slot, Received<FromWorker> said) {
         peers_.forget(slot, m.connection);
         clients_.channel_down(worker, m.connection);
         dispatcher_.closed(slot, m.connection);
+        leaving_.look();
       },
       [&](const message::WantSmbd& m) { smbd_requests_.wanted(slot, m.connection); },
       [&](const message::WantModule& m) {
@@ -264,6 +272,7 @@ void Supervisor::worker_gone(size_t slot, const Obituary& obituary) {
   peers_.forget_worker(slot);
   clients_.worker_gone(workers_.ref(slot));
   const size_t lost = dispatcher_.worker_gone(slot);
+  leaving_.look();
   std::string next;
   if (workers_[slot].state() == WorkerState::failed) {
     next = "; it rejected its configuration and is not started again";
@@ -294,6 +303,7 @@ void Supervisor::stop(ExitCode code, const std::string& why) {
              dispatcher_.connections());
   become(Phase::stopping);
   exit_code_ = code;
+  address_watch_.stop();
   abandon_upgrade("it stops");
   if (former_) {
     former_->failed(why);
@@ -350,6 +360,7 @@ void Supervisor::finish_if_empty() {
   if (workers_.any([](const WorkerSlot& worker) { return worker.has_process(); })) return;
   // Its connections are this daemon's to those who wait for its end.
   if (former_ && former_->draining() != 0) return;
+  address_watch_.stop();
   control_.close();
   peers_.close();
   module_requests_.close();

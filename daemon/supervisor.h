@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "daemon/accept/dispatcher.h"
+#include "daemon/accept/leaving_addresses.h"
 #include "daemon/accept/listeners.h"
 #include "daemon/clients/channel_router.h"
 #include "daemon/clients/client_registry.h"
@@ -26,6 +27,7 @@
 #include "daemon/control/actions.h"
 #include "daemon/control/control.h"
 #include "daemon/launcher.h"
+#include "daemon/os/address_watch.h"
 #include "daemon/os/pid_file.h"
 #include "daemon/os/sd_notify.h"
 #include "daemon/prefork/worker_pool.h"
@@ -84,6 +86,15 @@ class Supervisor final : public WorkerSlot::Observer, public Successor::Observer
   [[nodiscard]] std::expected<Held, Refused> hold(std::optional<uint32_t> slot, bool held);
   /// Ends connections. whose: a number of `connections`, a ClientGuid or an address.
   [[nodiscard]] std::expected<Kicked, Refused> kick(const std::string& whose);
+  /// Connections to a local address are ended, and new ones refused until take() (supervisor_leave.cc).
+  using LeaveAnswer = std::function<void(std::expected<Left, Refused>)>;
+  void leave(const std::string& address, LeaveAnswer answer);
+  [[nodiscard]] std::expected<TakenIn, Refused> take(const std::string& address);
+  [[nodiscard]] std::expected<shm::Host, Refused> local_address(const std::string& text) const;
+  [[nodiscard]] LeavingAddresses::Elsewhere at_former();
+  void watch_addresses();
+  /// Local addresses may have gone without a word: connections to them are ended.
+  void look_for_addresses();
   /// Of the daemon and of its workers.
   [[nodiscard]] std::expected<shm::log::Level, Refused> set_log_level(const std::string& name);
   void tell_log_level();
@@ -106,13 +117,14 @@ class Supervisor final : public WorkerSlot::Observer, public Successor::Observer
   void successor_failed(const note::Failed& why) override;
   void successor_died(const std::string& how) override;
   void successor_says_stop() override;
+  void successor_says_leave(const note::Leave& leave) override;
   void abandon_upgrade(const std::string& why);
 
   // --- this one takes over from another (supervisor_takeover.cc) ---
   [[nodiscard]] bool takes_over() const { return former_ && !former_->is_done(); }
   [[nodiscard]] shm::Result<> watch_former();
   void ready_to_take_over();
-  void take_over(const std::vector<RdmaListenerId>& ids);
+  void take_over(const note::Go& go);
   void taken_over(note::Done done);
 
   [[nodiscard]] bool native() const { return config_.upstream_mode == UpstreamMode::native; }
@@ -123,6 +135,7 @@ class Supervisor final : public WorkerSlot::Observer, public Successor::Observer
   WorkerPool workers_;
   Listeners listeners_;
   Dispatcher dispatcher_;
+  LeavingAddresses leaving_;
   ClientRegistry clients_;
   SmbdRequests smbd_requests_;
   ModuleRequests module_requests_;
@@ -131,6 +144,7 @@ class Supervisor final : public WorkerSlot::Observer, public Successor::Observer
   shm::Timer start_timer_;
   shm::Timer watchdog_timer_;
   shm::Watched<shm::UniqueFd> parent_;
+  AddressWatch address_watch_;
   std::vector<shm::SignalWatch> signals_;
   std::unique_ptr<FormerDaemon> former_;
   std::unique_ptr<Successor> successor_;

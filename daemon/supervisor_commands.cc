@@ -150,7 +150,7 @@ std::expected<Kicked, Refused> Supervisor::kick(const std::string& whose) {
         Refused{"no connection has this number, ClientGuid or address; smbdirectctl connections "
                 "shows what there is"});
   }
-  for (const shm::ConnectionId connection : found) dispatcher_.end(connection);
+  for (const shm::ConnectionId connection : found) dispatcher_.end(connection, EndReason::asked_for);
   log::write(log::Level::notice, "%zu connections are ended by smbdirectctl kick %s", found.size(),
              shm::printable(whose).c_str());
   return Kicked{.connections = found.size()};

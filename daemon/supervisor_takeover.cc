@@ -15,7 +15,7 @@ namespace log = shm::log;
 shm::Result<> Supervisor::watch_former() {
   if (!former_) return {};
   options_.notify.quiet(true);
-  return former_->watch(loop_, {.go = [this](const std::vector<RdmaListenerId>& ids) { take_over(ids); },
+  return former_->watch(loop_, {.go = [this](const note::Go& go) { take_over(go); },
                                 .done = [this](note::Done done) { taken_over(std::move(done)); },
                                 .lost =
                                     [this](const std::string& why) {
@@ -36,9 +36,10 @@ void Supervisor::ready_to_take_over() {
     stop(ExitCode::environment, told.error().text());
 }
 
-void Supervisor::take_over(const std::vector<RdmaListenerId>& ids) {
+void Supervisor::take_over(const note::Go& go) {
   if (phase_ != Phase::starting) return;
-  auto done = listeners_.adopt(ids);
+  leaving_.inherit(go.leaving);
+  auto done = listeners_.adopt(go.ids);
   if (done) done = listeners_.listen();
   if (done) done = former_->serving();
   if (!done) return stop(ExitCode::environment, done.error().text());

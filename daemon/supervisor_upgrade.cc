@@ -54,7 +54,7 @@ void Supervisor::successor_ready(shm::UniqueFd rdma_file) {
 void Supervisor::go_if_empty() {
   if (!goes_ || !dispatcher_.empty()) return;
   goes_ = false;
-  if (const auto gone = successor_->go(listeners_.rdma_ids()); !gone)
+  if (const auto gone = successor_->go(listeners_.rdma_ids(), leaving_.texts()); !gone)
     successor_->give_up(gone.error().text());
 }
 

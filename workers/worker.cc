@@ -298,8 +298,14 @@ void Worker::on_end(const message::End& end) {
   const auto at = sessions_.find(end.connection);
   if (at == sessions_.end()) return;  // the message crossed one of ours
   const std::string why(daemon::end_reason_text(end.reason));
-  if (end.reason == daemon::EndReason::asked_for) return at->second->stop(why);
-  if (!at->second->has_session()) at->second->end(why);
+  switch (end.reason) {
+    case daemon::EndReason::asked_for:
+      return at->second->stop(why);
+    case daemon::EndReason::address_leaves:
+      return at->second->leave(why);
+    case daemon::EndReason::place_needed:
+      if (!at->second->has_session()) at->second->end(why);
+  }
 }
 
 void Worker::report_end(const Session& session, const std::string& why, bool clean) {

@@ -14,9 +14,9 @@ namespace {
 
 namespace log = shm::log;
 
-constexpr std::array<std::string_view, 5> kRefusalNames{"refused_access", "refused_pool_limit",
-                                                        "refused_client_limit", "refused_client_rate",
-                                                        "refused_no_worker"};
+constexpr std::array<std::string_view, kRefusals> kRefusalNames{"refused_access",       "refused_pool_limit",
+                                                                "refused_client_limit", "refused_client_rate",
+                                                                "refused_no_worker",    "refused_leaving"};
 constexpr uint64_t kBurstSeconds = 10;
 
 std::string log_key(Refusal refusal, const shm::Host& client) {
@@ -59,6 +59,12 @@ void Dispatcher::accepted(std::unique_ptr<Incoming> incoming, const sockaddr_sto
                           const sockaddr_storage& local) {
   ++accepted_;
   const shm::Host client = config_.client_of(peer);
+  if (leaving_.contains(shm::host_of(local))) {
+    incoming->turn_away_at_once();
+    return refuse(Refusal::leaving, peer,
+                  "the address " + shm::host_text(shm::host_of(local)) +
+                      " leaves this host (smbdirectctl leave); smbdirectctl take lets it in again");
+  }
   if (const Access access = config_.access.check(shm::host_of(peer)); access != Access::allowed) {
     return refuse(Refusal::access, peer, std::string(access_text(access)));
   }
@@ -86,48 +92,6 @@ void Dispatcher::accepted(std::unique_ptr<Incoming> incoming, const sockaddr_sto
   places_.add(offer.connection, client, loop_.now());
   dispatch(offer);
   settle();
-}
-
-/// Whatever becomes of the offer, it is over, and with no worker.
-void Dispatcher::turn_away(shm::ConnectionId connection) {
-  offers_.drop(connection);
-  places_.remove(connection);
-}
-
-/// Ends this connection, which has no session, so that another gets its place.
-void Dispatcher::make_room(shm::ConnectionId connection) {
-  ++made_room_;
-  Offer* offer = offers_.find(connection);
-  const auto slot = table_.slot_of(connection);
-  if (offer == nullptr && !slot) return places_.remove(connection);
-  const ConnectionTable::Addresses* addresses = slot ? table_.addresses(connection, *slot) : nullptr;
-  const sockaddr_storage peer = offer != nullptr ? offer->peer
-                                : addresses      ? addresses->peer
-                                                 : sockaddr_storage{};
-  room_log_.write(
-      log::Level::warning, log_key({}, config_.client_of(peer)), loop_.now(),
-      "a connection of %s is closed to make room for another: %zu connections have no session, and "
-      "this is the oldest one of the client that has the most of them "
-      "(/limits/connections_without_session)",
-      shm::address_text(peer).c_str(), places_.without_session());
-  if (offer != nullptr) {
-    const TakenBack where = slot ? offer->incoming->take_back() : TakenBack::ours;
-    if (where != TakenBack::workers) {
-      if (slot) table_.remove(connection, *slot);
-      return turn_away(connection);
-    }
-    handed_over(*offer, *slot);
-  }
-  places_.ending(connection);
-  const auto sent = workers_[*slot].send(message::End{{connection}, {EndReason::place_needed}});
-  if (!sent) log::write(log::Level::debug, "worker %zu: %s", *slot, sent.error().text().c_str());
-}
-
-void Dispatcher::end(shm::ConnectionId connection) {
-  const auto slot = table_.slot_of(connection);
-  if (!slot) return;
-  const auto sent = workers_[*slot].send(message::End{{connection}, {EndReason::asked_for}});
-  if (!sent) log::write(log::Level::warning, "worker %zu: %s", *slot, sent.error().text().c_str());
 }
 
 void Dispatcher::dispatch(Offer& offer) {
@@ -230,6 +194,7 @@ bool Dispatcher::kept(size_t slot, shm::ConnectionId connection,
   }
   table_.add(connection, slot, addresses.peer, addresses.local);
   places_.add(connection, config_.client_of(addresses.peer), loop_.now());
+  if (leaving_.contains(shm::host_of(addresses.local))) end(connection, EndReason::address_leaves);
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,7 +28,8 @@
 namespace smbdirect::daemon {
 
 /// Why a connection was closed without reaching a worker.
-enum class Refusal : uint8_t { access, pool_limit, client_limit, client_rate, no_worker };
+enum class Refusal : uint8_t { access, pool_limit, client_limit, client_rate, no_worker, leaving };
+inline constexpr size_t kRefusals = 6;
 
 class Dispatcher {
  public:
@@ -44,8 +46,18 @@ class Dispatcher {
   void refused(size_t slot, shm::ConnectionId connection);
   void session_up(size_t slot, shm::ConnectionId connection);
   void closed(size_t slot, shm::ConnectionId connection);
-  /// Ends a connection that a worker has, in an orderly way; its CLOSED follows.
-  void end(shm::ConnectionId connection);
+  /// Ends a connection that a worker has; its CLOSED follows.
+  void end(shm::ConnectionId connection, EndReason reason);
+  /// The connections to local addresses of this kind: those that no worker has are closed with this, the
+  /// others' CLOSED follow.
+  struct Ending {
+    size_t offers = 0;                       // that were closed
+    std::vector<shm::ConnectionId> granted;  // ascending
+  };
+  Ending end_at(const std::function<bool(const shm::Host& local)>& is, const std::string& why);
+  /// Local addresses to which new connections are refused, until they are taken out.
+  [[nodiscard]] std::set<shm::Host>& leaving() { return leaving_; }
+  [[nodiscard]] const std::set<shm::Host>& leaving() const { return leaving_; }
   void worker_ready();
   /// Connections are numbered from here on; before the first.
   void number_from(uint64_t first) { offers_.number_from(first); }
@@ -76,6 +88,7 @@ class Dispatcher {
   void dispatch(Offer& offer);
   void make_room(shm::ConnectionId connection);
   void turn_away(shm::ConnectionId connection);
+  [[nodiscard]] bool turned_away(Offer& offer, bool at_once);
   void retry(shm::ConnectionId connection);
   void hand_over(Offer& offer);
   void handed_over(const Offer& offer, size_t slot);
@@ -93,6 +106,7 @@ class Dispatcher {
   ConnectionTable table_;
   Offers offers_;
   Places places_;
+  std::set<shm::Host> leaving_;
   TokenBuckets rate_;
   shm::Timer deadline_timer_;
   shm::log::Limited refusal_log_;
@@ -101,7 +115,7 @@ class Dispatcher {
   shm::log::Limited grant_log_;
   uint64_t accepted_ = 0;
   uint64_t granted_ = 0;
-  std::array<uint64_t, 5> refused_{};
+  std::array<uint64_t, kRefusals> refused_{};
   uint64_t made_room_ = 0;        // connections without a session that went for others
   uint64_t affinity_hits_ = 0;    // offered to a worker that serves the client
   uint64_t affinity_misses_ = 0;  // to another, although one does

@@ -11,6 +11,7 @@
 
 #include "daemon/contract/messages.h"
 #include "shm/base/result.h"
+#include "shm/base/sockets.h"
 #include "shm/base/unique_fd.h"
 
 namespace smbdirect::daemon {
@@ -39,6 +40,8 @@ class Incoming {
   /// It is the worker's now.
   virtual void handed_over() = 0;
   [[nodiscard]] virtual TakenBack take_back() = 0;
+  /// Destroying it from now on refuses the connection, for the client to see at once.
+  virtual void turn_away_at_once() {}
 };
 
 /// An accepted TCP connection (iwarp). It stays here until it is granted.
@@ -53,6 +56,7 @@ class IncomingSocket final : public Incoming {
   [[nodiscard]] std::optional<int> grant() const override { return connection_.get(); }
   void handed_over() override { connection_.reset(); }  // the worker has its own
   [[nodiscard]] TakenBack take_back() override { return TakenBack::ours; }
+  void turn_away_at_once() override { shm::reset_on_close(connection_.get()); }
 
  private:
   shm::UniqueFd connection_;

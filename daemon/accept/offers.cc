@@ -62,6 +62,12 @@ std::vector<shm::ConnectionId> Offers::forget_slot(size_t slot) {
   return found;
 }
 
+std::vector<shm::ConnectionId> Offers::all() const {
+  std::vector<shm::ConnectionId> found;
+  for (const auto& [connection, offer] : offers_) found.push_back(connection);
+  return found;
+}
+
 std::vector<shm::ConnectionId> Offers::all_waiting() const {
   std::vector<shm::ConnectionId> found;
   for (const auto& [connection, offer] : offers_) {

@@ -62,6 +62,7 @@ class Offers {
 
   /// A worker's process is gone: no worker has its offers now, and its successor may be asked again.
   [[nodiscard]] std::vector<shm::ConnectionId> forget_slot(size_t slot);
+  [[nodiscard]] std::vector<shm::ConnectionId> all() const;
   [[nodiscard]] std::vector<shm::ConnectionId> all_waiting() const;
   /// Offers and waits whose time is over, oldest first.
   [[nodiscard]] std::vector<shm::ConnectionId> overdue(uint64_t now_ms) const;

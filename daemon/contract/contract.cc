@@ -60,6 +60,8 @@ std::string_view end_reason_text(EndReason reason) {
     case EndReason::place_needed:
       return "it has no session yet, and another client needs its place "
              "(/limits/connections_without_session)";
+    case EndReason::address_leaves:
+      return "the address that the client is connected to leaves this host";
   }
   return "the supervisor asked the worker to end it";
 }

@@ -33,8 +33,9 @@ enum class ClaimOutcome : uint32_t {
 
 /// Why the supervisor ends a connection that a worker has (END).
 enum class EndReason : uint32_t {
-  place_needed = 1,  // it has no session, and another client needs its place
-  asked_for = 2,     // an administrator wants it to end, whatever it has
+  place_needed = 1,    // it has no session, and another client needs its place
+  asked_for = 2,       // an administrator wants it to end, whatever it has
+  address_leaves = 3,  // its local address leaves this host: within a moment, and smbd sees it reset
 };
 [[nodiscard]] std::string_view end_reason_text(EndReason reason);
 
@@ -77,7 +78,9 @@ struct Outcome {
 };
 struct Reason {
   EndReason reason{};
-  static void lay(auto& self, auto& wire) { wire.choice(12, "reason", self.reason, EndReason::asked_for); }
+  static void lay(auto& self, auto& wire) {
+    wire.choice(12, "reason", self.reason, EndReason::address_leaves);
+  }
 };
 struct Level {
   shm::log::Level level{};

@@ -38,6 +38,18 @@ struct Kicked {
   size_t connections = 0;
 };
 
+/// Of leave.
+struct Left {
+  std::string address;
+  size_t connections = 0;  // that were ended
+};
+
+/// Of take.
+struct TakenIn {
+  std::string address;
+  bool left = false;  // it was leaving
+};
+
 /// Another daemon has taken this one's place.
 struct Upgraded {
   pid_t pid = 0;

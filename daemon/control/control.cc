@@ -134,6 +134,7 @@ void Control::ask(const std::string& line, Right right, const ControlSocket::Ans
   if (row.changes && right != Right::everything) return answer(error_text(not_allowed(row)));
   if (request->events) return ask_workers(answer);
   if (request->command == CtlCommand::upgrade) return upgrade(answer);
+  if (request->command == CtlCommand::leave) return leave(*request->argument, answer);
   answer(told(*request));
 }
 
@@ -146,6 +147,13 @@ void Control::upgrade(const ControlSocket::Answer& answer) {
                                    {"draining_connections", done->connections}}}}
                           : refusal_json(done.error());
     answer(json_text(out));
+  });
+}
+
+void Control::leave(const std::string& address, const ControlSocket::Answer& answer) {
+  actions_.leave(address, [answer](const std::expected<Left, Refused>& done) {
+    answer(json_text(done ? json{{"leave", {{"address", done->address}, {"connections", done->connections}}}}
+                          : refusal_json(done.error())));
   });
 }
 
@@ -186,8 +194,12 @@ std::string Control::told(const CtlRequest& request) {
     case CtlCommand::log_level:
       return done(actions_.log_level(*request.argument),
                   [](log::Level level) { return json{{"level", log::level_name(level)}}; });
+    case CtlCommand::take:
+      return done(actions_.take(*request.argument),
+                  [](const TakenIn& d) { return json{{"address", d.address}, {"left", d.left}}; });
+    case CtlCommand::leave:
     case CtlCommand::upgrade:
-      break;  // answered later: upgrade()
+      break;  // answered later
   }
   return {};
 }

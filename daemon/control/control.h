@@ -27,14 +27,17 @@ class Control {
   /// How long workers have to tell their connections' events.
   static constexpr uint64_t kReportDeadlineMs = 1'000;
 
-  /// What commands do; each answers at once, with what was done or why not.
+  /// What commands do; most answer at once, with what was done or why not.
   struct Actions {
     std::function<std::expected<Reloaded, Refused>()> reload;
     std::function<std::expected<Resized, Refused>(uint32_t workers)> resize;
     std::function<std::expected<Held, Refused>(std::optional<uint32_t> slot, bool held)> hold;
     std::function<std::expected<Kicked, Refused>(const std::string& whose)> kick;
     std::function<std::expected<shm::log::Level, Refused>(const std::string& name)> log_level;
-    /// Answers later.
+    std::function<std::expected<TakenIn, Refused>(const std::string& address)> take;
+    // These answer later.
+    std::function<void(const std::string& address, std::function<void(std::expected<Left, Refused>)> answer)>
+        leave;
     std::function<void(std::function<void(std::expected<Upgraded, Refused>)> answer)> upgrade;
   };
   Control(shm::Loop& loop, const PoolReport::Parts& parts, WorkerPool& workers, Actions actions);
@@ -74,6 +77,7 @@ class Control {
   /// The answer to all but what is answered later.
   [[nodiscard]] std::string told(const CtlRequest& request);
   void upgrade(const ControlSocket::Answer& answer);
+  void leave(const std::string& address, const ControlSocket::Answer& answer);
   void ask_workers(const ControlSocket::Answer& answer);
   void finish(uint64_t sequence);
 

@@ -59,6 +59,7 @@ json PoolReport::status() const {
            {"phase", parts_.phase()},
            {"uptime_ms", loop_.now() - since_ms_},
            {"listeners", parts_.listeners.text()},
+           {"leaving", parts_.leaving()},
            {"upstream", mode_name(parts_.config.upstream_mode)},
            {"workers", parts_.config.workers},
            {"workers_ready", ready},
@@ -126,7 +127,8 @@ json PoolReport::connections() const {
       const auto* addresses = parts_.dispatcher.connection_table().addresses(connection, slot);
       json line{{"number", std::to_underlying(connection)},
                 {"worker", slot},
-                {"client", shm::address_text(addresses->peer)}};
+                {"client", shm::address_text(addresses->peer)},
+                {"local", shm::address_text(addresses->local)}};
       const auto row = std::ranges::find(rows, connection, &shm::ConnectionRow::connection);
       if (row == rows.end()) {
         for (const CtlColumn& column : ctl_table()[size_t(CtlCommand::connections)].columns) {

@@ -37,7 +37,8 @@ class PoolReport {
     const ModuleRequests& module_requests;
     const ChannelRouter& peers;
     const ClientRegistry& clients;
-    std::function<std::string_view()> phase;  // of the pool
+    std::function<std::string_view()> phase;            // of the pool
+    std::function<std::vector<std::string>()> leaving;  // addresses
     std::function<pid_t()> former;  // the daemon that this one took over from, while it drains; 0: none
   };
   PoolReport(shm::Loop& loop, const Parts& parts, const Scoreboards& scoreboards);

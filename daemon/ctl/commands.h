@@ -38,6 +38,8 @@ enum class CtlCommand : uint8_t {
   drain,
   undrain,
   kick,
+  leave,
+  take,
   log_level,
   upgrade,
 };
@@ -51,8 +53,9 @@ struct CtlRow {
       argument{};        // what its argument is called, "[SLOT]" if it may be left out; none: it has none
   bool number = false;   // that is what the argument is
   bool changes = false;  // the pool or what it does: not for those who may only ask (daemon/control/rights.h)
-  std::string_view nothing{};  // said instead of a table without rows
-  int patience_s = 5;          // how long smbdirectctl waits for the answer
+  std::string_view sentence{};  // with members of the answer in braces, said in place of names and values
+  std::string_view nothing{};   // said instead of a table without rows
+  int patience_s = 5;           // how long smbdirectctl waits for the answer
 };
 [[nodiscard]] std::span<const CtlRow> ctl_table();
 [[nodiscard]] constexpr bool may_be_left_out(std::string_view argument) { return argument.starts_with('['); }

@@ -2,6 +2,7 @@
 #include "daemon/ctl/render.h"
 
 #include <algorithm>
+#include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -34,6 +35,18 @@ std::string names_and_values(const json& object) {
   for (const auto& [name, value] : object.items())
     text += padded(shm::printable(name), width, false) + cell(value) + "\n";
   return text;
+}
+
+/// The words, with what stands in braces replaced by the object's members of these names.
+std::string sentence(std::string_view words, const json& object) {
+  std::string text;
+  for (size_t open = words.find('{'); open != std::string_view::npos; open = words.find('{')) {
+    const size_t close = std::min(words.find('}', open), words.size() - 1);
+    text += words.substr(0, open);
+    text += cell(object.value(std::string(words.substr(open + 1, close - open - 1)), json()));
+    words.remove_prefix(close + 1);
+  }
+  return text + std::string(words) + "\n";
 }
 
 /// "    120 ms ago received bytes=96 send_credits=31", one line each.
@@ -111,6 +124,7 @@ std::expected<std::string, std::string> render(const CtlRequest& request, std::s
   if (as_json) return parsed.dump(2, ' ', true, json::error_handler_t::replace) + "\n";
   if (!parsed.contains(member)) return std::unexpected("the daemon's answer has no \"" + member + "\"");
   const json& told = parsed[member];
+  if (!row.sentence.empty() && told.is_object()) return sentence(row.sentence, told);
   if (row.columns.empty() && told.is_object()) return names_and_values(told);
   if (!told.is_array() || !std::ranges::all_of(told, [](const json& item) { return item.is_object(); })) {
     return std::unexpected("the daemon's answer has an unknown structure; is the daemon of another release?");

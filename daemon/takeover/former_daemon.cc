@@ -92,6 +92,21 @@ void FormerDaemon::stop() {
     log::write(log::Level::debug, "the former daemon (pid %d): %s", int(pid_), told.error().text().c_str());
 }
 
+void FormerDaemon::leave(const std::string& address, Answer answer) {
+  if (state_ != State::done) return answer({});
+  const uint64_t number = ++last_leave_;
+  shm::Result<> told;
+  if (hears_leave_) told = send_note(socket_.get(), note::Leave{number, address});
+  if (hears_leave_ && told) {
+    leaves_.emplace(number, std::move(answer));
+    return;
+  }
+  log::write(log::Level::warning, "the former daemon (pid %d) keeps its connections to %s until they end: %s",
+             int(pid_), address.c_str(),
+             told ? "it is of a release that ends none" : told.error().text().c_str());
+  answer({});
+}
+
 void FormerDaemon::read() {
   auto said = receive_note(socket_.get());
   if (said) return heard(std::move(*said));
@@ -101,6 +116,7 @@ void FormerDaemon::read() {
     case State::serving:
       return events_.done({});
     case State::done:
+      for (const auto& [number, answer] : std::exchange(leaves_, {})) answer({.number = number});
       log::write(log::Level::notice, "the former daemon (pid %d) has ended: its connections have, too",
                  int(pid_));
       return events_.gone();
@@ -113,10 +129,16 @@ void FormerDaemon::read() {
 
 void FormerDaemon::heard(Note said) {
   if (const auto* go = std::get_if<note::Go>(&said); go != nullptr && state_ == State::ready)
-    return events_.go(go->ids);
+    return events_.go(*go);
   if (auto* done = std::get_if<note::Done>(&said); done != nullptr && state_ == State::serving) {
     state_ = State::done;
+    hears_leave_ = done->hears_leave;
     return events_.done(std::move(*done));
+  }
+  if (const auto* left = std::get_if<note::Left>(&said); left != nullptr && state_ == State::done) {
+    const auto asked = leaves_.extract(left->number);
+    if (asked) asked.mapped()(*left);
+    return;
   }
   if (state_ == State::failed) return;
   if (state_ < State::serving)

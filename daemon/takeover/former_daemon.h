@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <sys/types.h>
@@ -29,7 +30,7 @@ class FormerDaemon {
  public:
   struct Events {
     /// Its listening ids may move here.
-    std::function<void(const std::vector<RdmaListenerId>& ids)> go;
+    std::function<void(const note::Go& go)> go;
     /// It has let go of everything; where it ended before it said so, this comes without a registration.
     std::function<void(note::Done done)> done;
     /// It ended before that, or says what is no note.
@@ -50,6 +51,10 @@ class FormerDaemon {
   void failed(const std::string& why, std::vector<std::string> problems = {});
   /// It is to end its workers, too.
   void stop();
+  /// It is to end its connections to this local address. The answer comes once, at once where it has none or
+  /// cannot hear this; not after this object's end.
+  using Answer = std::function<void(const note::Left& left)>;
+  void leave(const std::string& address, Answer answer);
 
   [[nodiscard]] bool told_ready() const { return state_ != State::preparing; }
   /// It has let go.
@@ -71,6 +76,9 @@ class FormerDaemon {
   Inheritance inheritance_;
   Events events_;
   std::unique_ptr<shm::ReadWatch> watch_;
+  bool hears_leave_ = false;
+  std::map<uint64_t, Answer> leaves_;
+  uint64_t last_leave_ = 0;
 };
 
 }  // namespace smbdirect::daemon

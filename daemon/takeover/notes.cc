@@ -110,12 +110,13 @@ struct NoteRow<note::Go> {
     json ids = json::array();
     for (const RdmaListenerId& one : said.ids)
       ids.push_back({{"listener", to_json(one.listener)}, {"id", one.id}});
-    return {{"ids", ids}};
+    return {{"ids", ids}, {"leaving", said.leaving}};
   }
   static note::Go read(const json& from, shm::UniqueFd) {
     note::Go said;
     for (const json& one : from.at("ids"))
       said.ids.push_back({listener_from(one.at("listener")), one.at("id").get<uint32_t>()});
+    said.leaving = from.value("leaving", said.leaving);
     return said;
   }
 };
@@ -128,9 +129,11 @@ struct NoteRow<note::Serving> {
 template <>
 struct NoteRow<note::Done> {
   static constexpr std::string_view kName = "done";
-  static json write(const note::Done& said) { return {{"next_request", said.next_request}}; }
+  static json write(const note::Done& said) {
+    return {{"next_request", said.next_request}, {"hears_leave", said.hears_leave}};
+  }
   static note::Done read(const json& from, shm::UniqueFd fd) {
-    return {from.at("next_request").get<uint64_t>(), std::move(fd)};
+    return {from.at("next_request").get<uint64_t>(), std::move(fd), from.value("hears_leave", false)};
   }
   static int descriptor(const note::Done& said) { return said.registration.get(); }
 };
@@ -153,6 +156,28 @@ struct NoteRow<note::Stop> {
   static constexpr std::string_view kName = "stop";
   static json write(const note::Stop&) { return json::object(); }
   static note::Stop read(const json&, shm::UniqueFd) { return {}; }
+};
+template <>
+struct NoteRow<note::Leave> {
+  static constexpr std::string_view kName = "leave";
+  static json write(const note::Leave& said) { return {{"number", said.number}, {"address", said.address}}; }
+  static note::Leave read(const json& from, shm::UniqueFd) {
+    return {from.at("number").get<uint64_t>(), from.at("address").get<std::string>()};
+  }
+};
+template <>
+struct NoteRow<note::Left> {
+  static constexpr std::string_view kName = "left";
+  static json write(const note::Left& said) {
+    return {{"number", said.number},
+            {"ended", said.ended},
+            {"still_there", said.still_there},
+            {"unheard", said.unheard}};
+  }
+  static note::Left read(const json& from, shm::UniqueFd) {
+    return {from.at("number").get<uint64_t>(), from.at("ended").get<uint64_t>(),
+            from.at("still_there").get<uint64_t>(), from.at("unheard").get<bool>()};
+  }
 };
 
 template <class One>

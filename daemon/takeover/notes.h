@@ -8,15 +8,18 @@
 //                                            <-    LISTENER for each, RDMA_FILE, CONTROL, PID_FILE, BEGIN
 //     (reads its pool file, starts its workers; the former one goes on as before)
 //     READY (its own rdma_cm file)           ->
-//                                            <-    GO (listening ids), once it holds no offer
+//                                            <-    GO (listening ids, leaving addresses), once it holds no
+//                                            offer
 //     (moves the ids, listens)
 //     SERVING                                ->    it drains from now on
 //                                            <-    DONE (what else was the former one's)
 //     FAILED at any time before SERVING, or its end: the former one takes everything back and goes on.
 //     STOP after DONE: the former one ends its workers in an orderly way, as the successor does.
+//     LEAVE after DONE: the former one ends its connections to that address, and says LEFT when it has.
 //
 // Pure but for send and receive; supervisors only. Either side may be of another release: what it sends is
-// checked, and kNotesVersion is raised when a note changes.
+// checked, and kNotesVersion is raised when a note changes, but not for a member that the other side may lack
+// or pass over.
 #pragma once
 
 #include <cstdint>
@@ -65,6 +68,7 @@ struct Ready {
 };
 struct Go {
   std::vector<RdmaListenerId> ids;
+  std::vector<std::string> leaving{};  // local addresses to which connections are refused
 };
 struct Serving {};
 /// registration: of a native server's main process, and the number of the next request to it; not valid where
@@ -72,17 +76,29 @@ struct Serving {};
 struct Done {
   uint64_t next_request = 0;
   shm::UniqueFd registration;
+  bool hears_leave = true;  // LEAVE; an earlier release does not
 };
 struct Failed {
   std::string why;
   std::vector<std::string> problems;  // of the pool file
 };
 struct Stop {};
+struct Leave {
+  uint64_t number = 0;
+  std::string address;
+};
+/// To the LEAVE of that number; what became of its connections.
+struct Left {
+  uint64_t number = 0;
+  uint64_t ended = 0;
+  uint64_t still_there = 0;
+  bool unheard = false;  // a daemon before it does not answer
+};
 }  // namespace note
 
-using Note =
-    std::variant<note::Hello, note::Listener, note::RdmaFile, note::Control, note::PidFile, note::Begin,
-                 note::Ready, note::Go, note::Serving, note::Done, note::Failed, note::Stop>;
+using Note = std::variant<note::Hello, note::Listener, note::RdmaFile, note::Control, note::PidFile,
+                          note::Begin, note::Ready, note::Go, note::Serving, note::Done, note::Failed,
+                          note::Stop, note::Leave, note::Left>;
 
 /// "hello", "listener", ...
 [[nodiscard]] std::string_view note_name(const Note& said);

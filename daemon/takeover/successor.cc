@@ -112,6 +112,8 @@ void Successor::heard(Note said) {
     return observer_.successor_serves();
   }
   if (std::holds_alternative<note::Stop>(said) && serves()) return observer_.successor_says_stop();
+  if (const auto* leave = std::get_if<note::Leave>(&said); leave != nullptr && serves())
+    return observer_.successor_says_leave(*leave);
   if (state_ == State::ending) return;
   if (!serves()) return give_up("it said \"" + name + "\" when that has no meaning");
   log::write(log::Level::warning, "the new daemon (pid %d) said \"%s\", which has no meaning now", int(pid_),
@@ -129,10 +131,10 @@ void Successor::said_hello(const note::Hello& hello) {
   if (const auto told = observer_.successor_waits(); !told) give_up(told.error().text());
 }
 
-shm::Result<> Successor::go(std::vector<RdmaListenerId> ids) {
+shm::Result<> Successor::go(std::vector<RdmaListenerId> ids, std::vector<std::string> leaving) {
   state_ = State::moving;
   deadline_.start(kAnswerMs);
-  return tell(note::Go{std::move(ids)});
+  return tell(note::Go{std::move(ids), std::move(leaving)});
 }
 
 void Successor::overdue() {

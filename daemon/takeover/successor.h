@@ -45,6 +45,8 @@ class Successor {
     virtual void successor_died(const std::string& how) = 0;
     /// It ends, and so shall this daemon.
     virtual void successor_says_stop() = 0;
+    /// Its host loses an address: connections of this daemon to it are to end, and it is told.
+    virtual void successor_says_leave(const note::Leave& leave) = 0;
 
    protected:
     ~Observer() = default;
@@ -64,8 +66,10 @@ class Successor {
   Successor& operator=(const Successor&) = delete;
 
   [[nodiscard]] shm::Result<> tell(const Note& said) { return send_note(socket_.get(), said); }
-  /// After READY: it may move the ids and serve.
-  [[nodiscard]] shm::Result<> go(std::vector<RdmaListenerId> ids);
+  /// After READY: it may move the ids and serve. leaving: local addresses, as GO has them.
+  [[nodiscard]] shm::Result<> go(std::vector<RdmaListenerId> ids, std::vector<std::string> leaving);
+  /// It was told so, and has not answered.
+  [[nodiscard]] bool moves() const { return state_ == State::moving; }
   /// Ends its process; successor_failed() follows, with this reason.
   void give_up(const std::string& why);
 

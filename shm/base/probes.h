@@ -39,7 +39,7 @@ inline void connection_granted(uint64_t connection, uint64_t slot) {
   SMBDIRECT_PROBE2(connection_granted, connection, slot);
 }
 /// A connection was closed without reaching a worker: 0 access, 1 pool_limit, 2 client_limit, 3 client_rate,
-/// 4 no_worker.
+/// 4 no_worker, 5 leaving.
 inline void connection_refused(uint64_t refusal) { SMBDIRECT_PROBE1(connection_refused, refusal); }
 /// The worker says that the connection has ended.
 inline void connection_closed(uint64_t connection, uint64_t slot) {

@@ -140,7 +140,7 @@ def test_members_of_the_group_ask_and_change_nothing(make_daemon, smbd):
         done = as_stranger(daemon, command, groups=[group.gr_gid])
         assert (done.returncode, done.stderr) == (0, ""), done
     assert as_stranger(daemon, "connections", "--events", groups=[group.gr_gid]).returncode == 0
-    for command in (["resize", "5"], ["reload"], ["drain"], ["undrain"], ["kick", "127.0.0.1"], ["log-level", "debug"]):
+    for command in (["resize", "5"], ["reload"], ["drain"], ["undrain"], ["kick", "127.0.0.1"], ["leave", "127.0.0.1"], ["take", "127.0.0.1"], ["log-level", "debug"]):
         done = as_stranger(daemon, *command, groups=[group.gr_gid])
         assert done.returncode == 1, done
         assert f"{command[0]} changes the pool, which only root and the daemon's own user may do (try sudo)" in done.stderr

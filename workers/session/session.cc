@@ -64,6 +64,7 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
       negotiate_timer_(resources.loop,
                        [this] { on_broken("no SMB2 NEGOTIATE within /limits/handshake_timeout_ms"); }),
       session_timer_(resources.loop, [this] { end("no SMB2 session within /limits/session_timeout_ms"); }),
+      goodbye_timer_(resources.loop, [this] { end("the client has not gone in time"); }),
       since_ms_(uv_now(&resources.loop)) {
   transport_.limit_receive_credits(resources.config.receive_credit_initial);
   resources.memory.add(*this);
@@ -83,6 +84,13 @@ bool Session::start(const Transport::MakeEndpoint& make_endpoint) {
 
 void Session::stop(const std::string& why) { transport_.disconnect(why); }
 
+void Session::leave(const std::string& why) {
+  if (over_) return;
+  leaves_ = true;
+  on_broken(why);
+  goodbye_timer_.start(kGoodbyeMs);
+}
+
 /// A client that was not let in is owed no orderly end: it could take as long over that as it likes.
 void Session::end(const std::string& why) {
   if (over_) return;
@@ -94,7 +102,8 @@ void Session::end(const std::string& why) {
 }
 
 void Session::stop_timers() {
-  for (shm::Timer* timer : {&negotiate_timer_, &session_timer_, &retry_timer_}) timer->stop();
+  for (shm::Timer* timer : {&negotiate_timer_, &session_timer_, &retry_timer_, &goodbye_timer_})
+    timer->stop();
 }
 
 // --- from the client ---
@@ -324,7 +333,7 @@ void Session::on_closed(const std::string& why, bool clean) {
 void Session::tell_end(const std::string& why, bool clean) {
   const std::string& cause = broken_ ? *broken_ : why;
   shm::probe::session_end(number(), clean, cause.c_str());
-  ended_(cause, clean);
+  ended_(cause, clean || leaves_);  // leaving is no failure, whatever it cuts short
 }
 
 }  // namespace smbdirect::workers

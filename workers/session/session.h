@@ -65,6 +65,11 @@ class Session final : private Transport::Owner,
   [[nodiscard]] bool start(const Transport::MakeEndpoint& make_endpoint);
   /// Finish and close: what smbd has sent is delivered first.
   void stop(const std::string& why);
+  /// Close, for the address that the client has connected to goes elsewhere. smbd sees a lost connection at
+  /// once, whatever is on its way, so that the client finds its durable handles when it comes back. The
+  /// client is told, and has kGoodbyeMs to go.
+  void leave(const std::string& why);
+  static constexpr uint64_t kGoodbyeMs = 200;
   /// Over at once: nothing more is delivered, and nobody is waited for.
   void end(const std::string& why);
   /// The answer to WANT_MODULE.
@@ -141,7 +146,9 @@ class Session final : private Transport::Owner,
   shm::Timer retry_timer_;      // memory was short
   shm::Timer negotiate_timer_;  // SMB Direct is up: the client's NEGOTIATE must come
   shm::Timer session_timer_;    // the server must let the client in
+  shm::Timer goodbye_timer_;    // the client must be gone
   std::optional<std::string> broken_;
+  bool leaves_ = false;
   bool over_ = false;
 
   uint64_t since_ms_;

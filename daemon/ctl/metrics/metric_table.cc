@@ -76,6 +76,7 @@ std::vector<MetricRow> metric_table() {
       refused("client_limit", "refused_client_limit"),
       refused("client_rate", "refused_client_rate"),
       refused("no_worker", "refused_no_worker"),
+      refused("leaving", "refused_leaving"),
       of_daemon("smbdirect_connections_dropped_for_room_total", counter,
                 "Connections without a session that were ended so that others have room", "made_room"),
       of_daemon("smbdirect_affinity_hits_total", counter,

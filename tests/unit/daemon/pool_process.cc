@@ -54,9 +54,10 @@ bool process_exists(pid_t pid) {
   return bool(stat >> number >> name >> state) && state != "Z";
 }
 
-Client::Client(int port, const std::string& source) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+Client::Client(int port, const std::string& source, const std::string& server)
+    : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   const auto from = *shm::address_from_text(source, 0);
-  const auto to = *shm::address_from_text("127.0.0.1", uint16_t(port));
+  const auto to = *shm::address_from_text(server, uint16_t(port));
   REQUIRE(bind(fd_.get(), reinterpret_cast<const sockaddr*>(&from), sizeof(sockaddr_in)) == 0);
   if (connect(fd_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(sockaddr_in)) != 0) fd_.reset();
 }
@@ -100,6 +101,13 @@ bool Client::closed_within(int milliseconds) {
   if (poll(&poll_fd, 1, milliseconds) != 1) return false;
   char c = 0;
   return recv(fd_.get(), &c, 1, 0) <= 0;
+}
+
+bool Client::is_reset() {
+  pollfd poll_fd{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+  char c = 0;
+  return fd_.valid() && poll(&poll_fd, 1, kPatienceMs) == 1 && recv(fd_.get(), &c, 1, 0) < 0 &&
+         errno == ECONNRESET;
 }
 
 CommandResult run_daemon(const std::vector<std::string>& arguments) {

@@ -27,8 +27,8 @@ struct PoolOptions {
 
 class Client {
  public:
-  /// Connects from `source`; port 0 there.
-  Client(int port, const std::string& source = "127.0.0.1");
+  /// Connects from `source`, port 0 there, to `server`.
+  Client(int port, const std::string& source = "127.0.0.1", const std::string& server = "127.0.0.1");
   /// The worker's first line, or nothing when the connection was closed.
   std::optional<std::string> greeting();
   /// The worker's slot; fails the test when there is none.
@@ -39,6 +39,8 @@ class Client {
   /// The worker says that it has a session.
   bool logs_in();
   bool closed_within(int milliseconds);
+  /// By a reset.
+  bool is_reset();
   void close() { fd_.reset(); }
   [[nodiscard]] bool connected() const { return fd_.valid(); }
 

@@ -65,7 +65,7 @@ TEST_CASE("what is no request is told what it lacks") {
       {"{}", "has no \"command\""},
       {R"({"command": "stop"})",
        "unknown command; allowed: status, workers, connections, clients, resize, reload, drain, undrain, "
-       "kick, log-level"},
+       "kick, leave, take, log-level"},
       {R"({"command": null})", "has the wrong type"},
       {R"({"command": "status", "extra": 1})", "is unknown"},
       {R"({"command": "connections", "events": "yes"})", "has the wrong type"},
@@ -113,6 +113,17 @@ TEST_CASE("names and values, and events") {
       false);
   REQUIRE(connections);
   CHECK(has(*connections, "\n    12 ms ago sent payload=80 send_credits=31\n"));
+}
+
+TEST_CASE("a sentence, with what the daemon answered") {
+  const auto left =
+      render({.command = CtlCommand::leave}, R"({"leave":{"address":"192.0.2.1","connections":2}})", false);
+  REQUIRE(left);
+  CHECK(*left ==
+        "2 connections to 192.0.2.1 were ended; new ones are refused until smbdirectctl take 192.0.2.1\n");
+  const auto nothing = render({.command = CtlCommand::leave}, R"({"leave":{"address":"\u001b"}})", false);
+  REQUIRE(nothing);
+  CHECK(nothing->starts_with("- connections to ? were ended; "));
 }
 
 TEST_CASE("below the connections stands what their areas' states mean, each once") {

@@ -67,12 +67,32 @@ TEST_CASE("notes arrive as they were sent") {
   CHECK(hello.release == "1.2~rc\"\\");
   CHECK(over<note::Go>(note::Go{{{kIwarp, 1}, {kVerbs, 0xffffffff}}}).ids ==
         std::vector<RdmaListenerId>{{kIwarp, 1}, {kVerbs, 0xffffffff}});
+  CHECK(over<note::Go>(note::Go{{}, {"192.0.2.1", "2001:db8::1"}}).leaving ==
+        std::vector<std::string>{"192.0.2.1", "2001:db8::1"});
+  const auto leave = over<note::Leave>(note::Leave{7, "192.0.2.1"});
+  CHECK(leave.number == 7);
+  CHECK(leave.address == "192.0.2.1");
+  const auto left = over<note::Left>(note::Left{7, 3, 2, true});
+  CHECK(left.number == 7);
+  CHECK(left.ended == 3);
+  CHECK(left.still_there == 2);
+  CHECK(left.unheard);
   const auto failed = over<note::Failed>(note::Failed{"why\xff\n", {"/workers: one", "two"}});
   CHECK(failed.why.starts_with("why"));
   CHECK(failed.problems == std::vector<std::string>{"/workers: one", "two"});
   (void)over<note::Begin>(note::Begin{});
   (void)over<note::Serving>(note::Serving{});
   (void)over<note::Stop>(note::Stop{});
+}
+
+TEST_CASE("an earlier release says less, and hears less") {
+  const auto go = parse_note(R"({"note": "go", "ids": []})", {});
+  REQUIRE(go);
+  CHECK(std::get<note::Go>(*go).leaving.empty());
+  const auto done = parse_note(R"({"note": "done", "next_request": 1})", {});
+  REQUIRE(done);
+  CHECK_FALSE(std::get<note::Done>(*done).hears_leave);
+  CHECK(over<note::Done>(note::Done{}).hears_leave);
 }
 
 TEST_CASE("descriptors arrive with the notes that have one") {

@@ -75,6 +75,7 @@ class FakeEndpoint final : public fabric::Endpoint {
   void disconnect() override { closing_ = true; }
   void abort() override {
     closing_ = true;
+    lingers = false;
     work_.clear();
     rung_ = 0;
   }
@@ -93,7 +94,7 @@ class FakeEndpoint final : public fabric::Endpoint {
       carry_out(work);
       return true;
     }
-    if (closing_) {
+    if (closing_ && !lingers) {
       close({fabric::CloseCause::local, "closed here"});
       if (peer_ != nullptr) peer_->close({fabric::CloseCause::peer_closed, "closed by the peer"});
       return true;
@@ -128,6 +129,7 @@ class FakeEndpoint final : public fabric::Endpoint {
   [[nodiscard]] const std::deque<Work>& work() const { return work_; }
 
   bool started = false;
+  bool lingers = false;             // disconnect() comes to no end, for the peer does not close
   fabric::Progress progress_now;    // what progress() says
   std::map<Op, PostError> refuses;  // what is not taken, whatever room there is
 

@@ -33,7 +33,10 @@ class SessionRig {
         [this](shm::ConnectionId) { told.emplace_back("down"); },
         [this](shm::ConnectionId) { told.emplace_back("session"); }, [](const std::string&) {}});
     session = std::make_unique<Session>(*resources_, Session::Client{1_c, {}, {}, "test"},
-                                        [this](const std::string& why, bool) { ended = why; });
+                                        [this](const std::string& why, bool cleanly) {
+                                          ended = why;
+                                          clean = cleanly;
+                                        });
     client.emplace(loop_,
                    Transport::Config{.role = smb_direct::Role::active,
                                      .limits = {.receive_credit_initial = 255},
@@ -110,6 +113,9 @@ class SessionRig {
     smbd.heard.clear();
   }
 
+  /// Null: it is gone.
+  [[nodiscard]] fake::FakeEndpoint* server_end() { return server_end_; }
+
   daemon::WorkerConfig config;
   ClientSide client_side;
   std::optional<WorkerMemory> memory;
@@ -117,6 +123,7 @@ class SessionRig {
   std::optional<Transport> client;
   SmbdEnd smbd;
   std::optional<std::string> ended;
+  bool clean = false;             // how it has
   std::vector<std::string> told;  // what the supervisor was
 
  private:

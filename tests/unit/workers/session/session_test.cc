@@ -187,6 +187,7 @@ TEST_CASE("the supervisor is told of a stream when it is up, and once when it is
   SUBCASE("smbd breaks a rule") { rig.smbd.say(smb2_test::hex("ff000000")); }
   SUBCASE("the worker ends it") { rig.session->stop("stopped"); }
   SUBCASE("at once") { rig.session->end("over"); }
+  SUBCASE("its address leaves") { rig.session->leave("left"); }
   rig.settle();
   CHECK(rig.ended);
   CHECK(rig.told == std::vector<std::string>{"down"});
@@ -200,4 +201,40 @@ TEST_CASE("a connection that ends while its stream is being connected is told of
   rig.session->end("over");
   CHECK(rig.told == std::vector<std::string>{"claim", "down"});
   CHECK(rig.session->row().phase == smbdirect::shm::ConnectionPhase::closing);
+}
+
+TEST_CASE(
+    "whose address leaves is told to go and has a moment; smbd sees it go at once, whatever is on its way") {
+  SessionRig rig(few_receives());
+  rig.connect();
+  rig.set_up();
+  rig.from_client(smb2_test::read_request({.message_id = 2}, {.length = 500'000}));
+  rig.settle();
+  REQUIRE_FALSE(rig.smbd.is_closed());
+  SUBCASE("it goes") {
+    rig.session->leave("the address leaves");
+    CHECK(rig.smbd.is_closed());
+    rig.settle();
+    CHECK(rig.ended == "the address leaves");
+  }
+  SUBCASE("it does not") {
+    rig.server_end()->lingers = true;
+    rig.session->leave("the address leaves");
+    CHECK(rig.smbd.is_closed());
+    rig.wait(Session::kGoodbyeMs - 1);
+    CHECK_FALSE(rig.ended);
+    CHECK(rig.server_end() != nullptr);
+    rig.wait(1);
+    CHECK(rig.ended == "the address leaves");
+    CHECK(rig.server_end() == nullptr);
+  }
+  SUBCASE("it was asked to go already, and waits for smbd") {
+    rig.session->stop("stopped");
+    rig.server_end()->lingers = true;
+    rig.session->leave("the address leaves");
+    CHECK(rig.smbd.is_closed());
+    rig.wait(Session::kGoodbyeMs);
+    CHECK(rig.ended == "the address leaves");
+  }
+  CHECK(rig.clean);
 }

@@ -62,6 +62,11 @@ class SmbdEnd {
     if (closes_ && said_ == to_say_.size()) fd_.reset();
     return moved;
   }
+  /// The other end was closed, in whatever way.
+  [[nodiscard]] bool is_closed() const {
+    std::byte one{};
+    return ::recv(fd_.get(), &one, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+  }
   /// Bytes of a request that is not here whole, its length among them.
   [[nodiscard]] std::span<const std::byte> part() const { return got_; }
   [[nodiscard]] bool all_said() const { return said_ == to_say_.size(); }
