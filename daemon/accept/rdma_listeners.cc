@@ -131,12 +131,13 @@ shm::Result<> RdmaListeners::make_or_wait(Listener& listener) {
   }
   listener.homeless = error == EADDRNOTAVAIL;
   if (!std::exchange(listener.told, true)) {
-    log::write(log::Level::warning,
-               "%s: no %s has this address now; the listener opens when an RDMA device does (\"rdma link\" "
-               "shows the "
-               "devices and their interfaces, \"ip address\" the addresses of these)",
-               name_of(listener.config).c_str(),
-               listener.homeless ? "interface of this host" : "RDMA device");
+    const char* why =
+        listener.homeless
+            ? "no interface of this host has this address now; the listener opens when an RDMA device has it"
+            : "no RDMA device has this address now; the listener opens when one does (\"rdma link\" shows "
+              "the "
+              "devices and their interfaces)";
+    log::write(log::Level::warning, "%s: %s", name_of(listener.config).c_str(), why);
   }
   return {};
 }

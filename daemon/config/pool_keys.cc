@@ -106,10 +106,11 @@ const std::array kKeys{
         .type = KeyType::objects,
         .help = "The addresses and ports to listen on.",
         .required = true},
-    other(
-        "/listeners/*/address", KeyType::address, IN_LISTENER(address),
-        "The local address. \"0.0.0.0\" is every IPv4 address, \"::\" every IPv6 address (but no IPv4 one).",
-        true),
+    other("/listeners/*/address", KeyType::address, IN_LISTENER(address),
+          "The local address. \"0.0.0.0\" is every IPv4 address, \"::\" every IPv6 address (but no IPv4 "
+          "one). An "
+          "address that this host does not have now is served once it comes, as in a cluster.",
+          true),
     integer("/listeners/*/port", 0, 65535, IN_LISTENER(port),
             "The port. SMB Direct uses 5445 over iWARP and 445 over RoCE and InfiniBand; if \"fabric\" is "
             "\"verbs\" and no port is given, it is 445. 0: the system chooses one, and the log names it."),

@@ -19,8 +19,9 @@ using test::PoolProcess;
 
 namespace {
 
-/// Figures that are no metrics: what names a process or counts what is counted elsewhere.
-const std::set<std::string> kOthers{"pid", "main_process", "draining_former_pid", "slot", "generation"};
+/// What is no metric: it names something, or counts what is counted elsewhere.
+const std::set<std::string> kOthers{"pid",  "main_process", "draining_former_pid",
+                                    "slot", "generation",   "leaving"};
 
 void check_each(const json& object, Source source) {
   const auto rows = metric_table();

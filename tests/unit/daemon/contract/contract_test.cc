@@ -104,7 +104,7 @@ constexpr OnTheWire kFromSupervisor[] = {
     {64, "offer", "oc"},    {65, "grant", "od"},   {66, "ping", "s"},          {67, "drain", "n"},
     {68, "stop", "n"},      {69, "dump", ""},      {70, "smbd", "od"},         {71, "no_smbd", "on"},
     {72, "report", "sd"},   {73, "registry", "d"}, {74, "peer_listener", "d"}, {75, "claimed", "o2"},
-    {76, "pass_to", "snd"}, {77, "end", "o2"},     {78, "log_level", "4"},     {79, "adoption_socket", "d"},
+    {76, "pass_to", "snd"}, {77, "end", "o3"},     {78, "log_level", "4"},     {79, "adoption_socket", "d"},
     {80, "adopt", "n"},     {81, "module", "od"},  {82, "no_module", "on"},
 };
 
