@@ -9,6 +9,7 @@ import pytest
 
 from lib.cluster import EVERYWHERE, PUBLIC, Cluster, static_address
 from lib.cluster_node import why_not
+from lib.daemon import program
 from lib.process import wait_until
 from lib.survivor import Idle, Person, Writer
 
@@ -51,6 +52,14 @@ def monitored(node, check=True):
 def move(cluster, address, to):
     to.run("ctdb", "moveip", address, to.number)
     wait_until(lambda: cluster.holder(address) is to, 10, f"{address} on {to.name}")
+
+
+def test_the_doctor_finds_no_ailment_of_a_node(cluster):
+    for node in cluster.nodes.values():
+        text = node.ctl("doctor", "--json", "--connect", program("smbdirect-connect"), check=False)
+        told = {one["name"]: (one["state"], one["what"]) for one in json.loads(text)["doctor"]}
+        states = {name: state for name, (state, _) in told.items() if name.startswith("ctdb-") or name in ("addresses", "path")}
+        assert len(states) == 5 and set(states.values()) == {"ok"}, told
 
 
 def test_a_disabled_node_tells_its_clients_and_durable_handles_go_on(cluster):

@@ -116,7 +116,7 @@ Findings check_ctdb_addresses(const Patient& patient) {
     found.push_back(warning(
         "every listener is on a public address of CTDB's, and smbd tells Windows clients to do RDMA to the "
         "node's own address",
-        "let the pool listen on \"0.0.0.0\" (or \"::\"), which is every address that comes"));
+        "let the pool listen on \"0.0.0.0\" (\"::\" for IPv6), which is every address that comes"));
   }
   if (!node.public_addresses.empty() && !announces_own_address(patient, node)) {
     found.push_back(

@@ -86,9 +86,10 @@ class Node(NetSpace):
             for word, path in words.items():
                 text = text.replace(f"@{word}@", str(path))
             self.write(target, text, 0o755)
+        sanitizers = [f"export {name}='{value}'\n" for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")]
         self.write(
             "/etc/default/smbdirectd",
-            f"SMBDIRECTD_OPTIONS='--worker {program('smbdirect-worker')}'\nSMBDIRECTD_DRAIN_SECONDS=0\n",
+            f"SMBDIRECTD_OPTIONS='--worker {program('smbdirect-worker')}'\nSMBDIRECTD_DRAIN_SECONDS=0\n" + "".join(sanitizers),
         )
         self.write("/etc/smbdirectd/pool.json", pool)
         self.options()
