@@ -25,14 +25,6 @@ ADDRESS = PUBLIC[0]
 DEFAULT_TIMERS = {"NoIPFailback": 1}  # so that the address is still there when the next run begins
 
 
-def power_off(cluster, node):
-    wait_until(
-        lambda: cluster.any(but=node).run("ctdb", "gettickles", ADDRESS, "5445").count("10.88.0.200") > 0,
-        90, "tickles on the other nodes", interval=0.5,
-    )  # fmt: skip
-    cluster.power_off(node.number)
-
-
 def kill_smbd(_cluster, node):
     node.run("killall", "-9", "smbd")
 
@@ -45,11 +37,20 @@ TRIGGERS = {
     "disable": lambda cluster, node: node.run("ctdb", "disable"),
     "stop": lambda cluster, node: node.run("ctdb", "stop"),
     "shutdown": lambda cluster, node: node.run("ctdb", "shutdown"),
-    "power-off": power_off,
+    "power-off": lambda cluster, node: cluster.power_off(node.number),
     "cable": lambda cluster, node: cluster.cable(node.number, "public", "down"),
     "kill-ctdbd": kill_ctdbd,
     "kill-smbd": kill_smbd,
 }
+UNTOLD = ("power-off", "cable", "kill-ctdbd")  # only tickles tell the clients
+
+
+def wait_for_tickle(cluster, node, client):
+    others = [other for other in cluster.nodes.values() if other is not node]
+    wait_until(
+        lambda: all(client in other.run("ctdb", "gettickles", ADDRESS, "5445") for other in others),
+        90, "its tickle on the other nodes", interval=0.5,
+    )  # fmt: skip
 
 
 def mend(cluster, node):
@@ -71,11 +72,11 @@ def once(cluster, trigger):
     writers = {via: Writer(Person(cluster, ADDRESS, via), f"{via}.bin") for via in ("rdma", "tcp")}
     for writer in writers.values():
         writer.goes_on()
+    if trigger in UNTOLD:
+        wait_for_tickle(cluster, node, writers["rdma"].client.local)
     time.sleep(3)  # both in full stride
     begin = time.monotonic()
     TRIGGERS[trigger](cluster, node)
-    if trigger == "power-off":
-        begin = time.monotonic()
     # A node without ctdbd keeps its addresses.
     wait_until(
         lambda: any(other.has(ADDRESS) for other in cluster.nodes.values() if other is not node),
