@@ -2,7 +2,9 @@
 """Clients that live through a failover: one that writes without a pause and reconnects as clients do, and one that waits in
 silence."""
 
+import contextlib
 import os
+import socket
 import struct
 import threading
 import time
@@ -163,4 +165,8 @@ class Idle(threading.Thread):
         return wait_until(lambda: self.told, deadline, f"an idle client over {self.person.via} is told")
 
     def close(self):
-        self.client.close_transport()
+        """In the thread that reads: this one must not take the descriptor away below it."""
+        transport = self.client.transport
+        with contextlib.suppress(OSError):
+            getattr(transport, "iwarp", transport).sock.shutdown(socket.SHUT_RDWR)
+        self.join(10)
