@@ -122,6 +122,8 @@ def test_another_interface_matters_to_rdma_devices_alone(event):
 
 def test_what_was_not_done_is_done_after_all_have_moved(event):
     assert event("ipreallocated") == (0, ["leave 192.0.2.1", "take 192.0.2.2", "leave 192.0.2.3", "tickles 5445"], "")
+    event.status(WELL.replace('"workers": 2', '"leaving": ["192.0.2.11", "192.0.2.1", "192.0.2.2"]'))
+    assert event("ipreallocated")[1][:-1] == ["take 192.0.2.2", "leave 192.0.2.3"], "what it knows is not said again"
     event.options(CTDB_SMBDIRECTD_PORTS="5445 5446")
     assert event("ipreallocated")[1][-2:] == ["tickles 5445", "tickles 5446"]
     event.options(CTDB_SMBDIRECTD_PORTS="")
@@ -133,6 +135,7 @@ def test_what_was_not_done_is_done_after_all_have_moved(event):
     "status",
     [
         WELL,
+        WELL.replace("(iwarp)", "(iwarp), waiting for its address"),
         WELL.replace('"workers_ready": 2', '"workers_ready": 1'),
         WELL.replace('"workers_ready": 2', '"workers_ready": 10'),
         WELL.replace("serving", "draining").replace('"workers_ready": 2', '"workers_ready": 0'),

@@ -138,7 +138,8 @@ Findings check_addresses(const Patient& patient) {
     if (one.everywhere() || one.address || elsewhere_now(patient, one)) continue;
     found.push_back(
         failed("listener " + one.text() + ": no interface of this host has the address " + one.config.address,
-               "give the interface the address (\"ip address\" shows those it has), or correct \"listeners\" "
+               "give the interface the address (\"ip address\" shows those it has): it is served from then "
+               "on; or correct \"listeners\" "
                "in the pool file"));
   }
   if (found.empty()) found.push_back(ok("this host has every listener's address"));

@@ -99,7 +99,7 @@ const std::vector<NodeAilment>& ailments() {
       {"listeners on public addresses alone",
        [](FakeHost& h) {
          pool(h, R"({"address": "192.0.2.101", "port": 5445}, {"address": "192.0.2.102", "port": 5445})");
-         h.status_is("192.0.2.101 port 5445 (iwarp), 192.0.2.102 port 5445 (iwarp)");
+         h.status_is("192.0.2.101 port 5445 (iwarp), 192.0.2.102 port 5445 (iwarp), waiting for its address");
        },
        "ctdb-addresses", State::warning, "every listener is on a public address", "0.0.0.0"},
       {"RDMA is announced on a public address alone",
@@ -136,7 +136,8 @@ TEST_CASE("a healthy node of CTDB's") {
       [](FakeHost& host) {  // one of its own, and one that is on another node now
         join_cluster(host);
         pool(host, R"({"address": "192.0.2.10", "port": 5445}, {"address": "192.0.2.102", "port": 5445})");
-        host.status_is("192.0.2.10 port 5445 (iwarp), 192.0.2.102 port 5445 (iwarp)");
+        host.status_is(
+            "192.0.2.10 port 5445 (iwarp), 192.0.2.102 port 5445 (iwarp), waiting for its address");
       },
       [](FakeHost& host) {  // no node at all: nothing of CTDB's is looked at
         host.files["/proc/sys/net/ipv4/ip_nonlocal_bind"] = "1\n";
