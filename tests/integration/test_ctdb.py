@@ -133,7 +133,7 @@ def test_a_daemon_that_died_is_restarted_and_its_clients_go_on(cluster):
     former = node.daemon_pid()
     node.run("kill", "-KILL", former)
     wait_until(lambda: node.daemon_pid() not in (0, former), 60, "CTDB's monitor event restarts smbdirectd", interval=0.1)
-    assert "NOTICE: restarting smbdirectd" in node.log()
+    wait_until(lambda: "NOTICE: restarting smbdirectd" in node.log(), 10, "the event's words in CTDB's log")
     monitored(node)
     writer.goes_on()
     assert writer.finish() == []
@@ -147,7 +147,7 @@ def test_without_any_daemon_smb_over_tcp_is_served(cluster):
         node.run("service", "smbdirectd", "stop")
         for _ in range(5):
             monitored(node)
-        assert "WARNING: smbdirectd: it does not answer" in node.log()
+        wait_until(lambda: "WARNING: smbdirectd: it does not answer" in node.log(), 10, "the warning in CTDB's log")
     for node in cluster.nodes.values():
         assert node.flags() == set()
         assert not node.daemon_pid()
