@@ -9,7 +9,7 @@ SECONDS, FULL_SECONDS = 900, 3000  # one program, from boot to end; in a full ru
 CASE = re.compile(r'^(ok|FAILED|skip) ([^\s:]+):?(.*)$')
 VOID = re.compile(r'^\(void (.*)\)$')  # run again: a fault of the kernel's own, see tests/vm/lib/kernels.py
 CLOSING = re.compile(r'^(\d+) passed, (\d+) failed, (\d+) skipped$')
-FIRST = ['rxe_verbs', 'siw_iwarp', 'upgrade', 'faults', 'area_siw']  # where not all may run: the widest
+FIRST = ['rxe_verbs', 'siw_iwarp', 'upgrade', 'direct_siw', 'faults', 'area_siw']  # where not all may run: the widest
 NOT_RUN = "tests in the guest kernel are off (--no-vm): SMB Direct was not tried with the kernel's own client"
 
 

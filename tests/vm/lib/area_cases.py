@@ -2,43 +2,23 @@
 """What the kernel's client must get right where its data goes by memory shared with a stock smbd that has vfs_smbdirect,
 whatever fabric carries it; and that it does go that way."""
 
-import contextlib
 import functools
 import os
-import pathlib
 import signal
 
-from lib import cifs, storage
+from lib import storage
 from lib.area_link import mapped
-from lib.cases import Cases, Skip
+from lib.cases import Cases
 from lib.counters import Moved, summary
-from lib.module_smbd import built, own_series, stage
+from lib.module_world import module_world, where_it_is_built
 from lib.network import resources
 from lib.process import wait_until
 from lib.transfer import survives
-from lib.world import LARGE, fresh, mounted, world
+from lib.world import LARGE, fresh, mounted
 
-LINKS = pathlib.Path("/run/smbdirectd-area")
 AREA = 8 << 20
-# An area's memory is pinned in the RDMA device: the guest has little.
-POOL = {"upstream": {"mode": "transparent", "area": {"directory": str(LINKS), "bytes": AREA}}}
-OPTIONS = {
-    "smbdirect:directory": LINKS,
-    "interfaces": 'lo "v0;speed=10000000000,capability=RSS,capability=RDMA"',
-}
-
-
-@contextlib.contextmanager
-def area_world(device, plain):
-    """world() over the verbs fabric, with the module among smbd's own: /usr is the guest's, and is lost with it."""
-    if not (built() / f"smbdirect-{own_series()}.so").exists():
-        yield None
-        return
-    stage(pathlib.Path("/usr"))
-    LINKS.mkdir(mode=0o700)
-    shares = {"share": {"vfs objects": "smbdirect"}}
-    with world(device, "verbs", plain, POOL, smbd_options=OPTIONS, shares=shares) as w:
-        yield w
+# An area's memory is pinned in the RDMA device: the guest has little. Direct I/O would take what an open with a lease has.
+UPSTREAM = {"area": {"bytes": AREA}, "direct": {"enabled": False}}
 
 
 def by_area(got):
@@ -123,17 +103,7 @@ def smbd_is_killed(world):
 
 def all_cases(device, plain, **kw):
     """The Cases of a program, without those that the client may hang in."""
-
-    def where_it_is_built(case):
-        @functools.wraps(case)
-        def run(world, *args):
-            if world is None:
-                raise Skip("vfs_smbdirect is not built for this machine's Samba: scripts/setup module fetches its headers")
-            return case(world, *args)
-
-        return run
-
-    cases = Cases(functools.partial(area_world, device, plain), **kw)
+    cases = Cases(functools.partial(module_world, device, "verbs", plain, UPSTREAM), **kw)
     for vers in ("3.0", "3.1.1"):
         cases.add(f"contents_{vers}", where_it_is_built(contents), vers, full=vers == "3.0")
     cases.add("fio", where_it_is_built(fio))
