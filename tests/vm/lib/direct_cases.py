@@ -2,6 +2,7 @@
 """What the kernel's client must get right where the worker reads and writes the open files itself, whatever fabric
 carries it; that it does, and that smbd then has nothing to do."""
 
+import contextlib
 import functools
 import mmap
 import os
@@ -81,12 +82,26 @@ def four_channels(world):
     return f"fio {done}; by {len(used)} channels; {direct(moved.since())}"
 
 
+def first_difference(got, expected):
+    at = next((i for i, (a, b) in enumerate(zip(got, expected)) if a != b), min(len(got), len(expected)))
+    return f"{len(got)} bytes of {len(expected)}, from {at} on {got[at : at + 16].hex()} for {expected[at : at + 16].hex()}"
+
+
+def read_now(path, size):
+    """By READs of all of it, whatever length the client thinks it has: it looks that up before it opens a file, and the
+    other one writes what it has when it is opened."""
+    with open(path, "rb", buffering=0) as file:
+        return b"".join(iter(lambda: file.read(size), b""))
+
+
 def two_clients(world, rounds=12):
     """What one has in its cache under a lease, or has written, the other one reads: smbd takes the lease back first."""
     server_side = fresh(world, "two")
     moved = Moved(world.daemon)
-    options = {"nosharesock": True, "cache": "strict", **world.plain}
-    with mounted(world, where="/mnt/one", **options) as one, mounted(world, where="/mnt/other", **options) as other:
+    options = {"nosharesock": True, **world.plain}
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(mounted(world, where="/mnt/one", cache="strict", **options))
+        other = stack.enter_context(mounted(world, where="/mnt/other", cache="none", **options))
         for number in range(rounds):
             data = b"".join(content(300_000, number))
             name = f"two/file-{number}"
@@ -95,15 +110,15 @@ def two_clients(world, rounds=12):
                     out.write(data[at : at + 65536])
                     if at == 131072 and number % 2:
                         os.fsync(out.fileno())  # some of it is there, some is not
-                got = (other.path / name).read_bytes()  # while it is open
-                assert got == data, f"round {number}: the other client read something else"
+                got = read_now(other.path / name, len(data))  # while it is open
+                assert got == data, f"round {number}: the other client read something else: {first_difference(got, data)}"
                 with open(other.path / name, "r+b", buffering=0) as change:
                     change.write(b"changed")
                 os.lseek(out.fileno(), 0, os.SEEK_END)
                 out.write(b"more")
             wanted = b"changed" + data[7:] + b"more"
             assert (server_side / f"file-{number}").read_bytes() == wanted, f"round {number}: what smbd has differs"
-            assert (other.path / name).read_bytes() == wanted, f"round {number}: the other client reads what was"
+            assert read_now(other.path / name, len(wanted)) == wanted, f"round {number}: the other client reads what was"
     got = moved.since()
     assert got["direct_grants"] > rounds // 2 and got["direct_revocations"] > rounds // 2, got
     return f"{got['direct_grants']} grants, {got['direct_revocations']} revocations; {direct(got)}"
