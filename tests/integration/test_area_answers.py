@@ -18,7 +18,6 @@ SERIES = ("4.17", "4.22")
 DATA = random.Random("area answers").randbytes(100_000)
 REPLAY = 0x20000000  # of a header
 READ_DATA, WRITE_DATA, APPEND, EXECUTE, ATTRIBUTES = 0x1, 0x2, 0x4, 0x20, 0x80
-FILE_NOT_AVAILABLE = 0xC0000467
 
 
 @pytest.fixture(scope="module", params=SERIES)
@@ -174,7 +173,7 @@ def an_older_channel_sequence(w):
     by_area = [w.read(100, 10, **at(0)), w.read(100, 10, **at(3))]  # the second one raises it
     inline = [w.read(100, 10, **at(2)), w.read(100, 20, **at(0)), w.read(100, 0xFFF0, **at(0xFFFF))]
     older = w.write(b"older", **at(2))
-    assert (older[0], inline[0][0]) == (FILE_NOT_AVAILABLE, 0)
+    assert (older[0], inline[0][0]) == (smb2.FILE_NOT_AVAILABLE, 0)
     return [*by_area, *inline, older, w.read(100, 30, **at(3))]
 
 

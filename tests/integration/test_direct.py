@@ -163,6 +163,32 @@ def test_smbds_window_survives(opened):
     assert c.echo().check()
 
 
+def test_a_client_that_had_lost_a_channel(server, make_pool):
+    """It numbers its requests so from then on (MS-SMB2 3.3.5.2.10): files that it opens later are read and written directly all
+    the same. What comes with a number of before is smbd's, which refuses a WRITE; where it loses another one, its file stays
+    with smbd."""
+    daemon = make_pool()
+    c = rdma.session(daemon, server)
+    c.channel_sequence = 3
+    opened = open_leased(c, f"direct-{uuid.uuid4().hex}", RWH)
+    data = random.Random(SEED).randbytes(4096)
+    c.write(opened.file_id, data).check()
+    warm(daemon, c, opened.file_id)
+    c.channel_sequence = 2
+    assert c.write(opened.file_id, b"older").status == smb2.FILE_NOT_AVAILABLE
+    c.channel_sequence = 4
+    for _ in range(5):
+        assert c.read(opened.file_id, 4096).check().data == data
+        c.write(opened.file_id, data).check()
+    (row,) = wait_until(lambda: [row for row in daemon.ctl("connections") if row["direct"] == "left"], 10,
+                        lambda: f"smbd has the file for good: {daemon.ctl('connections')}")  # fmt: skip
+    requests = row["requests"]
+    c.write(opened.file_id, data).check()
+    wait_until(lambda: daemon.ctl("connections")[0]["requests"] > requests, 10, "what it has done since")
+    assert daemon.ctl("connections")[0]["direct"] == "left"
+    c.close_transport()
+
+
 def test_where_few_files_may_be_open(server, scratch, tmp_path):
     """As many systems limit a process that no unit of ours starts: files get a share of them."""
     limited = tmp_path / "smbdirectd"

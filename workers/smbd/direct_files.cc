@@ -56,11 +56,24 @@ std::shared_ptr<DirectFile> DirectFiles::find(const smb2::DirectRequest& request
   DirectFile& file = *at->second.file;
   // Who names somebody else's file is told by smbd that there is none.
   if (request.session_id != file.session_id || request.tree_id != file.tree_id) return nullptr;
-  if (request.channel_sequence != file.channel_sequence) file.left = true;
+  if (!follow_sequence(file, request.channel_sequence)) return nullptr;
   if (file.left) return for_smbd(shm::DirectState::other_channel);
   if (!file.right(request.command).holds()) return for_smbd(shm::DirectState::revoked);
   if (request.command == smb2::Command::write && !file.written) return nullptr;
+  file.counted = true;
   return at->second.file;
+}
+
+/// MS-SMB2 3.3.5.2.10. smbd begins each open with 0, also that of a client which has lost a channel before:
+/// the first request with another one it is to see, and counts from there on. False: this is that request.
+bool DirectFiles::follow_sequence(DirectFile& file, uint16_t sequence) {
+  if (sequence == file.channel_sequence) return true;
+  if (!file.counted && int16_t(uint16_t(sequence - file.channel_sequence)) > 0) {
+    file.channel_sequence = sequence;
+    return false;
+  }
+  file.left = true;
+  return true;
 }
 
 std::shared_ptr<DirectFile> DirectFiles::for_smbd(shm::DirectState why) {

@@ -77,9 +77,10 @@ struct DirectFile {
   bool never_blocks = false;  // its file system is memory: reads and writes need no thread
   uint64_t session_id = 0;
   uint32_t tree_id = 0;
-  uint16_t channel_sequence = 0;
-  bool left = false;     // of use no more: the client has counted its channel sequence on
-  bool written = false;  // smbd has done a WRITE of it for this connection
+  uint16_t channel_sequence = 0;  // of its requests that may be done here
+  bool counted = false;           // a request with it may have been done here
+  bool left = false;              // of use no more: the client has counted its channel sequence on since
+  bool written = false;           // smbd has done a WRITE of it for this connection
   // Its file system cannot say what would wait: all reads, or writes, are for a thread.
   bool reads_wait = false, writes_wait = false;
   uint64_t smbd_at_ms = 0;  // when smbd was last to see something of it; 0: when it was opened
@@ -150,6 +151,7 @@ class DirectFiles final : private SmbdLink::User {
   [[nodiscard]] Heard drop(const proxy::LinkMessage& message);
   [[nodiscard]] Heard lie(const char* what);
   void refuse_share(const std::string& text);
+  [[nodiscard]] static bool follow_sequence(DirectFile& file, uint16_t sequence);
   [[nodiscard]] std::shared_ptr<DirectFile> for_smbd(shm::DirectState why);
   [[nodiscard]] shm::DirectState why_unknown(const smb2::DirectRequest& request) const;
   void forget();

@@ -37,6 +37,7 @@ ACCESS_DENIED = 0xC0000022
 OBJECT_NAME_NOT_FOUND = 0xC0000034
 CANCELLED = 0xC0000120
 FILE_CLOSED = 0xC0000128
+FILE_NOT_AVAILABLE = 0xC0000467
 
 SMB_2_1, SMB_3_0, SMB_3_0_2, SMB_3_1_1 = 0x0210, 0x0300, 0x0302, 0x0311
 
@@ -282,6 +283,7 @@ class Client:
         self.encrypt = False
         self.dialect = None
         self.credits = 1
+        self.channel_sequence = 0  # of requests: a client raises it when it has lost a channel
         self.responses = {}  # MessageId -> final Response nobody asked for yet
         self.interims = {}  # MessageId -> interim Responses
         self.unsolicited = []  # oplock breaks
@@ -316,6 +318,7 @@ class Client:
         if message_id is None:
             message_id = self.take_message_id(charge)
         tree_id = self.tree_id if tree_id is None else tree_id
+        kw.setdefault("status", self.channel_sequence)
         pdu = header(command, message_id, self.session_id, tree_id, charge, credits, flags, **kw) + body
         return sign(self.signing_key, pdu) if self.sign and self.signing_key and not self.encrypt else pdu
 

@@ -45,10 +45,30 @@ TEST_CASE(
   CHECK(rig.files.find(DirectRig::request(1)) == file);
 }
 
-TEST_CASE("a request of another channel sequence ends it for good") {
+TEST_CASE("a client that had lost a channel before it opened the file: smbd sees the first request") {
   DirectRig rig;
   rig.attach();
   rig.grant_file(0, 1);
+  auto later = DirectRig::request(1);
+  later.channel_sequence += 2;
+  CHECK(rig.files.find(later) == nullptr);
+  const auto file = rig.files.find(later);
+  REQUIRE(file != nullptr);
+  CHECK(rig.files.find(DirectRig::request(1)) == nullptr);  // of before that: smbd may have to refuse it
+  CHECK(rig.files.find(later) == nullptr);
+  CHECK(rig.shown() == shm::DirectState::other_channel);
+  rig.grant_file(1, 2);
+  auto earlier = DirectRig::request(2);
+  --earlier.channel_sequence;
+  CHECK(rig.files.find(earlier) == nullptr);
+  CHECK(rig.files.find(earlier) == nullptr);
+}
+
+TEST_CASE("a request of another channel sequence, after some that were done here, ends it for good") {
+  DirectRig rig;
+  rig.attach();
+  rig.grant_file(0, 1);
+  REQUIRE(rig.files.find(DirectRig::request(1)) != nullptr);
   auto later = DirectRig::request(1);
   ++later.channel_sequence;
   CHECK(rig.files.find(later) == nullptr);
