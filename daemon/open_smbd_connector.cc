@@ -30,8 +30,9 @@ class TransparentDoor final : public SmbdConnector {
 };
 
 shm::Result<std::unique_ptr<SmbdConnector>> open_transparent(shm::Loop& loop, const PoolConfig& config) {
-  auto routes =
-      TransparentRoutes::set_up({.routing = config.transparent, .lock_directory = config.run_directory});
+  auto routes = TransparentRoutes::set_up({.routing = config.transparent,
+                                           .lock_directory = config.run_directory,
+                                           .sources = config.smbd_addresses()});
   if (!routes) return std::unexpected(routes.error());
   TransparentConnector::Options options;
   options.mark = config.transparent.mark;

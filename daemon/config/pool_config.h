@@ -43,7 +43,7 @@ struct RestartConfig {
 struct TransparentConfig {
   uint32_t mark = 0x534d42;  // "SMB"
   uint32_t table = 5342;
-  uint32_t priority = 100;  // of the rule; before whatever else an administrator has
+  uint32_t priority = 90;  // of the rule; before whatever else an administrator, or CTDB (100), has
 };
 
 /// How mode "handoff" starts smbd (handoff_connector.h).
@@ -81,6 +81,21 @@ struct PoolConfig {
     constexpr uint32_t kFew = 32;  // a small pool is all theirs
     if (connections_without_session != 0) return std::min(connections_without_session, worker.connections);
     return std::max(worker.connections / 2, std::min(worker.connections, kFew));
+  }
+  /// Where smbd is that sees the client's address: it answers from there. Empty: at any address of this host.
+  [[nodiscard]] std::vector<shm::Host> smbd_addresses() const {
+    std::vector<shm::Host> hosts;
+    const auto add = [&](const std::string& text) {
+      const auto address = shm::address_from_text(text, 0);
+      if (address) hosts.push_back(shm::host_of(*address));
+      return address && text != "0.0.0.0" && text != "::";
+    };
+    if (!worker.upstream_address.empty())
+      return add(worker.upstream_address) ? hosts : std::vector<shm::Host>{};
+    for (const ListenerConfig& listener : listeners) {
+      if (!add(listener.address)) return {};
+    }
+    return hosts;
   }
   /// Whom an address is counted for.
   [[nodiscard]] shm::Host client_of(const sockaddr_storage& address) const {

@@ -148,7 +148,9 @@ const std::array kKeys{
     integer("/upstream/transparent/table", 1, kU32, FIXED(transparent.table),
             "The routing table that makes every address local for that mark; nothing else may use it."),
     integer("/upstream/transparent/priority", 1, 32765, FIXED(transparent.priority),
-            "The priority of the routing rule that selects the table."),
+            "The priority of the routing rule that selects the table. A lower one comes first; no rule "
+            "that takes smbd's packets, such as \"from\" one of its addresses, may come before it. CTDB's "
+            "13.per_ip_routing has 100."),
 
     object("/upstream/handoff", "How mode \"handoff\" starts smbd."),
     other("/upstream/handoff/smbd", KeyType::text, FIXED(handoff.smbd), "The smbd program."),

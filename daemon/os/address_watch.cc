@@ -18,7 +18,7 @@
 namespace smbdirect::daemon {
 namespace {
 
-constexpr std::array<uint64_t, 3> kLooksMs{1, 100, 1'000};  // after what was told, each after the one before
+constexpr std::array<uint64_t, 3> kLooksMs{1, 400, 1'500};  // after what was told, each after the one before
 constexpr int kReadsPerWake = 64;
 
 bool tells_of_an_end(std::span<const std::byte> rest) {

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <netinet/in.h>
 #include <string_view>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -65,6 +67,18 @@ void for_each_attribute(std::span<const std::byte> attributes,
     visit(header.nla_type & NLA_TYPE_MASK, attributes.subspan(sizeof header, header.nla_len - sizeof header));
     attributes = attributes.subspan(std::min<size_t>(NLA_ALIGN(header.nla_len), attributes.size()));
   }
+}
+
+shm::Host netlink_host(std::span<const std::byte> bytes) {
+  shm::Host host{};
+  const bool v4 = bytes.size() == sizeof(in_addr);
+  if (v4) host[10] = host[11] = 0xff;
+  std::memcpy(host.data() + (v4 ? 12 : 0), bytes.data(), v4 ? 4 : std::min(bytes.size(), host.size()));
+  return host;
+}
+
+std::span<const std::byte> netlink_bytes(const shm::Host& host) {
+  return std::as_bytes(std::span(host)).subspan(shm::is_ipv4(host) ? 12 : 0);
 }
 
 shm::Result<Netlink> Netlink::open(int protocol) {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "shm/base/result.h"
+#include "shm/base/socket_address.h"
 #include "shm/base/unique_fd.h"
 
 namespace smbdirect::daemon {
@@ -64,6 +65,10 @@ template <class Value>
   std::memcpy(&value, bytes.data(), bytes.size() < sizeof value ? bytes.size() : sizeof value);
   return value;
 }
+
+/// An address as the kernel tells it, and is told it: 4 bytes of IPv4, or 16.
+[[nodiscard]] shm::Host netlink_host(std::span<const std::byte> bytes);
+[[nodiscard]] std::span<const std::byte> netlink_bytes(const shm::Host& host);
 
 class Netlink {
  public:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/upstream/policy_routing.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <linux/fib_rules.h>
@@ -20,14 +21,44 @@ std::string hex(uint32_t number) {
 /// A table's number does not fit the structure's byte above 255; it is then in an attribute alone.
 uint8_t short_table(uint32_t table) { return table < 256 ? uint8_t(table) : uint8_t(RT_TABLE_UNSPEC); }
 
-/// Would a rule with this mark and mask take a packet that carries `mark`?
+/// Has it the mark that the rule looks for? Inverting is of the whole rule.
+bool has_mark(const RoutingRule& rule, uint32_t mark) {
+  return (mark & rule.mask) == (rule.mark & rule.mask);
+}
+
+bool is_from(const RoutingRule& rule, const shm::Host& host) {
+  const auto network = netlink_bytes(rule.source), address = netlink_bytes(host);
+  if (rule.source_bits == 0) return true;
+  if (network.size() != address.size() || rule.source_bits > 8 * network.size()) return false;
+  const auto bit = [](std::span<const std::byte> bytes, size_t i) {
+    return std::to_integer<unsigned>(bytes[i / 8]) >> (7 - i % 8) & 1;
+  };
+  for (size_t i = 0; i < rule.source_bits; ++i) {
+    if (bit(network, i) != bit(address, i)) return false;
+  }
+  return true;
+}
+
+/// Would a rule take a packet that carries `mark`, whoever sends it?
 bool takes(const RoutingRule& rule, uint32_t mark) {
-  return rule.mask != 0 && ((mark & rule.mask) == (rule.mark & rule.mask)) != rule.inverted;
+  return rule.mask != 0 && rule.source_bits == 0 && has_mark(rule, mark) != rule.inverted;
+}
+
+/// One that selects by where packets come from: would it take one with this mark from there? What else it
+/// selects by is not known here.
+bool takes_from(const RoutingRule& rule, uint32_t mark, const shm::Host& source) {
+  if (rule.source_bits == 0 || rule.narrowed) return false;
+  // These lead nowhere else: to the next rule, or another one, or to this host.
+  if (rule.action == FR_ACT_NOP || rule.action == FR_ACT_GOTO ||
+      (rule.action == FR_ACT_TO_TBL && rule.table == RT_TABLE_LOCAL)) {
+    return false;
+  }
+  return (has_mark(rule, mark) && is_from(rule, source)) != rule.inverted;
 }
 
 bool same_rule(const RoutingRule& rule, const RoutingRule& wanted) {
   return rule.action == wanted.action && rule.table == wanted.table && rule.mark == wanted.mark &&
-         rule.mask == wanted.mask && !rule.inverted && !rule.narrowed;
+         rule.mask == wanted.mask && rule.source_bits == 0 && !rule.inverted && !rule.narrowed;
 }
 
 bool same_route(const Route& route, const Route& wanted) {
@@ -46,7 +77,8 @@ std::optional<RoutingRule> RoutingRule::parse(const NetlinkMessage& message) {
   rule.table = header.table;
   rule.action = header.action;
   rule.inverted = (header.flags & FIB_RULE_INVERT) != 0;
-  rule.narrowed = header.src_len != 0 || header.dst_len != 0 || header.tos != 0;
+  rule.source_bits = header.src_len;
+  rule.narrowed = header.dst_len != 0 || header.tos != 0;
   bool has_mask = false;
   for_each_attribute(std::span(message.body).subspan(sizeof header), [&](uint16_t attribute, auto value) {
     switch (attribute) {
@@ -62,6 +94,9 @@ std::optional<RoutingRule> RoutingRule::parse(const NetlinkMessage& message) {
       case FRA_FWMASK:
         rule.mask = netlink_value<uint32_t>(value);
         has_mask = true;
+        break;
+      case FRA_SRC:
+        rule.source = netlink_host(value);
         break;
       case FRA_PROTOCOL:
         rule.protocol = netlink_value<uint8_t>(value);
@@ -88,7 +123,9 @@ NetlinkRequest RoutingRule::request(uint16_t message_type, uint16_t flags) const
   header.family = uint8_t(family);
   header.table = short_table(table);
   header.action = action;
+  header.src_len = source_bits;
   NetlinkRequest request(message_type, flags, header);
+  if (source_bits != 0) request.put_bytes(FRA_SRC, netlink_bytes(source));
   request.put(FRA_PRIORITY, priority);
   request.put(FRA_TABLE, table);
   request.put(FRA_FWMARK, mark);
@@ -99,6 +136,10 @@ NetlinkRequest RoutingRule::request(uint16_t message_type, uint16_t flags) const
 
 std::string RoutingRule::text() const {
   std::string text = inverted ? "not " : "";
+  if (source_bits != 0) {
+    const bool whole = source_bits == 8 * netlink_bytes(source).size();
+    text += "from " + shm::host_text(source) + (whole ? " " : "/" + std::to_string(source_bits) + " ");
+  }
   if (mask != 0) text += "fwmark " + hex(mark) + (mask == kWholeMark ? "" : "/" + hex(mask)) + " ";
   if (narrowed) text += "(and more) ";
   text += action == FR_ACT_TO_TBL ? "lookup " + std::to_string(table) : "action " + std::to_string(action);
@@ -169,8 +210,15 @@ RoutingRule mark_rule(int family, uint32_t mark, uint32_t table, uint32_t priori
 }
 
 RoutingState compare_routing(const RoutingRule& wanted_rule, const Route& wanted_route,
-                             const std::vector<RoutingRule>& rules, const std::vector<Route>& routes) {
+                             const std::vector<RoutingRule>& rules, const std::vector<Route>& routes,
+                             const std::vector<shm::Host>& sources) {
   RoutingState state;
+  // Where an administrator has added it, it is at another place.
+  uint32_t priority = wanted_rule.priority;
+  for (const RoutingRule& rule : rules) {
+    if (rule.family == wanted_rule.family && rule.protocol != kOurProtocol && same_rule(rule, wanted_rule))
+      priority = rule.priority;
+  }
   const auto conflict = [&](std::string text) {
     if (state.conflict.empty()) state.conflict = std::move(text);
   };
@@ -187,6 +235,15 @@ RoutingState compare_routing(const RoutingRule& wanted_rule, const Route& wanted
     } else if (rule.priority <= wanted_rule.priority && takes(rule, wanted_rule.mark)) {
       conflict("the rule \"" + rule.text() +
                "\" comes first and matches packets with the mark of /upstream/transparent/mark");
+    } else if (rule.priority <= priority) {
+      const auto source = std::ranges::find_if(
+          sources, [&](const shm::Host& host) { return takes_from(rule, wanted_rule.mark, host); });
+      if (source != sources.end()) {
+        conflict("the rule \"" + rule.text() + "\" comes before the one of mode \"transparent\" (priority " +
+                 std::to_string(priority) +
+                 ", /upstream/transparent/priority), and would take what smbd answers from " +
+                 shm::host_text(*source));
+      }
     }
   }
   for (const Route& route : routes) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "daemon/os/netlink.h"
+#include "shm/base/socket_address.h"
 
 namespace smbdirect::daemon {
 
@@ -34,7 +35,9 @@ struct RoutingRule {
   uint32_t mask = 0;
   uint8_t protocol = 0;
   bool inverted = false;
-  bool narrowed = false;  // has selectors beside the mark
+  shm::Host source{};       // "from": of packets that come from this network
+  uint8_t source_bits = 0;  // of its prefix; 0: from anywhere
+  bool narrowed = false;    // has selectors beside the mark and the source
 
   /// Nothing for a message that is no rule.
   [[nodiscard]] static std::optional<RoutingRule> parse(const NetlinkMessage& message);
@@ -74,9 +77,11 @@ struct RoutingState {
   std::string conflict;  // empty, or a phrase that names the foreign rule or route
 };
 
-/// rules: all of the family. routes: at least those of the wanted table.
+/// rules: all of the family. routes: at least those of the wanted table. sources: addresses of this host that
+/// smbd answers from, of the family; rules before ours may take what comes from them.
 [[nodiscard]] RoutingState compare_routing(const RoutingRule& wanted_rule, const Route& wanted_route,
                                            const std::vector<RoutingRule>& rules,
-                                           const std::vector<Route>& routes);
+                                           const std::vector<Route>& routes,
+                                           const std::vector<shm::Host>& sources);
 
 }  // namespace smbdirect::daemon

@@ -257,7 +257,7 @@ def test_what_smb_conf_lines_says_makes_a_host_healthy(make_lan):
 @needs_root
 def test_mode_transparent_and_its_routing(make_lan):
     lan = make_lan("transparent")
-    rule = ["fwmark", "0x534d42", "lookup", "5342", "priority", "100", "protocol", "83"]
+    rule = ["fwmark", "0x534d42", "lookup", "5342", "priority", "90", "protocol", "83"]
     before = lan.here.state()
     assert "upstream-mode" not in found(lan.daemon)
     lan.here.run("ip", "rule", "del", *rule)

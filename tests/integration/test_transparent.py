@@ -130,6 +130,57 @@ def test_a_foreign_use_of_mark_or_table_is_named(space, connector, foreign, told
     assert space.state() == before
 
 
+FROM = "10.1.2.3"
+
+
+@pytest.fixture
+def second(space):
+    """The namespace has the address FROM, and a neighbour."""
+    with NetSpace() as other:
+        space.link_to(other, [f"{FROM}/24", "fd12::3/64"], ["10.1.2.4/24", "fd12::4/64"])
+        yield other
+
+
+@pytest.mark.parametrize("family, source, network", [(4, FROM, FROM), (4, FROM, "10.1.0.0/16"), (6, "fd12::3", "fd12::/64")])
+def test_a_rule_that_would_take_smbds_answers_is_named(space, second, connector, listener, family, source, network):
+    """As CTDB's 13.per_ip_routing makes them. One before ours, and one of the same priority, which the kernel puts first."""
+    space.run("ip", f"-{family}", "rule", "add", "from", network, "lookup", "77", "pref", "90")
+    before = space.state()
+    for options in ({}, {"source": source}):
+        with pytest.raises(Failed) as failed:
+            connector(**options)
+        told = str(failed.value)
+        assert f'"from {network} lookup 77 (IPv{family}, priority 90)" comes before' in told, told
+        assert f"answers from {source}, " in told and "choose another mark, table or priority" in told, told
+    assert space.state() == before
+    # smbd is at other addresses, or ours comes first.
+    connector(source="10.7.7.7" if family == 4 else "fd77::7").stop()
+    tool = connector(priority=89)
+    tool.open("10.9.9.77", "127.0.0.1", server_port=listener.getsockname()[1]).close()
+    tool.stop()
+    assert space.state() == before
+
+
+def test_the_kernel_is_asked_for_routes_from_each_address_of_this_host(space, second, connector):
+    """The rule selects by more than is looked at."""
+    space.run("ip", "rule", "add", "from", FROM, "iif", "lo", "lookup", "77", "pref", "50")
+    space.run("ip", "route", "add", "default", "via", "10.1.2.4", "table", "77")
+    before = space.state()
+    with pytest.raises(Failed, match=f"from {FROM} for the mark.*another routing rule comes first.*a lower /upstream"):
+        connector()
+    assert space.state() == before
+    connector(source="10.7.7.7").stop()
+
+
+def test_the_rule_of_a_daemon_with_another_priority_gives_way(space, connector):
+    before = space.state()
+    connector(priority=100).kill()
+    tool = connector()
+    assert [rule["priority"] for family in (4, 6) for rule in our_rules(space, family)] == [90, 90]
+    tool.stop()
+    assert space.state() == before
+
+
 def test_a_conflict_in_ipv6_takes_the_ipv4_part_back(space, connector):
     space.run("ip", "-6", "rule", "add", "fwmark", hex(MARK), "lookup", "77", "pref", "500")
     before = space.state()

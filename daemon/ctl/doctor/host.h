@@ -58,9 +58,9 @@ class Host {
                                                                      std::span<const std::byte> message) = 0;
 
   /// Of mode "transparent": the entries that there are.
-  [[nodiscard]] virtual shm::Result<RoutingState> routing(int family, const TransparentConfig& wanted) = 0;
+  [[nodiscard]] virtual shm::Result<RoutingState> routing(int family, const PoolConfig& pool) = 0;
   /// Of mode "transparent": a connection over loopback from another host's address.
-  [[nodiscard]] virtual shm::Result<> try_transparent(int family, const TransparentConfig& wanted) = 0;
+  [[nodiscard]] virtual shm::Result<> try_transparent(int family, const PoolConfig& pool) = 0;
 
  protected:
   Host() = default;

@@ -183,18 +183,24 @@ shm::Result<std::vector<std::byte>> RealHost::exchange(const sockaddr_storage& t
   return answer;
 }
 
-shm::Result<RoutingState> RealHost::routing(int family, const TransparentConfig& wanted) {
+shm::Result<RoutingState> RealHost::routing(int family, const PoolConfig& pool) {
   auto netlink = Netlink::open();
   if (!netlink) return std::unexpected(netlink.error());
+  const auto sources = smbd_sources(*netlink, family, pool.smbd_addresses());
+  if (!sources) return std::unexpected(sources.error());
+  const TransparentConfig& wanted = pool.transparent;
   return look_up_routing(*netlink, mark_rule(family, wanted.mark, wanted.table, wanted.priority),
-                         everything_local(family, wanted.table, if_nametoindex("lo"), 0));
+                         everything_local(family, wanted.table, if_nametoindex("lo"), 0), *sources);
 }
 
-shm::Result<> RealHost::try_transparent(int family, const TransparentConfig& wanted) {
+shm::Result<> RealHost::try_transparent(int family, const PoolConfig& pool) {
   auto netlink = Netlink::open();
   if (!netlink) return std::unexpected(netlink.error());
-  if (auto routed = check_marked_route(*netlink, family, wanted.mark); !routed) return routed;
-  return probe_transparent(family, wanted.mark);
+  const auto sources = smbd_sources(*netlink, family, pool.smbd_addresses());
+  if (!sources) return std::unexpected(sources.error());
+  if (auto routed = check_marked_route(*netlink, family, pool.transparent.mark, *sources); !routed)
+    return routed;
+  return probe_transparent(family, pool.transparent.mark);
 }
 
 }  // namespace smbdirect::daemon::doctor

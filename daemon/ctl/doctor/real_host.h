@@ -24,8 +24,8 @@ class RealHost final : public Host {
   [[nodiscard]] shm::Result<std::string> ask(const std::string& socket) override;
   [[nodiscard]] shm::Result<std::vector<std::byte>> exchange(const sockaddr_storage& to,
                                                              std::span<const std::byte> message) override;
-  [[nodiscard]] shm::Result<RoutingState> routing(int family, const TransparentConfig& wanted) override;
-  [[nodiscard]] shm::Result<> try_transparent(int family, const TransparentConfig& wanted) override;
+  [[nodiscard]] shm::Result<RoutingState> routing(int family, const PoolConfig& pool) override;
+  [[nodiscard]] shm::Result<> try_transparent(int family, const PoolConfig& pool) override;
 };
 
 }  // namespace smbdirect::daemon::doctor

@@ -121,7 +121,7 @@ Finding check_durable_handles(const Patient& patient) {
 Finding check_family(const Patient& patient, int family) {
   const TransparentConfig& wanted = patient.pool->transparent;
   const std::string name = family_name(family);
-  const auto state = patient.host.routing(family, wanted);
+  const auto state = patient.host.routing(family, *patient.pool);
   if (!state) return skipped("routing of " + name + ": " + state.error().text());
   if (!state->conflict.empty()) {
     return failed("mode \"transparent\": " + state->conflict + ", and is not smbdirectd's",
@@ -141,7 +141,7 @@ Finding check_family(const Patient& patient, int family) {
         "mode \"transparent\": the " + name + " route in table " + std::to_string(wanted.table) + " is gone",
         restart);
   }
-  if (const auto tried = patient.host.try_transparent(family, wanted); !tried) {
+  if (const auto tried = patient.host.try_transparent(family, *patient.pool); !tried) {
     return failed("mode \"transparent\": " + tried.error().text(),
                   "see \"ip rule\" for a rule before ours, and \"nft list ruleset\" for what drops or "
                   "changes packets on lo");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/upstream/transparent/transparent_routes.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -136,7 +137,10 @@ shm::Result<> TransparentRoutes::prepare() {
   }
   for (const int family : {AF_INET, AF_INET6}) {
     if (family == AF_INET6 && !no_ipv6_.empty()) continue;
-    if (auto routed = check_marked_route(netlink_, family, options_.routing.mark); !routed) return routed;
+    const auto sources = smbd_sources(netlink_, family, options_.sources);
+    if (!sources) return std::unexpected(sources.error());
+    if (auto routed = check_marked_route(netlink_, family, options_.routing.mark, *sources); !routed)
+      return routed;
     if (auto probed = probe_transparent(family, options_.routing.mark); !probed) return probed;
   }
   log::write(log::Level::info, "mode \"transparent\" is ready: %s, %s%s",
@@ -148,9 +152,11 @@ shm::Result<> TransparentRoutes::prepare() {
 }
 
 shm::Result<RoutingState> TransparentRoutes::look(int family) {
+  const auto sources = smbd_sources(netlink_, family, options_.sources);
+  if (!sources) return std::unexpected(sources.error());
   return look_up_routing(
       netlink_, mark_rule(family, options_.routing.mark, options_.routing.table, options_.routing.priority),
-      everything_local(family, options_.routing.table, loopback_, 0));
+      everything_local(family, options_.routing.table, loopback_, 0), *sources);
 }
 
 shm::Result<> TransparentRoutes::change(NetlinkRequest request, const std::string& what) {
@@ -163,8 +169,8 @@ shm::Result<> TransparentRoutes::prepare_family(int family) {
   if (!state) return std::unexpected(state.error());
   if (!state->conflict.empty()) {
     return shm::fail(state->conflict +
-                     ", and is not smbdirectd's; remove it, or choose another mark or table "
-                     "(/upstream/transparent)");
+                     ", and is not smbdirectd's; remove it, or choose another mark, table or priority "
+                     "(/upstream/transparent; a lower priority comes first)");
   }
   uint32_t metric = kMetric6;
   if (family == AF_INET) {
@@ -197,10 +203,27 @@ shm::Result<> TransparentRoutes::prepare_family(int family) {
                "took over the %s rule and route of mode \"transparent\" that an earlier smbdirectd left",
                family_name(family).c_str());
   }
-  if (state->rule_by_administrator || !state->our_rules.empty()) return {};
-  const RoutingRule rule =
-      mark_rule(family, options_.routing.mark, options_.routing.table, options_.routing.priority);
-  return change(rule.request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL), "add the rule \"" + rule.text() + "\"");
+  if (state->rule_by_administrator) return {};
+  return keep_one_rule(
+      mark_rule(family, options_.routing.mark, options_.routing.table, options_.routing.priority),
+      state->our_rules);
+}
+
+/// Those of another priority are an earlier daemon's; both do the same.
+shm::Result<> TransparentRoutes::keep_one_rule(const RoutingRule& wanted,
+                                               const std::vector<RoutingRule>& ours) {
+  const auto is_there = [&](const RoutingRule& rule) { return rule.priority == wanted.priority; };
+  if (std::ranges::none_of(ours, is_there)) {
+    auto added = change(wanted.request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL),
+                        "add the rule \"" + wanted.text() + "\"");
+    if (!added) return added;
+  }
+  for (const RoutingRule& rule : ours) {
+    if (is_there(rule)) continue;
+    auto removed = change(rule.request(RTM_DELRULE, 0), "remove the rule \"" + rule.text() + "\"");
+    if (!removed) return removed;
+  }
+  return {};
 }
 
 shm::Result<> TransparentRoutes::prepare_sysctl() {

@@ -14,12 +14,14 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "daemon/config/pool_config.h"
 #include "daemon/os/netlink.h"
 #include "daemon/upstream/policy_routing.h"
 #include "daemon/upstream/transparent/user_count_lock.h"
 #include "shm/base/result.h"
+#include "shm/base/socket_address.h"
 
 namespace smbdirect::daemon {
 
@@ -28,6 +30,7 @@ class TransparentRoutes {
   struct Options {
     TransparentConfig routing;
     std::string lock_directory;
+    std::vector<shm::Host> sources{};  // that smbd answers from; empty: any address of this host
   };
 
   /// Everything in force and tried with a connection over loopback, or an error that names the missing step
@@ -47,6 +50,7 @@ class TransparentRoutes {
   [[nodiscard]] shm::Result<> prepare_family(int family);
   [[nodiscard]] shm::Result<> prepare_sysctl();
   [[nodiscard]] shm::Result<RoutingState> look(int family);
+  [[nodiscard]] shm::Result<> keep_one_rule(const RoutingRule& wanted, const std::vector<RoutingRule>& ours);
   [[nodiscard]] shm::Result<> change(NetlinkRequest request, const std::string& what);
   void take_back();
   void take_back_family(int family);

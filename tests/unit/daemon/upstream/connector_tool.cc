@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Runs the supervisor's ways to smbd without a supervisor, for tests that need a network namespace:
-//     connector_tool transparent FD [mark=N] [table=N] [lock=DIRECTORY] [ports=FIRST-LAST] [deadline=MS]
-//     [tries=N] connector_tool handoff FD run=DIRECTORY [conf=SMB.CONF] [smbd=PROGRAM] [testparm=PROGRAM]
-//     [most=N]
+//     connector_tool transparent FD [mark=N] [table=N] [priority=N] [source=ADDRESS] [lock=DIRECTORY]
+//     [ports=FIRST-LAST] [deadline=MS] [tries=N]
+//     connector_tool handoff FD run=DIRECTORY [conf=SMB.CONF] [smbd=PROGRAM] [testparm=PROGRAM] [most=N]
 // FD is a SOCK_SEQPACKET socket of the test. The tool says "ready ..." or "error ..." on it, and
 // then obeys:
 //     open NUMBER CLIENT PORT SERVER PORT   -> "stream NUMBER" with the descriptor, or "failed NUMBER why"
@@ -97,6 +97,9 @@ int run_transparent(int fd, std::map<std::string, std::string>& options) {
   TransparentConnector::Options connector;
   if (options.contains("mark")) routes.routing.mark = uint32_t(std::stoul(options["mark"], nullptr, 0));
   if (options.contains("table")) routes.routing.table = uint32_t(std::stoul(options["table"]));
+  if (options.contains("priority")) routes.routing.priority = uint32_t(std::stoul(options["priority"]));
+  if (options.contains("source"))
+    routes.sources = {shm::host_of(*shm::address_from_text(options["source"], 0))};
   if (options.contains("lock")) routes.lock_directory = options["lock"];
   if (options.contains("deadline")) connector.deadline_ms = uint32_t(std::stoul(options["deadline"]));
   if (options.contains("tries")) connector.port_tries = uint32_t(std::stoul(options["tries"]));

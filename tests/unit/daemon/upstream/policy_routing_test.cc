@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 using namespace smbdirect::daemon;
+namespace shm = smbdirect::shm;
 
 namespace {
 
@@ -21,8 +22,22 @@ NetlinkMessage as_message(NetlinkRequest request) {
   return {header.nlmsg_type, {bytes.begin() + NLMSG_HDRLEN, bytes.end()}};
 }
 
+shm::Host host(const char* text) { return shm::host_of(*shm::address_from_text(text, 0)); }
+
 RoutingState compare(const std::vector<RoutingRule>& rules, const std::vector<Route>& routes = {}) {
-  return compare_routing(kRule, kRoute, rules, routes);
+  return compare_routing(kRule, kRoute, rules, routes, {host("192.0.2.1"), host("10.88.0.101")});
+}
+
+/// As of "ip rule add from ... lookup 77 pref ...".
+RoutingRule from(const char* network, uint8_t bits, uint32_t priority) {
+  RoutingRule rule;
+  rule.family = AF_INET;
+  rule.priority = priority;
+  rule.action = FR_ACT_TO_TBL;
+  rule.table = 77;
+  rule.source = host(network);
+  rule.source_bits = bits;
+  return rule;
 }
 
 }  // namespace
@@ -150,4 +165,56 @@ TEST_CASE("rules that do not touch ours are no conflict") {
     rule.mark = 0x534d42;
   }
   CHECK(compare({rule}).conflict.empty());
+}
+
+TEST_CASE("a rule for what comes from smbd's address, before ours, takes its answers") {
+  CHECK(compare({from("10.88.0.101", 32, 100)}).conflict ==
+        "the rule \"from 10.88.0.101 lookup 77 (IPv4, priority 100)\" comes before the one of mode "
+        "\"transparent\" "
+        "(priority 100, /upstream/transparent/priority), and would take what smbd answers from 10.88.0.101");
+  CHECK(compare({from("10.88.0.0", 16, 7)})
+            .conflict.contains("\"from 10.88.0.0/16 lookup 77 (IPv4, priority 7)\""));
+  RoutingRule rule = from("10.88.0.101", 32, 100);
+  SUBCASE("also with our mark, or with any but another") {
+    rule.mark = rule.mask = 2;
+    CHECK_FALSE(compare({rule}).conflict.empty());
+    rule.mask = 3;
+    rule.mark = 1;
+    CHECK(compare({rule}).conflict.empty());
+    rule.inverted = true;
+    CHECK_FALSE(compare({rule}).conflict.empty());
+  }
+  SUBCASE("also where ours is an administrator's, and later than it would be") {
+    RoutingRule ours = kRule;
+    ours.protocol = 0;
+    ours.priority = 200;
+    rule.priority = 150;
+    CHECK(compare({ours, rule}).conflict.contains("(priority 200, "));
+    rule.priority = 201;
+    CHECK(compare({ours, rule}).conflict.empty());
+  }
+  SUBCASE("also where it drops them") {
+    rule.action = FR_ACT_BLACKHOLE;
+    CHECK_FALSE(compare({rule}).conflict.empty());
+  }
+}
+
+TEST_CASE("a rule for other packets, after ours or that leads nowhere else is no conflict") {
+  RoutingRule rule = from("10.88.0.101", 32, 100);
+  SUBCASE("after ours") { rule.priority = 101; }
+  SUBCASE("from elsewhere") { rule = from("10.88.0.102", 32, 100); }
+  SUBCASE("from another network") { rule = from("10.89.0.0", 16, 100); }
+  SUBCASE("of other ports") { rule.narrowed = true; }
+  SUBCASE("to this host's own addresses") { rule.table = RT_TABLE_LOCAL; }
+  SUBCASE("to another rule") { rule.action = FR_ACT_GOTO; }
+  CHECK(compare({rule}).conflict.empty());
+}
+
+TEST_CASE("a rule's source survives the way to netlink and back") {
+  const RoutingRule four = from("10.88.0.0", 16, 100);
+  CHECK(RoutingRule::parse(as_message(four.request(RTM_NEWRULE, 0))) == four);
+  RoutingRule six = from("2001:db8::", 32, 100);
+  six.family = AF_INET6;
+  CHECK(RoutingRule::parse(as_message(six.request(RTM_NEWRULE, 0))) == six);
+  CHECK(six.text() == "from 2001:db8::/32 lookup 77 (IPv6, priority 100)");
 }

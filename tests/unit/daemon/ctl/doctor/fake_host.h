@@ -193,10 +193,8 @@ class FakeHost final : public Host {
     message[68 + 24] = std::byte(smbd_capabilities);
     return message;
   }
-  shm::Result<RoutingState> routing(int /*family*/, const TransparentConfig& /*wanted*/) override {
-    return state_v4;
-  }
-  shm::Result<> try_transparent(int /*family*/, const TransparentConfig& /*wanted*/) override {
+  shm::Result<RoutingState> routing(int /*family*/, const PoolConfig& /*pool*/) override { return state_v4; }
+  shm::Result<> try_transparent(int /*family*/, const PoolConfig& /*pool*/) override {
     return transparent_trouble.empty() ? shm::Result<>{} : shm::fail(transparent_trouble);
   }
 
