@@ -61,15 +61,20 @@ void Supervisor::leave(const std::string& text, LeaveAnswer answer) {
   const auto address = local_address(text);
   if (!address) return answer(std::unexpected(address.error()));
   const std::string name = shm::host_text(*address);
-  log::write(log::Level::notice, "the address %s leaves this host: connections to it are ended and refused",
-             name.c_str());
-  const auto left_all = [name, answer = std::move(answer)](const LeavingAddresses::Left& left) {
+  // A cluster manager may say it again and again.
+  const bool is_new = !dispatcher_.leaving().contains(*address);
+  if (is_new) {
+    log::write(log::Level::notice, "the address %s leaves this host: connections to it are ended and refused",
+               name.c_str());
+  }
+  const auto left_all = [name, is_new, answer = std::move(answer)](const LeavingAddresses::Left& left) {
     if (left.still_there > 0 || left.unheard) {
       const std::string why = still_there(name, left);
       log::write(log::Level::warning, "%s", why.c_str());
       return answer(std::unexpected(Refused{why}));
     }
-    log::write(log::Level::notice, "%zu connections to %s were ended", left.ended, name.c_str());
+    if (is_new || left.ended > 0)
+      log::write(log::Level::notice, "%zu connections to %s were ended", left.ended, name.c_str());
     answer(Left{.address = name, .connections = left.ended});
   };
   leaving_.leave(*address, left_all, at_former());
