@@ -3,14 +3,18 @@
 the distribution's own event scripts beside ours."""
 
 import json
+import os
 import time
 
 import pytest
 
-from lib.cluster import EVERYWHERE, PUBLIC, Cluster, static_address
+from lib import smb2
+from lib.cluster import EVERYWHERE, PASSWORD, PUBLIC, USER, Cluster, static_address
 from lib.cluster_node import why_not
 from lib.daemon import program
+from lib.iwarp import Closed, Terminated
 from lib.process import wait_until
+from lib.smbdirect import SmbDirect
 from lib.survivor import Idle, Person, Writer
 
 MOVES = 50
@@ -107,6 +111,33 @@ def test_what_ctdb_does_not_see_is_told_by_leave(cluster):
     move(cluster, ADDRESS, old)
     wait_until(lambda: ADDRESS not in leaving(old), 5, "the door open again")
     Person(cluster, ADDRESS).session().close_transport()
+
+
+def test_rdma_to_the_nodes_own_address_ends_with_the_public_one(cluster):
+    """As Windows does it: TCP to the public address, and RDMA, bound to that session, to the address that the node announces."""
+
+    def connect():
+        node = cluster.holder(ADDRESS)
+        tcp = Person(cluster, ADDRESS, via="tcp").session()
+        transport = cluster.client.socket_in(lambda: SmbDirect.connect((static_address(node.number), 5445)))
+        return tcp, smb2.Client(transport, tcp.guid).bind(tcp, USER, PASSWORD)
+
+    data = os.urandom(65536)
+    tcp, rdma = connect()
+    file = tcp.create("bound.bin")
+    rdma.write(file, data).check()
+    old = cluster.holder(ADDRESS)
+    old.run("ctdb", "disable")
+    gone(cluster, ADDRESS, old)
+    with pytest.raises((Closed, Terminated)):
+        rdma.transport.recv_pdu(10)
+    for client in (rdma, tcp):
+        client.close_transport()
+
+    tcp, rdma = connect()
+    assert rdma.read(tcp.create("bound.bin"), len(data)).check().data == data
+    for client in (rdma, tcp):
+        client.close_transport()
 
 
 def test_listeners_of_addresses_that_are_elsewhere(cluster):
