@@ -41,6 +41,7 @@ enum class CounterKind : uint8_t { counter, gauge };
   X(area_write_bytes, counter, "payload bytes of these")                                                 \
   X(direct_reads, counter, "READs that the worker did on the open file itself")                          \
   X(direct_read_bytes, counter, "payload bytes of these")                                                \
+  X(direct_uncopied_bytes, counter, "of these, bytes that were sent from the page cache itself")         \
   X(direct_writes, counter, "WRITEs that the worker did on the open file itself")                        \
   X(direct_write_bytes, counter, "payload bytes of these")                                               \
   X(direct_grants, counter, "open files that smbd's module has granted for this")                        \

@@ -16,6 +16,10 @@
 //  - on_closed() comes exactly once, as the last event, whatever the cause; work that had not completed
 //    is simply gone (no flush completions are delivered). Destroying an endpoint before on_closed() is
 //    allowed, aborts the connection at once, and delivers nothing.
+//  - A WRITE's memory may be a mapped file where Attributes::sends_files says so, with key 0. Nothing in this
+//    process reads it, which would be the end of the process if the file has become shorter: the kernel does,
+//    and copies it, when the bytes are given to it. What is not there any more by then ends the connection
+//    (CloseCause::source_gone): a message that has begun cannot be anything else.
 //  - The handler may call post_*, ring() and disconnect() from any callback, but must not destroy the
 //    endpoint from inside one (defer it to the loop).
 #pragma once
@@ -61,6 +65,7 @@ enum class CloseCause : uint8_t {
   peer_terminate,  // iWARP Terminate received / remote error completion
   protocol_error,  // the peer broke a rule of the fabric's protocol (detail says which)
   setup_failed,    // never got established: refused, timed out, incompatible parameters
+  source_gone,     // a file that was being sent became shorter
 };
 
 /// Why a connection ended. detail is for the log: one line, no peer-controlled bytes.
@@ -87,6 +92,7 @@ struct Attributes {
   // A SEND with invalidate of the peer's can revoke what we expose. Where it cannot, one would break the
   // connection: the peer must not be asked for it (SMB Direct's channel 1 in place of 2).
   bool can_be_invalidated{};
+  bool sends_files{};  // from mapped files, see above: iwarp, where no CRC is counted
 };
 
 /// Bytes and units moved, for statistics; monotonic.

@@ -101,14 +101,15 @@ void SlabRef::reset() {
   if (slab->chunk != nullptr) {
     slab->chunk->pool.give_back(*slab);
   } else {
-    slab->arena->remove(slab->key);
+    if (slab->arena != nullptr) slab->arena->remove(slab->key);
     ::munmap(slab->data, slab->size);
     const std::unique_ptr<Slab> dies(slab);
   }
 }
 
 void SlabRef::discard() {
-  if (slab_ != nullptr && !slab_->arena->registered(slab_->key)) give_pages_back(*slab_);
+  if (slab_ != nullptr && slab_->arena != nullptr && !slab_->arena->registered(slab_->key))
+    give_pages_back(*slab_);
 }
 
 void SlabRef::recharge(Budget& budget) {
@@ -251,7 +252,8 @@ bool SlabPool::trim(bool new_round) {
 
 namespace {
 
-SlabRef adopt_pages(Arena& arena, void* data, uint32_t size, Budget& budget) {
+/// arena: null: in none.
+SlabRef adopt_pages(Arena* arena, void* data, uint32_t size, Budget& budget) {
   if (data == nullptr) {
     budget.refund(size);
     return {};
@@ -259,9 +261,9 @@ SlabRef adopt_pages(Arena& arena, void* data, uint32_t size, Budget& budget) {
   auto* bytes = static_cast<std::byte*>(data);
   auto slab = std::make_unique<Slab>(Slab{.data = bytes,
                                           .size = size,
-                                          .key = arena.add({bytes, size}),
+                                          .key = arena == nullptr ? 0 : arena->add({bytes, size}),
                                           .refs = 1,
-                                          .arena = &arena,
+                                          .arena = arena,
                                           .budget = &budget});
   return SlabRef(slab.release());
 }
@@ -274,13 +276,19 @@ SlabRef acquire_block(Arena& arena, uint32_t size, Budget& budget) {
 
 SlabRef acquire_block_forced(Arena& arena, uint32_t size, Budget& budget) {
   budget.force(size);
-  return adopt_pages(arena, map_pages(size), size, budget);
+  return adopt_pages(&arena, map_pages(size), size, budget);
 }
 
 SlabRef acquire_shared(Arena& arena, int fd, uint32_t size, Budget& budget) {
   if (!budget.charge(size)) return {};
   void* at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  return adopt_pages(arena, at == MAP_FAILED ? nullptr : at, size, budget);
+  return adopt_pages(&arena, at == MAP_FAILED ? nullptr : at, size, budget);
+}
+
+SlabRef map_file(int fd, uint64_t offset, uint32_t size, Budget& budget) {
+  if (!budget.charge(size)) return {};
+  void* at = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offset));
+  return adopt_pages(nullptr, at == MAP_FAILED ? nullptr : at, size, budget);
 }
 
 }  // namespace smbdirect::workers

@@ -53,7 +53,7 @@ struct Slab {
   uint32_t refs{};
   bool touched{};      // handed out before: its pages may be there
   SlabChunk* chunk{};  // null: a block of its own, unmapped when released...
-  Arena* arena{};      // ...after it has left the arena
+  Arena* arena{};      // ...after it has left the arena, if it is in one
   Budget* budget{};    // refunded `size` when released
   Slab* next_free{};
 };
@@ -153,5 +153,10 @@ class SlabPool {
 /// The same, for memory that is shared through the descriptor: at least `size` bytes, which cannot be
 /// truncated.
 [[nodiscard]] SlabRef acquire_shared(Arena& arena, int fd, uint32_t size, Budget& budget);
+
+/// A window of a file, which may begin or end beyond the file's end; in no block of an arena (key 0). For
+/// system calls only: who reads what the file does not have dies of it. The budget counts addresses, of which
+/// a process has enough: the memory is the page cache's.
+[[nodiscard]] SlabRef map_file(int fd, uint64_t offset, uint32_t size, Budget& budget);
 
 }  // namespace smbdirect::workers

@@ -104,6 +104,10 @@ class Transport final : private fabric::Handler {
 
   // --- RDMA (passive role: to and from the peer's memory) ---
   void rdma_write(SlabRef owner, std::span<const std::byte> bytes, fabric::RemoteMemory to);
+  /// Whether the bytes of a mapped file may be written so.
+  [[nodiscard]] bool sends_files() const {
+    return endpoint_ != nullptr && endpoint_->attributes().sends_files;
+  }
   /// Reads `into` (memory kept alive by the caller until on_read_done(cookie) or on_closed).
   void rdma_read(std::span<std::byte> into, uint32_t key, fabric::RemoteMemory from, uint64_t cookie);
 

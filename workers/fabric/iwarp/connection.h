@@ -96,6 +96,7 @@ class Connection {
   void read_stream();
   void stream_ended();
   void stream_broken(int system_errno);
+  void source_gone();
   void discard();
   void flush();
   [[nodiscard]] bool transferring() const;

@@ -129,6 +129,13 @@ void Connection::stream_broken(int system_errno) {
   finish(cause, std::string("the connection broke: ") + std::strerror(broken_));
 }
 
+// In the middle of an FPDU: the peer must not take what follows for the rest of it.
+void Connection::source_gone() {
+  shm::reset_on_close(socket_.fd());
+  if (phase_ == Phase::terminating) return finish_ending();
+  finish(CloseCause::source_gone, "a file became shorter while it was being sent");
+}
+
 void Connection::discard() {
   std::byte scratch[16384];
   for (int reads = 0; reads < kReadsPerTurn; ++reads) {
@@ -193,7 +200,11 @@ void Connection::service() {
   // Sending may find a fault of its own, and the Terminate for it is sent by the next round.
   while (transferring()) {
     if (broken_ != 0) {
-      stream_broken(broken_);
+      if (broken_ == EFAULT) {
+        source_gone();
+      } else {
+        stream_broken(broken_);
+      }
       break;
     }
     if (stream_.fault() && stream_.fault()->silent) {

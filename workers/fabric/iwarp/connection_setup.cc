@@ -131,6 +131,7 @@ void Connection::refuse_reply(const SetupFailure& failure) {
 void Connection::establish(const Agreed& agreed) {
   attributes_.max_outbound_reads = agreed.ord;
   attributes_.crc = agreed.crc;
+  attributes_.sends_files = !agreed.crc;
   // The accepting side is silent until the first FPDU has come in (RFC 5044 7.1.2).
   stream_.establish(agreed, segment_size(socket_.fd()), to_.has_value());
   if (options_.peer_timeout_ms > 0) set_peer_timeout(socket_.fd(), options_.peer_timeout_ms);

@@ -128,6 +128,8 @@ class FakeEndpoint final : public fabric::Endpoint {
   /// Posted and not carried out yet.
   [[nodiscard]] const std::deque<Work>& work() const { return work_; }
 
+  void send_files() { attributes_.sends_files = true; }
+
   bool started = false;
   bool lingers = false;             // disconnect() comes to no end, for the peer does not close
   fabric::Progress progress_now;    // what progress() says
