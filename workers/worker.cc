@@ -118,8 +118,10 @@ void Worker::prepare_module_use() {
                                        .huge_pages = config_.module_area_huge_pages});
   }
   if (config_.direct)
-    direct_.emplace(DirectResources{
-        .descriptors = direct_descriptors_, .files = config_.direct_files, .threads = file_threads_});
+    direct_.emplace(DirectResources{.descriptors = direct_descriptors_,
+                                    .files = config_.direct_files,
+                                    .threads = file_threads_,
+                                    .mapped = mapped_files_});
 }
 
 Worker::~Worker() {

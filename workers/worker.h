@@ -92,6 +92,7 @@ class Worker {
   Budget areas_;
   Budget module_areas_;
   Budget direct_descriptors_;
+  Budget mapped_files_{uint64_t{16} << 30};
   FileThreads file_threads_;  // dies before the slabs and the descriptors that its jobs have
   std::optional<LinkResources> module_link_;
   std::optional<AreaResources> module_area_;

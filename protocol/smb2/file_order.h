@@ -12,8 +12,9 @@
 
 namespace smbdirect::protocol::smb2 {
 
-/// What a request holds up, and waits for, of what is done here.
-enum class Holds : uint8_t { nothing, file, all };
+/// What a request holds up, and waits for, of what is done here. sends: it holds nothing up, but may shorten
+/// files whose bytes are still to be sent.
+enum class Holds : uint8_t { nothing, sends, file, all };
 
 class FileOrder {
  public:

@@ -50,7 +50,8 @@ OnFile file_of(const Header& header, std::span<const std::byte> element) {
     case Command::oplock_break:  // once it is acknowledged others may read
       return {.holds = Holds::all};
     default:
-      return {.holds = header.next_command != 0 || header.related() ? Holds::all : Holds::nothing};
+      if (header.next_command != 0 || header.related()) return {.holds = Holds::all};
+      return {.holds = header.command == Command::create ? Holds::sends : Holds::nothing};
   }
 }
 

@@ -74,6 +74,8 @@ class Exchange {
   [[nodiscard]] virtual State pump(int fd) = 0;
   /// Gives back memory that an idle stream need not hold.
   virtual void trim() = 0;
+  /// Called now and then: gives back what was not needed since the last call.
+  virtual void tidy() {}
 };
 
 }  // namespace smbdirect::workers

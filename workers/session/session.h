@@ -84,6 +84,7 @@ class Session final : private Transport::Owner,
   void trim() {
     transport_.trim();
     exchange_->outbox().trim();
+    exchange_->tidy();
   }
 
   [[nodiscard]] Counters counters() const { return transport_.counters(); }

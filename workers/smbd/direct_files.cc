@@ -100,6 +100,11 @@ void DirectFiles::did(const smb2::DirectRequest& request, uint32_t bytes) {
   (write ? counters.direct_write_bytes : counters.direct_read_bytes) += bytes;
 }
 
+void DirectFiles::tidy() {
+  for (auto& [id, known] : files_)
+    if (known.file != nullptr) known.file->views.trim();
+}
+
 void DirectFiles::opened() {
   if (state_ != State::off && !link_.up()) link_.want();
 }

@@ -26,6 +26,7 @@
 #include "workers/memory/slab.h"
 #include "workers/session/context.h"
 #include "workers/smbd/file_threads.h"
+#include "workers/smbd/file_views.h"
 #include "workers/smbd/said_lines.h"
 #include "workers/smbd/smbd_link.h"
 
@@ -83,6 +84,7 @@ struct DirectFile {
   bool written = false;           // smbd has done a WRITE of it for this connection
   // Its file system cannot say what would wait: all reads, or writes, are for a thread.
   bool reads_wait = false, writes_wait = false;
+  FileViews views{};
   uint64_t smbd_at_ms = 0;  // when smbd was last to see something of it; 0: when it was opened
 
   [[nodiscard]] const Right& right(smb2::Command command) const {
@@ -95,6 +97,7 @@ struct DirectResources {
   Budget& descriptors;  // of all sessions
   uint32_t files;       // the most of one session
   FileThreads& threads;
+  Budget& mapped;  // bytes of files in views, of all sessions
 };
 
 class DirectFiles final : private SmbdLink::User {
@@ -113,6 +116,8 @@ class DirectFiles final : private SmbdLink::User {
   void smbd_wrote(const smb2::FileId& file);
   /// Counts what was done: bytes read or written.
   void did(const smb2::DirectRequest& request, uint32_t bytes);
+  /// Gives back what was not needed since the last call.
+  void tidy();
 
   // --- what the session hears ---
   /// smbd has answered a CREATE with success, neither signed nor encrypted: it may be granted.

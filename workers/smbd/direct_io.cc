@@ -49,17 +49,33 @@ bool DirectIo::take(std::unique_ptr<QueuedRequest>& request) {
     request->direct.reset();
     return false;
   }
-  Operation operation;
-  if (spare_.empty()) {
-    operation = std::make_unique<DirectOperation>();
-  } else {
-    operation = std::move(spare_.back());
-    spare_.pop_back();
-  }
+  Operation operation = fresh();
   operation->begin(std::move(request), std::move(file), context_.transport.clock_us(), *this);
   const Next next = go_on(*operation);
   request = follow(std::move(operation), next);
   return request == nullptr;
+}
+
+DirectIo::Operation DirectIo::fresh() {
+  if (spare_.empty()) return std::make_unique<DirectOperation>();
+  Operation operation = std::move(spare_.back());
+  spare_.pop_back();
+  return operation;
+}
+
+void DirectIo::write_ahead(std::unique_ptr<QueuedRequest>& request) {
+  const smb2::DirectRequest& wanted = *request->direct;
+  if (stopped_ || wanted.write_through || context_.translator.holds(wanted.file_id)) return;
+  auto file = files_.find(wanted);
+  if (file == nullptr || !file->never_blocks) return;
+  Operation operation = fresh();
+  operation->begin(std::move(request), std::move(file), 0, *this);
+  operation->aim(0);
+  operation->call();
+  if (operation->result() > 0) operation->took();
+  operation->queued->ahead = operation->moved;
+  request = std::move(operation->queued);
+  keep(std::move(operation));
 }
 
 /// As far as it goes without waiting.
@@ -67,6 +83,7 @@ DirectIo::Next DirectIo::go_on(DirectOperation& operation) {
   DirectFile& file = *operation.file;
   const bool write = operation.write();
   bool& waits = write ? file.writes_wait : file.reads_wait;
+  if (send_file(operation)) return finish(operation);
   while (operation.left() > 0 && !operation.at_end) {
     if (!write && !operation.room(context_.slabs, context_.budget)) return Next::smbd;
     const int sync = operation.request().write_through ? RWF_DSYNC : 0;
@@ -86,6 +103,29 @@ DirectIo::Next DirectIo::go_on(DirectOperation& operation) {
     }
   }
   return finish(operation);
+}
+
+/// All of a READ by an RDMA channel, from the page cache itself. False: it is to be read.
+bool DirectIo::send_file(DirectOperation& operation) {
+  const smb2::DirectRequest& request = operation.request();
+  DirectFile& file = *operation.file;
+  if (operation.write() || !request.rdma_channel || request.length < kLeastSent || operation.moved > 0)
+    return false;
+  if (!context_.transport.sends_files() || !file.never_blocks || !operation.all_there()) return false;
+  std::array<std::optional<FileViews::View>, 2> views;
+  uint32_t found = 0;
+  for (size_t i = 0; i < views.size() && found < request.length; ++i) {
+    views[i] = file.views.at(file.fd.get(), request.offset + found, request.length - found, *mapped_);
+    if (!views[i]) return false;
+    found += static_cast<uint32_t>(views[i]->bytes.size());
+  }
+  if (found < request.length) return false;
+  for (const auto& view : views)
+    if (view) responses_.place(view->owner, view->bytes, operation.placement);
+  operation.moved = found;
+  last_sent_ = responses_.writes_asked();
+  context_.transport.own_counters().direct_uncopied_bytes += found;
+  return true;
 }
 
 /// Something: it does not go on from here.
@@ -177,7 +217,10 @@ void DirectIo::answer(DirectOperation& operation) {
 }
 
 bool DirectIo::holds_up(smb2::Holds holds, const smb2::FileId& file) const {
-  if (holds == smb2::Holds::nothing || in_threads_.empty()) return false;
+  if (holds == smb2::Holds::nothing) return false;
+  // What it shortens may be the same file, opened once more.
+  if (responses_.writes_done() < last_sent_) return true;
+  if (holds == smb2::Holds::sends || in_threads_.empty()) return false;
   return holds == smb2::Holds::all || std::ranges::any_of(in_threads_, [&](const DirectOperation* operation) {
            return operation->request().file_id == file;
          });

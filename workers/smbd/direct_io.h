@@ -7,6 +7,12 @@
 // is gone. That is possible at any time before the answer begins, for smbd then does all of the request once
 // more: the same bytes go to the same place. So no error is translated here.
 //
+// A large READ by an RDMA channel may be sent from the page cache itself (FileViews), where the fabric sends
+// files and the file has all of it in memory. Its pages are copied when they are given to the fabric's
+// socket, before the answer: what was answered does not change. What may shorten a file waits until then; who
+// does so on another channel, or is another client whose request this one need not agree to, ends this
+// connection, for a message that has begun cannot end early.
+//
 // When the session ends, smbd is gone or the client is, what is in threads goes on without it, and nobody is
 // told.
 #pragma once
@@ -29,9 +35,14 @@ namespace smbdirect::workers {
 
 class DirectIo final : private DirectOperation::Owner {
  public:
-  /// threads: null: nothing is done here.
-  DirectIo(SessionContext& context, DirectFiles& files, ResponsePath& responses, FileThreads* threads)
-      : context_(context), files_(files), responses_(responses), threads_(threads) {}
+  /// resources: null: nothing is done here.
+  DirectIo(SessionContext& context, DirectFiles& files, ResponsePath& responses,
+           const DirectResources* resources)
+      : context_(context),
+        files_(files),
+        responses_(responses),
+        threads_(resources == nullptr ? nullptr : &resources->threads),
+        mapped_(resources == nullptr ? nullptr : &resources->mapped) {}
   ~DirectIo() { stop(); }
   DirectIo(const DirectIo&) = delete;
   DirectIo& operator=(const DirectIo&) = delete;
@@ -47,7 +58,10 @@ class DirectIo final : private DirectOperation::Owner {
 
   /// At its turn, with its data: it is done, or on its way. False: it is for smbd, now.
   [[nodiscard]] bool take(std::unique_ptr<QueuedRequest>& request);
-  /// Whether a request must wait for what is in threads.
+  /// What is here of the data of a WRITE, while the rest is being fetched. Whether it worked or not, take()
+  /// comes later, and goes on from there; so may smbd, with all of it.
+  void write_ahead(std::unique_ptr<QueuedRequest>& request);
+  /// Whether a request must wait for what is in threads, or for what is sent from files.
   [[nodiscard]] bool holds_up(smb2::Holds holds, const smb2::FileId& file) const;
   /// Nothing is in a thread, nor has come back from one and is for smbd.
   [[nodiscard]] bool idle() const { return in_threads_.empty() && returned_.empty(); }
@@ -63,13 +77,16 @@ class DirectIo final : private DirectOperation::Owner {
 
   static constexpr size_t kMostInThreads = 64;          // of one session
   static constexpr uint32_t kMostInline = 1024 * 1024;  // of a READ: all of it waits for the last byte
+  static constexpr uint32_t kLeastSent = 64 * 1024;     // from the file itself: of less a copy is cheaper
   static constexpr uint64_t kSmbdEveryMs = 2'000;       // it ends sessions that have expired or are idle
   static constexpr size_t kMostSpare = 64;
 
   void ended(Operation operation) override;
+  [[nodiscard]] Operation fresh();
 
   [[nodiscard]] std::shared_ptr<DirectFile> file_for(const QueuedRequest& queued);
   [[nodiscard]] Next go_on(DirectOperation& operation);
+  [[nodiscard]] bool send_file(DirectOperation& operation);
   [[nodiscard]] std::optional<Next> take_result(DirectOperation& operation);
   [[nodiscard]] Next finish(const DirectOperation& operation) const;
   [[nodiscard]] bool place(DirectOperation& operation);
@@ -83,6 +100,8 @@ class DirectIo final : private DirectOperation::Owner {
   DirectFiles& files_;
   ResponsePath& responses_;
   FileThreads* threads_;
+  Budget* mapped_;
+  uint64_t last_sent_ = 0;  // RDMA WRITE, by number, of those from files
   std::function<void()> told_;
   bool stopped_ = false;
   std::vector<DirectOperation*> in_threads_;

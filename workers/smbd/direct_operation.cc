@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <sys/stat.h>
 #include <utility>
 
 namespace smbdirect::workers {
@@ -13,7 +14,7 @@ void DirectOperation::begin(std::unique_ptr<QueuedRequest> what, std::shared_ptr
   file = std::move(on);
   began_us = now_us;
   owner_ = &whose;
-  moved = 0;
+  moved = queued->ahead;
   at_end = false;
   if (request().rdma_channel && !write()) placement.set_packed(queued->memory);
 }
@@ -23,6 +24,16 @@ void DirectOperation::clear() {
   file.reset();
   chunks.clear();
   placement.clear();
+}
+
+bool DirectOperation::all_there() const {
+  constexpr uint64_t kBlock = 512;
+  struct stat status{};
+  if (!right().holds() || ::fstat(file->fd.get(), &status) != 0) return false;
+  const auto size = static_cast<uint64_t>(status.st_size);
+  if (request().offset > size || size - request().offset < request().length) return false;
+  // A hole would be filled by looking at it through a mapping.
+  return static_cast<uint64_t>(status.st_blocks) >= (size + kBlock - 1) / kBlock;
 }
 
 bool DirectOperation::room(SlabPool& slabs, Budget& budget) {

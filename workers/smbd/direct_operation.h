@@ -39,6 +39,8 @@ class DirectOperation final : public FileWork {
   [[nodiscard]] const Right& right() const { return file->right(request().command); }
   [[nodiscard]] uint32_t left() const { return request().length - moved; }
 
+  /// READ: whether the file has all of these bytes in memory, holes aside, and may be read.
+  [[nodiscard]] bool all_there() const;
   /// Memory for the next bytes of a READ. False: there is none.
   [[nodiscard]] bool room(SlabPool& slabs, Budget& budget);
   /// What the next call moves. flags: of preadv2 and pwritev2.

@@ -33,6 +33,7 @@ struct QueuedRequest {
     uint32_t length{};
   };
   std::vector<Data> data;
+  uint32_t ahead{};  // so many bytes of it were written already, while the rest was fetched
 
   [[nodiscard]] bool fetches() const { return !request.fetches.empty(); }
   /// For the next one; lists keep their capacity.
@@ -42,6 +43,7 @@ struct QueuedRequest {
     direct.reset();
     memory = {};
     data.clear();
+    ahead = 0;
   }
 };
 

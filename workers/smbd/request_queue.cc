@@ -121,19 +121,22 @@ bool RequestQueue::emit_fetch(Entry& entry, const smb2::Fetch& fetch) {
   return true;
 }
 
-/// All data of the front, which may be done here. False: more must arrive.
+/// The data of the front, which may be done here; what has come is written while it is in the cache. False:
+/// more must arrive.
 bool RequestQueue::take_data(Waiting& waiting) {
   if (!waiting.fetched_all()) return false;
-  size_t count = 0;
-  for (uint64_t here = 0; here < waiting.entry->request.fetches.front().length; ++count) {
-    if (chunks_.at(count).last_read > reads_done_) return false;
-    here += chunks_.at(count).length;
-  }
-  for (; count > 0; --count) {
+  Entry& entry = *waiting.entry;
+  const uint64_t length = entry.request.fetches.front().length;
+  uint64_t here = 0;
+  for (const Entry::Data& data : entry.data) here += data.length;
+  const uint64_t before = here;
+  while (here < length && chunks_.front().last_read <= reads_done_) {
     Chunk chunk = chunks_.pop();
-    waiting.entry->data.push_back({.slab = std::move(chunk.slab), .length = chunk.length});
+    here += chunk.length;
+    entry.data.push_back({.slab = std::move(chunk.slab), .length = chunk.length});
   }
-  return true;
+  if (here < length && here > before) direct_.write_ahead(waiting.entry);
+  return here == length;
 }
 
 void RequestQueue::tell_ids() {

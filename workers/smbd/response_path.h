@@ -43,6 +43,9 @@ class ResponsePath final : private StreamOwner {
   };
   /// More answers of ours than the client, or smbd, lets go: the next one is better asked for at smbd.
   [[nodiscard]] bool full() const { return crowded() || kept_.size() >= kMostKept; }
+  /// RDMA WRITEs by number: those asked for so far, and the first so many that are done.
+  [[nodiscard]] uint64_t writes_asked() const { return writes_asked_; }
+  [[nodiscard]] uint64_t writes_done() const { return writes_done_; }
   /// RDMA WRITEs, which do not wait for anything.
   void place(const SlabRef& owner, std::span<const std::byte> bytes, Placement& to);
   void answer(const smb2::DirectAnswer& head, const Here& here);

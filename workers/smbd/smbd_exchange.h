@@ -32,7 +32,7 @@ class SmbdExchange final : public Exchange {
         area_(context, link_, module.area),
         files_(context, link_, module.direct),
         responses_(context, link_, area_, files_),
-        direct_(context, files_, responses_, module.direct == nullptr ? nullptr : &module.direct->threads),
+        direct_(context, files_, responses_, module.direct),
         requests_(context, area_, files_, direct_) {
     direct_.on_ended([this] { requests_.on_direct_ended(); });
   }
@@ -56,6 +56,7 @@ class SmbdExchange final : public Exchange {
   [[nodiscard]] shm::DirectState direct_state() const override { return files_.shown(); }
   [[nodiscard]] uint32_t direct_files() const override { return files_.open_files(); }
   void trim() override { responses_.trim(); }
+  void tidy() override { files_.tidy(); }
 
   [[nodiscard]] shm::Result<std::unique_ptr<Upstream>> open_upstream(UpstreamRequest request) override {
     link_.of(request.connection);

@@ -88,7 +88,8 @@ class SmbdExchangeRig : public ExchangeHost {
   LinkResources links{.loop = loop(), .ask = [this](shm::ConnectionId, int) { ++asked; }};
   Budget descriptors{1000};
   FileThreads threads{loop(), 32};
-  DirectResources directs{.descriptors = descriptors, .files = 256, .threads = threads};
+  Budget mapped{uint64_t{1} << 30};
+  DirectResources directs{.descriptors = descriptors, .files = 256, .threads = threads, .mapped = mapped};
   SmbdEnd smbd;
   Bytes negotiate;
   size_t agreed = 0;
