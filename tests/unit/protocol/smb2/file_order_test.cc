@@ -63,7 +63,8 @@ TEST_CASE("what a request is about, by its command") {
     CHECK(on(request(command, 80, 60)).holds == Holds::nothing);
     CHECK(on(request(command, 80, 60)).file_id == file(9));
   }
-  for (const uint16_t command : {kCreate, kEcho, kQueryInfo, kQueryDirectory, kChangeNotify})
+  CHECK(on(request(kCreate, 0, 60)).holds == Holds::sends);
+  for (const uint16_t command : {kEcho, kQueryInfo, kQueryDirectory, kChangeNotify})
     CHECK(on(request(command, 0, 60)).holds == Holds::nothing);
 }
 
