@@ -161,6 +161,20 @@ def test_smbd_that_sees_the_client_is_freed(make_lan, mode):
         smb.close_transport()
 
 
+def test_a_native_servers_client(native):
+    daemon, _, _ = native
+    with connect(daemon, daemon.address) as smb:
+        smb.start()
+        assert daemon.ctl("leave", daemon.address) == {"address": daemon.address, "connections": 1}
+        assert end_of(smb) == "eof"
+        wait_until(lambda: not daemon.ctl("clients"), 5, lambda: daemon.ctl("clients"))
+    refused(daemon, daemon.address)
+    assert daemon.ctl("take", daemon.address)["left"]
+    with connect(daemon, daemon.address) as smb:
+        smb.start()
+        assert smb.echo().status == smb2.SUCCESS
+
+
 def test_a_daemon_that_takes_over_has_the_addresses_and_ends_what_the_former_ones_have(make_pool):  # noqa: F811
     pool = make_pool(workers=1, pool=everywhere())
     assert pool.ctl("leave", STAYS)["connections"] == 0
