@@ -180,7 +180,7 @@ def test_without_any_daemon_smb_over_tcp_is_served(cluster):
     for node in cluster.nodes.values():
         node.write("/etc/smbdirectd/pool.json", "{")
         node.run("service", "smbdirectd", "stop")
-        for _ in range(5):
+        for _ in range(3):
             monitored(node)
         wait_until(lambda: "WARNING: smbdirectd: it does not answer" in node.log(), 10, "the warning in CTDB's log")
     for node in cluster.nodes.values():

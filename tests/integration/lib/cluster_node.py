@@ -4,6 +4,7 @@ CTDB, its event scripts and smbd run as they do on a host, and write below one d
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -127,7 +128,9 @@ class Node(NetSpace):
         return {name for name, value in zip(*rows) if value == "1" and name not in ("Node", "ThisNode")}
 
     def has(self, address):
-        return f" {address}/" in self.run("ip", "-o", "address")
+        """An IPv4 address."""
+        text = pathlib.Path(f"/proc/{self.pid}/net/fib_trie").read_text()
+        return re.search(rf"\|-- {re.escape(address)}\n\s+/32 host LOCAL", text) is not None
 
     def off(self):
         if self.holder.poll() is None:
