@@ -6,6 +6,7 @@ notes every answer, so that two servers, or two ways to one, can be compared."""
 import random
 import select
 import struct
+import time
 from dataclasses import dataclass, field
 
 from lib import leases, rdma, smb2
@@ -95,6 +96,7 @@ class Player:
     def play(self, steps, label):
         """(what each step was answered, what leases and oplocks became)"""
         self.label, self.opens, self.answers, self.leases = label, {}, [], []
+        self.held = {}  # open -> [the file's name, the key of its lease, what it has of a lease or an oplock]
         for number, step in enumerate(steps):
             if step.open is not None and step.open not in self.opens:
                 self.answers.append(None)  # was not opened, or is closed
@@ -127,6 +129,19 @@ class Player:
         self.patience = 200
         return self.wait(c, c.send(command, body, **kw))
 
+    def broken(self, number):
+        """One has changed the file: smbd tells another process that its client's leases are gone, and does not wait for that. The
+        next request may overtake it, and is then served as before; here it does not, so that two ways can be compared."""
+        name, key, _ = self.held[number]
+        others = [other for n, other in self.held.items() if n != number and other[0] == name and (key is None or other[1] != key)]
+        end = time.monotonic() + 0.2
+        while any(other[2] for other in others) and time.monotonic() < end:
+            for one in self.connections.values():
+                hear(one, 0.001)
+            self.acknowledge()
+        for other in others:
+            other[2] = 0  # nothing was broken: the file has another name by now
+
     def acknowledge(self):
         for (client, channel), c in self.connections.items():
             while c.unsolicited:
@@ -135,15 +150,19 @@ class Player:
                 if size == 44:
                     flags, key, current, new = struct.unpack_from("<I16sII", pdu, 68)
                     self.leases.append(("break", client, current, new))
+                    for held in self.held.values():
+                        if held[1] == key:
+                            held[2] = new
                     body = struct.pack("<HHI16sIQ", 36, 0, 0, key, new, 0) if flags & 1 else None
                 else:
                     level, file_id = pdu[66], pdu[72:88]
                     self.leases.append(("break", client, level))
-                    held = next((o for o in self.opens.values() if o[0] == file_id), None)
+                    number, held = next(((n, o) for n, o in self.opens.items() if o[0] == file_id), (None, None))
                     owes = held and held[1] in (EXCLUSIVE, BATCH)
                     body = struct.pack("<HBBI16s", 24, level, 0, 0, file_id) if owes else None
                     if held:
                         held[1] = level
+                        self.held[number][2] = level
                 if body:
                     c.rpc(smb2.OPLOCK_BREAK, body)
 
@@ -152,6 +171,7 @@ class Player:
     def open(self, c, number, step):
         v = step.values
         name = f"{self.label}-{v['name']}"
+        key = None
         kw = {"access": v["access"], "share": v["share"], "disposition": v["disposition"]}
         if v["oplock"] == LEASE:
             key = f"{step.connection[0]}{v['name']}{number if v['key'] else ''}{self.label}".encode()[-16:].rjust(16, b"-")
@@ -165,6 +185,7 @@ class Player:
         self.opens[number] = [response.pdu[128:144], granted]
         state = leases.opened(response, None).state if granted == LEASE else None
         self.leases.append(("granted", number, granted, state))
+        self.held[number] = [v["name"], key if granted == LEASE else None, state if granted == LEASE else granted]
         action, end = struct.unpack_from("<I", response.pdu, 68), struct.unpack_from("<Q", response.pdu, 112)
         return response.status, (action, end)
 
@@ -189,6 +210,8 @@ class Player:
         else:
             body = smb2.write_body(file_id, v["data"], v["offset"], flags=flags)
             response = self.do(c, smb2.WRITE, body, charge=smb2.charge_for(len(v["data"])))
+        if response.status == 0:
+            self.broken(step.open)
         return response.status, response.count if response.status == 0 else None
 
     def set_info(self, c, file_id, kind, data):
@@ -196,7 +219,10 @@ class Player:
         return self.do(c, smb2.SET_INFO, body).status, None
 
     def truncate(self, c, number, step):
-        return self.set_info(c, self.opens[step.open][0], 20, struct.pack("<Q", step.values["size"]))
+        answer = self.set_info(c, self.opens[step.open][0], 20, struct.pack("<Q", step.values["size"]))
+        if answer[0] == 0:
+            self.broken(step.open)
+        return answer
 
     def rename(self, c, number, step):
         name = f"{self.label}-{step.values['name']}".encode("utf-16le")
@@ -206,7 +232,10 @@ class Player:
     def lock(self, c, number, step):
         v = step.values
         body = struct.pack("<HHI16sQQII", 48, 1, 0, self.opens[step.open][0], v["offset"], v["length"], v["flags"], 0)
-        return self.do(c, smb2.LOCK, body).status, None
+        status = self.do(c, smb2.LOCK, body).status
+        if status == 0 and v["flags"] != 4:  # an unlock changes nothing
+            self.broken(step.open)
+        return status, None
 
     def flush(self, c, number, step):
         return self.do(c, smb2.FLUSH, struct.pack("<HHI16s", 24, 0, 0, self.opens[step.open][0])).status, None
@@ -218,6 +247,7 @@ class Player:
 
     def close(self, c, number, step):
         file_id, _ = self.opens.pop(step.open)
+        self.held.pop(step.open)
         return self.do(c, smb2.CLOSE, smb2.close_body(file_id)).status, None
 
 
