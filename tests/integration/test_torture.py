@@ -7,6 +7,9 @@ that equal results cannot come from both lanes failing alike; what differs with 
 version. (setinfo.setinfo is on Samba's own list of known
 failures: smbd cannot set a change time.)
 
+With direct I/O, most of what Samba's lists do with leases is without a READ or WRITE that a worker could do: what they demand is
+counted in files that were granted to it (GRANTED), and lists that have none say why (NONE_GRANTED).
+
 The same with vfs_smbdirect in the share that SMB Direct's lane uses, and every READ and WRITE by memory shared with
 smbd, but for the first of each connection: those ask for it. The share of TCP's lane is without the module.
 """
@@ -20,6 +23,7 @@ import shutil
 import pytest
 
 from lib import module_fixture, module_smbd
+from lib import direct_use
 from lib.area_use import moved
 from lib.daemon import Connect, Smbdirectd, build_dir
 from lib.module_smbd import ModuleSmbd, ModuleSpace
@@ -57,6 +61,26 @@ SURE = "credits ioctl".split()
 
 # Seconds, where 120 are not enough on a busy machine: 4.22 has 71 cases of sessions.
 LONGER = {"session": 400, "dir": 400}
+
+# How many open files the worker has to be granted at least. Each has its lease or oplock broken, given up, taken over by a durable
+# reconnect, or used on several channels; few are read or written, and then once, which is smbd's: test_direct_traces.py does that.
+GRANTED = {
+    "durable-open": 20,
+    "durable-v2-open": 30,
+    "replay.channel-sequence": 2,
+    "multichannel.leases.test1": 3,
+    "multichannel.oplocks.test1": 2,
+    "multichannel.leases.test2": 3,
+}
+GRANTED_FULL = {"lease": 5, "oplock": 5}
+NONE_GRANTED = {
+    "lock": "its files are opened without an oplock, but for two, on which it does no more than close them",
+    "rename": "its files are opened without an oplock",
+    "streams": "alternate streams are smbd's, and their files are opened without an oplock",
+    "timestamps": "its files are opened without an oplock",
+    "read": "its files are opened without an oplock",
+    "rw": "its files are opened without an oplock",
+}
 
 INSIDE = ["transparent", "handoff"]  # modes in which smbd sees the client's address
 
@@ -141,11 +165,12 @@ def two_lanes(directory, mode, log, module=None):
             lanes = [Lane("tcp", smbd.port, "tcp", space), Lane("smbdirect", connect.port, "direct", space)]
 
             def run(suite, timeout):
-                before = moved(daemon)
+                before, before_direct = moved(daemon), direct_use.shares(daemon)
                 comparison = compare(lanes, smbd, suite, timeout=timeout)
                 assert daemon.worker_pids(), "no worker is left"
                 if module:
                     comparison.by_area = tuple(now - then for now, then in zip(at_rest(lambda: moved(daemon)), before))
+                    comparison.direct = tuple(now - then for now, then in zip(direct_use.shares(daemon), before_direct))
                 log.add(comparison)
                 return comparison
 
@@ -242,3 +267,31 @@ def test_parity_by_area_full(parity_by_area, suite):
 def test_parity_by_area_in_handoff(parity_by_area, suite):
     run, _ = parity_by_area
     check(run(f"smb2.{suite}", timeout=400), {**FLOOR["default"], **FLOOR["handoff"]}[suite])
+
+
+def check_granted(run, suite, least, own):
+    comparison = run(f"smb2.{suite}", timeout=400)
+    check(comparison, 1 if own else 0)
+    assert comparison.direct[2] >= least, f"{comparison.direct} READs, WRITEs and files were the worker's"
+
+
+@with_module(*MODULES[::2])
+@pytest.mark.parametrize("suite", GRANTED)
+def test_parity_of_what_is_granted(parity_by_area, suite):
+    check_granted(parity_by_area[0], suite, GRANTED[suite], parity_by_area[1])
+
+
+@needs_full
+@with_module(*MODULES[::2])
+@pytest.mark.parametrize("suite", GRANTED_FULL)
+def test_parity_of_what_is_granted_full(parity_by_area, suite):
+    check_granted(parity_by_area[0], suite, GRANTED_FULL[suite], parity_by_area[1])
+
+
+@needs_full
+@with_module(MODULES[0])
+@pytest.mark.parametrize("suite", NONE_GRANTED)
+def test_what_is_never_direct(parity_by_area, suite):
+    """Or it belongs to the others."""
+    comparison = parity_by_area[0](f"smb2.{suite}", timeout=400)
+    assert comparison.direct[:2] == (0, 0) and comparison.direct[2] <= 2, f"{comparison.direct}: not for {NONE_GRANTED[suite]!r}"

@@ -12,6 +12,12 @@ def done(daemon):
     return tuple(sum(row[name] or 0 for row in rows) for name in ("direct_reads", "direct_writes"))
 
 
+def shares(daemon):
+    """The same, and how many open files were granted."""
+    rows = daemon.ctl("workers")
+    return *done(daemon), sum(row["direct_grants"] or 0 for row in rows)
+
+
 def warm(daemon, c, file):
     """The file was opened with a lease, and has 8 bytes or more; the first WRITE of it is smbd's. Both kinds are done directly
     when this returns."""

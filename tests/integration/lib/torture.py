@@ -90,6 +90,7 @@ class Comparison:
     rerun: dict  # test -> ([outcomes lane 0], [outcomes lane 1]) for what differed at first
     outputs: list  # of the first run, one per lane
     by_area: tuple = None  # READs and WRITEs that lane 1's daemon moved by memory shared with smbd
+    direct: tuple = None  # and those that its workers did themselves, and the open files that were granted
 
     @property
     def different(self):
@@ -101,7 +102,8 @@ class Comparison:
     def log_lines(self):
         counts = [dict(sorted(collections.Counter(r[i] for r in self.results.values()).items(), key=str)) for i in (0, 1)]
         area = f", by the area {self.by_area[0]} READs, {self.by_area[1]} WRITEs" if self.by_area else ""
-        yield f"{self.suite}: {len(self.results)} tests, tcp {counts[0]}, smbdirect {counts[1]}{area}"
+        direct = f", directly {self.direct[0]} READs, {self.direct[1]} WRITEs of {self.direct[2]} files" if self.direct else ""
+        yield f"{self.suite}: {len(self.results)} tests, tcp {counts[0]}, smbdirect {counts[1]}{area}{direct}"
         for test, (tcp, direct) in self.rerun.items():
             verdict = "the same" if self.results[test][0] == self.results[test][1] else "DIFFERENT"
             yield f"  {test}: differed; tcp {tcp}, smbdirect {direct}: {verdict}"
