@@ -81,7 +81,8 @@ class WorkerSlot {
   [[nodiscard]] bool up_to_date() const {
     return state_ == WorkerState::backoff || configuration_ == shared_.configuration;
   }
-  /// Orderly end: STOP, and SIGKILL when the deadline has passed.
+  /// Orderly end: STOP, and SIGKILL when the deadline has passed. A process that even that does not end is
+  /// left behind.
   void stop(uint32_t deadline_ms);
   /// DRAIN; a deadline of 0 is none.
   void drain(uint32_t deadline_ms);
@@ -125,6 +126,7 @@ class WorkerSlot {
   void answered(uint64_t ping);
   void check_liveness();
   void kill(const std::string& reason);
+  void on_overdue();
   void ended(int wait_status);
 
   Shared& shared_;

@@ -28,7 +28,9 @@
  * grant, and the bit is set. The module clears the bits before smbd tells anybody that the lease is broken,
  * and may set them again. One table belongs to the smbd process, all its links see it. A slot whose open was
  * closed gets another generation before it is used again. RIGHTS tells that the bits have changed, for
- * counting; CLOSED that the descriptor is of no use any more.
+ * counting; CLOSED that the descriptor is of no use any more. Behind the slots is the keeper's life: a robust
+ * futex that the smbd process holds, and which the kernel takes from it when it dies, before anything else of
+ * it goes and anybody can have its leases. A table without a keeper lets nothing be done.
  *
  * The carrier: a READ or WRITE of the client's reaches smbd as FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 2.2.31.1)
  * with one chunk, whose resume key is SMBDIRECT_KEY_*; SourceOffset is the offset in the area, TargetOffset
@@ -40,7 +42,7 @@
 #define SMBDIRECT_AREA_H
 
 /* The version of the link and the carrier together. A side that reads another one in HELLO closes. */
-#define SMBDIRECT_LINK_VERSION 2
+#define SMBDIRECT_LINK_VERSION 3
 #define SMBDIRECT_LINK_DIRECTORY "/run/smbdirectd/smbd"
 
 enum smbdirect_link_type {
@@ -56,7 +58,7 @@ enum smbdirect_link_type {
   SMBDIRECT_LINK_DIRECT,        /* from the worker: it does direct I/O */
   SMBDIRECT_LINK_DIRECT_NOT,    /* text: why there is none in this process */
   SMBDIRECT_LINK_TABLE,         /* number: its slots; one descriptor: a memfd sealed with F_SEAL_SHRINK and
-                                   F_SEAL_GROW, of 8 bytes a slot */
+                                   F_SEAL_GROW, of SMBDIRECT_TABLE_SIZE(its slots) */
   SMBDIRECT_LINK_GRANT,         /* number: the slot; session; token: the FileId as on the wire; what
                                    smbdirect_grant_layout has; one descriptor: the open file */
   SMBDIRECT_LINK_RIGHTS,        /* number: the slot; generation, rights */
@@ -92,6 +94,12 @@ enum smbdirect_rights { SMBDIRECT_RIGHT_READ = 1, SMBDIRECT_RIGHT_WRITE = 2 };
 #define SMBDIRECT_SLOT_RIGHTS(word) ((unsigned)(word) & 3u)
 #define SMBDIRECT_SLOT_GENERATION(word) ((unsigned)((word) >> 32))
 #define SMBDIRECT_SLOTS_MAX 4096
+
+/* The keeper's life, in 8-byte words: begins with the futex, u32 in the host's order, which has in these bits
+ * the thread that holds it, 0 when there is none any more (FUTEX_TID_MASK). */
+#define SMBDIRECT_LIFE_WORDS 8
+#define SMBDIRECT_LIFE_HOLDER 0x3fffffffu
+#define SMBDIRECT_TABLE_SIZE(slots) (((slots) + (size_t)SMBDIRECT_LIFE_WORDS) * 8)
 
 /* An area is at most this large, and a link has at most so many. */
 #define SMBDIRECT_AREA_LIMIT 0x40000000u

@@ -29,8 +29,15 @@ shm::DirectState state_of(SmbdLink::Without how) {
 
 }  // namespace
 
+bool DirectTable::has_keeper() const {
+  const auto& futex = reinterpret_cast<const uint32_t&>(map.words()[slots]);
+  const std::atomic_ref<uint32_t> word(const_cast<uint32_t&>(futex));  // to read it, as load_word()
+  return (word.load(std::memory_order_acquire) & SMBDIRECT_LIFE_HOLDER) != 0;
+}
+
 bool Right::holds() const {
-  if (table_ == nullptr || table_->over.load(std::memory_order_acquire)) return false;
+  if (table_ == nullptr || table_->over.load(std::memory_order_acquire) || !table_->has_keeper())
+    return false;
   const uint64_t word = shm::load_word(table_->map.words()[slot_]);
   return SMBDIRECT_SLOT_GENERATION(word) == generation_ && (SMBDIRECT_SLOT_RIGHTS(word) & bit_) != 0;
 }
@@ -194,10 +201,11 @@ SmbdLink::User::Heard DirectFiles::map_table(const SmbdLink::Packet& packet) {
     return link_.up() ? Heard::taken : Heard::over;
   }
   const shm::UniqueFd fd = std::move(packet.descriptor);
-  const size_t bytes = packet.message.number * sizeof(uint64_t);
+  const uint32_t slots = packet.message.number;
+  const size_t bytes = SMBDIRECT_TABLE_SIZE(slots);
   auto map = shm::SharedMap::open(fd.get(), bytes, bytes, shm::SharedMap::Writers::its_maker);
   if (!map) return lie(("has a table of open files that is none: " + map.error().text()).c_str());
-  table_ = std::make_shared<DirectTable>(std::move(*map));
+  table_ = std::make_shared<DirectTable>(std::move(*map), slots);
   state_ = State::ready;
   shown_ = shm::DirectState::ready;
   say("in use", "");
@@ -207,7 +215,7 @@ SmbdLink::User::Heard DirectFiles::map_table(const SmbdLink::Packet& packet) {
 SmbdLink::User::Heard DirectFiles::take(const SmbdLink::Packet& packet) {
   const proxy::LinkMessage& message = packet.message;
   if (state_ != State::ready) return lie("grants an open file without a table");
-  if (message.number >= table_->map.words().size()) return lie("grants an open file beyond its table");
+  if (message.number >= table_->slots) return lie("grants an open file beyond its table");
   if (slots_.contains(message.number)) return lie("grants an open file in the place of another");
   const smb2::FileId id{message.token};
   if (files_.contains(id)) return lie("grants an open file twice");

@@ -37,7 +37,12 @@ namespace smb2 = protocol::smb2;
 /// The module's table, mapped.
 struct DirectTable {
   shm::SharedMap map;
+  uint32_t slots = 0;
   std::atomic<bool> over = false;  // its link has ended: it is not kept up to date any more
+
+  /// The process that keeps it up to date lives: the kernel tells here before it tells anybody else, and long
+  /// before the link ends in the eyes of a loop that is busy.
+  [[nodiscard]] bool has_keeper() const;
 };
 
 /// One right of one grant; keeps the mapping. One that was made of nothing never holds.
@@ -48,6 +53,9 @@ class Right {
       : table_(std::move(table)), slot_(slot), generation_(generation), bit_(bit) {}
   /// Whether the module still lets it be done; asked directly before each system call, in any thread.
   [[nodiscard]] bool holds() const;
+  /// smbd's process has died: what was done may be somebody else's already, and nobody is to be told that it
+  /// was done.
+  [[nodiscard]] bool keeper_died() const { return table_ == nullptr || !table_->has_keeper(); }
 
  private:
   std::shared_ptr<const DirectTable> table_;

@@ -5,14 +5,19 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <sys/uio.h>
 #include <utility>
 
 namespace smbdirect::workers {
 
-void DirectIo::stop() {
+void DirectIo::stop(int stream) {
   stopped_ = true;
-  for (DirectOperation* operation : in_threads_) threads_->abandon(*operation);
+  if (!in_threads_.empty()) {
+    const auto kept =
+        std::make_shared<const shm::UniqueFd>(stream < 0 ? -1 : ::fcntl(stream, F_DUPFD_CLOEXEC, 0));
+    for (DirectOperation* operation : in_threads_) threads_->abandon(*operation, kept);
+  }
   in_threads_.clear();
   returned_.clear();
 }

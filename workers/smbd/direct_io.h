@@ -14,7 +14,7 @@
 // connection, for a message that has begun cannot end early.
 //
 // When the session ends, smbd is gone or the client is, what is in threads goes on without it, and nobody is
-// told.
+// told; but smbd does not see its connection end before that has.
 #pragma once
 
 #include <cstdint>
@@ -49,8 +49,9 @@ class DirectIo final : private DirectOperation::Owner {
 
   /// Called from the loop when something has ended that was in a thread: requests may go on.
   void on_ended(std::function<void()> told) { told_ = std::move(told); }
-  /// Nothing more is done here, and nothing answered.
-  void stop();
+  /// Nothing more is done here, and nothing answered. stream: to smbd, which is about to be closed; -1: it
+  /// has ended.
+  void stop(int stream = -1);
 
   /// Whether a READ or WRITE could be done here at this moment: then it is worth being gathered. prefix,
   /// total: as for parse_direct_request().

@@ -75,6 +75,7 @@ void DirectOperation::call() {
                       : ::preadv2(file->fd.get(), pieces_.data(), count_, offset, flags_);
   } while (result_ < 0 && errno == EINTR);
   if (result_ < 0) result_ = -errno;
+  if (right().keeper_died()) result_ = -EACCES;
 }
 
 void DirectOperation::took() {

@@ -15,6 +15,7 @@ FileThreads::~FileThreads() {
     }
     job->owner = nullptr;
     job->work.reset();
+    job->keeps.reset();
   }
 }
 
@@ -54,6 +55,7 @@ void FileThreads::after(uv_work_t* request, int /*status*/) {
   if (owner == nullptr) return;
   std::erase(owner->jobs_, job.get());
   auto work = std::move(job->work);
+  job->keeps.reset();
   const bool told = !job->abandoned;
   owner->spare_.push_back(std::move(job));
   if (!told) return;
@@ -61,12 +63,12 @@ void FileThreads::after(uv_work_t* request, int /*status*/) {
   itself.done(std::move(work));
 }
 
-void FileThreads::abandon(FileWork& work) {
+void FileThreads::abandon(FileWork& work, const std::shared_ptr<const shm::UniqueFd>& keeps) {
   const auto at = std::ranges::find_if(jobs_, [&](const Job* job) { return job->work.get() == &work; });
   if (at == jobs_.end()) return;
   (*at)->abandoned = true;
   // What has not begun never will: a client that has come again must not find its new data written over.
-  (void)uv_cancel(reinterpret_cast<uv_req_t*>(&(*at)->request));
+  if (uv_cancel(reinterpret_cast<uv_req_t*>(&(*at)->request)) != 0) (*at)->keeps = keeps;
   work.recharge(abandoned_);
 }
 

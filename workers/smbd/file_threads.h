@@ -2,7 +2,9 @@
 // Work on files that would block a worker's loop, in libuv's threads (thread_pool.h): what waits and what is
 // under way, for all sessions of the worker. Owned by the worker, outlives its sessions and dies before its
 // memory; all but FileWork::run() is on the loop's thread. What a thread is at cannot be stopped: a session
-// that ends leaves its work behind, with all that it needs, and hears no more of it.
+// that ends leaves its work behind, with all that it needs, and hears no more of it. smbd closes the
+// session's files when their connection has ended, and lets others have them: so that stays open as long as a
+// thread is at one of them. In a worker that is killed the kernel sees to that.
 #pragma once
 
 #include <condition_variable>
@@ -14,6 +16,7 @@
 
 #include <uv.h>
 
+#include "shm/base/unique_fd.h"
 #include "workers/memory/slab.h"
 
 namespace smbdirect::workers {
@@ -46,8 +49,9 @@ class FileThreads {
   [[nodiscard]] bool room() const { return jobs_.size() < most_; }
   /// False, and the work is the caller's still: there is no room.
   [[nodiscard]] bool begin(std::unique_ptr<FileWork>& work);
-  /// It does not begin any more, and nobody is told of its end.
-  void abandon(FileWork& work);
+  /// It does not begin any more, and nobody is told of its end. If it has begun, `keeps` is not closed before
+  /// it has ended.
+  void abandon(FileWork& work, const std::shared_ptr<const shm::UniqueFd>& keeps);
 
   [[nodiscard]] size_t under_way() const { return jobs_.size(); }
 
@@ -57,6 +61,7 @@ class FileThreads {
     uv_work_t request{};
     FileThreads* owner{};
     std::unique_ptr<FileWork> work;
+    std::shared_ptr<const shm::UniqueFd> keeps;
     bool abandoned = false;
     bool ran = false;  // under mutex_
   };

@@ -50,7 +50,7 @@ class SmbdExchange final : public Exchange {
     if (state == State::end) direct_.stop();
     return state;
   }
-  void detached() override { direct_.stop(); }
+  void detached() override { direct_.stop(link_.stream()); }
   void module_answered(shm::Result<shm::UniqueFd> link) override { link_.answered(std::move(link)); }
   [[nodiscard]] shm::AreaState area_state() const override { return area_.shown(); }
   [[nodiscard]] shm::DirectState direct_state() const override { return files_.shown(); }

@@ -76,6 +76,7 @@ class SmbdLink {
   [[nodiscard]] shm::ConnectionId connection() const { return connection_; }
   /// The stream to smbd is this one.
   void stream(int fd) { stream_ = fd; }
+  [[nodiscard]] int stream() const { return stream_; }
   /// smbd has let a session or a tree connect in.
   void ask_again() { ask_ = true; }
   /// The link to the module, or why there is none.

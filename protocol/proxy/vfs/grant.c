@@ -8,12 +8,13 @@
 #include "protocol/proxy/vfs/break.h"
 #include "protocol/proxy/vfs/direct.h"
 #include "protocol/proxy/vfs/grant.h"
+#include "protocol/proxy/vfs/life.h"
 #include "protocol/proxy/vfs/tell.h"
 
 #undef DBGC_CLASS
 #define DBGC_CLASS DBGC_VFS
 
-#define TABLE_SIZE (SMBDIRECT_SLOTS_MAX * sizeof(uint64_t))
+#define TABLE_SIZE SMBDIRECT_TABLE_SIZE(SMBDIRECT_SLOTS_MAX)
 #define NO_SLOT (-1)
 
 /* Linux 5.1: nobody maps it writable any more, but who has done it before */
@@ -65,7 +66,7 @@ static uint32_t word_rights(unsigned slot)
 
 static int table_memory(void)
 {
-	void *words = NULL;
+	uint64_t *words = NULL;
 	int fd;
 
 	fd = memfd_create("smbdirect-grants", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -82,7 +83,9 @@ static int table_memory(void)
 		close(fd);
 		return -1;
 	}
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+	if (!smbdirect_life_begin(words + SMBDIRECT_SLOTS_MAX) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
+	{
 		munmap(words, TABLE_SIZE);
 		close(fd);
 		return -1;

@@ -16,6 +16,7 @@ DIRECT, DIRECT_NOT, TABLE, GRANT, RIGHTS, CLOSED, DIRECT_REFUSED = range(9, 16)
 READ, WRITE = 1, 2
 BOTH = READ | WRITE
 SLOTS = 4096
+TABLE_SIZE = 8 * SLOTS + 64
 NUMBERED = struct.Struct("<IIQ16sIIIH")  # and zeros
 
 
@@ -60,9 +61,9 @@ class DirectLink(Link):
             return self._numbered(kind, data, fds)
         packet = self.note(Packet.of(data))
         if kind == TABLE:
-            assert packet.number == SLOTS and os.fstat(fds[0]).st_size == 8 * SLOTS
+            assert packet.number == SLOTS and os.fstat(fds[0]).st_size == TABLE_SIZE
             self.table_fd = fds[0]
-            self.table = mmap.mmap(fds[0], 8 * SLOTS, prot=mmap.PROT_READ)
+            self.table = mmap.mmap(fds[0], TABLE_SIZE, prot=mmap.PROT_READ)
         elif kind == DIRECT_NOT:
             self.refusal = packet.text
         elif kind == DIRECT_REFUSED:
@@ -103,6 +104,11 @@ class DirectLink(Link):
         """(generation, rights)"""
         (word,) = struct.unpack_from("<Q", self.table, 8 * slot)
         return word >> 32, word & 0xFFFFFFFF
+
+    def keeper(self):
+        """The thread of smbd's that keeps the table up to date; 0 when it has died."""
+        (word,) = struct.unpack_from("<I", self.table, 8 * SLOTS)
+        return word & 0x3FFFFFFF
 
     def rights(self, grant):
         """What may be done by it now."""

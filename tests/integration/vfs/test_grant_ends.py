@@ -85,6 +85,22 @@ def test_smbd_that_is_killed(server):
     client.close_transport()
 
 
+@pytest.mark.parametrize("how", ["is killed", "ends"])
+def test_the_table_says_that_its_keeper_has_died(server, how):
+    """Before anybody can find that the process is gone, and so open what it had."""
+    with direct(server) as (client, link):
+        pid = server.server_pid(client)
+        open_leased(client, fresh())
+        assert link.keeper() == pid
+        if how == "ends":
+            client.close_transport()
+        else:
+            os.kill(pid, signal.SIGKILL)
+        while os.path.exists(f"/proc/{pid}"):
+            pass
+        assert link.keeper() == 0
+
+
 def test_more_opens_than_slots(server):
     """Those that are too many are served by smbd; when others close, they get a slot with their next READ."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

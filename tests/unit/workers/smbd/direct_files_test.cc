@@ -202,12 +202,12 @@ TEST_CASE("a module that lies loses its link, and all descriptors are closed") {
           rig.say(DirectRig::packet(SMBDIRECT_LINK_TABLE, DirectRig::kSlots), {file});
           break;
         case 2: {  // of another size
-          const auto fd = DirectRig::make_table(DirectRig::kSlots * 8 - 8);
+          const auto fd = DirectRig::make_table(DirectRig::kTableBytes - 8);
           rig.say(DirectRig::packet(SMBDIRECT_LINK_TABLE, DirectRig::kSlots), {fd.get()});
           break;
         }
         case 3: {  // that could be cut off
-          const auto fd = DirectRig::make_table(DirectRig::kSlots * 8, F_SEAL_GROW);
+          const auto fd = DirectRig::make_table(DirectRig::kTableBytes, F_SEAL_GROW);
           rig.say(DirectRig::packet(SMBDIRECT_LINK_TABLE, DirectRig::kSlots), {fd.get()});
           break;
         }

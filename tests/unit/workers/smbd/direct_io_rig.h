@@ -47,7 +47,7 @@ class DirectIoRig final : public SmbdExchangeRig {
     grant(1, named.fd.get());
   }
   ~DirectIoRig() override {
-    if (table_ != nullptr) munmap(table_, DirectRig::kSlots * sizeof(uint64_t));
+    if (table_ != nullptr) munmap(table_, DirectRig::kTableBytes);
   }
 
   void say(const Bytes& bytes, const std::vector<int>& along = {}) {
@@ -55,6 +55,8 @@ class DirectIoRig final : public SmbdExchangeRig {
     wait(0);
   }
   void set(uint32_t rights) { shm::store_word(table_[1], uint64_t{1} << 32 | rights); }
+  /// As the kernel says that smbd's process died.
+  void smbd_dies() { shm::store_word(table_[DirectRig::kSlots], 0x40000000); }
   void revoke(uint32_t left = 0) {
     set(left);
     say(DirectRig::about(SMBDIRECT_LINK_RIGHTS, 1, left));
@@ -197,7 +199,7 @@ class DirectIoRig final : public SmbdExchangeRig {
     say(DirectRig::packet(SMBDIRECT_LINK_HELLO, SMBDIRECT_LINK_VERSION));
     const shm::UniqueFd fd = DirectRig::make_table();
     table_ = static_cast<uint64_t*>(
-        mmap(nullptr, DirectRig::kSlots * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
+        mmap(nullptr, DirectRig::kTableBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
     REQUIRE(table_ != MAP_FAILED);
     say(DirectRig::packet(SMBDIRECT_LINK_TABLE, DirectRig::kSlots), {fd.get()});
   }

@@ -324,3 +324,16 @@ TEST_CASE("smbd's end, and its module's: nothing more is done here") {
   CHECK(rig.client_side.complete == 0);
   CHECK(rig.counted().direct_reads == 0);
 }
+
+TEST_CASE("smbd's process has died, and neither its stream nor its link has ended yet: nothing is done") {
+  DirectIoRig rig;
+  rig.write_first(3);
+  rig.smbd_dies();
+  const Bytes write = rig.write_of(4, 0, pattern(10'000, 4)), read = rig.read_of(5, 0, 100);
+  rig.from_client(write);
+  rig.from_client(read);
+  rig.settle();
+  CHECK(rig.heard() == Messages{write, read});
+  CHECK(rig.on_disk(0, 10'000) == rig.part(0, 10'000));
+  CHECK(rig.client_side.complete == 0);
+}

@@ -50,7 +50,7 @@ class DirectRig : public SmbdExchangeRig {
 
   DirectRig() { link.stream(0); }
   ~DirectRig() override {
-    if (table != nullptr) munmap(table, kSlots * sizeof(uint64_t));
+    if (table != nullptr) munmap(table, kTableBytes);
   }
 
   static Bytes packet(uint32_t type, uint32_t number = 0, const std::string& text = "") {
@@ -108,17 +108,20 @@ class DirectRig : public SmbdExchangeRig {
     REQUIRE(seen->descriptors.empty());
     REQUIRE(smb2_test::get(heard, 0, 4) == SMBDIRECT_LINK_DIRECT);
   }
-  static shm::UniqueFd make_table(size_t bytes = kSlots * sizeof(uint64_t),
-                                  int seals = F_SEAL_SHRINK | F_SEAL_GROW) {
+  static constexpr size_t kTableBytes = SMBDIRECT_TABLE_SIZE(kSlots);
+  static shm::UniqueFd make_table(size_t bytes = kTableBytes, int seals = F_SEAL_SHRINK | F_SEAL_GROW) {
     shm::UniqueFd fd(memfd_create("table", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     REQUIRE(::ftruncate(fd.get(), off_t(bytes)) == 0);
+    const uint32_t keeper = 1;  // a thread of smbd's
+    if (bytes == kTableBytes)
+      REQUIRE(::pwrite(fd.get(), &keeper, sizeof keeper, kSlots * 8) == sizeof keeper);
     REQUIRE(::fcntl(fd.get(), F_ADD_SEALS, seals) == 0);
     return fd;
   }
   void give_table() {
     const shm::UniqueFd fd = make_table();
-    table = static_cast<uint64_t*>(
-        mmap(nullptr, kSlots * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
+    table =
+        static_cast<uint64_t*>(mmap(nullptr, kTableBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
     REQUIRE(table != MAP_FAILED);
     say(packet(SMBDIRECT_LINK_TABLE, kSlots), {fd.get()});
   }

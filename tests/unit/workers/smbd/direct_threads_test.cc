@@ -94,6 +94,16 @@ TEST_CASE("a right that is taken back before the thread comes to it: smbd does i
   CHECK(rig.client_side.complete == 0);
 }
 
+TEST_CASE("smbd's process dies before the thread comes to it: it is not done") {
+  Waiting waiting;
+  DirectIoRig& rig = waiting.rig;
+  rig.smbd_dies();
+  waiting.threads->let_go();
+  rig.until([&] { return rig.heard().size() == 1; });
+  CHECK(rig.on_disk(8, 10'000) == rig.part(8, 10'000));
+  CHECK(rig.client_side.complete == 0);
+}
+
 TEST_CASE("its data, fetched from the client's memory, is there for smbd too") {
   Waiting waiting;
   DirectIoRig& rig = waiting.rig;

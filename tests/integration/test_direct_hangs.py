@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""Storage that hangs while a worker writes to it, or a worker that stands still with WRITEs to do: whoever needs it to go on
+waits as at smbd, nobody's later bytes are written over, and the daemon ends all the same."""
+
+import os
+import random
+import signal
+import struct
+import time
+import uuid
+
+import pytest
+
+from lib import held_file, leases, module_fixture, rdma, smb2
+from lib.area_link import connect
+from lib.direct_use import warm
+from lib.ground import Ground
+from lib.held_file import HeldFile, blocked_writers
+from lib.leases import RWH, open_leased
+from lib.module_smbd import own_series
+from lib.process import alive, wait_until
+from lib.traces import hear
+
+SEED = int(os.environ.get("SMBDIRECTD_SEED", "20261130"))
+SIZE = 64 * 1024
+STOP_DEADLINE = 1  # seconds
+NEW = b"written by A".ljust(4096, b"-")
+
+pytestmark = [
+    pytest.mark.costs_workers,
+    pytest.mark.skipif(held_file.why_not() is not None, reason=f"a file cannot be made to hang: {held_file.why_not()}"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(scratch):
+    with module_fixture.running(scratch / "hangs", own_series()) as smbd:
+        yield smbd
+
+
+@pytest.fixture
+def daemon(server, make_daemon):
+    pool = {"upstream": {"area": {"directory": str(server.links)}}, "shutdown": {"stop_deadline_ms": 1000 * STOP_DEADLINE}}
+    return make_daemon(server.port, workers=2, pool=pool)
+
+
+class Writing:
+    """A has a file open with a write lease; READs and WRITEs of it are done directly."""
+
+    def __init__(self, daemon, server):
+        self.daemon = daemon
+        self.name = f"hangs-{uuid.uuid4().hex}"
+        self.path = server.share_path() / self.name
+        self.contents = random.Random(SEED).randbytes(SIZE)
+        self.path.write_bytes(self.contents)
+        known = set(server.client_pids())
+        self.c = rdma.session(daemon, server)
+        (self.smbd,) = set(server.client_pids()) - known
+        self.file = open_leased(self.c, self.name, RWH).file_id
+        warm(daemon, self.c, self.file)
+        (row,) = [row for row in daemon.ctl("connections") if row["client"] == self.c.local]
+        self.worker = daemon.workers()[row["worker"]]
+
+    def send(self):
+        """A WRITE of the first page."""
+        return self.c.send_write(self.file, NEW, 0)
+
+    def hanging(self):
+        """One that is in its system call."""
+        message_id = self.send()
+        wait_until(lambda: blocked_writers(self.worker) == 1, 10, "a thread in its system call")
+        return message_id
+
+    def reset(self):
+        Ground.reset(self.c.transport.iwarp)
+
+
+@pytest.fixture
+def writing(daemon, server):
+    writing = Writing(daemon, server)
+    yield writing
+    writing.c.close_transport()
+
+
+def stays_unanswered(c, message_id, seconds=1.5):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        hear(c, 0.1)
+        assert message_id not in c.responses, "the file was opened while a WRITE of its last owner's is under way"
+
+
+@pytest.mark.parametrize("its_time", ["smbd's", "the client's"])
+def test_the_client_goes_while_its_write_hangs(writing, server, its_time):
+    """smbd closes a file when what is under way has ended: nobody opens it before, and nothing of it comes later. What smbd does
+    to the file itself at the end, such as to set the time of the last WRITE, waits like everything else; but there is nothing of
+    this if the client has set that time."""
+    if its_time == "the client's":
+        times = struct.pack("<QQQQII", 0, 0, 133_000_000_000_000_000, 0, 0, 0)
+        body = struct.pack("<HBBIHHI16s", 33, 1, 4, len(times), 96, 0, 0, writing.file) + times
+        writing.c.rpc(smb2.SET_INFO, body).check()
+    with HeldFile(writing.path) as held, connect(server) as other:
+        writing.hanging()
+        writing.reset()
+        waiting, _ = leases.send_open(other, writing.name, leases.R)
+        stays_unanswered(other, waiting)
+        held.let_go()
+        theirs = leases.opened(other.wait(waiting, 60), None)
+        assert other.read(theirs.file_id, SIZE).check().data == NEW + writing.contents[4096:]
+        wait_until(lambda: not alive(writing.smbd), 10, "A's smbd ending")
+
+
+def test_the_worker_is_killed_while_a_write_hangs(writing, server):
+    """The kernel lets go of its connection to smbd when the last thread has ended."""
+    with HeldFile(writing.path) as held, connect(server) as other:
+        writing.hanging()
+        os.kill(writing.worker, signal.SIGKILL)
+        waiting, _ = leases.send_open(other, writing.name, leases.R)
+        stays_unanswered(other, waiting)
+        held.let_go()
+        theirs = leases.opened(other.wait(waiting, 60), None)
+        # Unanswered: the kernel does none of it once it comes to it, or did it before.
+        data = other.read(theirs.file_id, SIZE).check().data
+        assert data in (writing.contents, NEW + writing.contents[4096:])
+        wait_until(lambda: not alive(writing.worker), 10, "the worker's end")
+        assert writing.path.read_bytes() == data
+
+
+def test_smbd_is_killed_while_the_worker_stands_still(writing, server):
+    """WRITEs that the worker finds afterwards: the file is somebody else's by then."""
+    for _ in range(3):
+        os.kill(writing.worker, signal.SIGSTOP)
+        try:
+            asked = [writing.send() for _ in range(8)]
+            os.kill(writing.smbd, signal.SIGKILL)
+            wait_until(lambda: not os.path.exists(f"/proc/{writing.smbd}"), 10, "A's smbd gone")
+            with connect(server) as other:
+                theirs = open_leased(other, writing.name, RWH)
+                assert theirs.state == RWH
+                assert other.write(theirs.file_id, b"written by B", 0).check()
+                os.kill(writing.worker, signal.SIGCONT)
+                with pytest.raises((rdma.Closed, rdma.Terminated)):
+                    writing.c.wait(asked[0])
+                assert other.read(theirs.file_id, 12).check().data == b"written by B"
+                other.close_file(theirs.file_id).check()
+        finally:
+            os.kill(writing.worker, signal.SIGCONT)
+        assert writing.path.read_bytes()[:12] == b"written by B"
+        writing.__init__(writing.daemon, server)
+
+
+def test_the_daemon_stops_while_a_write_hangs(writing, daemon):
+    """It ends in its time, whatever becomes of the worker, which no signal ends; that goes when the storage is back."""
+    with HeldFile(writing.path) as held:
+        writing.hanging()
+        server, daemon.server = daemon.server, None
+        server.send_signal(signal.SIGTERM)
+        assert server.process.wait(STOP_DEADLINE + 10) == 0
+        assert blocked_writers(writing.worker) == 1
+        assert "a thread of it waits in the kernel" in server.log
+        held.let_go()
+    wait_until(lambda: not alive(writing.worker), 10, "the worker ending when its write has")
+    server.end()
