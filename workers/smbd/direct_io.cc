@@ -110,13 +110,16 @@ DirectIo::Next DirectIo::go_on(DirectOperation& operation) {
   return finish(operation);
 }
 
-/// All of a READ by an RDMA channel, from the page cache itself. False: it is to be read.
+/// All of a READ by an RDMA channel, from the page cache itself. False: it is to be read. Who may write is
+/// alone with the file: smbd lets no other client shorten it before this one has heard of that, behind what
+/// it is sent.
 bool DirectIo::send_file(DirectOperation& operation) {
   const smb2::DirectRequest& request = operation.request();
   DirectFile& file = *operation.file;
   if (operation.write() || !request.rdma_channel || request.length < kLeastSent || operation.moved > 0)
     return false;
-  if (!context_.transport.sends_files() || !file.never_blocks || !operation.all_there()) return false;
+  if (!context_.transport.sends_files() || !file.never_blocks) return false;
+  if (!file.write.holds() || !operation.all_there()) return false;
   std::array<std::optional<FileViews::View>, 2> views;
   uint32_t found = 0;
   for (size_t i = 0; i < views.size() && found < request.length; ++i) {

@@ -8,10 +8,10 @@
 // more: the same bytes go to the same place. So no error is translated here.
 //
 // A large READ by an RDMA channel may be sent from the page cache itself (FileViews), where the fabric sends
-// files and the file has all of it in memory. Its pages are copied when they are given to the fabric's
-// socket, before the answer: what was answered does not change. What may shorten a file waits until then; who
-// does so on another channel, or is another client whose request this one need not agree to, ends this
-// connection, for a message that has begun cannot end early.
+// files, the file has all of it in memory, and its client may write it, so that no other client may. Its
+// pages are copied when they are given to the fabric's socket, before the answer: what was answered does not
+// change. What may shorten the file waits until then. Who does so on another channel, or on this host by
+// other means than smbd, ends this connection, for a message that has begun cannot end early.
 //
 // When the session ends, smbd is gone or the client is, what is in threads goes on without it, and nobody is
 // told; but smbd does not see its connection end before that has.

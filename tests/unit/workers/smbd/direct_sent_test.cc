@@ -96,6 +96,13 @@ TEST_CASE("what is read into memory of ours as always") {
     CHECK(after.st_blocks == before.st_blocks);
     CHECK(test.sent() == 0);
   }
+  SUBCASE("a file that other clients may have, and one of them may shorten") {
+    SentRig test;
+    test.rig.revoke(SMBDIRECT_RIGHT_READ);
+    CHECK(test.read(3, 9, 400'000) == test.rig.part(9, 400'000));
+    CHECK(test.rig.counted().direct_reads == 1);
+    CHECK(test.sent() == 0);
+  }
   SUBCASE("a file system that may block") {
     SentRig test(kDisk);
     CHECK(test.read(3, 9, 400'000) == test.rig.part(9, 400'000));
