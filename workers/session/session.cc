@@ -64,7 +64,6 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
       negotiate_timer_(resources.loop,
                        [this] { on_broken("no SMB2 NEGOTIATE within /limits/handshake_timeout_ms"); }),
       session_timer_(resources.loop, [this] { end("no SMB2 session within /limits/session_timeout_ms"); }),
-      goodbye_timer_(resources.loop, [this] { end("the client has not gone in time"); }),
       since_ms_(uv_now(&resources.loop)) {
   transport_.limit_receive_credits(resources.config.receive_credit_initial);
   resources.memory.add(*this);
@@ -85,10 +84,13 @@ bool Session::start(const Transport::MakeEndpoint& make_endpoint) {
 void Session::stop(const std::string& why) { transport_.disconnect(why); }
 
 void Session::leave(const std::string& why) {
-  if (over_) return;
+  if (over_ || leaves_) return;
   leaves_ = true;
   on_broken(why);
-  goodbye_timer_.start(kGoodbyeMs);
+  if (over_) return;
+  goodbye_timer_ =
+      std::make_unique<shm::Timer>(resources_.loop, [this] { end("the client has not gone in time"); });
+  goodbye_timer_->start(kGoodbyeMs);
 }
 
 /// A client that was not let in is owed no orderly end: it could take as long over that as it likes.
@@ -102,8 +104,8 @@ void Session::end(const std::string& why) {
 }
 
 void Session::stop_timers() {
-  for (shm::Timer* timer : {&negotiate_timer_, &session_timer_, &retry_timer_, &goodbye_timer_})
-    timer->stop();
+  for (shm::Timer* timer : {&negotiate_timer_, &session_timer_, &retry_timer_, goodbye_timer_.get()})
+    if (timer != nullptr) timer->stop();
 }
 
 // --- from the client ---

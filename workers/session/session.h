@@ -144,10 +144,10 @@ class Session final : private Transport::Owner,
   SessionContext context_;
   std::unique_ptr<Exchange> exchange_;
   ServerStream stream_;
-  shm::Timer retry_timer_;      // memory was short
-  shm::Timer negotiate_timer_;  // SMB Direct is up: the client's NEGOTIATE must come
-  shm::Timer session_timer_;    // the server must let the client in
-  shm::Timer goodbye_timer_;    // the client must be gone
+  shm::Timer retry_timer_;                     // memory was short
+  shm::Timer negotiate_timer_;                 // SMB Direct is up: the client's NEGOTIATE must come
+  shm::Timer session_timer_;                   // the server must let the client in
+  std::unique_ptr<shm::Timer> goodbye_timer_;  // the client must be gone; null: it need not go
   std::optional<std::string> broken_;
   bool leaves_ = false;
   bool over_ = false;
