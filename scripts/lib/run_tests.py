@@ -319,8 +319,35 @@ def start_fuzzer(target, corpus, seconds):
 # --- integration tests ------------------------------------------------------------------------------
 
 
+# Files whose tests have to do with time, memory or processors as much as with what is right, or with something that all of
+# the machine has (huge pages): nothing runs beside them, whatever --lanes says.
+ALONE = ['test_area.py', 'test_bad_input_limits.py', 'test_bystander.py', 'test_bystander_hosts.py',
+         'test_conformance_negotiate.py', 'test_conformance_timers.py', 'test_ctdb.py', 'test_day.py', 'test_memory.py',
+         'test_places.py', 'test_progress.py', 'test_soak.py', 'test_taken_worker.py', 'test_worker_death.py',
+         'vfs/test_bystanders.py']
+
+
+def integration(run, section, log, kind, ignored=(), until=None):
+    """All integration tests but those `ignored`, files or folders. until: starts no test when the run is so many minutes
+    old; those left are skipped."""
+    tests, lanes = ROOT / 'tests/integration', run.options.lanes
+    parts = [(log, [*(f'--ignore={tests / name}' for name in ignored), tests])]
+    if lanes > 1:
+        alone = [tests / name for name in ALONE if name not in ignored and name.partition('/')[0] not in ignored]
+        beside = [f'--ignore={tests / name}' for name in [*ignored, *ALONE]]
+        parts = [(log, ['-n', str(lanes), '--dist', 'loadfile', *beside, tests]), (f'{log}-alone', alone)]
+    seconds = collections.Counter()
+    for name, arguments in parts:
+        (LOGS / f'{name}.log').unlink(missing_ok=True)
+        try:
+            seconds += pytest(run, section, name, kind, *arguments, until=until)
+        except Failed as e:
+            section.failures.append((name, str(e)))
+    print('    slowest: ' + ', '.join(f'{name} {took:.0f} s' for name, took in seconds.most_common(12)), flush=True)
+
+
 def pytest(run, section, log, kind, *arguments, until=None):
-    """until: starts no test when the run is so many minutes old; those left are skipped."""
+    """Gives how long each file took. until: as above."""
     results = LOGS / f'{log}.xml'
     results.unlink(missing_ok=True)
     env = {'SMBDIRECTD_BUILD': str(BUILD / kind), 'PYTHONDONTWRITEBYTECODE': '1'}
@@ -333,7 +360,7 @@ def pytest(run, section, log, kind, *arguments, until=None):
         env['SMBDIRECTD_UNTIL'] = f'{time.time() + until * 60 - (time.monotonic() - run.began):.0f} {until}'  # conftest.py
     status, text = run.command(
         ['/usr/bin/python3', '-m', 'pytest', '-p', 'no:cacheprovider', '-q', '--durations=15', '-rfEs',
-         f'--junitxml={results}', 'tests/integration', *arguments], log, env, check=False, timeout=3600)
+         f'--junitxml={results}', *arguments], log, env, check=False, timeout=3600)
     if not results.exists():
         raise Failed(f'pytest ended with {status} and left no results\n{last_lines(text)}')
     seconds = collections.Counter()
@@ -349,11 +376,11 @@ def pytest(run, section, log, kind, *arguments, until=None):
             section.skips.append((name, skipped.get('message', 'no reason given')))
         else:
             section.passed += 1
-    print('    slowest: ' + ', '.join(f'{name} {took:.0f} s' for name, took in seconds.most_common(12)), flush=True)
     if status not in (0, 1) and not section.failures:
         raise Failed(f'pytest ended with {status}\n{last_lines(text)}')
     if kind == 'asan':
         sanitizer_findings(section, reports)
+    return seconds
 
 
 # --- tests in the guest kernel ----------------------------------------------------------------------
@@ -430,13 +457,13 @@ def everything(run):
     built = quick(run)
     tests = run.options
     if built:
-        run.section('integration', lambda s, log: pytest(run, s, log, 'normal'))
+        run.section('integration', lambda s, log: integration(run, s, log, 'normal'))
         run.section('unit tests under valgrind', lambda s, log: valgrind_tests(run, s, log))
     # Not beside the tests: there a build starves processes that have deadlines, whatever scheduling class it has.
     if run.section('build with ASan and UBSan', lambda s, log: build(run, s, log, 'asan')):
         run.section('unit tests with ASan', lambda s, log: sanitized_tests(run, s, log))
-        run.section('integration with ASan', lambda s, log: pytest(
-            run, s, log, 'asan', *(f'--ignore=tests/integration/{name}' for name in NOT_WITH_ASAN), until=tests.until))
+        run.section('integration with ASan',
+                    lambda s, log: integration(run, s, log, 'asan', NOT_WITH_ASAN, until=tests.until))
     if built:
         run.section('guest kernel', lambda s, log: guest_kernel(run, s, log))
     # A third build and every source through clang-tidy: they would double the time on two cores.
@@ -457,6 +484,9 @@ def main():
     parser.add_argument('--until', type=int, metavar='MINUTES',
                         help='when the run is so old, start no more of what comes last: integration tests under the '
                         'sanitizers, programs in the guest; those left are skipped')
+    parser.add_argument('--lanes', type=int, default=1, metavar='N',
+                        help='so many files of integration tests at a time, but for those that measure: half the time on two '
+                        'processors that do nothing else')
     parser.add_argument('--werror', action='store_true',
                         help='a warning of the compiler is an error (.ci/run, on supported compilers)')
     options = parser.parse_args()
@@ -465,7 +495,7 @@ def main():
     try:
         if options.quick:
             if quick(run):
-                run.section('smoke', lambda s, log: pytest(run, s, log, 'normal', '-m', 'smoke'))
+                run.section('smoke', lambda s, log: pytest(run, s, log, 'normal', '-m', 'smoke', ROOT / 'tests/integration'))
         else:
             everything(run)
     except KeyboardInterrupt:

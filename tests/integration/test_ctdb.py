@@ -206,7 +206,7 @@ def test_addresses_come_and_go_under_load(cluster):
         at = nodes.index(cluster.holder(PUBLIC[which]))
         before = len(writers[which].gaps)
         move(cluster, PUBLIC[which], nodes[(at + 1) % len(nodes)])
-        wait_until(lambda: len(writers[which].gaps) > before, 5, f"move {number} is noticed")
+        wait_until(lambda: len(writers[which].gaps) > before, 30, f"move {number} is noticed")
         writers[which].goes_on(blocks=1)
     for writer in writers:
         assert writer.finish() == []

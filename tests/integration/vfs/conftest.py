@@ -61,10 +61,16 @@ def series(request):
     return request.param
 
 
+def _directory(scratch, series):
+    """One that is not there yet."""
+    _made.append(scratch / f"vfs-{series}-{len(_made)}")
+    return _made[-1]
+
+
 @pytest.fixture(scope="session")
 def server(scratch, series):
-    """A ModuleSmbd with SHARES for all tests that leave it alive."""
-    with module_fixture.running(scratch / f"vfs-{series}", series, shares=SHARES) as smbd:
+    """A ModuleSmbd with SHARES for all tests that leave it alive; made anew when they turn to another series and back."""
+    with module_fixture.running(_directory(scratch, series), series, shares=SHARES) as smbd:
         os.chmod(smbd.share_path("as_nobody"), 0o777)
         (smbd.directory / "shares").chmod(0o755)
         yield smbd
@@ -83,8 +89,7 @@ def make_server(scratch, series):
     made = []
 
     def make(**kw):
-        directory = scratch / f"vfs-{series}-{len(_made)}"
-        _made.append(directory)
+        directory = _directory(scratch, series)
         directory.mkdir()
         made.append(ModuleSmbd(directory, series=kw.pop("series", series), **kw))
         return made[-1].start()

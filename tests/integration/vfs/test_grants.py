@@ -12,6 +12,7 @@ from lib import leases, smb2
 from lib.area_link import F_SEAL_GROW, F_SEAL_SHRINK, Packet, connect
 from lib.direct_link import BOTH, DIRECT, READ, SLOTS, WRITE, direct, fresh, link_of
 from lib.leases import R, RH, RW, RWH, open_leased
+from lib.process import wait_until
 
 DATA = bytes(range(256)) * 256
 TREE_DISCONNECT_BODY = LOGOFF_BODY = struct.pack("<HH", 4, 0)
@@ -136,7 +137,9 @@ def test_the_log_says_it_once_for_each_share(make_server):
             client.tree_connect(f"\\\\{server.netbios_name}\\audit").check()
         link.wait_for_tree(client)
         with link_of(server, client) as other:
-            assert len(other.drain().refused_shares) == len(link.drain().refused_shares) == 1
+            for one in (other, link):
+                wait_until(lambda one=one: one.drain().refused_shares, 5, "the share is refused")
+            assert len(other.refused_shares) == len(link.refused_shares) == 1
         lines = [line for line in server.log_path.read_text().splitlines() if "share audit: no direct I/O: full_audit.so" in line]
         assert len(lines) == 1
 
