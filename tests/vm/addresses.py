@@ -5,29 +5,18 @@ connections whose address has gone, which nothing in the kernel ends."""
 
 import contextlib
 import sys
-import types
 
-from lib import smb2, storage
+from lib import smb2
 from lib.cases import Cases
 from lib.daemon import Connect, Smbdirectd, program
-from lib.network import PORTS, Network, queue_pairs, rdma_device, run
+from lib.network import PORTS, queue_pairs, rdma_device, run
 from lib.process import wait_until
-from lib.smbd import SmbdServer
+from lib.world import smbd_world
 
 MOVES = "192.0.2.9"  # the host has it while a case says so
 
 
-@contextlib.contextmanager
-def world():
-    with contextlib.ExitStack() as stack:
-        network = stack.enter_context(Network())
-        directory = stack.enter_context(storage.ext4("/srv/test"))
-        (directory / "smbd").mkdir()
-        smbd = stack.enter_context(SmbdServer(directory / "smbd"))
-        yield types.SimpleNamespace(network=network, directory=directory, smbd=smbd)
-
-
-cases = Cases(world)
+cases = Cases(smbd_world)
 
 
 @contextlib.contextmanager

@@ -4,29 +4,25 @@
 
 import contextlib
 import sys
-import types
 
 from lib import storage
 from lib.cases import Cases
 from lib.counters import Moved, summary
 from lib.daemon import Connect, Smbdirectd, program
 from lib.files import make_file, make_tree, sha256
-from lib.network import PORTS, Network, rdma_device, run
-from lib.smbd import SmbdServer, smbclient
+from lib.network import PORTS, rdma_device, run
+from lib.smbd import smbclient
+from lib.world import smbd_world
 
 LARGE = 32 << 20
 
 
 @contextlib.contextmanager
 def world():
-    with contextlib.ExitStack() as stack:
-        network = stack.enter_context(Network())
-        directory = stack.enter_context(storage.ext4("/srv/test"))
-        (directory / "smbd").mkdir()
-        make_tree(directory / "tree", 60, seed=5, largest=100_000)
-        digest = make_file(directory / "large", LARGE, seed=6)
-        smbd = stack.enter_context(SmbdServer(directory / "smbd"))
-        yield types.SimpleNamespace(network=network, directory=directory, smbd=smbd, digest=digest)
+    with smbd_world() as w:
+        make_tree(w.directory / "tree", 60, seed=5, largest=100_000)
+        w.digest = make_file(w.directory / "large", LARGE, seed=6)
+        yield w
 
 
 cases = Cases(world)

@@ -2,30 +2,18 @@
 # SPDX-License-Identifier: MIT
 """smbdirectctl doctor at real RDMA devices: what a healthy listener on one looks like to it, and what ails one."""
 
-import contextlib
+import functools
 import json
 import sys
-import types
 
-from lib import storage
 from lib.cases import Cases
 from lib.daemon import Smbdirectd, program
-from lib.network import PORTS, Network, rdma_device, run
-from lib.smbd import SmbdServer
+from lib.network import PORTS, rdma_device, run
+from lib.world import smbd_world
 
+OPTIONS = {"interfaces": 'lo "v0;capability=RDMA,speed=10000000000"'}
 
-@contextlib.contextmanager
-def world():
-    with contextlib.ExitStack() as stack:
-        network = stack.enter_context(Network())
-        directory = stack.enter_context(storage.ext4("/srv/test"))
-        (directory / "smbd").mkdir()
-        options = {"interfaces": 'lo "v0;capability=RDMA,speed=10000000000"'}
-        smbd = stack.enter_context(SmbdServer(directory / "smbd", options=options))
-        yield types.SimpleNamespace(network=network, directory=directory, smbd=smbd)
-
-
-cases = Cases(world)
+cases = Cases(functools.partial(smbd_world, smbd_options=OPTIONS))
 
 
 def daemon_for(world, kind):

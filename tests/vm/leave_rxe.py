@@ -6,15 +6,14 @@ nobody gets in until it is there, and then by the other device."""
 import contextlib
 import sys
 import time
-import types
 
-from lib import cifs, kernels, smb2, storage
+from lib import cifs, kernels, smb2
 from lib.cases import Cases, Skip
 from lib.daemon import Connect, Smbdirectd, program
 from lib.iwarp import Closed
-from lib.network import DRAIN, PORTS, Network, queue_pairs, rdma_device, run
+from lib.network import DRAIN, PORTS, queue_pairs, rdma_device, run
 from lib.process import wait_until
-from lib.smbd import SmbdServer
+from lib.world import smbd_world
 
 MOVES = "192.0.2.101"
 PORT = PORTS["rxe"]
@@ -26,16 +25,13 @@ def world():
     """The address is at v0, with the device rxe0; the other end of the cable, v1, has rxe1."""
     cifs.load()
     with contextlib.ExitStack() as stack:
-        network = stack.enter_context(Network(("192.0.2.1/24", f"{MOVES}/32")))
+        w = stack.enter_context(smbd_world(("192.0.2.1/24", f"{MOVES}/32")))
         run("ip", "address", "add", "192.0.2.2/24", "dev", "v1")
-        directory = stack.enter_context(storage.ext4("/srv/test"))
-        (directory / "smbd").mkdir()
-        smbd = stack.enter_context(SmbdServer(directory / "smbd"))
         for number in (0, 1):
             stack.enter_context(rdma_device("rxe", netdev=f"v{number}", name=f"rxe{number}"))
         pool = {"listeners": [{"address": "0.0.0.0", "port": PORT, "fabric": "verbs"}], "upstream": {"allow": ["192.0.2.0/24"]}}
-        daemon = stack.enter_context(Smbdirectd(directory / "smbdirectd", smbd.port, pool=pool))
-        yield types.SimpleNamespace(network=network, directory=directory, smbd=smbd, daemon=daemon)
+        w.daemon = stack.enter_context(Smbdirectd(w.directory / "smbdirectd", w.smbd.port, pool=pool))
+        yield w
 
 
 cases = Cases(world, allow=[DRAIN])

@@ -7,14 +7,12 @@ import os
 import signal
 import sys
 import threading
-import types
 
-from lib import storage
 from lib.cases import Cases
 from lib.daemon import Smbdirectd, program
-from lib.network import PORTS, Network, rdma_device, resources, run
+from lib.network import PORTS, rdma_device, resources, run
 from lib.process import alive, command_line, wait_until
-from lib.smbd import SmbdServer
+from lib.world import smbd_world
 
 ROUNDS = 4
 # A successor that takes every listening id to a file of its own and dies: MIGRATE_ID by the kernel's own structures.
@@ -39,17 +37,7 @@ os.abort()
 """
 
 
-@contextlib.contextmanager
-def world():
-    with contextlib.ExitStack() as stack:
-        network = stack.enter_context(Network())
-        directory = stack.enter_context(storage.ext4("/srv/test"))
-        (directory / "smbd").mkdir()
-        smbd = stack.enter_context(SmbdServer(directory / "smbd"))
-        yield types.SimpleNamespace(network=network, directory=directory, smbd=smbd)
-
-
-cases = Cases(world)
+cases = Cases(smbd_world)
 
 
 @contextlib.contextmanager

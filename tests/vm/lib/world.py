@@ -18,6 +18,17 @@ LARGE = 64 << 20
 
 
 @contextlib.contextmanager
+def smbd_world(addresses=("192.0.2.1/24",), smbd_options=None, shares=None):
+    """A network, a directory on ext4 and smbd: for cases that make RDMA devices and smbdirectd themselves."""
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(Network(addresses))
+        directory = stack.enter_context(storage.ext4("/srv/test", megabytes=6144))
+        (directory / "smbd").mkdir()
+        smbd = stack.enter_context(SmbdServer(directory / "smbd", options=smbd_options, shares=shares))
+        yield types.SimpleNamespace(network=network, directory=directory, smbd=smbd)
+
+
+@contextlib.contextmanager
 def world(device, fabric, plain, pool=None, addresses=("192.0.2.1/24",), smbd_options=None, workers=2, shares=None):
     """device    the client's RDMA device, "rxe" or "siw"
     fabric    the listener's, "iwarp" or "verbs"
@@ -28,22 +39,18 @@ def world(device, fabric, plain, pool=None, addresses=("192.0.2.1/24",), smbd_op
     # The kernel would complain of a client that hangs (network.client_hangs) in whatever case comes two minutes later.
     pathlib.Path("/proc/sys/kernel/hung_task_timeout_secs").write_text("0")
     with contextlib.ExitStack() as stack:
-        network = stack.enter_context(Network(addresses))
-        directory = stack.enter_context(storage.ext4("/srv/test", megabytes=6144))
-        for name in ("smbd", "tree", "large"):
-            (directory / name).mkdir()
-        make_tree(directory / "tree", 150, seed=3, largest=200_000)
-        make_file(directory / "large" / "large", LARGE, seed=4)
-        smbd = stack.enter_context(SmbdServer(directory / "smbd", options=smbd_options, shares=shares))
+        w = stack.enter_context(smbd_world(addresses, smbd_options, shares))
+        w.plain, w.tree, w.large = plain, w.directory / "tree", w.directory / "large"
+        for made in (w.tree, w.large):
+            made.mkdir()
+        make_tree(w.tree, 150, seed=3, largest=200_000)
+        make_file(w.large / "large", LARGE, seed=4)
         stack.enter_context(rdma_device(device, serves=fabric == "verbs"))
         listeners = [{"address": a.split("/")[0], "port": PORTS[device], "fabric": fabric} for a in addresses]
         networks = sorted({str(ipaddress.ip_interface(a).network) for a in addresses})
         settings = {"listeners": listeners, "upstream": {"allow": networks}, **(pool or {})}
-        daemon = stack.enter_context(Smbdirectd(directory / "smbdirectd", smbd.port, pool=settings, workers=workers))
-        yield types.SimpleNamespace(
-            network=network, directory=directory, smbd=smbd, daemon=daemon, plain=plain,
-            tree=directory / "tree", large=directory / "large",
-        )  # fmt: skip
+        w.daemon = stack.enter_context(Smbdirectd(w.directory / "smbdirectd", w.smbd.port, pool=settings, workers=workers))
+        yield w
 
 
 def mounted(world, vers="3.1.1", where="/mnt/test", **options):
