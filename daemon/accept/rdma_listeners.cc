@@ -135,8 +135,7 @@ shm::Result<> RdmaListeners::make_or_wait(Listener& listener) {
         listener.homeless
             ? "no interface of this host has this address now; the listener opens when an RDMA device has it"
             : "no RDMA device has this address now; the listener opens when one does (\"rdma link\" shows "
-              "the "
-              "devices and their interfaces)";
+              "the devices and their interfaces)";
     log::write(log::Level::warning, "%s: %s", name_of(listener.config).c_str(), why);
   }
   return {};

@@ -84,13 +84,11 @@ bool Session::start(const Transport::MakeEndpoint& make_endpoint) {
 void Session::stop(const std::string& why) { transport_.disconnect(why); }
 
 void Session::leave(const std::string& why) {
-  if (over_ || leaves_) return;
-  leaves_ = true;
-  on_broken(why);
-  if (over_) return;
+  if (over_ || goodbye_timer_) return;
   goodbye_timer_ =
       std::make_unique<shm::Timer>(resources_.loop, [this] { end("the client has not gone in time"); });
-  goodbye_timer_->start(kGoodbyeMs);
+  on_broken(why);
+  if (!over_) goodbye_timer_->start(kGoodbyeMs);
 }
 
 /// A client that was not let in is owed no orderly end: it could take as long over that as it likes.
@@ -335,7 +333,7 @@ void Session::on_closed(const std::string& why, bool clean) {
 void Session::tell_end(const std::string& why, bool clean) {
   const std::string& cause = broken_ ? *broken_ : why;
   shm::probe::session_end(number(), clean, cause.c_str());
-  ended_(cause, clean || leaves_);  // leaving is no failure, whatever it cuts short
+  ended_(cause, clean || goodbye_timer_);  // leaving is no failure, whatever it cuts short
 }
 
 }  // namespace smbdirect::workers

@@ -147,9 +147,8 @@ class Session final : private Transport::Owner,
   shm::Timer retry_timer_;                     // memory was short
   shm::Timer negotiate_timer_;                 // SMB Direct is up: the client's NEGOTIATE must come
   shm::Timer session_timer_;                   // the server must let the client in
-  std::unique_ptr<shm::Timer> goodbye_timer_;  // the client must be gone; null: it need not go
+  std::unique_ptr<shm::Timer> goodbye_timer_;  // the client must be gone; null: it may stay
   std::optional<std::string> broken_;
-  bool leaves_ = false;
   bool over_ = false;
 
   uint64_t since_ms_;

@@ -39,8 +39,7 @@ Findings check_tools(Host& host) {
   if (!is_there("iptables")) {
     found.push_back(
         warning("there is no iptables, with which 10.interface of CTDB keeps clients away from an address "
-                "that leaves: "
-                "clients over TCP may be lost twice",
+                "that leaves: clients over TCP may be lost twice",
                 "install iptables on every node (Debian's package of CTDB does not ask for it)"));
   }
   if (!is_there("ethtool")) {
@@ -74,14 +73,12 @@ Findings check_ctdb_script(const Patient& patient) {
   if (!clustered(patient)) return no_node();
   const CtdbNode node = CtdbNode::read(patient.host);
   Findings found;
-  const auto script = std::ranges::find_if(node.scripts, [](const std::string& name) {
-    return name.ends_with(".smbdirectd") || name.ends_with(".smbdirect");
-  });
+  const auto script = std::ranges::find_if(
+      node.scripts, [](const std::string& name) { return name.ends_with(".smbdirectd"); });
   if (script == node.scripts.end()) {
     found.push_back(
         warning("CTDB does not run the event script of smbdirectd: when a public address leaves this node, "
-                "RDMA clients "
-                "that wait are not told, and nobody restarts a daemon that fails",
+                "RDMA clients that wait are not told, and nobody restarts a daemon that fails",
                 kEnable));
   } else if (*script >= "10") {
     found.push_back(warning("the event script " + *script +
@@ -121,8 +118,7 @@ Findings check_ctdb_addresses(const Patient& patient) {
   if (!node.public_addresses.empty() && !announces_own_address(patient, node)) {
     found.push_back(
         warning("\"interfaces\" announces RDMA on no address that stays on this node: Windows clients are "
-                "told of none, since "
-                "smbd leaves public addresses out",
+                "told of none, since smbd leaves public addresses out",
                 "give each node an address of its own on the RDMA network, and announce it in smb.conf: "
                 "interfaces = \"ADDRESS;capability=RDMA,speed=...\""));
   }
@@ -136,8 +132,7 @@ Findings check_ctdb_mode(const Patient& patient) {
   if (mode == UpstreamMode::connect) {
     return {
         warning("mode \"connect\" in a cluster: smbd sees 127.0.0.1 and not the public address, so it does "
-                "not let go of "
-                "clients whose address moves",
+                "not let go of clients whose address moves",
                 "set /upstream/mode to \"transparent\"")};
   }
   const CtdbNode node = CtdbNode::read(patient.host);

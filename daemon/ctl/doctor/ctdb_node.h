@@ -13,7 +13,6 @@
 namespace smbdirect::daemon::doctor {
 
 inline constexpr const char* kCtdbScripts = "/etc/ctdb/events/legacy";
-inline constexpr const char* kCtdbScript = "09.smbdirectd";
 
 struct CtdbNode {
   std::vector<shm::Host> public_addresses;  // that move: this node may have some of them now

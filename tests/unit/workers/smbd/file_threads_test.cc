@@ -70,12 +70,14 @@ struct Rig {
     REQUIRE(threads->begin(work));
     return itself;
   }
-  /// A stream to smbd, of which we have the other end.
-  std::shared_ptr<const shm::UniqueFd> stream() {
+  /// Its session ends, and nobody else has the stream to smbd any more.
+  std::weak_ptr<const shm::UniqueFd> abandon(FileWork& work) {
     int ends[2];
     REQUIRE(::pipe(ends) == 0);
     smbd = shm::UniqueFd(ends[0]);
-    return std::make_shared<const shm::UniqueFd>(ends[1]);
+    const auto stream = std::make_shared<const shm::UniqueFd>(ends[1]);
+    threads->abandon(work, stream);
+    return stream;
   }
 
   uv_loop_t loop{};
@@ -90,10 +92,7 @@ TEST_CASE("the connection to smbd is kept while a thread is at a file of its ses
   Rig rig;
   FileWork& work = rig.begin();
   rig.disk.until_begun(1);
-  auto stream = rig.stream();
-  const std::weak_ptr kept = stream;
-  rig.threads->abandon(work, stream);
-  stream.reset();
+  const auto kept = rig.abandon(work);
   uv_run(&rig.loop, UV_RUN_NOWAIT);
   CHECK(!kept.expired());
   rig.disk.let_go();
@@ -109,10 +108,7 @@ TEST_CASE("what has not begun keeps nothing, and is not done") {
   for (int i = 0; i < kPool; ++i) (void)rig.begin();
   rig.disk.until_begun(kPool);
   FileWork& waits = rig.begin();
-  auto stream = rig.stream();
-  const std::weak_ptr kept = stream;
-  rig.threads->abandon(waits, stream);
-  stream.reset();
+  const auto kept = rig.abandon(waits);
   CHECK(kept.expired());
   rig.disk.let_go();
   uv_run(&rig.loop, UV_RUN_DEFAULT);
@@ -124,10 +120,7 @@ TEST_CASE("the end of all waits for what threads are at") {
   Rig rig;
   FileWork& work = rig.begin();
   rig.disk.until_begun(1);
-  auto stream = rig.stream();
-  const std::weak_ptr kept = stream;
-  rig.threads->abandon(work, stream);
-  stream.reset();
+  const auto kept = rig.abandon(work);
   uv_thread_t later{};
   REQUIRE(uv_thread_create(
               &later,

@@ -41,6 +41,16 @@ inline bool is_ailment(const Told& told) {
 
 inline std::string told_of(const Examination& examination) { return examination_text(examination, true); }
 
+/// What is found on a host that has nothing.
+inline Examination check_healthy(const std::function<void(FakeHost&)>& prepare) {
+  FakeHost host;
+  prepare(host);
+  Examination examination = examine(Patient::meet(host, kOptions));
+  INFO(told_of(examination));
+  CHECK(std::ranges::none_of(examination, is_ailment));
+  return examination;
+}
+
 inline void check_found(const Ailment& ailment) {
   FakeHost host;
   ailment.prepare(host);
