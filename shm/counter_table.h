@@ -45,7 +45,8 @@ enum class CounterKind : uint8_t { counter, gauge };
   X(direct_writes, counter, "WRITEs that the worker did on the open file itself")                        \
   X(direct_write_bytes, counter, "payload bytes of these")                                               \
   X(direct_grants, counter, "open files that smbd's module has granted for this")                        \
-  X(direct_revocations, counter, "times that it has taken a right to read or write one back")
+  X(direct_revocations, counter, "times that it has taken a right to read or write one back")            \
+  X(direct_idle_us, counter, "microseconds that the worker stayed awake for such requests in vain")
 // clang-format on
 
 /// An index into an array of counters.

@@ -63,6 +63,7 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& sel
       module_areas_(config.module_area_bytes_per_worker),
       direct_descriptors_(descriptors_to_spare(config.connections)),
       file_threads_(loop, kFileJobs),
+      busy_poll_(loop, config.direct_busy_poll_us),
       supervisor_connector_(
           loop,
           [this](shm::ConnectionId connection) { to_supervisor_.send(message::WantSmbd{{connection}}); },
@@ -121,7 +122,8 @@ void Worker::prepare_module_use() {
     direct_.emplace(DirectResources{.descriptors = direct_descriptors_,
                                     .files = config_.direct_files,
                                     .threads = file_threads_,
-                                    .mapped = mapped_files_});
+                                    .mapped = mapped_files_,
+                                    .busy = busy_poll_});
 }
 
 Worker::~Worker() {
@@ -149,6 +151,7 @@ void Worker::look(ScoreboardPublisher::View& view) const {
     view.connections.push_back(session->row());
     ++view.summary.connections[size_t(view.connections.back().phase)];
   }
+  all.direct_idle_us = busy_poll_.idled() / 1000;
   view.summary.counters = all.values();
   view.summary.latencies = latencies_;
 }

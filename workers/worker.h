@@ -16,6 +16,7 @@
 #include "daemon/contract/contract.h"
 #include "shm/base/connection_id.h"
 #include "shm/base/log.h"
+#include "shm/loop/busy_poll.h"
 #include "shm/loop/loop.h"
 #include "shm/loop/watched.h"
 #include "shm/registry_layout.h"
@@ -94,6 +95,7 @@ class Worker {
   Budget direct_descriptors_;
   Budget mapped_files_{uint64_t{16} << 30};
   FileThreads file_threads_;  // dies before the slabs and the descriptors that its jobs have
+  shm::BusyPoll busy_poll_;
   std::optional<LinkResources> module_link_;
   std::optional<AreaResources> module_area_;
   std::optional<DirectResources> direct_;

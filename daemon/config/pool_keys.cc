@@ -199,6 +199,11 @@ const std::array kKeys{
     integer("/upstream/direct/files", 1, SMBDIRECT_SLOTS_MAX, IN_WORKERS(direct_files),
             "The most open files of one connection that its worker has. READs and WRITEs of a file beyond "
             "that, or beyond the limit of open files of the process (LimitNOFILE of the unit), go to smbd."),
+    integer(
+        "/upstream/direct/busy_poll_us", 0, 10'000, IN_WORKERS(direct_busy_poll_us),
+        "How long a worker that has done a READ or WRITE itself looks for what its client does next before "
+        "it sleeps, at most, in microseconds. It learns how long is worth it: nothing where clients take "
+        "longer than this. Higher values reduce latency and cost CPU time; 0: it sleeps at once."),
 
     object("/upstream/channel", "The channels of mode \"channel\" between workers and a server's processes."),
     integer(

@@ -39,6 +39,7 @@ constexpr std::tuple kMembers{
     MEMBER(module_area_bytes_per_worker),
     MEMBER(direct),
     MEMBER(direct_files),
+    MEMBER(direct_busy_poll_us),
     MEMBER(native_area_bytes),
     MEMBER(native_area_bytes_per_worker),
     MEMBER(native_operations),

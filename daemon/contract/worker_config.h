@@ -36,6 +36,7 @@ struct WorkerConfig {
   uint64_t module_area_bytes_per_worker = 1ull << 30;
   bool direct = true;           // READs and WRITEs on open files that modules grant
   uint32_t direct_files = 256;  // of each connection
+  uint32_t direct_busy_poll_us = 100;
 
   uint32_t native_area_bytes = 16 << 20;  // of each native channel
   uint64_t native_area_bytes_per_worker = 4ull << 30;

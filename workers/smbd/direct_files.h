@@ -22,6 +22,7 @@
 #include "protocol/smb2/direct_request.h"
 #include "shm/base/unique_fd.h"
 #include "shm/direct_state.h"
+#include "shm/loop/busy_poll.h"
 #include "shm/shared_map.h"
 #include "workers/memory/slab.h"
 #include "workers/session/context.h"
@@ -105,7 +106,8 @@ struct DirectResources {
   Budget& descriptors;  // of all sessions
   uint32_t files;       // the most of one session
   FileThreads& threads;
-  Budget& mapped;  // bytes of files in views, of all sessions
+  Budget& mapped;       // bytes of files in views, of all sessions
+  shm::BusyPoll& busy;  // told when a client is likely to go on at once
 };
 
 class DirectFiles final : private SmbdLink::User {

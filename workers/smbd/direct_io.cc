@@ -26,6 +26,7 @@ std::optional<smb2::DirectRequest> DirectIo::wanted(std::span<const std::byte> p
   if (threads_ == nullptr || stopped_ || !files_.ready()) return std::nullopt;
   const auto request = context_.translator.direct_request(prefix, total);
   if (!request || files_.find(*request) == nullptr) return std::nullopt;
+  busy_->expect();  // the client's data, or a thread
   return request;
 }
 
@@ -220,6 +221,7 @@ void DirectIo::answer(DirectOperation& operation) {
                                 .operation = write ? shm::Operation::smb_write : shm::Operation::smb_read,
                                 .began_us = operation.began_us};
   files_.did(request, operation.moved);
+  busy_->expect();  // its next request
   if (write || request.rdma_channel) return responses_.answer(head, here);
   responses_.answer(head, operation.chunks, here);
 }

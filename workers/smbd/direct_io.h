@@ -42,7 +42,8 @@ class DirectIo final : private DirectOperation::Owner {
         files_(files),
         responses_(responses),
         threads_(resources == nullptr ? nullptr : &resources->threads),
-        mapped_(resources == nullptr ? nullptr : &resources->mapped) {}
+        mapped_(resources == nullptr ? nullptr : &resources->mapped),
+        busy_(resources == nullptr ? nullptr : &resources->busy) {}
   ~DirectIo() { stop(); }
   DirectIo(const DirectIo&) = delete;
   DirectIo& operator=(const DirectIo&) = delete;
@@ -102,6 +103,7 @@ class DirectIo final : private DirectOperation::Owner {
   ResponsePath& responses_;
   FileThreads* threads_;
   Budget* mapped_;
+  shm::BusyPoll* busy_;
   uint64_t last_sent_ = 0;  // RDMA WRITE, by number, of those from files
   std::function<void()> told_;
   bool stopped_ = false;

@@ -89,7 +89,9 @@ class SmbdExchangeRig : public ExchangeHost {
   Budget descriptors{1000};
   FileThreads threads{loop(), 32};
   Budget mapped{uint64_t{1} << 30};
-  DirectResources directs{.descriptors = descriptors, .files = 256, .threads = threads, .mapped = mapped};
+  shm::BusyPoll busy{loop(), 100};
+  DirectResources directs{
+      .descriptors = descriptors, .files = 256, .threads = threads, .mapped = mapped, .busy = busy};
   SmbdEnd smbd;
   Bytes negotiate;
   size_t agreed = 0;
