@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -151,11 +152,12 @@ class ExchangeHost : protected Transport::Owner, protected SessionEvents {
     client_end_->establish();
     settle();
   }
-  /// Everything is given back, whatever was under way.
-  void end() {
+  /// Everything is given back, whatever was under way. others: what outlives the exchange on the loop.
+  void end(const std::function<void()>& others = [] {}) {
     client.reset();
     server.reset();
     exchange.reset();
+    others();
     session_memory_.reset();
     admission_.reset();
     CHECK(payload.used() == 0);

@@ -24,7 +24,9 @@ class SmbdExchangeRig : public ExchangeHost {
     begin(std::make_unique<SmbdExchange>(
         context(), none_, ModuleUse{.link = &links, .area = &areas, .direct = direct ? &directs : nullptr}));
   }
-  virtual ~SmbdExchangeRig() { end(); }
+  virtual ~SmbdExchangeRig() {
+    end([this] { busy.reset(); });
+  }
   /// So many bytes for replies and what waits, as Session would have it: beside the receives.
   static Setup limited_to(uint64_t bytes, uint16_t receives = 32) {
     Setup setup;
@@ -89,9 +91,9 @@ class SmbdExchangeRig : public ExchangeHost {
   Budget descriptors{1000};
   FileThreads threads{loop(), 32};
   Budget mapped{uint64_t{1} << 30};
-  shm::BusyPoll busy{loop(), 100};
+  std::optional<shm::BusyPoll> busy{std::in_place, loop(), 100};
   DirectResources directs{
-      .descriptors = descriptors, .files = 256, .threads = threads, .mapped = mapped, .busy = busy};
+      .descriptors = descriptors, .files = 256, .threads = threads, .mapped = mapped, .busy = *busy};
   SmbdEnd smbd;
   Bytes negotiate;
   size_t agreed = 0;
