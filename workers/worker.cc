@@ -225,6 +225,7 @@ void Worker::accept_request(const message::Offer& offer) {
       .max_receive_work = uint32_t{config_.receive_credit_max} + 1,
       .handshake_timeout_ms = config_.handshake_timeout_ms,
       .busy_poll_us = config_.verbs_busy_poll_us,
+      .busy_poll = &busy_poll_,
       .device_idle_ms = config_.verbs_device_idle_ms};
   begin_session(offer.connection, offer.peer, offer.local, [&](fabric::Handler& handler) {
     return verbs_->accept(request_of(offer), options, handler);

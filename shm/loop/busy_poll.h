@@ -38,6 +38,7 @@ class BusyPoll {
 
   /// Something was done after which the next event is likely to come soon. Cheap.
   void expect();
+  [[nodiscard]] bool awake() const { return awake_; }
   /// How long it stays awake now after expect(), in nanoseconds.
   [[nodiscard]] uint64_t limit() const { return limit_; }
   /// Nanoseconds, of all of its life, that it was awake and nothing came.

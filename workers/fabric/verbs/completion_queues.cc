@@ -172,6 +172,7 @@ bool CompletionQueues::found_nothing(Queue& queue) {
   }
   // Spinning: it stays unarmed, and the next round, with other work in between, looks again.
   if (busy_poll_ns_ != 0 && uv_hrtime() - last_found_ < busy_poll_ns_) return false;
+  if (loops_ != nullptr && loops_->awake()) return false;
   if (const int error = api_.req_notify_cq(queue.cq.get(), 0); error != 0) {
     fail("ibv_req_notify_cq", error);
     return false;

@@ -20,6 +20,7 @@
 #include <uv.h>
 
 #include "shm/base/result.h"
+#include "shm/loop/busy_poll.h"
 #include "shm/loop/loop.h"
 #include "shm/loop/watched.h"
 #include "workers/fabric/verbs/handles.h"
@@ -76,7 +77,12 @@ class CompletionQueues {
   /// the queue has been seen empty.
   void release(const Room& room);
 
-  void set_busy_poll(uint32_t microseconds) { busy_poll_ns_ = uint64_t{microseconds} * 1000; }
+  /// Queues are looked at again and again, and not armed, for so long after there was something in one, and
+  /// while `loops`, if there is one, keeps the loop awake.
+  void set_busy_poll(uint32_t microseconds, const shm::BusyPoll* loops) {
+    busy_poll_ns_ = uint64_t{microseconds} * 1000;
+    loops_ = loops;
+  }
   [[nodiscard]] size_t size() const { return queues_.size(); }
 
  private:
@@ -117,6 +123,7 @@ class CompletionQueues {
   std::array<SeatTable::Place, kPerWake> touched_{};
   unsigned touched_count_ = 0;
   uint64_t busy_poll_ns_ = 0;
+  const shm::BusyPoll* loops_ = nullptr;
   uint64_t last_found_ = 0;  // uv_hrtime
   std::optional<std::string> failure_;
   bool taken_away_ = false;

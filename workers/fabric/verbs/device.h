@@ -87,7 +87,9 @@ class Device final : private CompletionQueues::Owner {
   void set_idle_ms(uint32_t after) { idle_ms_ = after; }
   /// Nobody may ever take a seat after all: starts the time after which the device is closed.
   void start_idle();
-  void set_busy_poll(uint32_t microseconds) { queues_->set_busy_poll(microseconds); }
+  void set_busy_poll(uint32_t microseconds, const shm::BusyPoll* loops) {
+    queues_->set_busy_poll(microseconds, loops);
+  }
 
   [[nodiscard]] VerbsApi& api() const { return api_; }
   [[nodiscard]] Arena& arena() const { return arena_; }

@@ -56,7 +56,7 @@ shm::Result<Device*> DeviceTable::open(uint64_t node_guid, const Options& option
     if ((*known)->removed())
       return shm::fail(std::string("RDMA device ") + (*known)->name() + " is going away");
     (*known)->set_idle_ms(options.device_idle_ms);
-    (*known)->set_busy_poll(options.busy_poll_us);
+    (*known)->set_busy_poll(options.busy_poll_us, options.busy_poll);
     return known->get();
   }
   const DeviceList list(api_);
@@ -68,7 +68,7 @@ shm::Result<Device*> DeviceTable::open(uint64_t node_guid, const Options& option
     devices_.push_back(std::move(*opened));
     Device& made = *devices_.back();
     made.set_idle_ms(options.device_idle_ms);
-    made.set_busy_poll(options.busy_poll_us);
+    made.set_busy_poll(options.busy_poll_us, options.busy_poll);
     made.start_idle();
     log::write(log::Level::info, "RDMA device %s opened", made.name());
     return &made;

@@ -25,6 +25,7 @@
 
 #include "daemon/contract/rdma_ucm.h"
 #include "shm/base/result.h"
+#include "shm/loop/busy_poll.h"
 #include "workers/fabric/fabric.h"
 #include "workers/memory/arena.h"
 
@@ -36,8 +37,9 @@ struct Options {
   uint32_t max_send_work = 512;
   uint32_t max_receive_work = 256;  // at least what may be granted, and one
   uint32_t handshake_timeout_ms = 5000;
-  uint32_t busy_poll_us = 0;         // spin on a device's CQ for this long before sleeping
-  uint32_t device_idle_ms = 10'000;  // a device without connections is closed after this
+  uint32_t busy_poll_us = 0;                 // spin on a device's CQ for this long before sleeping...
+  const shm::BusyPoll* busy_poll = nullptr;  // ... and for as long as this keeps the loop awake; outlives all
+  uint32_t device_idle_ms = 10'000;          // a device without connections is closed after this
 };
 
 /// A connection request on another rdma_cm file (the hand-over file), and what came with it.

@@ -2,6 +2,7 @@
 // Devices: opened at first use, refused when they cannot do what is needed, closed when idle or removed;
 // their completion queues and asynchronous events.
 #include <algorithm>
+#include <memory>
 
 #include <doctest/doctest.h>
 
@@ -296,6 +297,54 @@ TEST_CASE("busy polling looks again for a while before it arms") {
   CHECK(stats.wakes == wakes);  // found without an event
   CHECK(rig.client_events.done.size() == 2);
   REQUIRE(rig.until([&] { return rig.client_qp().cq->armed; }));
+}
+
+TEST_CASE("while the loop is kept awake its queues are not armed; when it is not, they are") {
+  uint64_t now = 0;
+  uv_loop_t other{};  // the worker's own, here one that nothing happens on
+  REQUIRE(uv_loop_init(&other) == 0);
+  auto busy = std::make_unique<shm::BusyPoll>(
+      other, 100,
+      shm::BusyPoll::Senses{.clock = [&] { return now; }, .processors_suffice = [] { return true; }});
+  {
+    RigOptions options;
+    options.server.busy_poll = options.client.busy_poll = busy.get();
+    Rig rig(options);
+    for (uint64_t i = 0; i < 4; ++i) REQUIRE(rig.client->post_receive(i, rig.piece(0, 100)));
+    REQUIRE(rig.establish());
+    REQUIRE(rig.until([&] { return rig.client_qp().cq->armed; }));
+    // It has learned that waits are short, and expects something.
+    uv_async_t wakes{};
+    REQUIRE(uv_async_init(&other, &wakes, nullptr) == 0);
+    uv_run(&other, UV_RUN_NOWAIT);
+    busy->expect();
+    REQUIRE(uv_async_send(&wakes) == 0);
+    uv_run(&other, UV_RUN_ONCE);
+    REQUIRE(busy->limit() > 0);
+    busy->expect();
+    REQUIRE(busy->awake());
+    REQUIRE(rig.server->post_send(1, {}));
+    rig.server->ring();
+    REQUIRE(rig.until([&] { return rig.client_events.done.size() == 1; }));
+    const auto& stats = rig.table->devices()[0]->stats();
+    const uint64_t wakes_before = stats.wakes;
+    rig.loop.turn(3);
+    CHECK_FALSE(rig.client_qp().cq->armed);
+    REQUIRE(rig.server->post_send(1, {}));
+    rig.server->ring();
+    rig.fake.run();
+    rig.loop.turn(2);
+    CHECK(stats.wakes == wakes_before);  // found without an event
+    CHECK(rig.client_events.done.size() == 2);
+    now += busy->limit();
+    uv_run(&other, UV_RUN_NOWAIT);
+    REQUIRE_FALSE(busy->awake());
+    CHECK(rig.until([&] { return rig.client_qp().cq->armed; }));
+    uv_close(reinterpret_cast<uv_handle_t*>(&wakes), nullptr);
+  }
+  busy.reset();
+  uv_run(&other, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&other) == 0);
 }
 
 TEST_CASE("a handler may end other connections while completions are handed out") {
