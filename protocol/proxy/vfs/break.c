@@ -20,6 +20,7 @@
 
 #include "protocol/proxy/vfs/break.h"
 #include "protocol/proxy/vfs/grant.h"
+#include "protocol/proxy/vfs/stray.h"
 
 #undef DBGC_CLASS
 #define DBGC_CLASS DBGC_VFS
@@ -53,6 +54,7 @@ static void come_back(struct tevent_context *ev,
 		      struct tevent_immediate *im,
 		      void *private_data)
 {
+	smbdirect_stray_look();
 	if (!stand_in_front()) {
 		/* The words stay cleared */
 		DBG_ERR("smbdirect: no more direct I/O: out of memory\n");

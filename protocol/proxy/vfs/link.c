@@ -12,6 +12,7 @@
 
 #include "protocol/proxy/vfs/area.h"
 #include "protocol/proxy/vfs/link.h"
+#include "protocol/proxy/vfs/stray.h"
 #include "protocol/proxy/vfs/tell.h"
 #include "protocol/proxy/vfs/tree.h"
 
@@ -110,6 +111,8 @@ static void link_close(struct smbdirect_link *link)
 	TALLOC_FREE(link->fde);
 	close(link->sock);
 	TALLOC_FREE(link);
+	/* It ends with a channel */
+	smbdirect_stray_look();
 }
 
 /*

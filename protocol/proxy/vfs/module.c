@@ -20,6 +20,7 @@
 #include "protocol/proxy/vfs/listen.h"
 #include "protocol/proxy/vfs/offload.h"
 #include "protocol/proxy/vfs/series.h"
+#include "protocol/proxy/vfs/stray.h"
 #include "protocol/proxy/vfs/tree.h"
 
 #undef DBGC_CLASS
@@ -43,6 +44,7 @@ static int smbdirect_connect(struct vfs_handle_struct *handle,
 	handle->data = smbdirect_tree_add(handle, service);
 	if (handle->data != NULL) {
 		smbdirect_break_prepare(conn->sconn);
+		smbdirect_stray_prepare(conn->sconn);
 		smbdirect_listen(conn->sconn->ev_ctx);
 	}
 	return 0;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Processes, ports and waiting: what every server fixture here is made of."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -91,13 +92,30 @@ def descendants_of(pid):
     return found
 
 
-def alive(pid):
-    """False for a pid that is gone or a zombie."""
+def state_of(pid):
+    """"R", "S", "Z" and so on (proc(5)); "X" for a pid that is gone."""
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return False
-    return stat[stat.rindex(")") + 2] not in "ZX"
+        return "X"
+    return stat[stat.rindex(")") + 2]
+
+
+def alive(pid):
+    """False for a pid that is gone or a zombie."""
+    return state_of(pid) not in "ZX"
+
+
+@contextlib.contextmanager
+def held_asleep(pid):
+    """Stops it where it waits for events: those that come meanwhile it finds in the order in which they came. One that was still
+    at work could first look again at what it has just served."""
+    wait_until(lambda: state_of(pid) == "S", 10, f"process {pid} asleep")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def command_line(pid):
