@@ -4,8 +4,8 @@
 // of that for too long. The exchange interprets the bytes. Owned by one session, on the worker's loop; when
 // the worker dies the server sees the stream close.
 //
-// A stream that ends in the middle of something, or unexpectedly, is reset: the server must not take the end
-// of the bytes for the end of a message, nor wait for a client that is gone.
+// A stream whose end is not orderly is reset: the server must not take the end of the bytes for the end of a
+// message.
 #pragma once
 
 #include <cstdint>

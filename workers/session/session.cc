@@ -318,16 +318,16 @@ void Session::on_fault(const std::string& why) {
   const bool by_engine = engine.phase() == smb_direct::Phase::closed;
   if (by_engine && engine.fault() == smb_direct::Fault::exceeds_max_fragmented)
     *broken_ += oversize_advice(sizes_of(resources_.config));
-  close_stream(false);
+  close_stream(!exchange_->unfinished());
 }
 
 void Session::on_closed(const std::string& why, bool clean) {
   if (over_) return;
   over_ = true;
   stop_timers();
-  const bool orderly = clean && !broken_ && !exchange_->unfinished();
-  close_stream(orderly);
-  tell_end(why, orderly);
+  const bool whole = !exchange_->unfinished();
+  close_stream(whole);
+  tell_end(why, clean && !broken_ && whole);
 }
 
 void Session::tell_end(const std::string& why, bool clean) {

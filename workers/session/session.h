@@ -4,8 +4,10 @@
 // close.
 //
 // The stream is opened when the client's first SMB2 message is a valid NEGOTIATE. However the session ends,
-// smbd never sees a PDU completed that the client did not complete: unless both directions were idle, smbd's
-// socket is reset.
+// smbd never sees a PDU completed that the client did not complete: where it has a part of one, or bytes for
+// it are still here, its socket is reset, and also where we end the session. A client that is lost between
+// messages is to smbd as one over TCP that closes: an smbd before 4.25 that finds a reset when it is about to
+// break a lease stays for good (Samba's bug 15995), and whoever waits for the lease waits for 35 seconds.
 #pragma once
 
 #include <functional>

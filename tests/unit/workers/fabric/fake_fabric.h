@@ -110,6 +110,8 @@ class FakeEndpoint final : public fabric::Endpoint {
     peer_->complete({receive.id, Op::receive, static_cast<uint32_t>(bytes.size()), false, 0});
   }
   void establish() { handler_.on_established(); }
+  /// Its peer has vanished.
+  void lose() { close({fabric::CloseCause::peer_reset, "the peer has vanished"}); }
   [[nodiscard]] size_t receives_posted() const { return receives_.size(); }
   /// The memory of the i-th of them, the oldest first.
   [[nodiscard]] std::span<std::byte> posted(size_t i) const {

@@ -5,7 +5,6 @@
 
 #include <array>
 #include <cerrno>
-#include <netinet/in.h>
 #include <string>
 #include <sys/socket.h>
 #include <utility>
@@ -13,32 +12,17 @@
 
 #include <doctest/doctest.h>
 
+#include "tcp_pair.h"
 #include "tests/unit/unix_sockets.h"
 #include "tests/unit/workers/fake_clock.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
+using session_test::tcp_pair;
 using smbdirect::shm::UniqueFd;
 
 namespace {
 
 constexpr uint64_t kPatienceMs = 1'000;
-
-std::pair<UniqueFd, UniqueFd> tcp_pair() {
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof at;
-  auto* address = reinterpret_cast<sockaddr*>(&at);
-  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  REQUIRE(::bind(listener.get(), address, length) == 0);
-  REQUIRE(::listen(listener.get(), 1) == 0);
-  REQUIRE(::getsockname(listener.get(), address, &length) == 0);
-  UniqueFd near(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  REQUIRE(::connect(near.get(), address, length) == 0);
-  UniqueFd far(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  REQUIRE(far.valid());
-  return {std::move(near), std::move(far)};
-}
 
 struct ScriptedExchange final : Exchange {
   void on_fragment(const Fragment&) override {}

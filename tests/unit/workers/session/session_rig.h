@@ -6,7 +6,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -88,14 +87,14 @@ class SessionRig {
     REQUIRE(client->begin_message(message.size()));
     client->append({}, *sent_.back());
   }
-  void connect() {
+  void connect() { connect(test::socket_pair()); }
+  /// The session's end of its stream, and smbd's.
+  void connect(std::pair<shm::UniqueFd, shm::UniqueFd> ends) {
     from_client(smb2_test::negotiate_request({0x0302}));
     settle();
     REQUIRE(connected_);
-    shm::UniqueFd ours, theirs;
-    std::tie(ours, theirs) = test::socket_pair();
-    smbd = SmbdEnd(std::move(theirs));
-    std::exchange(connected_, {})(std::move(ours));
+    smbd = SmbdEnd(std::move(ends.second));
+    std::exchange(connected_, {})(std::move(ends.first));
     settle();
     REQUIRE(smbd.heard.size() == 1);
     smbd.answer(smb2_test::negotiate_response(0x0302));

@@ -5,6 +5,7 @@
 
 #include "session_rig.h"
 #include "shm/base/socket_address.h"
+#include "tcp_pair.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using namespace smbdirect::workers::session_test;
@@ -237,4 +238,28 @@ TEST_CASE(
     CHECK(rig.ended == "the address leaves");
   }
   CHECK(rig.clean);
+}
+
+TEST_CASE(
+    "of a client that vanishes smbd sees an end, as over TCP, and a reset where it has part of a message") {
+  SessionRig rig(few_receives());
+  rig.connect(tcp_pair());
+  rig.set_up();
+  bool part = false;
+  SUBCASE("whole") {}
+  SUBCASE("part") { part = true; }
+  const Bytes whole = smb2_test::plain(smb2_test::kEcho, {.message_id = 2});
+  rig.from_client(whole);
+  const Bytes begun = smb2_test::write_request({.message_id = 3}, {.data = pattern(20'000, 1)});
+  if (part) {
+    REQUIRE(rig.client->begin_message(begun.size()));
+    rig.client->append({}, std::span(begun).first(15'000));
+  }
+  rig.settle();
+  REQUIRE(rig.smbd.heard == Messages{whole});
+  REQUIRE(rig.smbd.part().empty() != part);
+  rig.server_end()->lose();
+  CHECK(rig.ended == "the peer has vanished");
+  CHECK_FALSE(rig.clean);
+  CHECK(part ? rig.smbd.is_reset() : rig.smbd.is_closed());
 }

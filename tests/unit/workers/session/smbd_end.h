@@ -62,10 +62,15 @@ class SmbdEnd {
     if (closes_ && said_ == to_say_.size()) fd_.reset();
     return moved;
   }
-  /// The other end was closed, in whatever way.
+  /// The other end was closed, and all that it said is heard.
   [[nodiscard]] bool is_closed() const {
     std::byte one{};
     return ::recv(fd_.get(), &one, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+  }
+  /// It was reset: what asks first hears of it.
+  [[nodiscard]] bool is_reset() const {
+    std::byte one{};
+    return ::recv(fd_.get(), &one, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == ECONNRESET;
   }
   /// Bytes of a request that is not here whole, its length among them.
   [[nodiscard]] std::span<const std::byte> part() const { return got_; }
