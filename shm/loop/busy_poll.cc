@@ -54,10 +54,10 @@ void BusyPoll::expect() {
 
 bool BusyPoll::crowded(uint64_t now) {
   if (now >= look_at_) {
-    crowded_ = !senses_.processors_suffice();
-    look_at_ = now + (crowded_ ? kCrowdedFor : kLookEvery);
+    crowded_looks_ = senses_.processors_suffice() ? 0 : crowded_looks_ + 1;
+    look_at_ = now + (crowded_looks_ >= kCrowdedLooks ? kCrowdedFor : kLookEvery);
   }
-  return crowded_;
+  return crowded_looks_ >= kCrowdedLooks;
 }
 
 void BusyPoll::before_polling() {

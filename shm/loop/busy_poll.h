@@ -26,7 +26,7 @@ class BusyPoll {
   /// What it goes by.
   struct Senses {
     std::function<uint64_t()> clock;           // nanoseconds, of which only differences count
-    std::function<bool()> processors_suffice;  // asked every millisecond that it might be awake in
+    std::function<bool()> processors_suffice;  // asked now and then while it might be awake
   };
   [[nodiscard]] static Senses real();
 
@@ -48,7 +48,8 @@ class BusyPoll {
   // All in nanoseconds.
   static constexpr uint64_t kFirst = 10'000;  // less is not worth it
   static constexpr uint64_t kLookEvery = 10'000;
-  static constexpr uint64_t kCrowdedFor = 2'000'000;  // until it looks again, then
+  static constexpr uint64_t kCrowdedFor = 4'000'000;  // until it looks again, then
+  static constexpr int kCrowdedLooks = 3;  // in a row: the system's own threads run for moments all the time
 
   [[nodiscard]] bool crowded(uint64_t now);
   void before_polling();
@@ -64,7 +65,7 @@ class BusyPoll {
   uint64_t expected_ = 0;  // when expect() was called last
   uint64_t idled_ = 0;
   uint64_t look_at_ = 0;  // whether processors suffice
-  bool crowded_ = false;
+  int crowded_looks_ = 0;
   bool watches_ = false;  // the waits, until the next one that it slept in is over
   bool awake_ = false;
   bool sleeps_ = false;  // in the poll under way

@@ -164,26 +164,32 @@ TEST_CASE(
 TEST_CASE("while more wants to run than there are processors, it sleeps at once, and looks now and then") {
   Rig rig;
   rig.waits(5);
-  rig.busy->expect();
-  REQUIRE(rig.awake());
-  rig.suffice = false;
-  rig.now += 5 * kMicrosecond;
-  REQUIRE(rig.awake());  // it has only just looked
-  rig.busy->expect();
-  rig.now += 9 * kMicrosecond;
-  CHECK_FALSE(rig.awake());
-  const int looks = rig.looks;
-  for (int i = 0; i < 19; ++i) {
-    rig.now += 100 * kMicrosecond;
+  const auto expects_after = [&](uint64_t us) {
+    rig.now += us * kMicrosecond;
     rig.busy->expect();
-    CHECK_FALSE(rig.awake());
-  }
-  CHECK(rig.looks == looks);
+    return rig.awake();
+  };
+  REQUIRE(expects_after(5));
+  rig.suffice = false;
+  CHECK(expects_after(9));  // it has only just looked
+  // For a moment that is nothing.
+  CHECK(expects_after(1));
+  CHECK(expects_after(10));
   rig.suffice = true;
-  rig.now += 100 * kMicrosecond;
-  rig.busy->expect();
-  CHECK(rig.awake());
+  CHECK(expects_after(10));
+  rig.suffice = false;
+  CHECK(expects_after(10));
+  CHECK(expects_after(10));
+  CHECK_FALSE(expects_after(10));
+  const int looks = rig.looks;
+  for (int i = 0; i < 39; ++i) CHECK_FALSE(expects_after(100));
+  CHECK(rig.looks == looks);
+  CHECK_FALSE(expects_after(100));
   CHECK(rig.looks == looks + 1);
+  rig.suffice = true;
+  CHECK_FALSE(expects_after(3'999));
+  CHECK(expects_after(1));
+  CHECK(rig.looks == looks + 2);
 }
 
 TEST_CASE("where others keep the loop awake, that is no short wait") {
