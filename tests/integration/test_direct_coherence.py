@@ -25,7 +25,7 @@ import uuid
 import pytest
 
 from lib import leases, module_fixture, module_smbd, rdma, smb2
-from lib.coherence import BLOCKS, GONE, PATIENCE, Model, Other, Writer, filled
+from lib.coherence import BLOCKS, GONE, PATIENCE, Model, Other, Writer, filled, stamps_of
 from lib.direct_use import done
 from lib.leases import RH, RWH
 from lib.module_smbd import socket_of
@@ -100,7 +100,7 @@ class World:
         self.third = with_credits(over_tcp(server, share))
         self.longest = 0.0  # seconds that B has waited after somebody was killed
         self.behind = 0  # times that the third client waited for nobody
-        self.ends = {}  # path -> hash of what it has to be in the end
+        self.ends = {}  # path -> of which round, and what it has to be in the end
 
     def connect(self):
         """A's channels, and the link to the module with the first open."""
@@ -136,13 +136,16 @@ class World:
     def on_disk(self):
         return (self.path / self.name).read_bytes()
 
-    def keep(self, data):
+    def keep(self, model, data):
         """It is looked at again when all is over."""
-        self.ends[self.path / self.name] = hashlib.sha256(data).digest()
+        self.ends[self.path / self.name] = model.label, hashlib.sha256(data).digest(), stamps_of(data)
 
     def end(self):
-        for path, wanted in self.ends.items():
-            assert hashlib.sha256(path.read_bytes()).digest() == wanted, f"{self.what}: {path.name} was changed later"
+        for path, (label, wanted, stamps) in self.ends.items():
+            data = path.read_bytes()
+            if hashlib.sha256(data).digest() != wanted:
+                now = {block: f"{was}, now {stamp}" for block, (was, stamp) in enumerate(zip(stamps, stamps_of(data))) if was != stamp}
+                raise AssertionError(f"{label}: the file was changed later; WRITEs by block (B's from {OTHERS} on): {now}")
             path.unlink()
         self.b.close_transport()
         self.third.close_transport()
@@ -206,7 +209,7 @@ def one_round(world, number):
     writer.channels[0].close_file(writer.file).check()
     for c in writer.channels:
         c.unsolicited.clear()
-    world.keep(data)
+    world.keep(model, data)
     return writer.wrote
 
 
@@ -372,7 +375,7 @@ def killing_round(world, number, kind):
     _, data = applied(found, b.overwrite)
     assert b.read() == data, f"{model.label}: what B has read or written was changed"
     assert world.on_disk() == data, f"{model.label}: what B has read or written was changed on disk"
-    world.keep(data)
+    world.keep(model, data)
     world.b.close_file(b.file).check()
     writer.close()
     return writer.wrote

@@ -25,6 +25,11 @@ def filled(stamp, block):
     return struct.pack("<IIQ", stamp, block, stamp * 0x9E3779B97F4A7C15 % 2**64) * (BLOCK // 16)
 
 
+def stamps_of(data):
+    """Of which WRITE the first bytes of each block are."""
+    return [struct.unpack_from("<I", data, at)[0] for at in range(0, len(data), BLOCK)]
+
+
 class Model:
     """Per block what was answered last, and what is in flight: at most one WRITE of a block is."""
 
