@@ -95,7 +95,7 @@ class Worker {
   Budget direct_descriptors_;
   Budget mapped_files_{uint64_t{16} << 30};
   FileThreads file_threads_;  // dies before the slabs and the descriptors that its jobs have
-  shm::BusyPoll busy_poll_;
+  shm::BusyPoll busy_poll_;   // outlives verbs_ and the sessions, which look at it
   std::optional<LinkResources> module_link_;
   std::optional<AreaResources> module_area_;
   std::optional<DirectResources> direct_;

@@ -34,9 +34,9 @@ struct WorkerConfig {
   uint32_t module_area_bytes = 16 << 20;   // of each connection
   bool module_area_huge_pages = true;      // while the system has some set aside
   uint64_t module_area_bytes_per_worker = 1ull << 30;
-  bool direct = true;           // READs and WRITEs on open files that modules grant
-  uint32_t direct_files = 256;  // of each connection
-  uint32_t direct_busy_poll_us = 100;
+  bool direct = true;                  // READs and WRITEs on open files that modules grant
+  uint32_t direct_files = 256;         // of each connection
+  uint32_t direct_busy_poll_us = 100;  // awake after one of these, at most; 0: never
 
   uint32_t native_area_bytes = 16 << 20;  // of each native channel
   uint64_t native_area_bytes_per_worker = 4ull << 30;

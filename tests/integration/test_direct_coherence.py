@@ -37,8 +37,7 @@ ROUNDS = int(os.environ.get("SMBDIRECTD_ROUNDS", 1000 if FULL else 60))
 SERIES = ("4.17", "4.22") if FULL else (module_smbd.own_series(),)
 STEPS = ["before the grant", "before the first write", "writing", "revoked", "told", "acknowledged", "closing"]
 OTHERS = 1_000_000  # the first stamp of B's
-SOON = 20  # seconds; B waits 35 for an answer to the break that nobody will give
-AT_ONCE = 4  # seconds
+AT_ONCE, SOON = 4, 20  # seconds; B waits 35 for an answer to the break that nobody will give
 
 pytestmark = pytest.mark.costs_workers
 
@@ -143,9 +142,8 @@ class World:
     def end(self):
         for path, (label, wanted, stamps) in self.ends.items():
             data = path.read_bytes()
-            if hashlib.sha256(data).digest() != wanted:
-                now = {block: f"{was}, now {stamp}" for block, (was, stamp) in enumerate(zip(stamps, stamps_of(data))) if was != stamp}
-                raise AssertionError(f"{label}: the file was changed later; WRITEs by block (B's from {OTHERS} on): {now}")
+            now = {block: change for block, change in enumerate(zip(stamps, stamps_of(data))) if len(set(change)) > 1}
+            assert hashlib.sha256(data).digest() == wanted, f"{label}: changed later; WRITEs by block (B's from {OTHERS} on): {now}"
             path.unlink()
         self.b.close_transport()
         self.third.close_transport()
@@ -334,10 +332,9 @@ def b_goes_on(world, b, kind, step):
 
 
 def open_after_kill(world, b):
-    """The FileId. Who asks first finds that A's smbd is gone, and has A's open forgotten; and waits all the same, for 70 seconds, if
-    A still had the break of its RH to answer, which comes of B's WRITEs: smbd (delay_for_oplock_fn, to 4.25 at least) looks
-    for breaks under way before it looks if anybody is there. With 4.17 it is 2 seconds, as B's WRITE changes the record then.
-    So B has the file when that happens, and who asks next has it as well."""
+    """The FileId. Who asks first has A's open forgotten, and waits all the same, for 70 seconds, if A still had the break of its RH
+    to answer, which comes of B's WRITEs: smbd (delay_for_oplock_fn) looks for breaks under way before it looks if anybody is
+    there. With 4.17 it is 2 seconds, as B's WRITE changes the record then. B has the file by then, and who asks next as well."""
     asked = world.third.send(smb2.CREATE, smb2.create_body(world.name))
     with contextlib.suppress(smb2.Timeout):
         return world.third.wait(asked, AT_ONCE).check().pdu[128:144]

@@ -97,6 +97,29 @@ def test_from_the_first_open_on(server, make_pool):
         assert total(daemon, "direct_grants") >= 1 and total(daemon, "direct_revocations") == 0
 
 
+def test_a_worker_stays_awake_if_it_may(server, make_pool):
+    """Its client's pauses are shorter than it may wait at most, and it learns that; when the client stops it was in vain."""
+    for busy_poll_us in (10_000, 0):
+        daemon = make_pool(server, busy_poll_us=busy_poll_us)
+        with rdma.session(daemon, server) as c:
+            linked(daemon, c)
+            file = open_leased(c, fresh()).file_id
+            row_with(daemon, c, direct_files=1)
+            for _ in range(2):
+                c.write(file, DATA).check()
+
+            def in_vain(daemon=daemon, c=c, file=file):
+                for _ in range(50):
+                    c.read(file, 100).check()
+                return total(daemon, "direct_idle_us")
+
+            if busy_poll_us:
+                wait_until(in_vain, 60, "microseconds in vain, where the processors suffice at times")
+            else:
+                assert in_vain() == in_vain() == 0
+            row_with(daemon, c, direct="used")
+
+
 def test_files_that_stay_with_smbd_say_why(server, make_pool):
     daemon = make_pool(server)
     with rdma.session(daemon, server) as c:

@@ -39,8 +39,7 @@ def test_a_break_that_smbd_finds_with_the_end_of_its_client(daemon, smbd, other,
     opened = leases.open_leased(client, name)
     assert opened.state == leases.RWH
     with held_asleep(pid):
-        waiting, _ = leases.send_open(other, name, leases.R)
-        other.wait_interim(waiting)
+        waiting = leases.send_open_that_waits(other, name)
         go(client)
         wait_until(lambda: pid not in smbd.client_pids(), 10, "the worker has closed its stream")
     other.wait(waiting, SOON).check()

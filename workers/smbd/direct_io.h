@@ -54,8 +54,8 @@ class DirectIo final : private DirectOperation::Owner {
   /// has ended.
   void stop(int stream = -1);
 
-  /// Whether a READ or WRITE could be done here at this moment: then it is worth being gathered. prefix,
-  /// total: as for parse_direct_request().
+  /// Whether a READ or WRITE could be done here at this moment: then it is worth being gathered, and worth
+  /// staying awake for what it waits for. prefix, total: as for parse_direct_request().
   [[nodiscard]] std::optional<smb2::DirectRequest> wanted(std::span<const std::byte> prefix, uint64_t total);
 
   /// At its turn, with its data: it is done, or on its way. False: it is for smbd, now.

@@ -67,6 +67,13 @@ def send_open(client, name, state, key=None, **kw):
     return client.send(smb2.CREATE, create_body(name, [lease_context(key, state)], **kw)), key
 
 
+def send_open_that_waits(client, name, state=R):
+    """MessageId of an open that breaks somebody's lease: the message that asks for that is at the process that has it."""
+    waiting, _ = send_open(client, name, state)
+    client.wait_interim(waiting)
+    return waiting
+
+
 def open_leased(client, name, state=RWH, key=None, **kw):
     message_id, key = send_open(client, name, state, key, **kw)
     return opened(client.wait(message_id), key)

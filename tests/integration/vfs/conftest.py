@@ -6,6 +6,7 @@ import os
 import pytest
 
 from lib import module_fixture
+from lib.area_link import connect
 from lib.direct_link import direct
 from lib.module_smbd import ModuleSmbd
 
@@ -81,6 +82,14 @@ def pair(server):
     """A client, and a link to its process that has asked for direct I/O."""
     with direct(server) as (client, link):
         yield client, link
+
+
+@pytest.fixture
+def other(server):
+    """Another client, in another process of smbd's."""
+    client = connect(server)
+    yield client
+    client.close_transport()
 
 
 @pytest.fixture

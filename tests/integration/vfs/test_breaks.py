@@ -14,14 +14,6 @@ from lib.leases import R, RH, RW, RWH, acknowledge, open_leased, send_open, wait
 from lib.process import wait_until
 
 
-@pytest.fixture
-def other(server):
-    """Another client, in another process of smbd's."""
-    client = connect(server)
-    yield client
-    client.close_transport()
-
-
 def test_the_word_is_cleared_before_the_client_hears_of_it(pair, other):
     """And stays so until the client has answered; then what the lease still has comes back with the next request of smbd's."""
     client, link = pair

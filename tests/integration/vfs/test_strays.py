@@ -8,28 +8,12 @@ import contextlib
 import pytest
 
 from lib import leases, smb2
-from lib.area_link import connect
 from lib.direct_link import direct, fresh, link_of
 from lib.ground import Ground
-from lib.leases import R, open_leased, send_open
+from lib.leases import open_leased, send_open_that_waits
 from lib.process import alive, held_asleep, wait_until
 
 SOON = 10  # seconds; without the module it is 35
-
-
-@pytest.fixture
-def other(server):
-    """Another client, in another process of smbd's."""
-    client = connect(server)
-    yield client
-    client.close_transport()
-
-
-def send_other_open(other, name):
-    """MessageId of an open that waits: the message that asks for the break is at the holder's process."""
-    waiting, _ = send_open(other, name, R)
-    other.wait_interim(waiting)
-    return waiting
 
 
 def ends(pid, other, waiting):
@@ -44,11 +28,11 @@ def test_a_break_that_cannot_be_sent(server, other, first, ended):
         pid, name = server.server_pid(client), fresh()
         open_leased(client, name)
         with held_asleep(pid):
-            waiting = send_other_open(other, name) if first == "the break" else None
+            waiting = send_open_that_waits(other, name) if first == "the break" else None
             Ground.reset(client.transport)
             if ended:
                 link.close()
-            waiting = waiting or send_other_open(other, name)
+            waiting = waiting or send_open_that_waits(other, name)
         ends(pid, other, waiting)
 
 
@@ -58,7 +42,7 @@ def test_several_breaks_that_cannot_be_sent(server, other):
         for name in names:
             open_leased(client, name)
         with held_asleep(pid):
-            waiting = [send_other_open(other, name) for name in names]
+            waiting = [send_open_that_waits(other, name) for name in names]
             Ground.reset(client.transport)
         for one in waiting:
             ends(pid, other, one)
@@ -84,7 +68,7 @@ def test_a_break_that_cannot_be_sent_on_any_channel(server, other):
     with two_channels(server) as (client, second, pid):
         open_leased(client, name)
         with held_asleep(pid):
-            waiting = send_other_open(other, name)
+            waiting = send_open_that_waits(other, name)
             for c in (client, second):
                 Ground.reset(c.transport)
         ends(pid, other, waiting)
@@ -96,7 +80,7 @@ def test_channels_that_are_lost_with_a_break_on_its_way(server, other, told_firs
     name = fresh()
     with two_channels(server) as (client, second, pid):
         open_leased(client, name)
-        waiting = send_other_open(other, name)
+        waiting = send_open_that_waits(other, name)
 
         def told():
             for c in (client, second):
@@ -117,7 +101,7 @@ def test_a_channel_that_is_left_serves_on(server, other):
     with two_channels(server) as (client, second, pid):
         opened = open_leased(client, name)
         with held_asleep(pid):
-            waiting = send_other_open(other, name)
+            waiting = send_open_that_waits(other, name)
             Ground.reset(client.transport)
         broken = leases.wait_break(second)
         assert broken.key == opened.key

@@ -51,6 +51,19 @@ TEST_CASE("an inline READ is answered from the file, and smbd hears of its id be
   CHECK(rig.held() == 0);
 }
 
+TEST_CASE("the worker's loop is told to stay awake after what was done here, and of nothing that smbd does") {
+  DirectIoRig rig;
+  rig.from_client(rig.read_of(3, 0, 10, DirectIoRig::kOther));
+  rig.settle();
+  REQUIRE(rig.smbd.heard.size() == 1);
+  rig.smbd.answer(smb2_test::read_response({.message_id = 3}, pattern(10, 1)));
+  CHECK(data_of(rig.answer()) == pattern(10, 1));
+  CHECK(rig.expectations == 0);
+  rig.from_client(rig.read_of(4, 0, 10));
+  CHECK(data_of(rig.answer()) == rig.part(0, 10));
+  CHECK(rig.expectations > 0);
+}
+
 TEST_CASE("a READ of more than a slab, inline and by an RDMA channel in several pieces") {
   DirectIoRig rig;
   rig.from_client(rig.read_of(3, 77, 700'000));

@@ -91,7 +91,13 @@ class SmbdExchangeRig : public ExchangeHost {
   Budget descriptors{1000};
   FileThreads threads{loop(), 32};
   Budget mapped{uint64_t{1} << 30};
-  std::optional<shm::BusyPoll> busy{std::in_place, loop(), 100};
+  /// Times that it has looked at its clock, which it does only when something is expected and until that has
+  /// come. A millisecond passes each time: it never learns to stay awake.
+  uint64_t expectations = 0;
+  std::optional<shm::BusyPoll> busy{
+      std::in_place, loop(), 100,
+      shm::BusyPoll::Senses{.clock = [this] { return ++expectations * 1'000'000; },
+                            .processors_suffice = [] { return true; }}};
   DirectResources directs{
       .descriptors = descriptors, .files = 256, .threads = threads, .mapped = mapped, .busy = *busy};
   SmbdEnd smbd;
