@@ -45,7 +45,7 @@ namespace smbdirect::shm {
     "write here; the log of the worker says why")                                                           \
   X(full, "full", "no descriptor was left for the file of the last READ or WRITE (/upstream/direct/files, " \
     "and the limit of open files, LimitNOFILE of the unit)")                                                \
-  X(other_channel, "left", "the client went on after a channel had failed; its file stays with smbd")
+  X(other_channel, "left", "the client goes on by another connection, and has given this one up: smbd answers what it sends")
 // clang-format on
 
 enum class DirectState : uint8_t {

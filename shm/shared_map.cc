@@ -49,7 +49,8 @@ Result<SharedMap> SharedMap::open(int fd, size_t min_bytes, size_t max_bytes, Wr
   if (bytes < min_bytes || bytes > max_bytes || bytes % 8 != 0) {
     return fail(what + ": its size of " + std::to_string(bytes) + " bytes is not valid");
   }
-  void* const memory = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
+  const int access = writers == Writers::everybody ? PROT_READ | PROT_WRITE : PROT_READ;
+  void* const memory = mmap(nullptr, bytes, access, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) return fail(what + ": map", errno);
   return SharedMap(UniqueFd{}, static_cast<uint64_t*>(memory), bytes);
 }

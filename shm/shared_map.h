@@ -22,15 +22,15 @@ class SharedMap {
   /// Zeroed and writable. `name` shows in /proc/PID/fd; bytes: a multiple of 8.
   [[nodiscard]] static Result<SharedMap> create(const std::string& name, size_t bytes);
   /// sealed: nobody but a process that had it mapped before, as above; its_maker: the size alone is sealed,
-  /// and whoever has the descriptor may write.
-  enum class Writers : uint8_t { sealed, its_maker };
-  /// Read-only; the descriptor is borrowed for the call only. What is not a memfd sealed as above, or is
-  /// smaller than min_bytes or larger than max_bytes, is an error.
+  /// and whoever has the descriptor may write; everybody: that, and this process as well.
+  enum class Writers : uint8_t { sealed, its_maker, everybody };
+  /// Read-only but for everybody's; the descriptor is borrowed for the call only. What is not a memfd sealed
+  /// as above, or is smaller than min_bytes or larger than max_bytes, is an error.
   [[nodiscard]] static Result<SharedMap> open(int fd, size_t min_bytes, size_t max_bytes,
                                               Writers writers = Writers::sealed);
 
   [[nodiscard]] std::span<const uint64_t> words() const { return {memory_.get(), bytes_ / 8}; }
-  /// Of a map made by create() only: writing to another one is a SIGSEGV.
+  /// Of a map made by create(), or everybody's: writing to another one is a SIGSEGV.
   [[nodiscard]] std::span<uint64_t> writable() { return {memory_.get(), bytes_ / 8}; }
   [[nodiscard]] size_t bytes() const { return bytes_; }
   /// To be passed on; closed on exec. Invalid (-1) in a map made by open().

@@ -27,7 +27,7 @@ constexpr uint32_t kSmallestReceive = 512;  // a padded negotiate request (MS-SM
 constexpr uint64_t kEndLineIntervalMs = 10'000;
 constexpr uint64_t kAdviceIntervalMs = 3'600'000;
 constexpr size_t kEndLineKeys = 4096;
-constexpr uint64_t kDescriptorsPerConnection = 4, kOwnDescriptors = 256, kShareForFiles = 4;
+constexpr uint64_t kDescriptorsPerConnection = 5, kOwnDescriptors = 256, kShareForFiles = 4;
 constexpr size_t kFileJobs = 1024;  // READs and WRITEs that wait for disks, or for a thread
 constexpr size_t kMaxCauses = 256;
 constexpr uint32_t kAnswerGraceMs = 3'000;  // the supervisor always answers in time, unless it has died
@@ -123,6 +123,7 @@ void Worker::prepare_module_use() {
                                     .files = config_.direct_files,
                                     .threads = file_threads_,
                                     .mapped = mapped_files_,
+                                    .loop = loop_,
                                     .busy = busy_poll_});
 }
 

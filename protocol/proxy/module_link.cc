@@ -40,6 +40,8 @@ std::optional<LinkSaid> said_by_module(uint32_t type) {
       return LinkSaid::closed;
     case SMBDIRECT_LINK_DIRECT_REFUSED:
       return LinkSaid::direct_refused;
+    case SMBDIRECT_LINK_USE:
+      return LinkSaid::use;
     default:
       return std::nullopt;
   }
@@ -82,6 +84,8 @@ std::string_view link_error_text(LinkError error) {
       return "a text without an end";
     case LinkError::bad_slot:
       return "a slot, or a number of them, that no table has";
+    case LinkError::bad_row:
+      return "a row that no link has";
     case LinkError::bad_rights:
       return "rights that no open has";
     case LinkError::bad_grant:
@@ -103,6 +107,8 @@ std::expected<LinkMessage, LinkError> parse_link(std::span<const std::byte> pack
   std::ranges::copy(packet.subspan(SMBDIRECT_LINK_AT_TOKEN, SMBDIRECT_TOKEN_SIZE), message.token.begin());
   if (*said == LinkSaid::table && (message.number == 0 || message.number > SMBDIRECT_SLOTS_MAX))
     return std::unexpected(LinkError::bad_slot);
+  if (*said == LinkSaid::use && message.number >= SMBDIRECT_USE_ROWS)
+    return std::unexpected(LinkError::bad_row);
   if (has_grant(*said)) {
     if (message.number >= SMBDIRECT_SLOTS_MAX) return std::unexpected(LinkError::bad_slot);
     const auto grant = parse_grant(*said, packet);

@@ -32,6 +32,7 @@ enum class LinkSaid : uint8_t {
   rights,
   closed,
   direct_refused,
+  use,
 };
 
 /// Of an open for direct I/O: what grant, rights and closed have in the place of the text.
@@ -46,6 +47,7 @@ struct LinkGrant {
 struct LinkMessage {
   LinkSaid said{};
   // hello: the version; trees: the tree; area_added: an NTSTATUS; table: its slots, 1 to SMBDIRECT_SLOTS_MAX;
+  // use: a row, less than SMBDIRECT_USE_ROWS;
   // grant, rights, closed: the slot, less than that
   uint32_t number = 0;
   uint64_t session = 0;
@@ -54,7 +56,15 @@ struct LinkMessage {
   LinkGrant grant;    // empty for what is none
 };
 
-enum class LinkError : uint8_t { bad_length, unknown_type, bad_text, bad_slot, bad_rights, bad_grant };
+enum class LinkError : uint8_t {
+  bad_length,
+  unknown_type,
+  bad_text,
+  bad_slot,
+  bad_row,
+  bad_rights,
+  bad_grant
+};
 [[nodiscard]] std::string_view link_error_text(LinkError error);
 
 [[nodiscard]] std::expected<LinkMessage, LinkError> parse_link(std::span<const std::byte> packet);

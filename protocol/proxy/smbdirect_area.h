@@ -32,6 +32,15 @@
  * futex that the smbd process holds, and which the kernel takes from it when it dies, before anything else of
  * it goes and anybody can have its leases. A table without a keeper lets nothing be done.
  *
+ * What the links have to know of each other is in a second memory, which they write too: USE, before TABLE. A
+ * client that has lost a channel counts its ChannelSequence on and sends again by another one what it was not
+ * answered (MS-SMB2 3.3.5.2.10), and what has come by the lost one must not be done any more, or be over. So
+ * a slot has the newest ChannelSequence that any link has seen on its open, beside the generation, and per
+ * link a mark of how many WRITEs are under way there, of which sequence: a WRITE is marked, then the newest
+ * one is looked at, then it is done; and who raises the newest one looks at the marks then, and waits for
+ * those of older ones. Each link writes the marks of its own row alone. What is under way when a link ends
+ * keeps its other end open, so that the module clears the marks of nobody but the dead.
+ *
  * The carrier: a READ or WRITE of the client's reaches smbd as FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 2.2.31.1)
  * with one chunk, whose resume key is SMBDIRECT_KEY_*; SourceOffset is the offset in the area, TargetOffset
  * that in the file, Length 1. TotalBytesWritten of the answer is the count, or from SMBDIRECT_FIRST_STATUS on
@@ -42,28 +51,30 @@
 #define SMBDIRECT_AREA_H
 
 /* The version of the link and the carrier together. A side that reads another one in HELLO closes. */
-#define SMBDIRECT_LINK_VERSION 3
+#define SMBDIRECT_LINK_VERSION 4
 #define SMBDIRECT_LINK_DIRECTORY "/run/smbdirectd/smbd"
 
 enum smbdirect_link_type {
-  SMBDIRECT_LINK_HELLO = 1,     /* number: the version; session: the pid; text: Samba's version */
-  SMBDIRECT_LINK_TREE,          /* session, number: the tree; text: the share's name */
-  SMBDIRECT_LINK_TREE_REFUSED,  /* the same; text: the share's name, a colon, a space and why it stays inline
-                                 */
-  SMBDIRECT_LINK_TREE_GONE,     /* session, number */
-  SMBDIRECT_LINK_AREA,          /* token; one descriptor: a memfd sealed with F_SEAL_SHRINK */
-  SMBDIRECT_LINK_AREA_ADDED,    /* token; number: an NTSTATUS */
-  SMBDIRECT_LINK_AREA_DROP,     /* token */
-  SMBDIRECT_LINK_AREA_GONE,     /* token: the memory may be used for something else */
-  SMBDIRECT_LINK_DIRECT,        /* from the worker: it does direct I/O */
-  SMBDIRECT_LINK_DIRECT_NOT,    /* text: why there is none in this process */
-  SMBDIRECT_LINK_TABLE,         /* number: its slots; one descriptor: a memfd sealed with F_SEAL_SHRINK and
-                                   F_SEAL_GROW, of SMBDIRECT_TABLE_SIZE(its slots) */
-  SMBDIRECT_LINK_GRANT,         /* number: the slot; session; token: the FileId as on the wire; what
-                                   smbdirect_grant_layout has; one descriptor: the open file */
-  SMBDIRECT_LINK_RIGHTS,        /* number: the slot; generation, rights */
-  SMBDIRECT_LINK_CLOSED,        /* number: the slot; generation */
-  SMBDIRECT_LINK_DIRECT_REFUSED /* text: a share's name, a colon, a space and why its opens are no grants */
+  SMBDIRECT_LINK_HELLO = 1,      /* number: the version; session: the pid; text: Samba's version */
+  SMBDIRECT_LINK_TREE,           /* session, number: the tree; text: the share's name */
+  SMBDIRECT_LINK_TREE_REFUSED,   /* the same; text: the share's name, a colon, a space and why it stays inline
+                                  */
+  SMBDIRECT_LINK_TREE_GONE,      /* session, number */
+  SMBDIRECT_LINK_AREA,           /* token; one descriptor: a memfd sealed with F_SEAL_SHRINK */
+  SMBDIRECT_LINK_AREA_ADDED,     /* token; number: an NTSTATUS */
+  SMBDIRECT_LINK_AREA_DROP,      /* token */
+  SMBDIRECT_LINK_AREA_GONE,      /* token: the memory may be used for something else */
+  SMBDIRECT_LINK_DIRECT,         /* from the worker: it does direct I/O */
+  SMBDIRECT_LINK_DIRECT_NOT,     /* text: why there is none in this process */
+  SMBDIRECT_LINK_TABLE,          /* number: its slots; one descriptor: a memfd sealed with F_SEAL_SHRINK and
+                                    F_SEAL_GROW, of SMBDIRECT_TABLE_SIZE(its slots) */
+  SMBDIRECT_LINK_GRANT,          /* number: the slot; session; token: the FileId as on the wire; what
+                                    smbdirect_grant_layout has; one descriptor: the open file */
+  SMBDIRECT_LINK_RIGHTS,         /* number: the slot; generation, rights */
+  SMBDIRECT_LINK_CLOSED,         /* number: the slot; generation */
+  SMBDIRECT_LINK_DIRECT_REFUSED, /* text: a share's name, a colon, a space and why its opens are no grants */
+  SMBDIRECT_LINK_USE             /* number: the link's row; one descriptor: a memfd sealed with F_SEAL_SHRINK
+                                    and F_SEAL_GROW, of SMBDIRECT_USE_SIZE(SMBDIRECT_SLOTS_MAX) */
 };
 
 enum smbdirect_link_layout {
@@ -100,6 +111,15 @@ enum smbdirect_rights { SMBDIRECT_RIGHT_READ = 1, SMBDIRECT_RIGHT_WRITE = 2 };
 #define SMBDIRECT_LIFE_WORDS 8
 #define SMBDIRECT_LIFE_HOLDER 0x3fffffffu
 #define SMBDIRECT_TABLE_SIZE(slots) (((slots) + (size_t)SMBDIRECT_LIFE_WORDS) * 8)
+
+/* In USE, in the host's order: u64 of each slot, then u32 of each slot and row, those of a slot side by side.
+ * A sequence that has no generation of the slot's open is nobody's. */
+#define SMBDIRECT_USE_ROWS 32
+#define SMBDIRECT_USE_GENERATION(word) ((unsigned)((word) >> 32))
+#define SMBDIRECT_USE_SEQUENCE(word) ((unsigned)(word) & 0xffffu)
+#define SMBDIRECT_USE_MARK_COUNT(mark) ((unsigned)(mark) & 0xffffu)
+#define SMBDIRECT_USE_MARK_SEQUENCE(mark) ((unsigned)(mark) >> 16)
+#define SMBDIRECT_USE_SIZE(slots) ((slots) * (size_t)(8 + 4 * SMBDIRECT_USE_ROWS))
 
 /* An area is at most this large, and a link has at most so many. */
 #define SMBDIRECT_AREA_LIMIT 0x40000000u

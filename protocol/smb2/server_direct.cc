@@ -18,6 +18,10 @@ std::optional<DirectRequest> ServerTranslator::direct_request(std::span<const st
   return request;
 }
 
+void ServerTranslator::hold_file(const Ticket& ticket) {
+  table_.for_each(ticket.requests, [](InFlight& request) { request.holds = Holds::file; });
+}
+
 bool ServerTranslator::begin_here(const Ticket& ticket, const DirectRequest& request) {
   bool begun = false;
   table_.for_each(ticket.requests, [&](InFlight& entry) {

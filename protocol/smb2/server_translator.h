@@ -174,6 +174,9 @@ class ServerTranslator {
   [[nodiscard]] std::expected<bool, Violation> request_by_area(std::span<const std::byte> pdu,
                                                                const AreaPlace& place, RewrittenRequest& out);
 
+  /// A gathered READ or WRITE holds up what else is done on its file, as long as it is at smbd. Before it is
+  /// forwarded.
+  void hold_file(const Ticket& ticket);
   /// The request, if it could be answered here; nothing is changed. As for parse_direct_request(); before the
   /// request is noted or gathered, which it is then as any.
   [[nodiscard]] std::optional<DirectRequest> direct_request(std::span<const std::byte> pdu,

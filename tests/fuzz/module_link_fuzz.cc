@@ -20,6 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const LinkSaid said = message->said;
   if (said == LinkSaid::table && (message->number == 0 || message->number > SMBDIRECT_SLOTS_MAX))
     std::abort();
+  if (said == LinkSaid::use && message->number >= SMBDIRECT_USE_ROWS) std::abort();
   if (said == LinkSaid::grant || said == LinkSaid::rights || said == LinkSaid::closed) {
     if (message->number >= SMBDIRECT_SLOTS_MAX || !message->text.empty()) std::abort();
   } else if (message->grant.generation != 0) {

@@ -27,6 +27,11 @@ shm::DirectState state_of(SmbdLink::Without how) {
   return shm::DirectState::lost;
 }
 
+bool of_files(proxy::LinkSaid said) {
+  using enum proxy::LinkSaid;
+  return said == use || said == table || said == grant || said == rights || said == closed;
+}
+
 }  // namespace
 
 bool DirectTable::has_keeper() const {
@@ -63,24 +68,31 @@ std::shared_ptr<DirectFile> DirectFiles::find(const smb2::DirectRequest& request
   DirectFile& file = *at->second.file;
   // Who names somebody else's file is told by smbd that there is none.
   if (request.session_id != file.session_id || request.tree_id != file.tree_id) return nullptr;
-  if (!follow_sequence(file, request.channel_sequence)) return nullptr;
-  if (file.left) return for_smbd(shm::DirectState::other_channel);
+  // An older one smbd may have to refuse; and by a newer one of another channel this one is lost.
+  if (request.channel_sequence != file.sequence.now()) return nullptr;
+  if (!file.sequence.is_newest(request.channel_sequence)) return for_smbd(shm::DirectState::other_channel);
   if (!file.right(request.command).holds()) return for_smbd(shm::DirectState::revoked);
   if (request.command == smb2::Command::write && !file.written) return nullptr;
-  file.counted = true;
   return at->second.file;
 }
 
-/// MS-SMB2 3.3.5.2.10. smbd begins each open with 0, also that of a client which has lost a channel before:
-/// the first request with another one it is to see, and counts from there on. False: this is that request.
-bool DirectFiles::follow_sequence(DirectFile& file, uint16_t sequence) {
-  if (sequence == file.channel_sequence) return true;
-  if (!file.counted && int16_t(uint16_t(sequence - file.channel_sequence)) > 0) {
-    file.channel_sequence = sequence;
-    return false;
-  }
-  file.left = true;
+/// MS-SMB2 3.3.5.2.10. smbd begins each open with 0, also that of a client which has lost a channel before;
+/// it counts on with what it sees, so that each link shows it one request with the new one before it goes on
+/// here.
+bool DirectFiles::counts_on(const smb2::RequestInfo& info) {
+  if (info.channel_sequence == 0 || files_.empty()) return false;  // nothing is older
+  const auto at = files_.find(info.file_id);
+  if (at == files_.end() || at->second.file == nullptr) return false;
+  OpenSequence& sequence = at->second.file->sequence;
+  if (!older_sequence(sequence.now(), info.channel_sequence)) return false;
+  sequence.raise(info.channel_sequence);
+  draining_.push_back(at->second.file);
   return true;
+}
+
+bool DirectFiles::older_under_way() {
+  std::erase_if(draining_, [](const auto& file) { return !file->sequence.older_under_way(); });
+  return !draining_.empty();
 }
 
 std::shared_ptr<DirectFile> DirectFiles::for_smbd(shm::DirectState why) {
@@ -120,6 +132,7 @@ void DirectFiles::opened() {
 
 void DirectFiles::linked() {
   forget();
+  without_room_ = false;
   state_ = State::asked;
   shown_ = shm::DirectState::asked;
   link_.take_descriptors();
@@ -135,6 +148,8 @@ void DirectFiles::without(SmbdLink::Without how, const std::string& /*why*/) {
 void DirectFiles::forget() {
   if (table_ != nullptr) table_->over.store(true, std::memory_order_release);
   table_.reset();
+  use_.reset();
+  draining_.clear();
   files_.clear();
   slots_.clear();
   open_ = 0;
@@ -144,6 +159,10 @@ void DirectFiles::forget() {
 
 SmbdLink::User::Heard DirectFiles::hear(const SmbdLink::Packet& packet) {
   const proxy::LinkMessage& message = packet.message;
+  if (without_room_ && of_files(message.said)) {
+    packet.descriptor.reset();
+    return Heard::taken;
+  }
   switch (message.said) {
     case proxy::LinkSaid::tree:
     case proxy::LinkSaid::tree_refused:
@@ -164,6 +183,8 @@ SmbdLink::User::Heard DirectFiles::hear(const SmbdLink::Packet& packet) {
     case proxy::LinkSaid::direct_refused:
       refuse_share(message.text);
       return Heard::taken;
+    case proxy::LinkSaid::use:
+      return map_use(packet);
     case proxy::LinkSaid::table:
       return map_table(packet);
     case proxy::LinkSaid::grant:
@@ -190,26 +211,42 @@ void DirectFiles::refuse_share(const std::string& text) {
   say("not for the share ", text);
 }
 
+SmbdLink::User::Heard DirectFiles::map_use(const SmbdLink::Packet& packet) {
+  if (state_ != State::asked || use_ != nullptr) return lie("has another memory of what is under way");
+  shm::UniqueFd kept = link_.share();
+  if (packet.no_room || !kept.valid()) return no_room("what is under way");
+  const shm::UniqueFd fd = std::move(packet.descriptor);
+  auto use = DirectUse::open(fd.get(), packet.message.number, std::move(kept));
+  if (!use) return lie(("has no memory of what is under way: " + use.error().text()).c_str());
+  use_ = std::move(*use);
+  return Heard::taken;
+}
+
 SmbdLink::User::Heard DirectFiles::map_table(const SmbdLink::Packet& packet) {
   if (state_ != State::asked) return lie("has another table of open files");
-  // What it would have been needed for goes by smbd; that is no lie of the module's.
-  if (packet.no_room) {
-    state_ = State::refused;
-    shown_ = shm::DirectState::full;
-    say("none", ": no descriptor is left for the table of open files");
-    link_.end_unless_needed();
-    return link_.up() ? Heard::taken : Heard::over;
-  }
+  if (packet.no_room) return no_room("the table of open files");
+  if (use_ == nullptr) return lie("has a table of open files and no memory of what is under way");
   const shm::UniqueFd fd = std::move(packet.descriptor);
   const uint32_t slots = packet.message.number;
   const size_t bytes = SMBDIRECT_TABLE_SIZE(slots);
   auto map = shm::SharedMap::open(fd.get(), bytes, bytes, shm::SharedMap::Writers::its_maker);
   if (!map) return lie(("has a table of open files that is none: " + map.error().text()).c_str());
-  table_ = std::make_shared<DirectTable>(std::move(*map), slots);
+  table_ = std::make_shared<DirectTable>(std::move(*map), slots, std::move(use_));
   state_ = State::ready;
   shown_ = shm::DirectState::ready;
   say("in use", "");
   return Heard::taken;
+}
+
+/// What would have been done here goes by smbd; that is no lie of the module's.
+SmbdLink::User::Heard DirectFiles::no_room(const char* what) {
+  state_ = State::refused;
+  shown_ = shm::DirectState::full;
+  without_room_ = true;
+  use_.reset();
+  say("none", std::string(": no descriptor is left for ") + what);
+  link_.end_unless_needed();
+  return link_.up() ? Heard::taken : Heard::over;
 }
 
 SmbdLink::User::Heard DirectFiles::take(const SmbdLink::Packet& packet) {
@@ -247,16 +284,17 @@ DirectFiles::Known DirectFiles::known_of(const SmbdLink::Packet& packet) {
                ? Right(table_, message.number, message.grant.generation, bit)
                : Right();
   };
-  return {.file = std::make_shared<DirectFile>(
-              DirectFile{.place = DescriptorPlace(resources_->descriptors),
-                         .fd = std::move(packet.descriptor),
-                         .read = right(granted->readable, SMBDIRECT_RIGHT_READ),
-                         .write = right(granted->writable, SMBDIRECT_RIGHT_WRITE),
-                         .never_blocks = granted->never_blocks,
-                         .session_id = message.session,
-                         .tree_id = message.grant.tree,
-                         .channel_sequence = message.grant.channel_sequence}),
-          .why = {}};
+  return {
+      .file = std::make_shared<DirectFile>(DirectFile{
+          .place = DescriptorPlace(resources_->descriptors),
+          .fd = std::move(packet.descriptor),
+          .read = right(granted->readable, SMBDIRECT_RIGHT_READ),
+          .write = right(granted->writable, SMBDIRECT_RIGHT_WRITE),
+          .never_blocks = granted->never_blocks,
+          .session_id = message.session,
+          .tree_id = message.grant.tree,
+          .sequence = {table_, message.number, message.grant.generation, message.grant.channel_sequence}}),
+      .why = {}};
 }
 
 /// The table has it already: this is for people.

@@ -18,7 +18,9 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "protocol/smb2/classify.h"
 #include "protocol/smb2/direct_request.h"
 #include "shm/base/unique_fd.h"
 #include "shm/direct_state.h"
@@ -26,6 +28,7 @@
 #include "shm/shared_map.h"
 #include "workers/memory/slab.h"
 #include "workers/session/context.h"
+#include "workers/smbd/direct_use.h"
 #include "workers/smbd/file_threads.h"
 #include "workers/smbd/file_views.h"
 #include "workers/smbd/said_lines.h"
@@ -35,10 +38,11 @@ namespace smbdirect::workers {
 
 namespace smb2 = protocol::smb2;
 
-/// The module's table, mapped.
+/// The module's table, mapped, and what goes with it.
 struct DirectTable {
   shm::SharedMap map;
   uint32_t slots = 0;
+  std::unique_ptr<DirectUse> use;
   std::atomic<bool> over = false;  // its link has ended: it is not kept up to date any more
 
   /// The process that keeps it up to date lives: the kernel tells here before it tells anybody else, and long
@@ -61,6 +65,36 @@ class Right {
  private:
   std::shared_ptr<const DirectTable> table_;
   uint32_t slot_ = 0, generation_ = 0, bit_ = 0;
+};
+
+/// The ChannelSequence of an open, as this link has it; and what it shares of that with the others.
+class OpenSequence {
+ public:
+  OpenSequence() = default;
+  OpenSequence(std::shared_ptr<const DirectTable> table, uint32_t slot, uint32_t generation, uint16_t now)
+      : table_(std::move(table)), slot_(slot), generation_(generation), now_(now) {}
+
+  /// Of the requests that may be done here. smbd has seen one of this link with it, or the module has said
+  /// so.
+  [[nodiscard]] uint16_t now() const { return now_; }
+  /// No channel of the client's has gone on to a newer one than that; any thread.
+  [[nodiscard]] bool is_newest(uint16_t sequence) const {
+    return table_->use->is_newest(slot_, generation_, sequence);
+  }
+  /// From here on no WRITE with an older one begins, on any channel.
+  void raise(uint16_t to) {
+    now_ = to;
+    table_->use->raise(slot_, generation_, to);
+  }
+  /// ... but one may have begun.
+  [[nodiscard]] bool older_under_way() const { return table_->use->older_under_way(slot_, now_); }
+  /// Of a WRITE with that one, before it looks if it is the newest; any thread.
+  [[nodiscard]] DirectUse::Mark mark(uint16_t sequence) const { return {*table_->use, slot_, sequence}; }
+
+ private:
+  std::shared_ptr<const DirectTable> table_;
+  uint32_t slot_ = 0, generation_ = 0;
+  uint16_t now_ = 0;
 };
 
 /// One of the worker's descriptors, of which there are so many.
@@ -87,10 +121,8 @@ struct DirectFile {
   bool never_blocks = false;  // its file system is memory: reads and writes need no thread
   uint64_t session_id = 0;
   uint32_t tree_id = 0;
-  uint16_t channel_sequence = 0;  // of its requests that may be done here
-  bool counted = false;           // a request with it may have been done here
-  bool left = false;              // of use no more: the client has counted its channel sequence on since
-  bool written = false;           // smbd has done a WRITE of it for this connection
+  OpenSequence sequence{};
+  bool written = false;  // smbd has done a WRITE of it for this connection
   // Its file system cannot say what would wait: all reads, or writes, are for a thread.
   bool reads_wait = false, writes_wait = false;
   FileViews views{};
@@ -106,7 +138,8 @@ struct DirectResources {
   Budget& descriptors;  // of all sessions
   uint32_t files;       // the most of one session
   FileThreads& threads;
-  Budget& mapped;       // bytes of files in views, of all sessions
+  Budget& mapped;  // bytes of files in views, of all sessions
+  uv_loop_t& loop;
   shm::BusyPoll& busy;  // told when a client is likely to go on at once
 };
 
@@ -122,6 +155,12 @@ class DirectFiles final : private SmbdLink::User {
   /// The file, if this request may be done on it now. nullptr: it is for smbd. The first WRITE of each file
   /// is, which sets the archive bit and the write time and tells who watches the folder.
   [[nodiscard]] std::shared_ptr<DirectFile> find(const smb2::DirectRequest& request);
+  /// A request for smbd or to be done here, as it arrives. True: with it the client counts the
+  /// ChannelSequence of that file on. It is smbd's, and the file's others wait for its answer, or go to smbd
+  /// as well.
+  [[nodiscard]] bool counts_on(const smb2::RequestInfo& info);
+  /// WRITEs by other channels are under way still that came before what has counted on. Such a request waits.
+  [[nodiscard]] bool older_under_way();
   /// smbd has answered a WRITE of it with success: the next ones may be done here.
   void smbd_wrote(const smb2::FileId& file);
   /// Counts what was done: bytes read or written.
@@ -159,14 +198,15 @@ class DirectFiles final : private SmbdLink::User {
   [[nodiscard]] Heard hear(const SmbdLink::Packet& packet) override;
   [[nodiscard]] bool needs_link() const override { return state_ != State::refused; }
 
+  [[nodiscard]] Heard map_use(const SmbdLink::Packet& packet);
   [[nodiscard]] Heard map_table(const SmbdLink::Packet& packet);
+  [[nodiscard]] Heard no_room(const char* what);
   [[nodiscard]] Heard take(const SmbdLink::Packet& packet);
   [[nodiscard]] Known known_of(const SmbdLink::Packet& packet);
   [[nodiscard]] Heard change(const proxy::LinkMessage& message);
   [[nodiscard]] Heard drop(const proxy::LinkMessage& message);
   [[nodiscard]] Heard lie(const char* what);
   void refuse_share(const std::string& text);
-  [[nodiscard]] static bool follow_sequence(DirectFile& file, uint16_t sequence);
   [[nodiscard]] std::shared_ptr<DirectFile> for_smbd(shm::DirectState why);
   [[nodiscard]] shm::DirectState why_unknown(const smb2::DirectRequest& request) const;
   void forget();
@@ -176,8 +216,11 @@ class DirectFiles final : private SmbdLink::User {
   SmbdLink& link_;
   const DirectResources* resources_;
   State state_;
+  bool without_room_ = false;  // refused here: the module goes on to tell of open files
   shm::DirectState shown_;
+  std::unique_ptr<DirectUse> use_;  // until the table comes
   std::shared_ptr<DirectTable> table_;
+  std::vector<std::shared_ptr<DirectFile>> draining_;  // counted on: older WRITEs may be under way
   std::map<uint32_t, Slot> slots_;
   std::map<smb2::FileId, Known> files_;
   uint32_t open_ = 0;

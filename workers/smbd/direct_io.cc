@@ -20,6 +20,7 @@ void DirectIo::stop(int stream) {
   }
   in_threads_.clear();
   returned_.clear();
+  if (again_) again_->stop();
 }
 
 std::optional<smb2::DirectRequest> DirectIo::wanted(std::span<const std::byte> prefix, uint64_t total) {
@@ -204,7 +205,7 @@ void DirectIo::ended(Operation operation) {
   const auto over = take_result(*operation);
   const Next next = over ? *over : go_on(*operation);
   if (auto request = follow(std::move(operation), next)) returned_.push(std::move(request));
-  if (told_ && !stopped_) told_();
+  go_on_waiting();
 }
 
 void DirectIo::answer(DirectOperation& operation) {
@@ -226,11 +227,17 @@ void DirectIo::answer(DirectOperation& operation) {
   responses_.answer(head, operation.chunks, here);
 }
 
-bool DirectIo::holds_up(smb2::Holds holds, const smb2::FileId& file) const {
+bool DirectIo::holds_up(smb2::Holds holds, const smb2::FileId& file) {
   if (holds == smb2::Holds::nothing) return false;
   // What it shortens may be the same file, opened once more.
   if (responses_.writes_done() < last_sent_) return true;
-  if (holds == smb2::Holds::sends || in_threads_.empty()) return false;
+  if (holds == smb2::Holds::sends) return false;
+  if (files_.older_under_way()) {
+    if (!again_) again_.emplace(*loop_, [this] { go_on_waiting(); });
+    again_->start(kAgainMs);
+    return true;
+  }
+  if (in_threads_.empty()) return false;
   return holds == smb2::Holds::all || std::ranges::any_of(in_threads_, [&](const DirectOperation* operation) {
            return operation->request().file_id == file;
          });

@@ -23,6 +23,7 @@
 #include <optional>
 #include <vector>
 
+#include "shm/loop/loop.h"
 #include "workers/memory/ring.h"
 #include "workers/session/context.h"
 #include "workers/smbd/direct_files.h"
@@ -43,12 +44,13 @@ class DirectIo final : private DirectOperation::Owner {
         responses_(responses),
         threads_(resources == nullptr ? nullptr : &resources->threads),
         mapped_(resources == nullptr ? nullptr : &resources->mapped),
+        loop_(resources == nullptr ? nullptr : &resources->loop),
         busy_(resources == nullptr ? nullptr : &resources->busy) {}
   ~DirectIo() { stop(); }
   DirectIo(const DirectIo&) = delete;
   DirectIo& operator=(const DirectIo&) = delete;
 
-  /// Called from the loop when something has ended that was in a thread: requests may go on.
+  /// Called from the loop when something has ended that was in a thread, or elsewhere: requests may go on.
   void on_ended(std::function<void()> told) { told_ = std::move(told); }
   /// Nothing more is done here, and nothing answered. stream: to smbd, which is about to be closed; -1: it
   /// has ended.
@@ -63,8 +65,9 @@ class DirectIo final : private DirectOperation::Owner {
   /// What is here of the data of a WRITE, while the rest is being fetched. Whether it worked or not, take()
   /// comes later, and goes on from there; so may smbd, with all of it.
   void write_ahead(std::unique_ptr<QueuedRequest>& request);
-  /// Whether a request must wait for what is in threads, or for what is sent from files.
-  [[nodiscard]] bool holds_up(smb2::Holds holds, const smb2::FileId& file) const;
+  /// Whether a request must wait for what is in threads, for what is sent from files, or for what other
+  /// channels have under way: then it is looked at again soon.
+  [[nodiscard]] bool holds_up(smb2::Holds holds, const smb2::FileId& file);
   /// Nothing is in a thread, nor has come back from one and is for smbd.
   [[nodiscard]] bool idle() const { return in_threads_.empty() && returned_.empty(); }
   /// What was not done here after all: it goes before everything that waits. nullptr: there is none.
@@ -82,8 +85,12 @@ class DirectIo final : private DirectOperation::Owner {
   static constexpr uint32_t kLeastSent = 64 * 1024;     // from the file itself: of less a copy is cheaper
   static constexpr uint64_t kSmbdEveryMs = 2'000;       // it ends sessions that have expired or are idle
   static constexpr size_t kMostSpare = 64;
+  static constexpr uint64_t kAgainMs = 1;  // until other channels are asked again
 
   void ended(Operation operation) override;
+  void go_on_waiting() {
+    if (told_ && !stopped_) told_();
+  }
   [[nodiscard]] Operation fresh();
 
   [[nodiscard]] std::shared_ptr<DirectFile> file_for(const QueuedRequest& queued);
@@ -103,9 +110,11 @@ class DirectIo final : private DirectOperation::Owner {
   ResponsePath& responses_;
   FileThreads* threads_;
   Budget* mapped_;
+  uv_loop_t* loop_;
   shm::BusyPoll* busy_;
   uint64_t last_sent_ = 0;  // RDMA WRITE, by number, of those from files
   std::function<void()> told_;
+  std::optional<shm::Timer> again_;  // few ever need it
   bool stopped_ = false;
   std::vector<DirectOperation*> in_threads_;
   Ring<std::unique_ptr<QueuedRequest>> returned_;

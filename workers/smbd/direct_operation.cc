@@ -65,17 +65,27 @@ void DirectOperation::aim(int flags) {
 }
 
 void DirectOperation::call() {
-  const auto offset = static_cast<off_t>(request().offset + moved);
   do {
-    if (!right().holds()) {
-      result_ = -EACCES;
-      return;
-    }
-    result_ = write() ? ::pwritev2(file->fd.get(), pieces_.data(), count_, offset, flags_)
-                      : ::preadv2(file->fd.get(), pieces_.data(), count_, offset, flags_);
-  } while (result_ < 0 && errno == EINTR);
-  if (result_ < 0) result_ = -errno;
+    result_ = write() ? write_some() : read_some();
+  } while (result_ == -EINTR);
   if (right().keeper_died()) result_ = -EACCES;
+}
+
+ssize_t DirectOperation::read_some() const {
+  if (!right().holds()) return -EACCES;
+  const ssize_t result =
+      ::preadv2(file->fd.get(), pieces_.data(), count_, static_cast<off_t>(request().offset + moved), flags_);
+  return result < 0 ? -errno : result;
+}
+
+/// Marked before it is looked at whether it may be done, and until it has been.
+ssize_t DirectOperation::write_some() const {
+  const uint16_t sequence = request().channel_sequence;
+  const DirectUse::Mark mark = file->sequence.mark(sequence);
+  if (!right().holds() || !file->sequence.is_newest(sequence)) return -EACCES;
+  const ssize_t result = ::pwritev2(file->fd.get(), pieces_.data(), count_,
+                                    static_cast<off_t>(request().offset + moved), flags_);
+  return result < 0 ? -errno : result;
 }
 
 void DirectOperation::took() {

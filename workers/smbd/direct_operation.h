@@ -76,6 +76,9 @@ class DirectOperation final : public FileWork {
   Placement placement;  // READ by an RDMA channel
 
  private:
+  [[nodiscard]] ssize_t read_some() const;
+  [[nodiscard]] ssize_t write_some() const;
+
   static constexpr size_t kMostPieces = 64;  // of a slab each: more than any READ or WRITE has
 
   Owner* owner_ = nullptr;

@@ -133,11 +133,13 @@ bool RequestPath::consume(Item& item) {
 
 /// The route of the PDU that begins with `prefix`. Changes nothing when it returns false for a stall.
 bool RequestPath::decide(std::span<const std::byte> prefix) {
-  const auto info = context_.translator.classify(prefix, total_);
+  auto info = context_.translator.classify(prefix, total_);
   if (!info) {
     broken(info.error());
     return false;
   }
+  counts_on_ = counts_on_ || files_.counts_on(*info);
+  if (counts_on_) info->holds = smb2::Holds::file;
   if (!negotiated_ && (info->opaque || info->command != smb2::Command::negotiate)) {
     broken("the first SMB2 request is not NEGOTIATE");
     return false;
@@ -152,7 +154,7 @@ bool RequestPath::decide(std::span<const std::byte> prefix) {
   if (info->route == smb2::RequestInfo::Route::gather) {
     if (!begin_gather()) return false;
     info_ = *info;
-  } else if (info->may_pass && gather_direct(prefix)) {
+  } else if (info->may_pass && info->holds == smb2::Holds::nothing && gather_direct(prefix)) {
     info_ = *info;
   } else {
     if (!decide_stream(*info)) return false;
@@ -165,6 +167,7 @@ bool RequestPath::decide(std::span<const std::byte> prefix) {
     area_.signed_io(info->length);
     files_.passed_by(shm::DirectState::is_signed);
   }
+  counts_on_ = false;
   ++context_.transport.own_counters().smb_requests;
   context_.transport.record(EventKind::request, info->opaque ? 0xFFFF : static_cast<uint64_t>(info->command),
                             total_);
@@ -279,6 +282,8 @@ void RequestPath::finish_gather() {
     entry->direct = std::move(wanted_);
   } else if (const auto rewritten = translate(pdu, *entry); !rewritten) {
     return broken(rewritten.error());
+  } else if (info_.rdma_channel && info_.holds == smb2::Holds::file) {
+    context_.translator.hold_file(entry->request.ticket);
   }
   entry->may_be_passed = info_.rdma_channel && info_.command == smb2::Command::write;
   entry->file_id = info_.file_id;
@@ -293,7 +298,8 @@ std::expected<void, smb2::Violation> RequestPath::translate(std::span<std::byte>
                                                             RequestQueue::Entry& entry) {
   smb2::RewrittenRequest& out = entry.request;
   if (!info_.rdma_channel) return context_.translator.request(pdu, out);
-  if (auto wanted = direct_.wanted(pdu, pdu.size())) {
+  auto wanted = info_.holds == smb2::Holds::nothing ? direct_.wanted(pdu, pdu.size()) : std::nullopt;
+  if (wanted) {
     if (wanted->command == smb2::Command::read)
       entry.memory = smb2::parse_rdma_channel(wanted->command, pdu).info;
     entry.direct = std::move(wanted);

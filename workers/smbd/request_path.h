@@ -88,6 +88,7 @@ class RequestPath {
   Mode mode_ = Mode::prefix;
   uint64_t total_ = 0;
   smb2::RequestInfo info_;
+  bool counts_on_ = false;  // its ChannelSequence; decide() has stalled since
   smb2::Ticket streaming_;
   std::optional<smb2::DirectRequest> wanted_;  // gathered because it may be done here
   std::array<std::byte, smb2::kPrefixBytes> prefix_{};

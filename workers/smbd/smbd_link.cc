@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <utility>
 
@@ -117,6 +118,8 @@ bool SmbdLink::send(const proxy::LinkPacket& packet, int descriptor) {
   end(std::string("smbd's module takes nothing: ") + std::strerror(errno));
   return false;
 }
+
+shm::UniqueFd SmbdLink::share() const { return shm::UniqueFd(::fcntl(link_.fd(), F_DUPFD_CLOEXEC, 0)); }
 
 void SmbdLink::none(Without how, const std::string& detail) {
   const bool known = how == Without::no_module || how == Without::other_host;

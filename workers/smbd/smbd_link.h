@@ -91,6 +91,9 @@ class SmbdLink {
   void take_descriptors() { takes_descriptors_ = true; }
   /// False: the link has ended.
   [[nodiscard]] bool send(const proxy::LinkPacket& packet, int descriptor = -1);
+  /// Another descriptor of it: while it is open the module does not see the link end. Not valid: there is
+  /// none.
+  [[nodiscard]] shm::UniqueFd share() const;
   void end(const std::string& why) { end(Without::lost, why); }
   /// A user has no use for it any more; it ends when no other has.
   void end_unless_needed();

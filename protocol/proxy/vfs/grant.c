@@ -10,6 +10,7 @@
 #include "protocol/proxy/vfs/grant.h"
 #include "protocol/proxy/vfs/life.h"
 #include "protocol/proxy/vfs/tell.h"
+#include "protocol/proxy/vfs/use.h"
 
 #undef DBGC_CLASS
 #define DBGC_CLASS DBGC_VFS
@@ -102,6 +103,9 @@ int smbdirect_grant_table(const char **why)
 	if (table.fd != -1) {
 		return table.fd;
 	}
+	if (smbdirect_use_memory(why) == -1) {
+		return -1;
+	}
 	if (table.slots == NULL) {
 		table.slots = talloc_zero_array(NULL,
 						struct slot,
@@ -155,6 +159,9 @@ static bool slot_take(struct smbdirect_open *open)
 	}
 	table.slots[slot].open = open;
 	open->slot = slot;
+	smbdirect_use_begin(slot,
+			    table.slots[slot].generation,
+			    open->fsp->op->global->channel_sequence);
 	return true;
 }
 

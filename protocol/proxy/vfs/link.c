@@ -25,7 +25,8 @@
 struct smbdirect_link {
 	struct smbdirect_link *prev, *next;
 	int sock;
-	int room; /* of its buffer, in the kernel's reckoning */
+	int room;      /* of its buffer, in the kernel's reckoning */
+	bool given_up; /* by us, and its end says nothing of the other side */
 	struct tevent_fd *fde;
 };
 
@@ -46,6 +47,7 @@ void smbdirect_link_send(struct smbdirect_link *link,
 		/* Our callers walk lists: it is closed from the event loop */
 		DBG_NOTICE("smbdirect: a link is given up: %s\n",
 			   sent == -1 ? strerror(errno) : "short packet");
+		link->given_up = true;
 		shutdown(link->sock, SHUT_RDWR);
 	}
 }
@@ -102,9 +104,10 @@ enum smbdirect_offer smbdirect_link_offer(struct smbdirect_link *link,
 		       : SMBDIRECT_OFFER_FAILED;
 }
 
-static void link_close(struct smbdirect_link *link)
+/* ended: the other side has closed all that it had of it. */
+static void link_close(struct smbdirect_link *link, bool ended)
 {
-	smbdirect_tell_end(link);
+	smbdirect_tell_end(link, ended && !link->given_up);
 	smbdirect_area_link_closed(link);
 	DLIST_REMOVE(process.links, link);
 	process.num_links--;
@@ -247,7 +250,7 @@ static void link_event(struct tevent_context *ev,
 			DBG_WARNING("smbdirect: what came over a link is not "
 				    "its protocol: closed\n");
 		}
-		link_close(link);
+		link_close(link, ended);
 	}
 }
 

@@ -7,6 +7,7 @@
 #include "protocol/proxy/vfs/link.h"
 #include "protocol/proxy/vfs/tell.h"
 #include "protocol/proxy/vfs/tree.h"
+#include "protocol/proxy/vfs/use.h"
 
 #undef DBGC_CLASS
 #define DBGC_CLASS DBGC_VFS
@@ -20,6 +21,7 @@ struct listener {
 	struct listener *prev, *next;
 	struct smbdirect_link *link;
 	bool behind;
+	int row; /* of USE */
 	struct told slots[SMBDIRECT_SLOTS_MAX];
 };
 
@@ -140,29 +142,64 @@ static void say_not(struct smbdirect_link *link, const char *why)
 	smbdirect_link_send(link, &packet);
 }
 
+static bool say_memory(struct listener *listener,
+		       enum smbdirect_link_type type,
+		       uint32_t number,
+		       int fd)
+{
+	struct smbdirect_packet packet;
+
+	smbdirect_packet_init(&packet, type);
+	smbdirect_packet_set_number(&packet, number);
+	return offer(listener, &packet, fd);
+}
+
+/* NULL: *why says why there is none. */
+static struct listener *listener_new(struct smbdirect_link *link,
+				     const char **why)
+{
+	struct listener *listener = NULL;
+	int row = smbdirect_use_row_take();
+
+	if (row == SMBDIRECT_NO_ROW) {
+		*why = "the client has too many connections";
+		return NULL;
+	}
+	listener = talloc_zero(NULL, struct listener);
+	if (listener == NULL) {
+		smbdirect_use_row_leave(row, true);
+		return NULL;
+	}
+	listener->link = link;
+	listener->row = row;
+	return listener;
+}
+
 bool smbdirect_tell_begin(struct smbdirect_link *link)
 {
 	struct listener *listener = NULL;
-	struct smbdirect_packet packet;
 	const char *why = "out of memory";
-	int fd;
+	int use;
+	int table;
 
 	if (listener_of(link) != NULL) {
 		return false;
 	}
-	fd = smbdirect_grant_table(&why);
-	if (fd != -1) {
-		listener = talloc_zero(NULL, struct listener);
+	table = smbdirect_grant_table(&why);
+	use = table == -1 ? -1 : smbdirect_use_memory(&why);
+	if (use != -1) {
+		listener = listener_new(link, &why);
 	}
 	if (listener == NULL) {
 		say_not(link, why);
 		return true;
 	}
-	listener->link = link;
-	smbdirect_packet_init(&packet, SMBDIRECT_LINK_TABLE);
-	smbdirect_packet_set_number(&packet, SMBDIRECT_SLOTS_MAX);
-	if (!offer(listener, &packet, fd)) {
+	if (!say_memory(listener, SMBDIRECT_LINK_USE, listener->row, use) ||
+	    !say_memory(
+		    listener, SMBDIRECT_LINK_TABLE, SMBDIRECT_SLOTS_MAX, table))
+	{
 		/* It reads nothing of what it asks for */
+		smbdirect_use_row_leave(listener->row, true);
 		TALLOC_FREE(listener);
 		return false;
 	}
@@ -173,11 +210,12 @@ bool smbdirect_tell_begin(struct smbdirect_link *link)
 	return true;
 }
 
-void smbdirect_tell_end(struct smbdirect_link *link)
+void smbdirect_tell_end(struct smbdirect_link *link, bool gone)
 {
 	struct listener *listener = listener_of(link);
 
 	if (listener != NULL) {
+		smbdirect_use_row_leave(listener->row, gone);
 		DLIST_REMOVE(listeners, listener);
 		TALLOC_FREE(listener);
 	}

@@ -15,7 +15,8 @@ struct smbdirect_link;
 /* It has asked for it. False when it had before. */
 bool smbdirect_tell_begin(struct smbdirect_link *link);
 
-void smbdirect_tell_end(struct smbdirect_link *link);
+/* gone: as for smbdirect_use_row_leave(). */
+void smbdirect_tell_end(struct smbdirect_link *link, bool gone);
 
 /* It has read, and there is room. */
 void smbdirect_tell_continue(struct smbdirect_link *link);

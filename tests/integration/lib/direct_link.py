@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from lib.area_link import Link, Packet, connect
 from lib.process import wait_until
 
-DIRECT, DIRECT_NOT, TABLE, GRANT, RIGHTS, CLOSED, DIRECT_REFUSED = range(9, 16)
+DIRECT, DIRECT_NOT, TABLE, GRANT, RIGHTS, CLOSED, DIRECT_REFUSED, USE = range(9, 17)
 READ, WRITE = 1, 2
 BOTH = READ | WRITE
 SLOTS = 4096
 TABLE_SIZE = 8 * SLOTS + 64
+ROWS = 32
+USE_SIZE = SLOTS * (8 + 4 * ROWS)
 NUMBERED = struct.Struct("<IIQ16sIIIH")  # and zeros
 
 
@@ -39,6 +41,7 @@ class DirectLink(Link):
 
     def __init__(self, path, ask=True):
         self.table, self.table_fd, self.refusal = None, None, None
+        self.use, self.row = None, None
         self.grants = {}  # FileId -> the last Grant of it
         self.all = []
         self.refused_shares = []  # texts
@@ -56,7 +59,7 @@ class DirectLink(Link):
             raise EOFError
         assert len(data) == 256 and not flags & socket.MSG_CTRUNC
         (kind,) = struct.unpack_from("<I", data)
-        assert len(fds) == (kind in (TABLE, GRANT)), (kind, fds)
+        assert len(fds) == (kind in (TABLE, GRANT, USE)), (kind, fds)
         if kind in (GRANT, RIGHTS, CLOSED):
             return self._numbered(kind, data, fds)
         packet = self.note(Packet.of(data))
@@ -64,6 +67,10 @@ class DirectLink(Link):
             assert packet.number == SLOTS and os.fstat(fds[0]).st_size == TABLE_SIZE
             self.table_fd = fds[0]
             self.table = mmap.mmap(fds[0], TABLE_SIZE, prot=mmap.PROT_READ)
+        elif kind == USE:
+            assert self.table is None and os.fstat(fds[0]).st_size == USE_SIZE
+            self.row, self.use = packet.number, mmap.mmap(fds[0], USE_SIZE)
+            os.close(fds[0])
         elif kind == DIRECT_NOT:
             self.refusal = packet.text
         elif kind == DIRECT_REFUSED:
@@ -110,6 +117,16 @@ class DirectLink(Link):
         (word,) = struct.unpack_from("<I", self.table, 8 * SLOTS)
         return word & 0x3FFFFFFF
 
+    def sequence(self, slot):
+        """(generation, the newest ChannelSequence)"""
+        (word,) = struct.unpack_from("<Q", self.use, 8 * slot)
+        return word >> 32, word & 0xFFFFFFFF
+
+    def mark(self, slot, row=None):
+        """Where the mark of a slot is, and what it is: how many WRITEs, of which sequence."""
+        at = 8 * SLOTS + 4 * (slot * ROWS + (self.row if row is None else row))
+        return at, struct.unpack_from("<HH", self.use, at)
+
     def rights(self, grant):
         """What may be done by it now."""
         generation, rights = self.word(grant.slot)
@@ -127,6 +144,7 @@ class DirectLink(Link):
                 os.close(grant.fd)
         if self.table is not None:
             self.table.close()
+            self.use.close()
             os.close(self.table_fd)
         self.all, self.table = [], None
 

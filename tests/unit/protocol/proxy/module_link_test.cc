@@ -61,7 +61,7 @@ TEST_CASE("what the module says") {
 }
 
 TEST_CASE("what the module does not say") {
-  for (const uint32_t type : {0u, 5u, 7u, 9u, 16u, 255u}) {
+  for (const uint32_t type : {0u, 5u, 7u, 9u, 17u, 255u}) {
     const auto message = parse_link(packet(type));
     REQUIRE_FALSE(message);
     CHECK(message.error() == LinkError::unknown_type);
@@ -91,6 +91,21 @@ TEST_CASE("the table") {
   for (const uint32_t slots : {0u, 4097u, 0xFFFFFFFFu}) {
     put(bytes, 4, slots, 4);
     CHECK(parse_link(bytes).error() == LinkError::bad_slot);
+  }
+}
+
+TEST_CASE("what the links have under way") {
+  LinkPacket bytes = packet(16);
+  for (const uint32_t row : {0u, 31u}) {
+    put(bytes, 4, row, 4);
+    const auto message = parse_link(bytes);
+    REQUIRE(message);
+    CHECK(message->said == LinkSaid::use);
+    CHECK(message->number == row);
+  }
+  for (const uint32_t row : {32u, 0xFFFFFFFFu}) {
+    put(bytes, 4, row, 4);
+    CHECK(parse_link(bytes).error() == LinkError::bad_row);
   }
 }
 

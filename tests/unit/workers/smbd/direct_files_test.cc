@@ -45,35 +45,88 @@ TEST_CASE(
   CHECK(rig.files.find(DirectRig::request(1)) == file);
 }
 
-TEST_CASE("a client that had lost a channel before it opened the file: smbd sees the first request") {
+TEST_CASE("who counts its channel sequence on shows smbd that, and goes on here") {
   DirectRig rig;
   rig.attach();
   rig.grant_file(0, 1);
+  const auto file = rig.files.find(DirectRig::request(1));
+  REQUIRE(file != nullptr);
+  const auto counts_on = [&](uint16_t by, uint8_t id = 1) {
+    return rig.files.counts_on(
+        {.channel_sequence = uint16_t(DirectRig::kSequence + by), .file_id = DirectRig::id(id)});
+  };
+  CHECK_FALSE(counts_on(0));
+  CHECK_FALSE(counts_on(2, 5));  // no file
+  CHECK(counts_on(2));
+  CHECK_FALSE(counts_on(2));
+  CHECK_FALSE(counts_on(1));
+  CHECK_FALSE(rig.files.older_under_way());
+  CHECK(DirectRig::sequence_in(rig.use.get(), 0) == DirectRig::kSequence + 2);
   auto later = DirectRig::request(1);
   later.channel_sequence += 2;
-  CHECK(rig.files.find(later) == nullptr);
-  const auto file = rig.files.find(later);
-  REQUIRE(file != nullptr);
+  CHECK(rig.files.find(later) == file);
   CHECK(rig.files.find(DirectRig::request(1)) == nullptr);  // of before that: smbd may have to refuse it
-  CHECK(rig.files.find(later) == nullptr);
-  CHECK(rig.shown() == shm::DirectState::other_channel);
-  rig.grant_file(1, 2);
-  auto earlier = DirectRig::request(2);
-  --earlier.channel_sequence;
-  CHECK(rig.files.find(earlier) == nullptr);
-  CHECK(rig.files.find(earlier) == nullptr);
+  CHECK_FALSE(file->sequence.is_newest(DirectRig::kSequence));
 }
 
-TEST_CASE("a request of another channel sequence, after some that were done here, ends it for good") {
+TEST_CASE("of a channel that the client has lost nothing is done any more once another one counts on") {
   DirectRig rig;
   rig.attach();
   rig.grant_file(0, 1);
-  REQUIRE(rig.files.find(DirectRig::request(1)) != nullptr);
-  auto later = DirectRig::request(1);
-  ++later.channel_sequence;
-  CHECK(rig.files.find(later) == nullptr);
+  const auto file = rig.files.find(DirectRig::request(1));
+  REQUIRE(file != nullptr);
+  DirectRig::set_sequence(rig.use.get(), 0, DirectRig::kSequence + 1);  // another link has
   CHECK(rig.files.find(DirectRig::request(1)) == nullptr);
   CHECK(rig.shown() == shm::DirectState::other_channel);
+  CHECK_FALSE(file->sequence.is_newest(DirectRig::kSequence));  // what waits for a thread asks that
+  auto later = DirectRig::request(1);
+  ++later.channel_sequence;
+  CHECK(rig.files.find(later) == nullptr);  // smbd is to see it from this one too
+  CHECK(rig.files.counts_on({.channel_sequence = later.channel_sequence, .file_id = DirectRig::id(1)}));
+  CHECK(rig.files.find(later) == file);
+}
+
+TEST_CASE("who counts on waits for what is under way by other channels with an older sequence") {
+  DirectRig rig;
+  rig.attach();
+  rig.grant_file(0, 1);
+  rig.grant_file(1, 2);
+  const auto under_way = [&](uint16_t count, uint16_t sequence, uint32_t slot = 0) {
+    DirectRig::set_mark(rig.use.get(), slot, 5, count, sequence);
+    return rig.files.older_under_way();
+  };
+  CHECK_FALSE(under_way(1, DirectRig::kSequence));  // nobody has counted on
+  CHECK(rig.files.counts_on({.channel_sequence = DirectRig::kSequence + 1, .file_id = DirectRig::id(1)}));
+  CHECK(rig.files.older_under_way());
+  CHECK(under_way(2, DirectRig::kSequence - 1));
+  CHECK_FALSE(under_way(1, DirectRig::kSequence + 1));
+  CHECK_FALSE(under_way(1, DirectRig::kSequence));  // it has been seen to be over: none can begin
+  CHECK(rig.files.counts_on({.channel_sequence = DirectRig::kSequence + 1, .file_id = DirectRig::id(2)}));
+  CHECK_FALSE(rig.files.older_under_way());
+}
+
+TEST_CASE("a link that ends waits for nobody") {
+  DirectRig rig;
+  rig.attach();
+  rig.grant_file(0, 1);
+  DirectRig::set_mark(rig.use.get(), 0, 5, 1, DirectRig::kSequence);
+  CHECK(rig.files.counts_on({.channel_sequence = DirectRig::kSequence + 1, .file_id = DirectRig::id(1)}));
+  CHECK(rig.files.older_under_way());
+  rig.module.reset();
+  rig.wait(0);
+  CHECK_FALSE(rig.files.older_under_way());
+}
+
+TEST_CASE("the module does not see a link end that has something under way") {
+  DirectRig rig;
+  rig.attach();
+  rig.grant_file(0, 1);
+  auto file = rig.files.find(DirectRig::request(1));
+  REQUIRE(file != nullptr);
+  rig.link.end("of the test");
+  CHECK_FALSE(rig.gone());
+  file.reset();
+  CHECK(rig.gone());
 }
 
 TEST_CASE("the first WRITE of a file is smbd's") {
@@ -186,33 +239,62 @@ TEST_CASE("what is no file is not used, and closed; the link goes on") {
 }
 
 TEST_CASE("a module that lies loses its link, and all descriptors are closed") {
-  constexpr int kLies = 17;
+  constexpr int kLies = 23;
   for (int lie = 0; lie < kLies; ++lie) {
     INFO("lie " << lie);
     DirectRig rig;
     const size_t before = test::open_descriptors();
     const int file = rig.named.fd.get();
-    if (lie < 5) {
+    if (lie < 11) {
       rig.greet();
       switch (lie) {
         case 0:  // a grant without a table
           rig.say(DirectRig::grant(0, 1), {file});
           break;
         case 1:  // a table that is a file
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_USE), {rig.use.get()});
           rig.say(DirectRig::packet(SMBDIRECT_LINK_TABLE, DirectRig::kSlots), {file});
           break;
         case 2: {  // of another size
           const auto fd = DirectRig::make_table(DirectRig::kTableBytes - 8);
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_USE), {rig.use.get()});
           rig.say(DirectRig::packet(SMBDIRECT_LINK_TABLE, DirectRig::kSlots), {fd.get()});
           break;
         }
         case 3: {  // that could be cut off
           const auto fd = DirectRig::make_table(DirectRig::kTableBytes, F_SEAL_GROW);
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_USE), {rig.use.get()});
           rig.say(DirectRig::packet(SMBDIRECT_LINK_TABLE, DirectRig::kSlots), {fd.get()});
           break;
         }
         case 4:
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_USE), {rig.use.get()});
           rig.say(DirectRig::packet(SMBDIRECT_LINK_TABLE, DirectRig::kSlots));
+          break;
+        case 5: {  // without what is under way
+          const auto fd = DirectRig::make_table();
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_TABLE, DirectRig::kSlots), {fd.get()});
+          break;
+        }
+        case 6:  // what is under way in a file
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_USE), {file});
+          break;
+        case 7: {  // of another size
+          const auto fd = DirectRig::make_use(DirectRig::kUseBytes - 8);
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_USE), {fd.get()});
+          break;
+        }
+        case 8: {  // that could be cut off
+          const auto fd = DirectRig::make_use(DirectRig::kUseBytes, F_SEAL_GROW);
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_USE), {fd.get()});
+          break;
+        }
+        case 9:
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_USE));
+          break;
+        case 10:  // twice
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_USE, 0), {rig.use.get()});
+          rig.say(DirectRig::packet(SMBDIRECT_LINK_USE, 1), {rig.use.get()});
           break;
       }
     } else {
@@ -220,40 +302,40 @@ TEST_CASE("a module that lies loses its link, and all descriptors are closed") {
       rig.grant_file(0, 1);
       REQUIRE(rig.files.open_files() == 1);
       switch (lie) {
-        case 5:  // the slot is taken
+        case 11:  // the slot is taken
           rig.say(DirectRig::grant(0, 2), {file});
           break;
-        case 6:  // the file is
+        case 12:  // the file is
           rig.say(DirectRig::grant(1, 1), {file});
           break;
-        case 7:  // beyond the table
+        case 13:  // beyond the table
           rig.say(DirectRig::grant(DirectRig::kSlots, 2), {file});
           break;
-        case 8:
+        case 14:
           rig.say(DirectRig::grant(1, 2));
           break;
-        case 9:
+        case 15:
           rig.say(DirectRig::grant(1, 2), {file, file});
           break;
-        case 10:  // nothing was granted there
+        case 16:  // nothing was granted there
           rig.say(DirectRig::about(SMBDIRECT_LINK_RIGHTS, 1));
           break;
-        case 11:
+        case 17:
           rig.say(DirectRig::about(SMBDIRECT_LINK_CLOSED, 1));
           break;
-        case 12:  // an older grant
+        case 18:  // an older grant
           rig.say(DirectRig::about(SMBDIRECT_LINK_RIGHTS, 0, 0, 9));
           break;
-        case 13:
+        case 19:
           rig.say(DirectRig::about(SMBDIRECT_LINK_CLOSED, 0, 0, 9));
           break;
-        case 14:  // a descriptor with what has none
+        case 20:  // a descriptor with what has none
           rig.say(DirectRig::about(SMBDIRECT_LINK_CLOSED, 0), {file});
           break;
-        case 15:  // refused, after all
+        case 21:  // refused, after all
           rig.say(DirectRig::packet(SMBDIRECT_LINK_DIRECT_NOT, 0, "no"));
           break;
-        case 16:  // truncated
+        case 22:  // truncated
           rig.say(Bytes(100), {file});
           break;
       }

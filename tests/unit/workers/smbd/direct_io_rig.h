@@ -176,6 +176,7 @@ class DirectIoRig final : public SmbdExchangeRig {
 
   NamedFile named;
   Bytes contents;
+  shm::UniqueFd use = DirectRig::make_use();
   shm::UniqueFd module;
   size_t queued = 0;
 
@@ -201,6 +202,8 @@ class DirectIoRig final : public SmbdExchangeRig {
     table_ = static_cast<uint64_t*>(
         mmap(nullptr, DirectRig::kTableBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
     REQUIRE(table_ != MAP_FAILED);
+    for (uint32_t slot = 0; slot < DirectRig::kSlots; ++slot) DirectRig::set_sequence(use.get(), slot, 0);
+    say(DirectRig::packet(SMBDIRECT_LINK_USE, 1), {use.get()});
     say(DirectRig::packet(SMBDIRECT_LINK_TABLE, DirectRig::kSlots), {fd.get()});
   }
   void grant(uint32_t slot, int fd) {

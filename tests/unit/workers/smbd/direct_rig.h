@@ -118,11 +118,36 @@ class DirectRig : public SmbdExchangeRig {
     REQUIRE(::fcntl(fd.get(), F_ADD_SEALS, seals) == 0);
     return fd;
   }
+  static constexpr size_t kUseBytes = SMBDIRECT_USE_SIZE(size_t{SMBDIRECT_SLOTS_MAX});
+  /// Of all its links; each slot has the sequence of the grants here.
+  static shm::UniqueFd make_use(size_t bytes = kUseBytes, int seals = F_SEAL_SHRINK | F_SEAL_GROW) {
+    shm::UniqueFd fd(memfd_create("use", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    REQUIRE(::ftruncate(fd.get(), off_t(bytes)) == 0);
+    for (uint32_t slot = 0; slot < kSlots; ++slot) set_sequence(fd.get(), slot, kSequence);
+    REQUIRE(::fcntl(fd.get(), F_ADD_SEALS, seals) == 0);
+    return fd;
+  }
+  static void set_sequence(int fd, uint32_t slot, uint16_t sequence, uint32_t generation = 1) {
+    const uint64_t word = uint64_t{generation} << 32 | sequence;
+    REQUIRE(::pwrite(fd, &word, sizeof word, off_t{slot} * 8) == sizeof word);
+  }
+  static uint16_t sequence_in(int fd, uint32_t slot) {
+    uint64_t word = 0;
+    REQUIRE(::pread(fd, &word, sizeof word, off_t{slot} * 8) == sizeof word);
+    return uint16_t(SMBDIRECT_USE_SEQUENCE(word));
+  }
+  /// What another link has under way.
+  static void set_mark(int fd, uint32_t slot, uint32_t row, uint16_t count, uint16_t sequence) {
+    const uint32_t mark = uint32_t{sequence} << 16 | count;
+    const auto at = off_t{SMBDIRECT_SLOTS_MAX} * 8 + (off_t{slot} * SMBDIRECT_USE_ROWS + row) * 4;
+    REQUIRE(::pwrite(fd, &mark, sizeof mark, at) == sizeof mark);
+  }
   void give_table() {
     const shm::UniqueFd fd = make_table();
     table =
         static_cast<uint64_t*>(mmap(nullptr, kTableBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
     REQUIRE(table != MAP_FAILED);
+    say(packet(SMBDIRECT_LINK_USE, 1), {use.get()});
     say(packet(SMBDIRECT_LINK_TABLE, kSlots), {fd.get()});
   }
   void attach() {
@@ -135,6 +160,7 @@ class DirectRig : public SmbdExchangeRig {
   }
   /// One that is there to be read and written.
   void grant_file(uint32_t slot, uint8_t file, uint32_t generation = 1) {
+    set_sequence(use.get(), slot, kSequence, generation);
     set(slot, kBoth, generation);
     say(grant(slot, file, kBoth, generation), {named.fd.get()});
   }
@@ -149,6 +175,7 @@ class DirectRig : public SmbdExchangeRig {
 
   NamedFile named;
   uint64_t* table = nullptr;
+  shm::UniqueFd use = make_use();
   shm::UniqueFd module;
   SmbdLink link{context(), &links};
   DirectFiles files{context(), link, &directs};

@@ -98,8 +98,12 @@ class SmbdExchangeRig : public ExchangeHost {
       std::in_place, loop(), 100,
       shm::BusyPoll::Senses{.clock = [this] { return ++expectations * 1'000'000; },
                             .processors_suffice = [] { return true; }}};
-  DirectResources directs{
-      .descriptors = descriptors, .files = 256, .threads = threads, .mapped = mapped, .busy = *busy};
+  DirectResources directs{.descriptors = descriptors,
+                          .files = 256,
+                          .threads = threads,
+                          .mapped = mapped,
+                          .loop = loop(),
+                          .busy = *busy};
   SmbdEnd smbd;
   Bytes negotiate;
   size_t agreed = 0;

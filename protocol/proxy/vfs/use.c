@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "includes.h"
+#include "smbd/smbd.h"
+#include <sys/mman.h>
+
+#include "protocol/proxy/smbdirect_area.h"
+#include "protocol/proxy/vfs/use.h"
+
+#define USE_SIZE SMBDIRECT_USE_SIZE(SMBDIRECT_SLOTS_MAX)
+
+static struct {
+	int fd;
+	uint64_t *sequences;
+	uint32_t *marks;
+	unsigned used; /* slots[used] and what follows never were */
+	bool taken[SMBDIRECT_USE_ROWS];
+} use = {
+	.fd = -1,
+};
+
+int smbdirect_use_memory(const char **why)
+{
+	void *memory = MAP_FAILED;
+	int fd;
+
+	if (use.fd != -1) {
+		return use.fd;
+	}
+	fd = memfd_create("smbdirect-use", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd != -1 && ftruncate(fd, USE_SIZE) == 0) {
+		memory = mmap(NULL,
+			      USE_SIZE,
+			      PROT_READ | PROT_WRITE,
+			      MAP_SHARED,
+			      fd,
+			      0);
+	}
+	if (memory == MAP_FAILED ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
+	{
+		*why = strerror(errno);
+		if (memory != MAP_FAILED) {
+			munmap(memory, USE_SIZE);
+		}
+		if (fd != -1) {
+			close(fd);
+		}
+		return -1;
+	}
+	madvise(memory, USE_SIZE, MADV_DONTFORK);
+	use.fd = fd;
+	use.sequences = memory;
+	use.marks = (uint32_t *)(use.sequences + SMBDIRECT_SLOTS_MAX);
+	return fd;
+}
+
+int smbdirect_use_row_take(void)
+{
+	int row;
+
+	for (row = 0; row < SMBDIRECT_USE_ROWS; row++) {
+		if (!use.taken[row]) {
+			use.taken[row] = true;
+			return row;
+		}
+	}
+	return SMBDIRECT_NO_ROW;
+}
+
+void smbdirect_use_row_leave(int row, bool gone)
+{
+	unsigned slot;
+
+	if (row == SMBDIRECT_NO_ROW || !gone) {
+		return;
+	}
+	for (slot = 0; slot < use.used; slot++) {
+		__atomic_store_n(&use.marks[slot * SMBDIRECT_USE_ROWS + row],
+				 0,
+				 __ATOMIC_SEQ_CST);
+	}
+	use.taken[row] = false;
+}
+
+void smbdirect_use_begin(unsigned slot, uint32_t generation, uint16_t sequence)
+{
+	use.used = MAX(use.used, slot + 1);
+	__atomic_store_n(&use.sequences[slot],
+			 (uint64_t)generation << 32 | sequence,
+			 __ATOMIC_SEQ_CST);
+}

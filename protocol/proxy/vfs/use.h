@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What the links that do direct I/O have to know of each other
+ * (smbdirect_area.h, "USE"): the memory, which they write as well, and who has
+ * which row of it. Of this process, and made with the first link that asks for
+ * the table. What a link writes there can stop its own client's channels alone:
+ * all links of a process are one client's.
+ */
+#ifndef USE_H
+#define USE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SMBDIRECT_NO_ROW (-1)
+
+/* The memory's descriptor, which stays ours; -1: *why says why there is none.
+ */
+int smbdirect_use_memory(const char **why);
+
+/* A row that nobody has; SMBDIRECT_NO_ROW: there is none. */
+int smbdirect_use_row_take(void);
+
+/*
+ * Its link has ended. gone: the other side has let go of it, and does nothing
+ * any more; else the row is nobody's ever again, for its marks may change yet.
+ */
+void smbdirect_use_row_leave(int row, bool gone);
+
+/* An open gets this slot. */
+void smbdirect_use_begin(unsigned slot, uint32_t generation, uint16_t sequence);
+
+#endif

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""A client that has lost a channel sends again by another one what it was not answered, with its ChannelSequence counted on
+(MS-SMB2 3.3.5.2.10). What the lost channel has brought must not be written after that, wherever it is under way. The lost
+channel's worker is one that is stopped for a while: it still lives, and still has all."""
+
+import contextlib
+import os
+import random
+import signal
+import uuid
+
+import pytest
+
+from lib import module_fixture, rdma, smb2
+from lib.direct_link import DirectLink
+from lib.direct_use import done
+from lib.leases import RWH, open_leased
+from lib.process import wait_until
+from test_direct_coherence import worker_of
+
+SEED = int(os.environ.get("SMBDIRECTD_SEED", "20261130"))
+SERIES = ("4.17", "4.22")
+SIZE = 4096
+
+
+@pytest.fixture(scope="module", params=SERIES)
+def server(request, scratch):
+    with module_fixture.running(
+        scratch / f"failover-{request.param}", request.param, shares={"share": {"vfs objects": "smbdirect"}}
+    ) as smbd:
+        yield smbd
+
+
+class Channels:
+    """A file that both channels of a client, at two workers, read and write directly."""
+
+    def __init__(self, server, daemon):
+        self.server, self.daemon = server, daemon
+        self.name = f"failover-{uuid.uuid4().hex}"
+        self.path = server.share_path("share") / self.name
+        self.lost = rdma.session(daemon, server, user=True)
+        self.stays = rdma.client(daemon, self.lost.guid).bind(self.lost, server.user, server.password)
+        self.worker = worker_of(daemon, self.lost)
+        assert self.worker != worker_of(daemon, self.stays)
+        for c in (self.lost, self.stays):  # each asks for its link
+            c.close_file(open_leased(c, "asks-for-the-link", RWH).file_id).check()
+        self.file = open_leased(self.lost, self.name, RWH).file_id
+        for c in (self.lost, self.stays):
+            self.until_direct(c)
+
+    def until_direct(self, c):
+        def goes():
+            before = done(self.daemon)[1]
+            c.write(self.file, bytes(SIZE)).check()
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: done(self.daemon)[1] > before, 0.2, "a direct WRITE")
+                return True
+            return False
+
+        wait_until(goes, 20, "direct WRITEs")
+
+    @contextlib.contextmanager
+    def stopped(self):
+        os.kill(self.worker, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.worker, signal.SIGCONT)
+
+    def link(self):
+        """One more, to the smbd that serves the client."""
+        (pid,) = self.server.client_pids()
+        return DirectLink(self.server.links / str(pid))
+
+    def close(self):
+        for c in (self.lost, self.stays):
+            c.close_transport()
+
+
+@pytest.fixture
+def channels(server, make_daemon):
+    pool = {"affinity": "spread", "upstream": {"area": {"directory": str(server.links)}}}
+    it = Channels(server, make_daemon(server.port, workers=2, pool=pool))
+    yield it
+    it.close()
+
+
+@pytest.mark.parametrize("channel", [False, True], ids=["inline", "rdma"])
+def test_what_the_lost_channel_has_brought_is_refused(channels, channel):
+    """The WRITE is with its worker, all of it, before it is sent again."""
+    chance = random.Random(SEED)
+    old, new = chance.randbytes(SIZE), chance.randbytes(SIZE)
+    with channels.stopped():
+        if channel:
+            stale = rdma.send_channel_write(channels.lost, channels.file, old, 0)[0]
+        else:
+            stale = channels.lost.send_write(channels.file, old, 0)
+        channels.stays.channel_sequence = 1
+        channels.stays.write(channels.file, old).check()
+        assert channels.path.read_bytes() == old
+        channels.stays.write(channels.file, new).check()
+        assert channels.path.read_bytes() == new
+    assert channels.lost.wait(stale, 20).status == smb2.FILE_NOT_AVAILABLE
+    assert channels.path.read_bytes() == new
+    channels.until_direct(channels.stays)  # it goes on
+    channels.lost.channel_sequence = 1
+    channels.until_direct(channels.lost)  # and so does one that has come back
+
+
+def test_what_another_channel_has_under_way_is_waited_for(channels):
+    """A WRITE that a thread is at, of another link: the test's, which has marked it and does it at last."""
+    new = random.Random(SEED).randbytes(SIZE)
+    with channels.link() as link:
+        link.until(lambda: channels.file in link.grants)
+        grant = link.grants[channels.file]
+        at, _ = link.mark(grant.slot)
+        link.use[at : at + 4] = b"\1\0\0\0"
+        channels.stays.channel_sequence = 1
+        waits = channels.stays.send_write(channels.file, new, 0)
+        other = open_leased(channels.lost, f"other-{uuid.uuid4().hex}", RWH).file_id
+        assert channels.lost.write(other, b"others do not wait").check()
+        with pytest.raises(smb2.Timeout):
+            channels.stays.wait(waits, 0.5)
+        assert link.sequence(grant.slot)[1] == 1, "nobody begins another one"
+        os.pwrite(grant.fd, b"\1" * SIZE, 0)
+        link.use[at : at + 4] = b"\0\0\0\0"
+        channels.stays.wait(waits, 10).check()
+    assert channels.path.read_bytes() == new
+
+
+def test_whose_link_has_died_is_not_waited_for(channels):
+    with channels.link() as link:
+        link.until(lambda: channels.file in link.grants)
+        grant = link.grants[channels.file]
+        at, _ = link.mark(grant.slot)
+        link.use[at : at + 4] = b"\1\0\0\0"
+        channels.stays.channel_sequence = 1
+        waits = channels.stays.send_write(channels.file, b"n" * SIZE, 0)
+        with pytest.raises(smb2.Timeout):
+            channels.stays.wait(waits, 0.2)
+    channels.stays.wait(waits, 10).check()
+    assert channels.path.read_bytes() == b"n" * SIZE

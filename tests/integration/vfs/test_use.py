@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""What the links to one smbd process are told of each other (USE): rows, the sequence of each open, and what becomes of the marks
+of a link that ends."""
+
+import contextlib
+import os
+
+from lib.area_link import connect
+from lib.direct_link import ROWS, direct, fresh, link_of
+from lib.leases import open_leased
+
+
+def test_each_link_has_its_row_of_one_memory(pair, server):
+    client, link = pair
+    with link_of(server, client) as other:
+        assert {link.row, other.row} == {0, 1}
+        at, _ = link.mark(7)
+        link.use[at : at + 4] = b"\2\0\5\0"
+        assert other.mark(7, link.row)[1] == (2, 5) and other.mark(7)[1] == (0, 0)
+
+
+def test_an_open_begins_with_what_smbd_has_seen_of_it(pair, server):
+    """Also where the slot was another one's, which has gone on since."""
+    client, link = pair
+    for _ in range(3):
+        grant = link.granted(open_leased(client, fresh()).file_id)
+        assert link.sequence(grant.slot) == (grant.generation, 0) and grant.channel_sequence == 0
+        link.use[8 * grant.slot : 8 * grant.slot + 2] = b"\7\0"
+        client.close_file(grant.file_id).check()
+    client.channel_sequence = 3
+    file_id = open_leased(client, fresh()).file_id
+    client.write(file_id, b"counts on").check()
+    late = connect(server, guid=client.guid)
+    with link_of(server, late) as other:
+        assert other.granted(file_id).channel_sequence == 3
+        assert other.sequence(other.grants[file_id].slot) == (other.grants[file_id].generation, 0), "links raise it"
+    late.close_transport()
+
+
+def test_the_marks_of_a_link_that_ends_go_with_it(pair, server):
+    client, link = pair
+    grants = [link.granted(open_leased(client, fresh()).file_id) for _ in range(5)]
+    before = [link.mark(grant.slot)[1] for grant in grants]
+    with link_of(server, client) as dies:
+        row = dies.row
+        for grant in grants:
+            at, _ = dies.mark(grant.slot)
+            dies.use[at : at + 4] = b"\1\0\0\0"
+            at, _ = link.mark(grant.slot)
+            link.use[at : at + 4] = b"\1\0\1\0"
+        assert link.mark(grants[0].slot, row)[1] == (1, 0)
+        # As a worker does that has something under way when its session ends: the other end stays open.
+        kept = os.dup(dies.sock.fileno())
+    client.echo().check()
+    assert link.mark(grants[0].slot, row)[1] == (1, 0)
+    os.close(kept)
+    client.close_file(open_leased(client, fresh()).file_id).check()  # smbd has been at its loop since
+    assert [link.mark(grant.slot, row)[1] for grant in grants] == [(0, 0)] * 5
+    assert [link.mark(grant.slot)[1] for grant in grants] == [(1, 1)] * 5 != before
+
+
+def test_more_links_than_rows(server):
+    """Those that are too many are told; a row that is free again is used again."""
+    with direct(server) as (client, link), contextlib.ExitStack() as stack:
+        links = [stack.enter_context(link_of(server, client)) for _ in range(ROWS - 1)]
+        assert sorted(each.row for each in [link, *links]) == list(range(ROWS))
+        with link_of(server, client) as refused:
+            assert refused.refusal == "the client has too many connections" and refused.table is None
+        row = links[9].row
+        links.pop(9).close()
+        client.close_file(open_leased(client, fresh()).file_id).check()
+        again = stack.enter_context(link_of(server, client))
+        assert again.row == row and again.granted(open_leased(client, fresh()).file_id)
