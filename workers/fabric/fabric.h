@@ -150,6 +150,8 @@ class Endpoint {
                                                     RemoteMemory to) = 0;
   virtual std::expected<void, PostError> post_read(uint64_t id, Sge into, RemoteMemory from) = 0;
   virtual void ring() = 0;
+  /// Also within a callback, where ring() may wait for its end.
+  virtual void ring_now() { ring(); }
 
   /// Sends + writes + reads that may still be posted now.
   [[nodiscard]] virtual uint32_t send_room() const = 0;

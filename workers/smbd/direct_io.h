@@ -84,6 +84,8 @@ class DirectIo final : private DirectOperation::Owner {
   static constexpr uint32_t kMostInline = 1024 * 1024;  // of a READ: all of it waits for the last byte
   static constexpr uint32_t kLeastSent = 64 * 1024;     // from the file itself: of less a copy is cheaper
   static constexpr uint64_t kSmbdEveryMs = 2'000;       // it ends sessions that have expired or are idle
+  static constexpr uint64_t kReadsAtOnce =
+      4;  // are answered, then they leave, and the client has something to do
   static constexpr size_t kMostSpare = 64;
   static constexpr uint64_t kAgainMs = 1;  // until other channels are asked again
 
@@ -103,6 +105,7 @@ class DirectIo final : private DirectOperation::Owner {
   [[nodiscard]] std::unique_ptr<QueuedRequest> follow(Operation operation, Next next);
   [[nodiscard]] bool to_thread(Operation& operation);
   void answer(DirectOperation& operation);
+  void say(DirectOperation& operation);
   void keep(Operation operation);
 
   SessionContext& context_;
@@ -112,6 +115,7 @@ class DirectIo final : private DirectOperation::Owner {
   Budget* mapped_;
   uv_loop_t* loop_;
   shm::BusyPoll* busy_;
+  uint64_t reads_answered_ = 0;
   uint64_t last_sent_ = 0;  // RDMA WRITE, by number, of those from files
   std::function<void()> told_;
   std::optional<shm::Timer> again_;  // few ever need it

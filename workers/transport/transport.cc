@@ -110,6 +110,11 @@ void Transport::pump() {
   arm_timer();
 }
 
+void Transport::hurry() {
+  pump();
+  if (!closing_ && endpoint_ != nullptr) endpoint_->ring_now();
+}
+
 void Transport::post_receives() {
   uint32_t posted = 0;
   const uint32_t wanted = engine_.receives_wanted();

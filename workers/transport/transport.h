@@ -122,6 +122,8 @@ class Transport final : private fabric::Handler {
   void limit_receive_credits(uint16_t most) { engine_.limit_receive_credits(most); }
   /// Post what is due: receives, writes, messages; ring the doorbell; arm the timer.
   void pump();
+  /// The same, and it leaves now, also from within a callback, which else sends all at its end.
+  void hurry();
   /// Finish what was posted, then close in an orderly way. on_closed() follows.
   void disconnect(std::string why);
   /// Give the connection up, dropping what is not posted yet, but close in an orderly way, so that the

@@ -123,8 +123,13 @@ void Connection::ring() {
     rung_ = true;  // written when the handler has returned, all at once
     return;
   }
+  ring_now();
+}
+
+void Connection::ring_now() {
   if (phase_ != Phase::established) return;
   flush();
+  if (delivering_) return;  // which looks at the rest
   if (!stream_.completions().empty() || stream_.fault() || broken_ != 0) wake();
 }
 

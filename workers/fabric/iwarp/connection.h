@@ -40,6 +40,7 @@ class Connection {
 
   void start();
   void ring();
+  void ring_now();
   void disconnect();
   void abort();
   void unexpose(uint32_t token);

@@ -237,9 +237,7 @@ void Connection::deliver() {
       announce_established_ = false;
       handler_->on_established();
     } else if (!stream_.completions().empty()) {
-      stream_.release_completed();
-      handler_->on_completions(stream_.completions());
-      stream_.forget_completed();
+      handler_->on_completions(stream_.hand_out_completed());
     } else {
       break;
     }

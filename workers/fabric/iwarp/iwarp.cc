@@ -34,6 +34,7 @@ class IwarpEndpoint final : public Endpoint {
     return stream().post_read(id, into, from);
   }
   void ring() override { connection_->ring(); }
+  void ring_now() override { connection_->ring_now(); }
   [[nodiscard]] uint32_t send_room() const override {
     return connection_->open() ? connection_->stream().send_room() : 0;
   }

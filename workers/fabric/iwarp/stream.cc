@@ -143,15 +143,18 @@ void Stream::trim() {
   receive_.trim();
 }
 
-void Stream::release_completed() {
+std::span<const Completion> Stream::hand_out_completed() {
   state_.done_peak = std::max(state_.done_peak, state_.done.size());
-  for (const Completion& completion : completions()) {
+  state_.handed_out.clear();
+  std::swap(state_.done, state_.handed_out);
+  for (const Completion& completion : state_.handed_out) {
     if (completion.op == Op::receive) {
       --receives_outstanding_;
     } else {
       --outstanding_;
     }
   }
+  return state_.handed_out;
 }
 
 }  // namespace smbdirect::workers::fabric::iwarp

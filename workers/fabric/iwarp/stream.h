@@ -58,13 +58,11 @@ class Stream {
   /// All that was posted and may be sent is sent, and every READ has come back.
   [[nodiscard]] bool drained() const;
 
-  /// Completions not handed out yet. The span is good until forget_completed(); nothing may be sent or
-  /// received in between.
+  /// Completions not handed out yet.
   [[nodiscard]] std::span<const Completion> completions() const { return state_.done; }
-  /// The work of these completions no longer counts as outstanding: to be called before they are handed to
-  /// the handler, which will post anew.
-  void release_completed();
-  void forget_completed() { state_.done.clear(); }
+  /// They are handed out to the handler, which may post and send anew: their work no longer counts as
+  /// outstanding. The span is good until the next call.
+  [[nodiscard]] std::span<const Completion> hand_out_completed();
   /// Gives back memory that was not needed since the last call. Not while completions are handed out, nor
   /// between asking for vectors and saying what became of them.
   void trim();

@@ -118,7 +118,8 @@ struct StreamState {
   /// Each piece of outstanding work completes once and is not posted anew before that is delivered, so there
   /// are never more than may be outstanding.
   std::vector<Completion> done;
-  size_t done_peak = 0;  // since the last trim()
+  std::vector<Completion> handed_out;  // what was done, until the handler has seen it
+  size_t done_peak = 0;                // since the last trim()
   void complete(const Completion& completion) { done.push_back(completion); }
 
   /// Not while completions are being handed out.
@@ -130,7 +131,10 @@ struct StreamState {
     reads_outstanding.trim();
     inbound_reads.trim();
     stags.trim();
-    if (done.empty() && std::exchange(done_peak, 0) * 4 <= done.capacity()) done = decltype(done)();
+    if (done.empty() && std::exchange(done_peak, 0) * 4 <= done.capacity()) {
+      done = decltype(done)();
+      handed_out = decltype(handed_out)();
+    }
   }
 
   std::optional<Fault> fault;

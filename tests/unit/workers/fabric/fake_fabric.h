@@ -63,6 +63,10 @@ class FakeEndpoint final : public fabric::Endpoint {
     return post({id, Op::rdma_read, {into}, from, std::nullopt});
   }
   void ring() override { rung_ = work_.size(); }
+  void ring_now() override {
+    ++rung_now;
+    ring();
+  }
   [[nodiscard]] uint32_t send_room() const override {
     return attributes_.max_send_work - static_cast<uint32_t>(work_.size());
   }
@@ -132,6 +136,7 @@ class FakeEndpoint final : public fabric::Endpoint {
 
   void send_files() { attributes_.sends_files = true; }
 
+  uint64_t rung_now = 0;  // calls
   bool started = false;
   bool lingers = false;             // disconnect() comes to no end, for the peer does not close
   fabric::Progress progress_now;    // what progress() says

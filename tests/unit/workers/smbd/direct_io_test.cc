@@ -64,6 +64,21 @@ TEST_CASE("the worker's loop is told to stay awake after what was done here, and
   CHECK(rig.expectations > 0);
 }
 
+TEST_CASE(
+    "of many READs some are answered before all are looked at; of WRITEs the answers wait for each other") {
+  DirectIoRig rig;
+  rig.write_first(3);
+  for (uint64_t id = 4; id < 12; ++id) rig.from_client(rig.read_of(id, 0, 10));
+  rig.settle();
+  CHECK(rig.client_side.complete == 8);
+  CHECK(rig.server_end().rung_now == 2);
+  for (uint64_t id = 12; id < 20; ++id) rig.from_client(rig.write_of(id, 0, pattern(8, 1)));
+  rig.settle();
+  CHECK(rig.client_side.complete == 16);
+  CHECK(rig.server_end().rung_now == 2);
+  CHECK(rig.unheard());
+}
+
 TEST_CASE("a READ of more than a slab, inline and by an RDMA channel in several pieces") {
   DirectIoRig rig;
   rig.from_client(rig.read_of(3, 77, 700'000));

@@ -21,6 +21,30 @@ size_t open_files() {
   return static_cast<size_t>(std::ranges::distance(std::filesystem::directory_iterator("/proc/self/fd")));
 }
 
+TEST_CASE("within a callback what is rung leaves at its end, or now") {
+  Loop loop;
+  const Listener listener(0);
+  Recorder events;
+  const auto endpoint = iwarp::connect(loop.get(), listener.address, std::nullopt, {}, events);
+  REQUIRE(endpoint.has_value());
+  (*endpoint)->start();
+  RawPeer peer(loop, listener.accept());
+  CHECK(peer.hear(32).size() == 32);
+  bool looked = false;
+  events.when_established = [&] {
+    REQUIRE((*endpoint)->post_send(1, {}));
+    (*endpoint)->ring();
+    CHECK(peer.pending() == 0);
+    (*endpoint)->ring_now();
+    CHECK(peer.pending() > 0);
+    CHECK(events.done.empty());
+    looked = true;
+  };
+  peer.say(hex("4d504120494420526570204672616d65 50 02 0004 0010 0010"));
+  REQUIRE(loop.until([&] { return events.count(Op::send) == 1; }));
+  CHECK(looked);
+}
+
 TEST_CASE("an endpoint may be destroyed at any moment") {
   Loop loop;
   loop.turn();
