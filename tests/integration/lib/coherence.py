@@ -86,6 +86,7 @@ class Writer:
         self.flying = {}  # (channel, MessageId) -> (stamp, blocks)
         self.file = None
         self.wrote = 0
+        self.repeated = set()  # stamps of WRITEs that were sent again
 
     def send_open(self):
         return leases.send_open(self.channels[0], self.name, RWH, self.key)[0]
@@ -101,6 +102,9 @@ class Writer:
         place = self.model.begin(self.chance)
         if place is None:
             return
+        self.send_place(place)
+
+    def send_place(self, place):
         stamp, blocks = place
         c = self.chance.choice(self.channels)
         data = b"".join(filled(stamp, block) for block in blocks)
@@ -119,19 +123,30 @@ class Writer:
         hear(c, seconds)
         for place in [place for place in self.flying if place[0] is c]:
             response = c.responses.pop(place[1], None)
-            if response is not None:
-                response.check()
-                self.model.end(*self.flying.pop(place))
-                self.wrote += 1
+            if response is None:
+                continue
+            written = self.flying.pop(place)
+            if response.status == smb2.FILE_NOT_AVAILABLE and written[0] in self.repeated:
+                self.send_place(written)  # what has come by the lost channel is under way at smbd still
+                continue
+            response.check()
+            self.model.end(*written)
+            self.wrote += 1
 
     def lose(self, c):
-        """The channel is gone: what was answered on it is heard, what was not stays in flight for good."""
+        """The channel is gone: what was answered on it is heard, what was not is sent again by another one, as MS-SMB2 3.2.6.1
+        and 3.3.5.2.10 have it: with the ChannelSequence counted on, so that nothing that the lost one has brought is done later."""
         self.channels.remove(c)
         with contextlib.suppress(*GONE):
             while True:
                 self.hear_one(c, 1)
-        self.flying = {place: what for place, what in self.flying.items() if place[0] is not c}
+        lost = [self.flying.pop(place) for place in [place for place in self.flying if place[0] is c]]
         c.close_transport()
+        for other in self.channels:
+            other.channel_sequence += 1
+        self.repeated.update(stamp for stamp, _ in lost)
+        for place in lost:
+            self.send_place(place)
 
     def write_on(self, seconds=PATIENCE, stop=lambda: False):
         """Keeps so many in flight until then, or until the lease is broken. The break, if it is."""
