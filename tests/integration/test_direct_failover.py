@@ -32,20 +32,22 @@ def server(request, scratch):
 
 
 class Channels:
-    """A file that both channels of a client, at two workers, read and write directly."""
+    """A file that both channels of a client read and write directly: at two workers; or one is to smbd itself, over TCP."""
 
-    def __init__(self, server, daemon):
+    def __init__(self, server, daemon, by_tcp=False):
         self.server, self.daemon = server, daemon
         self.name = f"failover-{uuid.uuid4().hex}"
         self.path = server.share_path("share") / self.name
         self.lost = rdma.session(daemon, server, user=True)
-        self.stays = rdma.client(daemon, self.lost.guid).bind(self.lost, server.user, server.password)
+        stays = smb2.over_tcp((server.address, server.port), self.lost.guid) if by_tcp else rdma.client(daemon, self.lost.guid)
+        self.stays = stays.bind(self.lost, server.user, server.password)
         self.worker = worker_of(daemon, self.lost)
-        assert self.worker != worker_of(daemon, self.stays)
-        for c in (self.lost, self.stays):  # each asks for its link
+        direct = [self.lost] if by_tcp else [self.lost, self.stays]
+        assert by_tcp or self.worker != worker_of(daemon, self.stays)
+        for c in direct:  # each asks for its link
             c.close_file(open_leased(c, "asks-for-the-link", RWH).file_id).check()
         self.file = open_leased(self.lost, self.name, RWH).file_id
-        for c in (self.lost, self.stays):
+        for c in direct:
             self.until_direct(c)
 
     def until_direct(self, c):
@@ -78,11 +80,21 @@ class Channels:
 
 
 @pytest.fixture
-def channels(server, make_daemon):
+def make_channels(server, make_daemon):
     pool = {"affinity": "spread", "upstream": {"area": {"directory": str(server.links)}}}
-    it = Channels(server, make_daemon(server.port, workers=2, pool=pool))
-    yield it
-    it.close()
+    with contextlib.ExitStack() as stack:
+
+        def make(by_tcp=False):
+            it = Channels(server, make_daemon(server.port, workers=2, pool=pool), by_tcp)
+            stack.callback(it.close)
+            return it
+
+        yield make
+
+
+@pytest.fixture
+def channels(make_channels):
+    return make_channels()
 
 
 @pytest.mark.parametrize("channel", [False, True], ids=["inline", "rdma"])
@@ -105,6 +117,33 @@ def test_what_the_lost_channel_has_brought_is_refused(channels, channel):
     channels.until_direct(channels.stays)  # it goes on
     channels.lost.channel_sequence = 1
     channels.until_direct(channels.lost)  # and so does one that has come back
+
+
+def test_the_client_goes_on_by_tcp(make_channels):
+    """No worker sees that: smbd does, and its module tells them."""
+    channels = make_channels(by_tcp=True)
+    chance = random.Random(SEED)
+    old, new = chance.randbytes(SIZE), chance.randbytes(SIZE)
+    with channels.stopped():
+        stale = channels.lost.send_write(channels.file, old, 0)
+        channels.stays.channel_sequence = 1
+        channels.stays.write(channels.file, old).check()
+        channels.stays.write(channels.file, new).check()
+    assert channels.lost.wait(stale, 20).status == smb2.FILE_NOT_AVAILABLE
+    assert channels.path.read_bytes() == new
+    with channels.link() as link:  # a WRITE that a thread is at
+        link.until(lambda: channels.file in link.grants)
+        grant = link.grants[channels.file]
+        at, _ = link.mark(grant.slot)
+        link.use[at : at + 4] = b"\1\0\1\0"
+        channels.stays.channel_sequence = 2
+        waits = channels.stays.send_write(channels.file, old, 0)
+        with pytest.raises(smb2.Timeout):
+            channels.stays.wait(waits, 0.3)
+        assert link.sequence(grant.slot)[1] == 2 and channels.path.read_bytes() == new
+        link.use[at : at + 4] = b"\0\0\0\0"
+        channels.stays.wait(waits, 10).check()
+    assert channels.path.read_bytes() == old
 
 
 def test_what_another_channel_has_under_way_is_waited_for(channels):

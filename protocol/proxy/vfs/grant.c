@@ -245,9 +245,15 @@ void smbdirect_grant_ask(struct vfs_handle_struct *handle,
 		return;
 	}
 	open = VFS_FETCH_FSP_EXTENSION(handle, fsp);
-	if (open != NULL) {
-		open_ask(open);
+	if (open == NULL) {
+		return;
 	}
+	if (open->slot != NO_SLOT) {
+		smbdirect_use_raise(open->slot,
+				    table.slots[open->slot].generation,
+				    fsp->op->global->channel_sequence);
+	}
+	open_ask(open);
 }
 
 void smbdirect_grant_withdraw_all(void)

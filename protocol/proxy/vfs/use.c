@@ -6,6 +6,12 @@
 #include "protocol/proxy/smbdirect_area.h"
 #include "protocol/proxy/vfs/use.h"
 
+#undef DBGC_CLASS
+#define DBGC_CLASS DBGC_VFS
+
+#define WAIT_US 500
+#define WAITS_MAX 2000
+
 #define USE_SIZE SMBDIRECT_USE_SIZE(SMBDIRECT_SLOTS_MAX)
 
 static struct {
@@ -88,4 +94,57 @@ void smbdirect_use_begin(unsigned slot, uint32_t generation, uint16_t sequence)
 	__atomic_store_n(&use.sequences[slot],
 			 (uint64_t)generation << 32 | sequence,
 			 __ATOMIC_SEQ_CST);
+}
+
+/* MS-SMB2 3.3.5.2.10: numbers that wrap around. */
+static bool is_older(unsigned a, unsigned b)
+{
+	return (int16_t)(uint16_t)(b - a) > 0;
+}
+
+static bool older_under_way(unsigned slot, uint16_t sequence)
+{
+	unsigned row;
+
+	for (row = 0; row < SMBDIRECT_USE_ROWS; row++) {
+		uint32_t mark = __atomic_load_n(
+			&use.marks[slot * SMBDIRECT_USE_ROWS + row],
+			__ATOMIC_SEQ_CST);
+
+		if (SMBDIRECT_USE_MARK_COUNT(mark) != 0 &&
+		    is_older(SMBDIRECT_USE_MARK_SEQUENCE(mark), sequence))
+		{
+			return true;
+		}
+	}
+	return false;
+}
+
+void smbdirect_use_raise(unsigned slot, uint32_t generation, uint16_t sequence)
+{
+	uint64_t word = __atomic_load_n(&use.sequences[slot], __ATOMIC_SEQ_CST);
+	unsigned waited;
+
+	if (!is_older(SMBDIRECT_USE_SEQUENCE(word), sequence)) {
+		return;
+	}
+	do {
+		if (!is_older(SMBDIRECT_USE_SEQUENCE(word), sequence)) {
+			break;
+		}
+	} while (!__atomic_compare_exchange_n(&use.sequences[slot],
+					      &word,
+					      (uint64_t)generation << 32 |
+						      sequence,
+					      false,
+					      __ATOMIC_SEQ_CST,
+					      __ATOMIC_SEQ_CST));
+	for (waited = 0; older_under_way(slot, sequence); waited++) {
+		if (waited == WAITS_MAX) {
+			DBG_WARNING("smbdirect: a WRITE of a connection that "
+				    "its client has lost does not end\n");
+			return;
+		}
+		usleep(WAIT_US);
+	}
 }

@@ -30,4 +30,12 @@ void smbdirect_use_row_leave(int row, bool gone);
 /* An open gets this slot. */
 void smbdirect_use_begin(unsigned slot, uint32_t generation, uint16_t sequence);
 
+/*
+ * smbd has seen that sequence of the open: it came by a link, which has raised
+ * it, or by a connection of the client's that has none. Then no link begins a
+ * WRITE with an older one from here on, and this waits for those under way, for
+ * a while: they may be at a disk.
+ */
+void smbdirect_use_raise(unsigned slot, uint32_t generation, uint16_t sequence);
+
 #endif
