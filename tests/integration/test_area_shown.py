@@ -42,10 +42,11 @@ def server(make_server):
 
 @pytest.fixture
 def make_pool(make_daemon):
-    """A daemon in front of a server; its own keys of /upstream/area go on top."""
+    """A daemon in front of a server; its own keys of /upstream/area go on top. Without direct I/O, which would ask for the link when
+    a file is opened: it might be there for the first request already."""
 
     def make(server, workers=2, **area):
-        pool = {"upstream": {"area": {"directory": str(server.links), **area}}}
+        pool = {"upstream": {"area": {"directory": str(server.links), **area}, "direct": {"enabled": False}}}
         return make_daemon(server.port, workers=workers, pool=pool)
 
     return make
