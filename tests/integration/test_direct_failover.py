@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import signal
+import struct
 import uuid
 
 import pytest
@@ -72,7 +73,14 @@ class Channels:
     def link(self):
         """One more, to the smbd that serves the client."""
         (pid,) = self.server.client_pids()
-        return DirectLink(self.server.links / str(pid))
+        link = DirectLink(self.server.links / str(pid))
+        link.until(lambda: self.file in link.grants)
+        return link
+
+    def mark(self, link, count, sequence=0):
+        """So many WRITEs of that sequence are under way by this link."""
+        at, _ = link.mark(link.grants[self.file].slot)
+        struct.pack_into("<HH", link.use, at, count, sequence)
 
     def close(self):
         for c in (self.lost, self.stays):
@@ -132,16 +140,14 @@ def test_the_client_goes_on_by_tcp(make_channels):
     assert channels.lost.wait(stale, 20).status == smb2.FILE_NOT_AVAILABLE
     assert channels.path.read_bytes() == new
     with channels.link() as link:  # a WRITE that a thread is at
-        link.until(lambda: channels.file in link.grants)
         grant = link.grants[channels.file]
-        at, _ = link.mark(grant.slot)
-        link.use[at : at + 4] = b"\1\0\1\0"
+        channels.mark(link, 1, 1)
         channels.stays.channel_sequence = 2
         waits = channels.stays.send_write(channels.file, old, 0)
         with pytest.raises(smb2.Timeout):
             channels.stays.wait(waits, 0.3)
         assert link.sequence(grant.slot)[1] == 2 and channels.path.read_bytes() == new
-        link.use[at : at + 4] = b"\0\0\0\0"
+        channels.mark(link, 0)
         channels.stays.wait(waits, 10).check()
     assert channels.path.read_bytes() == old
 
@@ -150,10 +156,8 @@ def test_what_another_channel_has_under_way_is_waited_for(channels):
     """A WRITE that a thread is at, of another link: the test's, which has marked it and does it at last."""
     new = random.Random(SEED).randbytes(SIZE)
     with channels.link() as link:
-        link.until(lambda: channels.file in link.grants)
         grant = link.grants[channels.file]
-        at, _ = link.mark(grant.slot)
-        link.use[at : at + 4] = b"\1\0\0\0"
+        channels.mark(link, 1)
         channels.stays.channel_sequence = 1
         waits = channels.stays.send_write(channels.file, new, 0)
         other = open_leased(channels.lost, f"other-{uuid.uuid4().hex}", RWH).file_id
@@ -162,17 +166,14 @@ def test_what_another_channel_has_under_way_is_waited_for(channels):
             channels.stays.wait(waits, 0.5)
         assert link.sequence(grant.slot)[1] == 1, "nobody begins another one"
         os.pwrite(grant.fd, b"\1" * SIZE, 0)
-        link.use[at : at + 4] = b"\0\0\0\0"
+        channels.mark(link, 0)
         channels.stays.wait(waits, 10).check()
     assert channels.path.read_bytes() == new
 
 
 def test_whose_link_has_died_is_not_waited_for(channels):
     with channels.link() as link:
-        link.until(lambda: channels.file in link.grants)
-        grant = link.grants[channels.file]
-        at, _ = link.mark(grant.slot)
-        link.use[at : at + 4] = b"\1\0\0\0"
+        channels.mark(link, 1)
         channels.stays.channel_sequence = 1
         waits = channels.stays.send_write(channels.file, b"n" * SIZE, 0)
         with pytest.raises(smb2.Timeout):
