@@ -213,9 +213,9 @@ void DirectFiles::refuse_share(const std::string& text) {
 
 SmbdLink::User::Heard DirectFiles::map_use(const SmbdLink::Packet& packet) {
   if (state_ != State::asked || use_ != nullptr) return lie("has another memory of what is under way");
+  const shm::UniqueFd fd = std::move(packet.descriptor);
   shm::UniqueFd kept = link_.share();
   if (packet.no_room || !kept.valid()) return no_room("what is under way");
-  const shm::UniqueFd fd = std::move(packet.descriptor);
   auto use = DirectUse::open(fd.get(), packet.message.number, std::move(kept));
   if (!use) return lie(("has no memory of what is under way: " + use.error().text()).c_str());
   use_ = std::move(*use);
