@@ -49,6 +49,10 @@ def scripts_and_pages():
         checks.append((page, ['groff', '-man', '-Tutf8', '-ww', '-z', page]))
     for script in tracked('*.py'):
         checks.append((script, ['/usr/bin/python3', '-c', f'compile(open({script!r}).read(), {script!r}, "exec")']))
+    # What is run where packages for tests are not installed must start without Python's.
+    alone = ['scripts/lib/demo.py', 'scripts/lib/run_tests.py', 'tests/bench/run_bench.py']
+    for program in alone + tracked('scripts/lib/*/main.py'):
+        checks.append((f'{program} without packages', ['/usr/bin/python3', '-S', program, '--help']))
     for what, argv in checks:
         status, text = run(argv)
         if status != 0 or (what.endswith(('.1', '.3', '.5', '.7', '.8')) and text.strip()):

@@ -3,6 +3,8 @@
 
 Every request can be sent and its answer awaited separately, with any body; READ and WRITE can name RDMA buffer
 descriptors. Signing (AES-CMAC), encryption (AES-CCM, AES-GCM), binding of a session to a second channel.
+
+Only who signs or encrypts needs python3-cryptography: scripts/demo, which does neither, works without it.
 """
 
 import hashlib
@@ -12,10 +14,6 @@ import socket
 import struct
 import time
 from dataclasses import dataclass, field
-
-from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.cmac import CMAC
 
 from lib import ntlm
 from lib.iwarp import Closed, Timeout
@@ -162,6 +160,9 @@ def header(
 
 def sign(key, pdu):
     """Sets the SIGNED flag and the AES-CMAC signature (MS-SMB2 3.1.4.1)."""
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES
+    from cryptography.hazmat.primitives.cmac import CMAC
+
     (flags,) = struct.unpack_from("<I", pdu, 16)
     pdu = pdu[:16] + struct.pack("<I", flags | SIGNED) + pdu[20:48] + bytes(16) + pdu[64:]
     mac = CMAC(AES(key))
@@ -489,6 +490,8 @@ class Client:
         return kdf(self.session_key, label, context)
 
     def _aead(self, key):
+        from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM
+
         if self.cipher == 2:
             return AESGCM(key), 12
         return AESCCM(key, tag_length=16), 11
