@@ -40,6 +40,9 @@ def say(text):
 
 
 def main(arguments):
+    if arguments in (['--help'], ['-h']):
+        print(__doc__)
+        return 0
     if arguments == ['--list']:
         for series, version, directory in present():
             print(series, version, directory)
