@@ -87,6 +87,10 @@ ExitCode serve(uv_loop_t& loop, unsigned slot, unsigned generation, const Worker
       return static_cast<ExitCode>(leave(ExitCode::environment, opened.error()));
     }
   }
+  if (does_direct(config)) {
+    if (const auto started = worker.start_relief(); !started)
+      return static_cast<ExitCode>(leave(ExitCode::environment, started.error()));
+  }
   if (const auto confined = smbdirect::workers::confine(
           {.dials = config.upstream == WorkerConfig::Upstream::connect, .verbs = config.verbs});
       !confined) {

@@ -62,7 +62,8 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& sel
       areas_(config.native_area_bytes_per_worker),
       module_areas_(config.module_area_bytes_per_worker),
       direct_descriptors_(descriptors_to_spare(config.connections)),
-      file_threads_(loop, kFileJobs),
+      relief_(loop),
+      file_threads_(loop, kFileJobs, &relief_),
       busy_poll_(loop, config.direct_busy_poll_us),
       supervisor_connector_(
           loop,
@@ -180,7 +181,7 @@ void Worker::announce_ready() {
 }
 
 ExitCode Worker::run() {
-  uv_run(&loop_, UV_RUN_DEFAULT);
+  relief_.run();
   return exit_code_;
 }
 
@@ -349,7 +350,7 @@ void Worker::begin_stop(bool at_once, uint32_t deadline_ms) {
     log::write(log::Level::warning, "the deadline has passed with %zu connections open; closing them now",
                sessions_.size());
     sessions_.clear();
-    uv_stop(&loop_);
+    relief_.stop();
     return;
   }
   if (at_once) {
@@ -360,7 +361,7 @@ void Worker::begin_stop(bool at_once, uint32_t deadline_ms) {
 }
 
 void Worker::finish_if_empty() {
-  if (draining_ && sessions_.empty() && dead_.empty()) uv_stop(&loop_);
+  if (draining_ && sessions_.empty() && dead_.empty()) relief_.stop();
 }
 
 void Worker::dump() {

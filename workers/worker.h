@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// smbdirect-worker: one process, one thread, one loop. Takes the connections the supervisor offers, runs
-// their sessions, answers pings, ends when told or, after the supervisor is gone, when its last connection
-// ends, unless another supervisor adopts it. When it dies its connections are lost and nothing else is
-// affected.
+// smbdirect-worker: one process, one loop, which one thread at a time runs. Takes the connections the
+// supervisor offers, runs their sessions, answers pings, ends when told or, after the supervisor is gone,
+// when its last connection ends, unless another supervisor adopts it. When it dies its connections are lost
+// and nothing else is affected.
 #pragma once
 
 #include <map>
@@ -18,6 +18,7 @@
 #include "shm/base/log.h"
 #include "shm/loop/busy_poll.h"
 #include "shm/loop/loop.h"
+#include "shm/loop/relief.h"
 #include "shm/loop/watched.h"
 #include "shm/registry_layout.h"
 #include "workers/fabric/verbs/verbs.h"
@@ -42,6 +43,9 @@ class Worker {
 
   /// Opens the RDMA connection manager; after the last change of credentials.
   [[nodiscard]] shm::Result<> open_verbs();
+  /// Starts the thread that runs the loop while a system call holds up the other (shm/loop/relief.h); before
+  /// the worker is confined.
+  [[nodiscard]] shm::Result<> start_relief() { return relief_.start(); }
   /// Publishes the worker's state (shm/scoreboard.h). If that fails the worker serves nevertheless.
   void show_scoreboard();
   /// Tells the supervisor that connections may come.
@@ -94,6 +98,7 @@ class Worker {
   Budget module_areas_;
   Budget direct_descriptors_;
   Budget mapped_files_{uint64_t{16} << 30};
+  shm::LoopRelief relief_;
   FileThreads file_threads_;  // dies before the slabs and the descriptors that its jobs have
   shm::BusyPoll busy_poll_;   // outlives verbs_ and the sessions, which look at it
   std::optional<LinkResources> module_link_;

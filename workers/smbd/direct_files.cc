@@ -290,6 +290,7 @@ DirectFiles::Known DirectFiles::known_of(const SmbdLink::Packet& packet) {
           .fd = std::move(packet.descriptor),
           .read = right(granted->readable, SMBDIRECT_RIGHT_READ),
           .write = right(granted->writable, SMBDIRECT_RIGHT_WRITE),
+          .device = granted->device,
           .never_blocks = granted->never_blocks,
           .session_id = message.session,
           .tree_id = message.grant.tree,

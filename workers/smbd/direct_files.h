@@ -118,12 +118,13 @@ struct DirectFile {
   DescriptorPlace place;
   shm::UniqueFd fd;
   Right read, write;
+  dev_t device = 0;
   bool never_blocks = false;  // its file system is memory: reads and writes need no thread
   uint64_t session_id = 0;
   uint32_t tree_id = 0;
   OpenSequence sequence{};
   bool written = false;  // smbd has done a WRITE of it for this connection
-  // Its file system cannot say what would wait: all reads, or writes, are for a thread.
+  // Its file system cannot say what would block: any read, or write, might.
   bool reads_wait = false, writes_wait = false;
   FileViews views{};
   uint64_t smbd_at_ms = 0;  // when smbd was last to see something of it; 0: when it was opened

@@ -96,7 +96,7 @@ DirectIo::Next DirectIo::go_on(DirectOperation& operation) {
     const int sync = operation.request().write_through ? RWF_DSYNC : 0;
     if (!file.never_blocks && (waits || sync != 0)) {
       operation.aim(sync);
-      return Next::thread;
+      return sync == 0 ? Next::perhaps : Next::thread;
     }
     operation.aim(file.never_blocks ? sync : RWF_NOWAIT);
     operation.call();
@@ -166,8 +166,9 @@ DirectIo::Next DirectIo::finish(const DirectOperation& operation) const {
 }
 
 std::unique_ptr<QueuedRequest> DirectIo::follow(Operation operation, Next next) {
-  if (next == Next::thread) {
-    if (to_thread(operation)) return nullptr;
+  if (next == Next::thread || next == Next::perhaps) {
+    const auto quick = next == Next::perhaps ? std::optional(operation->file->device) : std::nullopt;
+    if (to_thread(operation, quick)) return nullptr;
     next = Next::smbd;
   }
   if (next == Next::answer) answer(*operation);
@@ -187,11 +188,11 @@ void DirectIo::keep(Operation operation) {
   if (spare_.size() < kMostSpare) spare_.push_back(std::move(operation));
 }
 
-bool DirectIo::to_thread(Operation& operation) {
+bool DirectIo::to_thread(Operation& operation, std::optional<dev_t> quick) {
   if (in_threads_.size() >= kMostInThreads) return false;
   DirectOperation& there = *operation;
   std::unique_ptr<FileWork> work = std::move(operation);
-  if (!threads_->begin(work)) {
+  if (!threads_->begin(work, quick)) {
     operation.reset(static_cast<DirectOperation*>(work.release()));
     return false;
   }

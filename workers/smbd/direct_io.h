@@ -77,7 +77,13 @@ class DirectIo final : private DirectOperation::Owner {
   [[nodiscard]] std::unique_ptr<QueuedRequest> spare();
 
  private:
-  enum class Next : uint8_t { answer, smbd, thread, nothing };
+  enum class Next : uint8_t {
+    answer,
+    smbd,
+    perhaps,  // it might block: between two turns of the loop, or in a thread
+    thread,   // it blocks
+    nothing
+  };
   using Operation = std::unique_ptr<DirectOperation>;
 
   static constexpr size_t kMostInThreads = 64;          // of one session
@@ -103,7 +109,7 @@ class DirectIo final : private DirectOperation::Owner {
   [[nodiscard]] bool place(DirectOperation& operation);
   /// It is done, or in a thread: nothing is left. Else it is for smbd, and given back.
   [[nodiscard]] std::unique_ptr<QueuedRequest> follow(Operation operation, Next next);
-  [[nodiscard]] bool to_thread(Operation& operation);
+  [[nodiscard]] bool to_thread(Operation& operation, std::optional<dev_t> quick);
   void answer(DirectOperation& operation);
   void say(DirectOperation& operation);
   void keep(Operation operation);

@@ -8,8 +8,12 @@ namespace smbdirect::workers {
 
 FileThreads::~FileThreads() {
   for (Job* job : jobs_) {
+    if (job->quick) {
+      const std::unique_ptr<Job> dies(job);
+      continue;
+    }
     // What has not begun never will; its callback comes all the same, and finds nobody.
-    if (uv_cancel(reinterpret_cast<uv_req_t*>(&job->request)) != 0) {
+    if (!cancel(*job)) {
       std::unique_lock lock(mutex_);
       ran_.wait(lock, [job] { return job->ran; });
     }
@@ -19,7 +23,7 @@ FileThreads::~FileThreads() {
   }
 }
 
-bool FileThreads::begin(std::unique_ptr<FileWork>& work) {
+bool FileThreads::begin(std::unique_ptr<FileWork>& work, std::optional<dev_t> quick) {
   if (!room()) return false;
   std::unique_ptr<Job> job;
   if (spare_.empty()) {
@@ -28,16 +32,45 @@ bool FileThreads::begin(std::unique_ptr<FileWork>& work) {
     job = std::move(spare_.back());
     spare_.pop_back();
   }
-  job->request.data = job.get();
   job->owner = this;
   job->abandoned = job->ran = false;
   job->work = std::move(work);
-  if (uv_queue_work(&loop_, &job->request, run, after) != 0) {
+  job->quick = quick;
+  if (quick && (relief_ == nullptr || !pace_.quick(*quick, uv_now(&loop_)) || !relief_->room()))
+    job->quick.reset();
+  if (job->quick) {
+    relief_->aside(*job);
+  } else if (!begin_in_thread(*job)) {
     work = std::move(job->work);
     return false;
   }
   jobs_.push_back(job.release());
   return true;
+}
+
+bool FileThreads::begin_in_thread(Job& job) {
+  job.request.data = &job;
+  return uv_queue_work(&loop_, &job.request, run, after) == 0;
+}
+
+/// True: it has not begun and never will, but its callback may come.
+bool FileThreads::cancel(Job& job) {
+  if (job.quick) return relief_->cancel(job);
+  return uv_cancel(reinterpret_cast<uv_req_t*>(&job.request)) == 0;
+}
+
+/// The loop's own thread has done it, or cannot.
+void FileThreads::over(Job& job, shm::LoopRelief::End end) {
+  using enum shm::LoopRelief::End;
+  if (end == not_begun) {
+    job.quick.reset();
+    if (begin_in_thread(job)) return;
+    job.run();  // libuv has never been seen to refuse one
+  } else {
+    ++between_turns_;
+  }
+  if (end == held_up) pace_.held_up(*job.quick, uv_now(&loop_));
+  finish(job);
 }
 
 void FileThreads::run(uv_work_t* request) {
@@ -50,14 +83,18 @@ void FileThreads::run(uv_work_t* request) {
 }
 
 void FileThreads::after(uv_work_t* request, int /*status*/) {
-  std::unique_ptr<Job> job(static_cast<Job*>(request->data));
-  FileThreads* owner = job->owner;
-  if (owner == nullptr) return;
-  std::erase(owner->jobs_, job.get());
-  auto work = std::move(job->work);
-  job->keeps.reset();
-  const bool told = !job->abandoned;
-  owner->spare_.push_back(std::move(job));
+  auto* job = static_cast<Job*>(request->data);
+  if (job->owner != nullptr) return job->owner->finish(*job);
+  const std::unique_ptr<Job> dies(job);
+}
+
+void FileThreads::finish(Job& job) {
+  std::erase(jobs_, &job);
+  std::unique_ptr<Job> own(&job);
+  auto work = std::move(own->work);
+  own->keeps.reset();
+  const bool told = !own->abandoned;
+  spare_.push_back(std::move(own));
   if (!told) return;
   FileWork& itself = *work;
   itself.done(std::move(work));
@@ -66,10 +103,15 @@ void FileThreads::after(uv_work_t* request, int /*status*/) {
 void FileThreads::abandon(FileWork& work, const std::shared_ptr<const shm::UniqueFd>& keeps) {
   const auto at = std::ranges::find_if(jobs_, [&](const Job* job) { return job->work.get() == &work; });
   if (at == jobs_.end()) return;
-  (*at)->abandoned = true;
-  // What has not begun never will: a client that has come again must not find its new data written over.
-  if (uv_cancel(reinterpret_cast<uv_req_t*>(&(*at)->request)) != 0) (*at)->keeps = keeps;
+  Job& job = **at;
+  job.abandoned = true;
   work.recharge(abandoned_);
+  // What has not begun never will: a client that has come again must not find its new data written over.
+  if (!cancel(job)) {
+    job.keeps = keeps;
+  } else if (job.quick) {
+    finish(job);
+  }
 }
 
 }  // namespace smbdirect::workers

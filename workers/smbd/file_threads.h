@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Work on files that would block a worker's loop, in libuv's threads (thread_pool.h): what waits and what is
-// under way, for all sessions of the worker. Owned by the worker, outlives its sessions and dies before its
-// memory; all but FileWork::run() is on the loop's thread. What a thread is at cannot be stopped: a session
+// Work on files that would or might block a worker's loop: what waits and what is under way, for all sessions
+// of the worker. What would is done in libuv's threads (thread_pool.h); what only might, by the thread that
+// runs the loop, between two of its turns (shm/loop/relief.h), as long as its disk is not known to take its
+// time (disk_pace.h). Owned by the worker, outlives its sessions and dies before its memory; all but
+// FileWork::run() is with the loop held. What a thread is at cannot be stopped: a session
 // that ends leaves its work behind, with all that it needs, and hears no more of it. smbd closes the
 // session's files when their connection has ended, and lets others have them: so that stays open as long as a
 // thread is at one of them. In a worker that is killed the kernel sees to that.
@@ -12,12 +14,16 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <sys/types.h>
 #include <vector>
 
 #include <uv.h>
 
 #include "shm/base/unique_fd.h"
+#include "shm/loop/relief.h"
 #include "workers/memory/slab.h"
+#include "workers/smbd/disk_pace.h"
 
 namespace smbdirect::workers {
 
@@ -39,40 +45,56 @@ class FileWork {
 
 class FileThreads {
  public:
-  /// most: jobs at a time, of all sessions, those that were abandoned included.
-  FileThreads(uv_loop_t& loop, size_t most) : loop_(loop), most_(most) {}
+  /// most: jobs at a time, of all sessions, those that were abandoned included. relief: runs the loop, and
+  /// its run() has returned when this is destroyed; null: all is done in libuv's threads.
+  FileThreads(uv_loop_t& loop, size_t most, shm::LoopRelief* relief = nullptr)
+      : loop_(loop), most_(most), relief_(relief) {}
   FileThreads(const FileThreads&) = delete;
   FileThreads& operator=(const FileThreads&) = delete;
   /// Waits for what threads are at.
   ~FileThreads();
 
   [[nodiscard]] bool room() const { return jobs_.size() < most_; }
-  /// False, and the work is the caller's still: there is no room.
-  [[nodiscard]] bool begin(std::unique_ptr<FileWork>& work);
+  /// False, and the work is the caller's still: there is no room. quick: it is likely not to block, unless
+  /// this device, which it is on, takes its time.
+  [[nodiscard]] bool begin(std::unique_ptr<FileWork>& work, std::optional<dev_t> quick = std::nullopt);
   /// It does not begin any more, and nobody is told of its end. If it has begun, `keeps` is not closed before
   /// it has ended.
   void abandon(FileWork& work, const std::shared_ptr<const shm::UniqueFd>& keeps);
 
   [[nodiscard]] size_t under_way() const { return jobs_.size(); }
+  /// Of all that were begun: done by the loop's own thread.
+  [[nodiscard]] uint64_t done_between_turns() const { return between_turns_; }
 
  private:
   /// libuv keeps a pointer to it until the loop has called back, which may be after the end of the owner.
-  struct Job {
+  struct Job final : shm::LoopRelief::Task {
     uv_work_t request{};
     FileThreads* owner{};
     std::unique_ptr<FileWork> work;
     std::shared_ptr<const shm::UniqueFd> keeps;
+    std::optional<dev_t> quick;  // it is relief_'s
     bool abandoned = false;
     bool ran = false;  // under mutex_
+
+    void run() override { work->run(); }
+    void over(shm::LoopRelief::End end) override { owner->over(*this, end); }
   };
 
+  void over(Job& job, shm::LoopRelief::End end);
+  [[nodiscard]] bool begin_in_thread(Job& job);
+  [[nodiscard]] bool cancel(Job& job);
+  void finish(Job& job);
   static void run(uv_work_t* request);
   static void after(uv_work_t* request, int status);
 
   uv_loop_t& loop_;
   size_t most_;
+  shm::LoopRelief* relief_;
+  DiskPace pace_;
+  uint64_t between_turns_ = 0;
   Budget abandoned_{UINT64_MAX};
-  std::vector<Job*> jobs_;  // each owned by libuv's callback
+  std::vector<Job*> jobs_;  // each owned by libuv's callback, or here if it is relief_'s
   std::vector<std::unique_ptr<Job>> spare_;
   std::mutex mutex_;
   std::condition_variable ran_;

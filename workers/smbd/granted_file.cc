@@ -25,6 +25,7 @@ std::expected<GrantedFile, const char*> look_at_granted(int fd) {
   const int access = flags & O_ACCMODE;
   return GrantedFile{.readable = access == O_RDONLY || access == O_RDWR,
                      .writable = access == O_WRONLY || access == O_RDWR,
+                     .device = status.st_dev,
                      .never_blocks = memory};
 }
 

@@ -5,12 +5,14 @@
 #pragma once
 
 #include <expected>
+#include <sys/types.h>
 
 namespace smbdirect::workers {
 
 struct GrantedFile {
   bool readable = false;
   bool writable = false;
+  dev_t device = 0;
   bool never_blocks = false;  // tmpfs and ramfs: reads and writes find their pages in memory
 };
 /// Otherwise, why it is none to read or write here.
