@@ -46,7 +46,8 @@ enum class CounterKind : uint8_t { counter, gauge };
   X(direct_write_bytes, counter, "payload bytes of these")                                               \
   X(direct_grants, counter, "open files that smbd's module has granted for this")                        \
   X(direct_revocations, counter, "times that it has taken a right to read or write one back")            \
-  X(direct_idle_us, counter, "microseconds that the worker stayed awake for such requests in vain")
+  X(direct_idle_us, counter, "microseconds that the worker stayed awake for such requests in vain")      \
+  X(direct_held_up, counter, "times that such a request held up the worker's loop, until another thread took it")
 // clang-format on
 
 /// An index into an array of counters.

@@ -154,6 +154,7 @@ void Worker::look(ScoreboardPublisher::View& view) const {
     ++view.summary.connections[size_t(view.connections.back().phase)];
   }
   all.direct_idle_us = busy_poll_.idled() / 1000;
+  all.direct_held_up = file_threads_.held_up();
   view.summary.counters = all.values();
   view.summary.latencies = latencies_;
 }

@@ -2,10 +2,12 @@
 """Storage that hangs while a worker writes to it, or a worker that stands still with WRITEs to do: whoever needs it to go on
 waits as at smbd, nobody's later bytes are written over, and the daemon ends all the same."""
 
+import contextlib
 import os
 import random
 import signal
 import struct
+import subprocess
 import time
 import uuid
 
@@ -13,7 +15,7 @@ import pytest
 
 from lib import held_file, leases, module_fixture, rdma, smb2
 from lib.area_link import connect
-from lib.direct_use import warm
+from lib.direct_use import done, warm
 from lib.ground import Ground
 from lib.held_file import HeldFile, blocked_writers
 from lib.leases import RWH, open_leased
@@ -75,11 +77,16 @@ class Writing:
         Ground.reset(self.c.transport.iwarp)
 
 
-@pytest.fixture
-def writing(daemon, server):
-    writing = Writing(daemon, server)
+@contextlib.contextmanager
+def closing(writing):
     yield writing
     writing.c.close_transport()
+
+
+@pytest.fixture
+def writing(daemon, server):
+    with closing(Writing(daemon, server)) as writing:
+        yield writing
 
 
 def stays_unanswered(c, message_id, seconds=1.5):
@@ -146,6 +153,41 @@ def test_smbd_is_killed_while_the_worker_stands_still(writing, server):
             os.kill(writing.worker, signal.SIGCONT)
         assert writing.path.read_bytes()[:12] == b"written by B"
         writing.__init__(writing.daemon, server)
+
+
+def test_other_clients_go_on_while_writes_hang(make_daemon, server):
+    """On a file system that cannot say what would block, ext4 for one, the first one hangs in the loop's own thread: another runs
+    the loop. The next ones hang in threads, and the clients of the same worker have their answers, from smbd and from the worker itself."""
+    daemon = make_daemon(server.port, workers=1, pool={"upstream": {"area": {"directory": str(server.links)}}})
+
+    on_ext4 = "ext" in subprocess.check_output(["stat", "-f", "-c", "%T", server.share_path()], text=True)
+
+    def held_up():
+        return sum(row["direct_held_up"] or 0 for row in daemon.ctl("workers"))
+
+    with contextlib.ExitStack() as stack:
+        hang, other = ([stack.enter_context(closing(Writing(daemon, server))) for _ in range(2)] for _ in range(2))
+        assert held_up() == 0
+        before = done(daemon)
+        for client in hang:
+            client.held = stack.enter_context(HeldFile(client.path))
+            client.c.read(client.file, 8).check()  # now and then one is smbd's
+        asked = [hang[0].hanging()]
+        asked.append(hang[1].send())
+        wait_until(lambda: blocked_writers(hang[0].worker) == 2, 10, "two threads in their system calls")
+        for _ in range(20):
+            for client in other:
+                client.c.write(client.file, NEW, 0).check()
+                assert client.c.read(client.file, 8192).check().data == NEW + client.contents[4096:8192]
+                client.c.rpc(smb2.ECHO, struct.pack("<HH", 4, 0)).check()
+        wait_until(lambda: done(daemon)[0] >= before[0] + 30 and done(daemon)[1] >= before[1] + 30, 10, "direct I/O going on")
+        for client in hang:
+            client.held.let_go()
+        for client, message_id in zip(hang, asked, strict=True):
+            client.c.wait(message_id, 60).check()
+            assert client.c.read(client.file, SIZE).check().data == NEW + client.contents[4096:]
+        if on_ext4:
+            wait_until(lambda: held_up() == 1, 10, "what held up the loop counted")
 
 
 def test_the_daemon_stops_while_a_write_hangs(writing, daemon):

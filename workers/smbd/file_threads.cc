@@ -61,15 +61,17 @@ bool FileThreads::cancel(Job& job) {
 
 /// The loop's own thread has done it, or cannot.
 void FileThreads::over(Job& job, shm::LoopRelief::End end) {
-  using enum shm::LoopRelief::End;
-  if (end == not_begun) {
+  if (end == shm::LoopRelief::End::not_begun) {
     job.quick.reset();
     if (begin_in_thread(job)) return;
     job.run();  // libuv has never been seen to refuse one
   } else {
     ++between_turns_;
   }
-  if (end == held_up) pace_.held_up(*job.quick, uv_now(&loop_));
+  if (end == shm::LoopRelief::End::held_up) {
+    ++held_up_;
+    pace_.held_up(*job.quick, uv_now(&loop_));
+  }
   finish(job);
 }
 

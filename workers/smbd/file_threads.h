@@ -65,6 +65,8 @@ class FileThreads {
   [[nodiscard]] size_t under_way() const { return jobs_.size(); }
   /// Of all that were begun: done by the loop's own thread.
   [[nodiscard]] uint64_t done_between_turns() const { return between_turns_; }
+  /// Of these, those that held up the loop.
+  [[nodiscard]] uint64_t held_up() const { return held_up_; }
 
  private:
   /// libuv keeps a pointer to it until the loop has called back, which may be after the end of the owner.
@@ -92,7 +94,7 @@ class FileThreads {
   size_t most_;
   shm::LoopRelief* relief_;
   DiskPace pace_;
-  uint64_t between_turns_ = 0;
+  uint64_t between_turns_ = 0, held_up_ = 0;
   Budget abandoned_{UINT64_MAX};
   std::vector<Job*> jobs_;  // each owned by libuv's callback, or here if it is relief_'s
   std::vector<std::unique_ptr<Job>> spare_;

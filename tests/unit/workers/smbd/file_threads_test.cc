@@ -212,6 +212,7 @@ TEST_CASE("a disk that has held the loop up is for threads, and so is what waite
   });
   CHECK(rig.disk.heard == 3);
   CHECK(rig.threads->done_between_turns() == 1);
+  CHECK(rig.threads->held_up() == 1);
 }
 
 TEST_CASE(
