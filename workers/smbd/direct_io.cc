@@ -21,6 +21,7 @@ void DirectIo::stop(int stream) {
   in_threads_.clear();
   returned_.clear();
   if (again_) again_->stop();
+  if (soon_) soon_->cancel();
 }
 
 std::optional<smb2::DirectRequest> DirectIo::wanted(std::span<const std::byte> prefix, uint64_t total) {
@@ -200,13 +201,15 @@ bool DirectIo::to_thread(Operation& operation, std::optional<dev_t> quick) {
   return true;
 }
 
-/// A thread is done with it.
+/// A thread is done with it. What ends at one time is looked at, and leaves, together.
 void DirectIo::ended(Operation operation) {
   std::erase(in_threads_, operation.get());
   const auto over = take_result(*operation);
   const Next next = over ? *over : go_on(*operation);
   if (auto request = follow(std::move(operation), next)) returned_.push(std::move(request));
-  go_on_waiting();
+  if (stopped_) return;
+  if (!soon_) soon_.emplace(*loop_, [this] { go_on_waiting(); });
+  soon_->trigger();
 }
 
 /// All READs that one turn of the loop answers would leave at its end: client and worker took turns, and each
