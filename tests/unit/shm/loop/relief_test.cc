@@ -4,6 +4,7 @@
 // can only do if somebody runs it.
 #include "shm/loop/relief.h"
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -49,6 +50,8 @@ struct Rig {
   uv_loop_t loop{};
   std::unique_ptr<LoopRelief> relief;
   std::unique_ptr<Deferred> first;  // of the loop
+  std::atomic<bool> begun = false;
+  std::binary_semaphore may_end{0};
 
   explicit Rig(std::chrono::milliseconds tick = LoopRelief::kTick, bool started = true) {
     ::alarm(60);
@@ -63,6 +66,18 @@ struct Rig {
     CHECK(uv_loop_close(&loop) == 0);
     ::alarm(0);
   }
+  /// A task that blocks until let_go().
+  void block() {
+    begun = true;
+    may_end.acquire();
+  }
+  /// In the timer: whether it blocks now. Else the timer comes again.
+  bool blocks(Timer& timer) {
+    const bool now = begun.exchange(false);
+    if (!now) timer.start(1);
+    return now;
+  }
+  void let_go() { may_end.release(); }
   /// Runs the loop, beginning with that, until it is stopped.
   void run(std::function<void()> what) {
     first = std::make_unique<Deferred>(loop, std::move(what));
@@ -92,15 +107,15 @@ TEST_CASE("what does not block is done by the thread that runs the loop, after w
 
 TEST_CASE("while a call blocks the loop goes on in the other thread, and there is no room for more") {
   Rig rig;
-  std::binary_semaphore blocks(0);
-  Task slow([&] { blocks.acquire(); }), other, next;
+  Task slow([&] { rig.block(); }), other, next;
   std::thread::id timer_in;
   Timer timer(rig.loop, [&] {
+    if (!rig.blocks(timer)) return;
     timer_in = std::this_thread::get_id();
     CHECK(!rig.relief->room());
     CHECK(other.ends == std::vector{End::not_begun});
     CHECK(slow.ends.empty());
-    blocks.release();
+    rig.let_go();
   });
   slow.then = [&] {
     REQUIRE(rig.relief->room());
@@ -110,7 +125,7 @@ TEST_CASE("while a call blocks the loop goes on in the other thread, and there i
   rig.run([&] {
     rig.relief->aside(slow);
     rig.relief->aside(other);
-    timer.start(5);
+    timer.start(1);
   });
   CHECK(slow.ends == std::vector{End::held_up});
   CHECK(slow.ran_in == std::this_thread::get_id());
@@ -122,16 +137,17 @@ TEST_CASE("while a call blocks the loop goes on in the other thread, and there i
 
 TEST_CASE("the threads take turns: the second may be held up as well") {
   Rig rig;
-  std::binary_semaphore blocks(0);
-  Timer timer(rig.loop, [&] { blocks.release(); });
+  Timer timer(rig.loop, [&] {
+    if (rig.blocks(timer)) rig.let_go();
+  });
   std::vector<std::unique_ptr<Task>> tasks;
   std::function<void()> another = [&] {
     if (tasks.size() == 6) return rig.relief->stop();
-    tasks.push_back(std::make_unique<Task>([&] { blocks.acquire(); }));
+    tasks.push_back(std::make_unique<Task>([&] { rig.block(); }));
     tasks.back()->then = [&] { another(); };
     REQUIRE(rig.relief->room());
     rig.relief->aside(*tasks.back());
-    timer.start(3);
+    timer.start(1);
   };
   rig.run([&] { another(); });
   REQUIRE(tasks.size() == 6);
@@ -161,31 +177,31 @@ TEST_CASE("what is cancelled before it has begun is not done, and nobody hears o
 
 TEST_CASE("what has begun cannot be cancelled") {
   Rig rig;
-  std::binary_semaphore blocks(0);
-  Task slow([&] { blocks.acquire(); });
+  Task slow([&] { rig.block(); });
   Timer timer(rig.loop, [&] {
+    if (!rig.blocks(timer)) return;
     CHECK(!rig.relief->cancel(slow));
-    blocks.release();
+    rig.let_go();
   });
   slow.then = [&] { rig.relief->stop(); };
   rig.run([&] {
     rig.relief->aside(slow);
-    timer.start(5);
+    timer.start(1);
   });
   CHECK(slow.ends == std::vector{End::held_up});
 }
 
 TEST_CASE("a loop that is stopped while a call blocks waits for it, and tells nobody") {
   Rig rig;
-  std::binary_semaphore blocks(0);
-  Task slow([&] { blocks.acquire(); });
+  Task slow([&] { rig.block(); });
   Timer timer(rig.loop, [&] {
+    if (!rig.blocks(timer)) return;
     rig.relief->stop();
-    blocks.release();
+    rig.let_go();
   });
   rig.run([&] {
     rig.relief->aside(slow);
-    timer.start(5);
+    timer.start(1);
   });
   CHECK(slow.ends.empty());
   CHECK(slow.ran_in == std::this_thread::get_id());
@@ -193,13 +209,14 @@ TEST_CASE("a loop that is stopped while a call blocks waits for it, and tells no
 
 TEST_CASE("a call that is under way keeps the loop running, and it ends by itself after that") {
   Rig rig;
-  std::binary_semaphore blocks(0);
-  Task slow([&] { blocks.acquire(); });
+  Task slow([&] { rig.block(); });
   {
-    Timer timer(rig.loop, [&] { blocks.release(); });
+    Timer timer(rig.loop, [&] {
+      if (rig.blocks(timer)) rig.let_go();
+    });
     rig.run([&] {
       rig.relief->aside(slow);
-      timer.start(5);
+      timer.start(1);
     });
   }
   CHECK(slow.ends == std::vector{End::held_up});
@@ -219,12 +236,13 @@ TEST_CASE("one that is never run ends") { const Rig rig; }
 
 TEST_CASE("after a rest a call that blocks is seen as well") {
   Rig rig;
-  std::binary_semaphore blocks(0);
-  Task quick, slow([&] { blocks.acquire(); });
-  Timer timer(rig.loop, [&] { blocks.release(); });
+  Task quick, slow([&] { rig.block(); });
+  Timer timer(rig.loop, [&] {
+    if (rig.blocks(timer)) rig.let_go();
+  });
   Timer later(rig.loop, [&] {
     rig.relief->aside(slow);
-    timer.start(5);
+    timer.start(1);
   });
   slow.then = [&] { rig.relief->stop(); };
   rig.run([&] {
