@@ -20,6 +20,7 @@ void DirectIo::stop(int stream) {
   }
   in_threads_.clear();
   returned_.clear();
+  written_ahead_.reset();
   if (again_) again_->stop();
   if (soon_) soon_->cancel();
 }
@@ -75,13 +76,19 @@ void DirectIo::write_ahead(std::unique_ptr<QueuedRequest>& request) {
   const smb2::DirectRequest& wanted = *request->direct;
   if (stopped_ || wanted.write_through || context_.translator.holds(wanted.file_id)) return;
   auto file = files_.find(wanted);
-  if (file == nullptr || !file->never_blocks) return;
+  if (file == nullptr) return;
   Operation operation = fresh();
   operation->begin(std::move(request), std::move(file), 0, *this);
-  operation->aim(0);
-  operation->call();
-  if (operation->result() > 0) operation->took();
-  operation->queued->ahead = operation->moved;
+  operation->ahead = true;
+  DirectFile& there = *operation->file;
+  const bool waits = there.writes_wait;
+  operation->aim(waits || there.never_blocks ? 0 : RWF_NOWAIT);
+  if (waits && to_thread(operation, there.device)) return;
+  if (!waits) {
+    operation->call();
+    operation->took_ahead();
+    if (operation->result() == -EOPNOTSUPP) there.writes_wait = true;
+  }
   request = std::move(operation->queued);
   keep(std::move(operation));
 }
@@ -204,9 +211,19 @@ bool DirectIo::to_thread(Operation& operation, std::optional<dev_t> quick) {
 /// A thread is done with it. What ends at one time is looked at, and leaves, together.
 void DirectIo::ended(Operation operation) {
   std::erase(in_threads_, operation.get());
+  if (operation->ahead) {
+    operation->took_ahead();
+    written_ahead_ = std::move(operation->queued);
+    keep(std::move(operation));
+    return go_on_soon();
+  }
   const auto over = take_result(*operation);
   const Next next = over ? *over : go_on(*operation);
   if (auto request = follow(std::move(operation), next)) returned_.push(std::move(request));
+  go_on_soon();
+}
+
+void DirectIo::go_on_soon() {
   if (stopped_) return;
   if (!soon_) soon_.emplace(*loop_, [this] { go_on_waiting(); });
   soon_->trigger();

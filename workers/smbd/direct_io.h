@@ -63,13 +63,18 @@ class DirectIo final : private DirectOperation::Owner {
   /// At its turn, with its data: it is done, or on its way. False: it is for smbd, now.
   [[nodiscard]] bool take(std::unique_ptr<QueuedRequest>& request);
   /// What is here of the data of a WRITE, while the rest is being fetched. Whether it worked or not, take()
-  /// comes later, and goes on from there; so may smbd, with all of it.
+  /// comes later, and goes on from there; so may smbd, with all of it. Null afterwards: written_ahead() gives
+  /// it back; nothing else of this session is written ahead meanwhile.
   void write_ahead(std::unique_ptr<QueuedRequest>& request);
+  /// That one, once; or nullptr.
+  [[nodiscard]] std::unique_ptr<QueuedRequest> written_ahead() { return std::move(written_ahead_); }
   /// Whether a request must wait for what is in threads, for what is sent from files, or for what other
   /// channels have under way: then it is looked at again soon.
   [[nodiscard]] bool holds_up(smb2::Holds holds, const smb2::FileId& file);
-  /// Nothing is in a thread, nor has come back from one and is for smbd.
-  [[nodiscard]] bool idle() const { return in_threads_.empty() && returned_.empty(); }
+  /// Nothing is in a thread, nor has come back from one and is waited for.
+  [[nodiscard]] bool idle() const {
+    return in_threads_.empty() && returned_.empty() && written_ahead_ == nullptr;
+  }
   /// What was not done here after all: it goes before everything that waits. nullptr: there is none.
   [[nodiscard]] std::unique_ptr<QueuedRequest> next_returned();
   [[nodiscard]] bool any_returned() const { return !returned_.empty(); }
@@ -99,6 +104,7 @@ class DirectIo final : private DirectOperation::Owner {
   void go_on_waiting() {
     if (told_ && !stopped_) told_();
   }
+  void go_on_soon();
   [[nodiscard]] Operation fresh();
 
   [[nodiscard]] std::shared_ptr<DirectFile> file_for(const QueuedRequest& queued);
@@ -129,6 +135,7 @@ class DirectIo final : private DirectOperation::Owner {
   bool stopped_ = false;
   std::vector<DirectOperation*> in_threads_;
   Ring<std::unique_ptr<QueuedRequest>> returned_;
+  std::unique_ptr<QueuedRequest> written_ahead_;
   std::vector<Operation> spare_;
   std::vector<std::unique_ptr<QueuedRequest>> spare_requests_;
 };

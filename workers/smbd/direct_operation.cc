@@ -15,7 +15,7 @@ void DirectOperation::begin(std::unique_ptr<QueuedRequest> what, std::shared_ptr
   began_us = now_us;
   owner_ = &whose;
   moved = queued->ahead;
-  at_end = false;
+  at_end = ahead = false;
   if (request().rdma_channel && !write()) placement.set_packed(queued->memory);
 }
 
@@ -94,6 +94,11 @@ void DirectOperation::took() {
   if (write()) return;
   at_end = bytes == 0;
   chunks.back().end += bytes;
+}
+
+void DirectOperation::took_ahead() {
+  if (result_ > 0) took();
+  queued->ahead = moved;
 }
 
 void DirectOperation::done(std::unique_ptr<FileWork> self) {

@@ -51,6 +51,8 @@ class DirectOperation final : public FileWork {
   [[nodiscard]] ssize_t result() const { return result_; }
   /// The result was bytes.
   void took();
+  /// What was written ahead, if anything was: the request knows it.
+  void took_ahead();
 
   void run() override { call(); }
   void done(std::unique_ptr<FileWork> self) override;
@@ -61,6 +63,7 @@ class DirectOperation final : public FileWork {
   uint64_t began_us = 0;
   uint32_t moved = 0;
   bool at_end = false;  // READ: of the file
+  bool ahead = false;   // WRITE: of the data that is here, while the rest is fetched
 
   /// READ: what came, [begin, end) of the slab; of one by an RDMA channel the last only.
   struct Chunk {

@@ -22,6 +22,8 @@ std::unique_ptr<RequestQueue::Entry> RequestQueue::blank() {
 
 void RequestQueue::push(std::unique_ptr<Entry> entry) {
   Waiting waiting;
+  waiting.may_be_passed = entry->may_be_passed;
+  waiting.file_id = entry->file_id;
   waiting.entry = std::move(entry);
   waiting_.push(std::move(waiting));
 }
@@ -29,9 +31,9 @@ void RequestQueue::push(std::unique_ptr<Entry> entry) {
 bool RequestQueue::may_pass(const smb2::FileId* file) {
   if (mid_pdu() || direct_.any_returned()) return false;
   for (size_t i = 0; i < waiting_.size(); ++i) {
-    const Entry& entry = *waiting_.at(i).entry;
-    if (!entry.may_be_passed) return false;
-    if (file != nullptr && entry.file_id == *file) return false;
+    const Waiting& waiting = waiting_.at(i);
+    if (!waiting.may_be_passed) return false;
+    if (file != nullptr && waiting.file_id == *file) return false;
   }
   return true;
 }
@@ -40,7 +42,7 @@ void RequestQueue::fetch() {
   starved_ = false;
   for (size_t i = 0; i < waiting_.size(); ++i) {
     Waiting& waiting = waiting_.at(i);
-    if (waiting.entry->request.area && !waiting.fetched_all()) fetch_into_area(waiting);
+    if (!waiting.fetched_all() && waiting.entry->request.area) fetch_into_area(waiting);
     while (!waiting.fetched_all()) {
       if (fetch_chunk(waiting)) continue;
       waiting.entry->direct.reset();  // not all of it at a time: piece by piece, to smbd
@@ -135,8 +137,9 @@ bool RequestQueue::take_data(Waiting& waiting) {
     here += chunk.length;
     entry.data.push_back({.slab = std::move(chunk.slab), .length = chunk.length});
   }
-  if (here < length && here > before) direct_.write_ahead(waiting.entry);
-  return here == length;
+  if (here == length) return true;
+  if (here > before) direct_.write_ahead(waiting.entry);
+  return false;
 }
 
 void RequestQueue::tell_ids() {
@@ -171,6 +174,8 @@ bool RequestQueue::turn() {
   }
   if (waiting_.empty()) return false;
   Waiting& front = waiting_.front();
+  if (front.entry == nullptr) front.entry = direct_.written_ahead();
+  if (front.entry == nullptr) return false;
   if (!front_started_) {
     Entry& entry = *front.entry;
     if (direct_.holds_up(entry.holds, entry.file_id)) return false;

@@ -5,8 +5,9 @@
 // One that waits for RDMA READs can be overtaken only by what RequestPath allows; once its first byte is
 // in the stream, by nothing.
 //
-// A READ or WRITE that may be done here (DirectIo) is tried when its turn comes and all its data is there.
-// What must not overtake those that are in threads waits for them, and all behind it.
+// A READ or WRITE that may be done here (DirectIo) is tried when its turn comes and all its data is there;
+// part of a WRITE before that, and then it is away for a moment. What must not overtake those that are in
+// threads waits for them, and all behind it.
 #pragma once
 
 #include <cstdint>
@@ -59,13 +60,17 @@ class RequestQueue {
     uint64_t last_read{};
   };
   struct Waiting {
-    std::unique_ptr<Entry> entry;
+    std::unique_ptr<Entry> entry;  // null: DirectIo has it, the front, and gives it back
+    bool may_be_passed{};          // as the entry says
+    smb2::FileId file_id{};
     // Where fetching stands.
     size_t fetch = 0;            // index into entry->request.fetches
     size_t descriptor = 0;       // of that fetch
     uint32_t in_descriptor = 0;  // bytes of it already asked for
     uint32_t asked = 0;          // bytes of the fetch already asked for
-    [[nodiscard]] bool fetched_all() const { return fetch == entry->request.fetches.size(); }
+    [[nodiscard]] bool fetched_all() const {
+      return entry == nullptr || fetch == entry->request.fetches.size();
+    }
   };
 
   bool fetch_chunk(Waiting& waiting);
