@@ -55,6 +55,9 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
     static_assert(read_at::kLength == write_at::kLength);
     info.length = wire::load32(element, read_at::kLength);
   }
+  // Clients that come again send it alone.
+  if (header->command == Command::session_setup && !compound)
+    info.previous_session = previous_session_of(element);
   const OnFile on = file_of(*header, element);
   info.file_id = on.file_id;
   info.holds = on.holds;

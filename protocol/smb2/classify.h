@@ -28,6 +28,7 @@ struct RequestInfo {
   bool may_pass = false;         // plain, uncompounded READ/WRITE/ECHO
   bool rdma_channel = false;     // uncompounded READ or WRITE with Channel != 0
   bool signed_io = false;        // READ or WRITE, signed
+  uint64_t previous_session{};   // of an uncompounded SESSION_SETUP: the session that ends with it; 0: none
   uint32_t length{};             // READ and WRITE: bytes to move, as asked inline
   uint64_t reply_bytes{};  // to reserve before forwarding: READ Length, OutputBufferLength, nothing for a
                            // CANCEL, kReplyToken for an answer of fixed size, else 64 KiB x CreditCharge.

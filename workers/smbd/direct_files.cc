@@ -72,7 +72,8 @@ std::shared_ptr<DirectFile> DirectFiles::find(const smb2::DirectRequest& request
   if (request.channel_sequence != file.sequence.now()) return nullptr;
   if (!file.sequence.is_newest(request.channel_sequence)) return for_smbd(shm::DirectState::other_channel);
   if (!file.right(request.command).holds()) return for_smbd(shm::DirectState::revoked);
-  if (request.command == smb2::Command::write && !file.written) return nullptr;
+  if (request.command == smb2::Command::write && (!file.written || resources_->ending->has(file.session_id)))
+    return nullptr;
   return at->second.file;
 }
 

@@ -29,6 +29,7 @@
 #include "workers/memory/slab.h"
 #include "workers/session/context.h"
 #include "workers/smbd/direct_use.h"
+#include "workers/smbd/ending_sessions.h"
 #include "workers/smbd/file_threads.h"
 #include "workers/smbd/file_views.h"
 #include "workers/smbd/said_lines.h"
@@ -142,6 +143,7 @@ struct DirectResources {
   Budget& mapped;  // bytes of files in views, of all sessions
   uv_loop_t& loop;
   shm::BusyPoll& busy;  // told when a client is likely to go on at once
+  std::unique_ptr<EndingSessions> ending = std::make_unique<EndingSessions>();
 };
 
 class DirectFiles final : private SmbdLink::User {

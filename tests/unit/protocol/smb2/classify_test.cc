@@ -52,6 +52,21 @@ TEST_CASE("plain single requests stream; only READ, WRITE and ECHO may overtake"
   CHECK(classify(plain(kEcho, {})).may_pass);
 }
 
+TEST_CASE("a SESSION_SETUP says which session ends with it, if all of it is there and it is alone") {
+  Bytes setup = plain(kSessionSetup, {}, 24);
+  CHECK(classify(setup).previous_session == 0);
+  put(setup, 80, 0x1122334455667788, 8);  // MS-SMB2 2.2.5
+  CHECK(classify(setup).previous_session == 0x1122334455667788);
+  CHECK(classify(setup).route == Route::stream);
+  put(setup, 16, kSigned, 4);
+  CHECK(classify(setup).previous_session == 0x1122334455667788);
+  CHECK(classify(Bytes(setup.begin(), setup.end() - 1)).previous_session == 0);
+  CHECK(classify(chain({setup, plain(kClose, {}, 24)})).previous_session == 0);
+  Bytes other = plain(kCreate, {}, 57);
+  put(other, 80, 0x1122334455667788, 8);
+  CHECK(classify(other).previous_session == 0);
+}
+
 TEST_CASE("a signed plain READ streams and may overtake: nothing of it changes") {
   const RequestInfo info = classify(read_request({.flags = kSigned}, {.length = 10}));
   CHECK(info.signed_io);
