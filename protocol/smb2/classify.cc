@@ -39,6 +39,8 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
   RequestInfo info;
   info.command = header->command;
   info.message_id = header->message_id;
+  info.session_id = header->session_id;
+  if (!header->async()) info.tree_id = wire::load32(prefix, header_at::kTreeId);
   info.credit_charge = header->credit_charge;
   info.channel_sequence = header->channel_sequence();
   const bool compound = header->next_command != 0;

@@ -21,6 +21,8 @@ struct RequestInfo {
   bool opaque = false;  // encrypted or compressed: nothing below is known
   Command command{};
   uint64_t message_id{};
+  uint64_t session_id{};
+  uint32_t tree_id{};
   uint16_t credit_charge{};
   uint16_t channel_sequence{};
   FileId file_id{};              // READ and WRITE, and with Holds::file

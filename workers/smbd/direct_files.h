@@ -130,6 +130,9 @@ struct DirectFile {
   FileViews views{};
   uint64_t smbd_at_ms = 0;  // when smbd was last to see something of it; 0: when it was opened
 
+  [[nodiscard]] bool is_of(uint64_t session, uint32_t tree) const {
+    return session == session_id && tree == tree_id;
+  }
   [[nodiscard]] const Right& right(smb2::Command command) const {
     return command == smb2::Command::write ? write : read;
   }

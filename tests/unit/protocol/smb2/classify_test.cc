@@ -45,6 +45,8 @@ TEST_CASE("plain single requests stream; only READ, WRITE and ECHO may overtake"
   CHECK(read.may_pass);
   CHECK(get(read.file_id.bytes, 0, 8) == 0x1234);
   CHECK(get(read.file_id.bytes, 8, 8) == 0x1234);
+  CHECK(read.session_id == 0x1122334455);
+  CHECK(read.tree_id == 7);
   const RequestInfo write = classify(write_request({}, {.file = 0x99, .data = pattern(3000, 1)}));
   CHECK(write.route == Route::stream);
   CHECK(write.may_pass);
