@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "protocol/smb2/channel_sequence.h"
 #include "shm/seqlock.h"
 #include "workers/smbd/granted_file.h"
 
@@ -86,7 +87,7 @@ bool DirectFiles::counts_on(const smb2::RequestInfo& info) {
   if (at == files_.end() || at->second.file == nullptr) return false;
   if (!at->second.file->is_of(info.session_id, info.tree_id)) return false;  // smbd finds none
   OpenSequence& sequence = at->second.file->sequence;
-  if (!older_sequence(sequence.now(), info.channel_sequence)) return false;
+  if (!smb2::older_sequence(sequence.now(), info.channel_sequence)) return false;
   sequence.raise(info.channel_sequence);
   draining_.push_back(at->second.file);
   return true;
