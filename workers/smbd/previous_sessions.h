@@ -11,7 +11,8 @@
 // requests of other sessions, goes on. Whoever names somebody else's session makes its WRITEs slower as long
 // as smbd takes to refuse that.
 //
-// The WRITEs of other workers are not seen from here; a client that comes again may come to any of them.
+// The WRITEs of other workers are not seen from here, and a client that comes again may come to any of them,
+// or over TCP: for a while smbd's module waits for those, when it closes the file (DirectUse).
 //
 // Owned by the session's exchange with smbd; one thread.
 #pragma once
