@@ -38,9 +38,10 @@
  * a slot has the newest ChannelSequence that any link has seen on its open, beside the generation, and per
  * link a mark of how many WRITEs are under way there, of which sequence: a WRITE is marked, then the newest
  * one is looked at, then it is done; and who raises the newest one looks at the marks then, and waits for
- * those of older ones. The module does so where smbd sees a newer one first. Each link writes the marks of
- * its own row alone. What is under way when a link ends keeps its other end open, so that the module clears
- * the marks of nobody but the dead.
+ * those of older ones. The module does so where smbd sees a newer one first; and when an open is closed,
+ * however that came, it makes the slot nobody's, and waits for all that are under way there. Each link writes
+ * the marks of its own row alone. What is under way when a link ends keeps its other end open, so that the
+ * module clears the marks of nobody but the dead.
  *
  * The carrier: a READ or WRITE of the client's reaches smbd as FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 2.2.31.1)
  * with one chunk, whose resume key is SMBDIRECT_KEY_*; SourceOffset is the offset in the area, TargetOffset

@@ -39,6 +39,8 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
   RequestInfo info;
   info.command = header->command;
   info.message_id = header->message_id;
+  info.session_id = header->session_id;
+  if (!header->async()) info.tree_id = wire::load32(prefix, header_at::kTreeId);
   info.credit_charge = header->credit_charge;
   info.channel_sequence = header->channel_sequence();
   const bool compound = header->next_command != 0;
@@ -55,6 +57,9 @@ std::expected<RequestInfo, Violation> classify_request(std::span<const std::byte
     static_assert(read_at::kLength == write_at::kLength);
     info.length = wire::load32(element, read_at::kLength);
   }
+  // Clients that come again send it alone.
+  if (header->command == Command::session_setup && !compound)
+    info.previous_session = previous_session_of(element);
   const OnFile on = file_of(*header, element);
   info.file_id = on.file_id;
   info.holds = on.holds;

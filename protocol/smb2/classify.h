@@ -21,6 +21,8 @@ struct RequestInfo {
   bool opaque = false;  // encrypted or compressed: nothing below is known
   Command command{};
   uint64_t message_id{};
+  uint64_t session_id{};
+  uint32_t tree_id{};
   uint16_t credit_charge{};
   uint16_t channel_sequence{};
   FileId file_id{};              // READ and WRITE, and with Holds::file
@@ -28,6 +30,7 @@ struct RequestInfo {
   bool may_pass = false;         // plain, uncompounded READ/WRITE/ECHO
   bool rdma_channel = false;     // uncompounded READ or WRITE with Channel != 0
   bool signed_io = false;        // READ or WRITE, signed
+  uint64_t previous_session{};   // of an uncompounded SESSION_SETUP: the session that ends with it; 0: none
   uint32_t length{};             // READ and WRITE: bytes to move, as asked inline
   uint64_t reply_bytes{};  // to reserve before forwarding: READ Length, OutputBufferLength, nothing for a
                            // CANCEL, kReplyToken for an answer of fixed size, else 64 KiB x CreditCharge.

@@ -116,6 +116,9 @@ inline constexpr uint32_t kStatusFileNotAvailable = 0xC0000467;
 /// MS-ERREF 2.1: the two top bits of an NTSTATUS are its severity.
 [[nodiscard]] constexpr bool is_error(uint32_t status) { return (status >> 30) == 3; }
 
+// MS-SMB2 2.2.5, SESSION_SETUP request.
+inline constexpr size_t kPreviousSessionIdAt = 80;
+
 inline constexpr uint16_t kDialectWildcard = 0x02FF;  // the answer to an SMB1 negotiate: another follows
 inline constexpr uint16_t kDialect210 = 0x0210;
 inline constexpr uint16_t kDialect300 = 0x0300;

@@ -55,6 +55,11 @@ OnFile file_of(const Header& header, std::span<const std::byte> element) {
   }
 }
 
+uint64_t previous_session_of(std::span<const std::byte> element) {
+  if (element.size() < kPreviousSessionIdAt + sizeof(uint64_t)) return 0;
+  return wire::load64(element, kPreviousSessionIdAt);
+}
+
 uint64_t reply_cost(const Header& header, std::span<const std::byte> element) {
   const auto field = [&](size_t at) -> std::optional<uint64_t> {
     if (element.size() < at + sizeof(uint32_t)) return std::nullopt;

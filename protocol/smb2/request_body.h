@@ -29,6 +29,8 @@ struct OnFile {
   FileId file_id{};
 };
 [[nodiscard]] OnFile file_of(const Header& header, std::span<const std::byte> element);
+/// Of a SESSION_SETUP: the session that smbd ends when it has let the client in; 0: there is none.
+[[nodiscard]] uint64_t previous_session_of(std::span<const std::byte> element);
 /// Bytes to reserve for the reply to this request (docs/internals.md: why admission is at the request): what
 /// can really arrive soon. A CANCEL costs nothing, since nothing would give it back.
 [[nodiscard]] uint64_t reply_cost(const Header& header, std::span<const std::byte> element);

@@ -36,6 +36,7 @@ struct RequestFacts {
   bool invalidate = false;       // ... and is answered with SEND with Invalidate
   Holds holds = Holds::nothing;  // of what is done here, while smbd has it
   FileId file_id{};              // READ and WRITE, and with Holds::file
+  uint64_t previous_session{};   // RequestInfo's
   bool by_area = false;          // smbd got a carrier for it (area_carrier.h)
   bool here = false;             // it is begun here (SequenceLedger)
   uint16_t counted{};            // ... and this is counted upon for it

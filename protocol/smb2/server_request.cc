@@ -63,6 +63,7 @@ std::expected<Ticket, Violation> ServerTranslator::note(const RequestInfo& info)
   (*request)->holds = info.holds;
   (*request)->file_id = info.file_id;
   (*request)->reserved = info.reply_bytes;
+  (*request)->previous_session = info.previous_session;
   table_.join(ticket.requests, **request);
   return ticket;
 }

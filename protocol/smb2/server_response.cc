@@ -78,6 +78,7 @@ std::expected<ServerTranslator::Settled, Violation> ServerTranslator::settle(
     return std::unexpected(finished.error());
   settled.released = request->reserved;
   if (!request->pending) settled.answered = Answered{request->command, request->forwarded_at};
+  settled.previous_session = request->previous_session;
   const bool wrote = request->command == Command::write && request->length != 0;
   if (wrote && !is_error(header.status)) settled.written = request->file_id;
   forget(*request);
@@ -151,6 +152,7 @@ std::expected<ResponsePlan, Violation> ServerTranslator::response(std::span<cons
   plan.session_set_up = settled->session_set_up;
   plan.answered = settled->answered;
   plan.written = settled->written;
+  plan.previous_session = settled->previous_session;
   if (settled->place) {
     plan.kind = ResponsePlan::Kind::place;
     plan.data_offset = settled->data_offset;

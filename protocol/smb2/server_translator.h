@@ -112,6 +112,7 @@ struct ResponsePlan {
   std::optional<Command> command;  // of the (first) response; nothing: it is opaque
   std::optional<Answered> answered;
   std::optional<FileId> written;  // smbd has done a WRITE on this file
+  uint64_t previous_session{};    // of the SESSION_SETUP that this answers, for good or bad; 0: none
 };
 
 /// What goes into the answer to a request that is answered here.
@@ -225,6 +226,7 @@ class ServerTranslator {
     bool session_set_up = false;
     std::optional<Answered> answered;
     std::optional<FileId> written;
+    uint64_t previous_session{};
   };
 
   [[nodiscard]] std::expected<void, Violation> request_element(const Element& element,

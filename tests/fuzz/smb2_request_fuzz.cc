@@ -23,6 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       return 0;
     }
     smb2_fuzz::require(info->reply_bytes <= (16u << 20) + 65536);
+    smb2_fuzz::require(info->previous_session == 0 || info->command == smb2::Command::session_setup);
     smb2_fuzz::require(!info->may_pass || info->route == smb2::RequestInfo::Route::stream);
     if (info->route == smb2::RequestInfo::Route::stream) {
       smb2_fuzz::require(!info->rdma_channel);

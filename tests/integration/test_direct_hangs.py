@@ -13,7 +13,7 @@ import uuid
 
 import pytest
 
-from lib import held_file, leases, module_fixture, rdma, smb2
+from lib import held_file, leases, module_fixture, ntlm, rdma, smb2
 from lib.area_link import connect
 from lib.direct_use import done, warm
 from lib.ground import Ground
@@ -49,14 +49,14 @@ def daemon(server, make_daemon):
 class Writing:
     """A has a file open with a write lease; READs and WRITEs of it are done directly."""
 
-    def __init__(self, daemon, server):
+    def __init__(self, daemon, server, user=False):
         self.daemon = daemon
         self.name = f"hangs-{uuid.uuid4().hex}"
         self.path = server.share_path() / self.name
         self.contents = random.Random(SEED).randbytes(SIZE)
         self.path.write_bytes(self.contents)
         known = set(server.client_pids())
-        self.c = rdma.session(daemon, server)
+        self.c = rdma.session(daemon, server, user=user)
         (self.smbd,) = set(server.client_pids()) - known
         self.file = open_leased(self.c, self.name, RWH).file_id
         warm(daemon, self.c, self.file)
@@ -72,6 +72,12 @@ class Writing:
         message_id = self.send()
         wait_until(lambda: blocked_writers(self.worker) == 1, 10, "a thread in its system call")
         return message_id
+
+    def set_time(self):
+        """The client's, of the last WRITE: smbd sets none two seconds after its own, whatever that waits for."""
+        times = struct.pack("<QQQQII", 0, 0, 133_000_000_000_000_000, 0, 0, 0)
+        body = struct.pack("<HBBIHHI16s", 33, 1, 4, len(times), 96, 0, 0, self.file) + times
+        self.c.rpc(smb2.SET_INFO, body).check()
 
     def reset(self):
         Ground.reset(self.c.transport.iwarp)
@@ -102,9 +108,7 @@ def test_the_client_goes_while_its_write_hangs(writing, server, its_time):
     to the file itself at the end, such as to set the time of the last WRITE, waits like everything else; but there is nothing of
     this if the client has set that time."""
     if its_time == "the client's":
-        times = struct.pack("<QQQQII", 0, 0, 133_000_000_000_000_000, 0, 0, 0)
-        body = struct.pack("<HBBIHHI16s", 33, 1, 4, len(times), 96, 0, 0, writing.file) + times
-        writing.c.rpc(smb2.SET_INFO, body).check()
+        writing.set_time()
     with HeldFile(writing.path) as held, connect(server) as other:
         writing.hanging()
         writing.reset()
@@ -114,6 +118,45 @@ def test_the_client_goes_while_its_write_hangs(writing, server, its_time):
         theirs = leases.opened(other.wait(waiting, 60), None)
         assert other.read(theirs.file_id, SIZE).check().data == NEW + writing.contents[4096:]
         wait_until(lambda: not alive(writing.smbd), 10, "A's smbd ending")
+
+
+def send_log_on(c, user, password, previous):
+    """MessageId of the last SESSION_SETUP of a log-on that ends the session `previous`."""
+    r = c._session_setup(ntlm.negotiate()).check(smb2.MORE_PROCESSING_REQUIRED)
+    offset, length = struct.unpack_from("<HH", r.pdu, 68)
+    token, c.session_key = ntlm.authenticate(r.pdu[offset : offset + length], user, password)
+    return c.send(smb2.SESSION_SETUP, struct.pack("<HBBIIHHQ", 25, 0, 1, 1, 0, 88, len(token), previous) + token)
+
+
+def test_the_client_comes_again_while_its_write_hangs(daemon, server):
+    """To the server its connection is still there, and the log-on ends its session. What the client writes then is not written
+    over; and smbd, which would wait for the file's storage with all that it does, goes on."""
+    writing = Writing(daemon, server, user=True)
+    writing.set_time()
+    again = rdma.client(daemon, writing.c.guid)
+    with contextlib.closing(writing.c.transport), contextlib.closing(again.transport), HeldFile(writing.path) as held:
+        again.negotiate((writing.c.dialect,)).check()
+        (row,) = [row for row in daemon.ctl("connections") if row["client"] == again.local]
+        assert daemon.workers()[row["worker"]] == writing.worker
+        hangs = writing.hanging()
+        log_on = send_log_on(again, server.user, server.password, writing.c.session_id)
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            writing.c.echo().check()
+            with contextlib.suppress(smb2.Timeout):
+                again.wait(log_on, 0.1)
+                pytest.fail("the session was ended while a WRITE of it is under way")
+        assert blocked_writers(writing.worker) == 1
+        held.let_go()
+        again.wait(log_on, 20).check()
+        writing.c.wait(hangs, 10).check()
+        again.tree_connect(f"\\\\{server.netbios_name}\\share").check()
+        file = open_leased(again, writing.name, RWH).file_id
+        assert again.read(file, SIZE).check().data == NEW + writing.contents[4096:]
+        again.write(file, b"newer", 0).check()
+        again.close_file(file).check()
+    assert writing.path.read_bytes() == b"newer" + (NEW + writing.contents[4096:])[5:]
+    daemon.wait_for_log("the log-on waits for a WRITE")
 
 
 def test_the_worker_is_killed_while_a_write_hangs(writing, server):

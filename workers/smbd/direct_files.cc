@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "protocol/smb2/channel_sequence.h"
 #include "shm/seqlock.h"
 #include "workers/smbd/granted_file.h"
 
@@ -67,12 +68,13 @@ std::shared_ptr<DirectFile> DirectFiles::find(const smb2::DirectRequest& request
   if (at->second.file == nullptr) return for_smbd(at->second.why);
   DirectFile& file = *at->second.file;
   // Who names somebody else's file is told by smbd that there is none.
-  if (request.session_id != file.session_id || request.tree_id != file.tree_id) return nullptr;
+  if (!file.is_of(request.session_id, request.tree_id)) return nullptr;
   // An older one smbd may have to refuse; and by a newer one of another channel this one is lost.
   if (request.channel_sequence != file.sequence.now()) return nullptr;
   if (!file.sequence.is_newest(request.channel_sequence)) return for_smbd(shm::DirectState::other_channel);
   if (!file.right(request.command).holds()) return for_smbd(shm::DirectState::revoked);
-  if (request.command == smb2::Command::write && !file.written) return nullptr;
+  if (request.command == smb2::Command::write && (!file.written || resources_->ending->has(file.session_id)))
+    return nullptr;
   return at->second.file;
 }
 
@@ -83,8 +85,9 @@ bool DirectFiles::counts_on(const smb2::RequestInfo& info) {
   if (info.channel_sequence == 0 || files_.empty()) return false;  // nothing is older
   const auto at = files_.find(info.file_id);
   if (at == files_.end() || at->second.file == nullptr) return false;
+  if (!at->second.file->is_of(info.session_id, info.tree_id)) return false;  // smbd finds none
   OpenSequence& sequence = at->second.file->sequence;
-  if (!older_sequence(sequence.now(), info.channel_sequence)) return false;
+  if (!smb2::older_sequence(sequence.now(), info.channel_sequence)) return false;
   sequence.raise(info.channel_sequence);
   draining_.push_back(at->second.file);
   return true;

@@ -29,6 +29,7 @@
 #include "workers/memory/slab.h"
 #include "workers/session/context.h"
 #include "workers/smbd/direct_use.h"
+#include "workers/smbd/ending_sessions.h"
 #include "workers/smbd/file_threads.h"
 #include "workers/smbd/file_views.h"
 #include "workers/smbd/said_lines.h"
@@ -129,6 +130,9 @@ struct DirectFile {
   FileViews views{};
   uint64_t smbd_at_ms = 0;  // when smbd was last to see something of it; 0: when it was opened
 
+  [[nodiscard]] bool is_of(uint64_t session, uint32_t tree) const {
+    return session == session_id && tree == tree_id;
+  }
   [[nodiscard]] const Right& right(smb2::Command command) const {
     return command == smb2::Command::write ? write : read;
   }
@@ -142,6 +146,7 @@ struct DirectResources {
   Budget& mapped;  // bytes of files in views, of all sessions
   uv_loop_t& loop;
   shm::BusyPoll& busy;  // told when a client is likely to go on at once
+  std::unique_ptr<EndingSessions> ending = std::make_unique<EndingSessions>();
 };
 
 class DirectFiles final : private SmbdLink::User {

@@ -5,9 +5,12 @@
 #include <atomic>
 
 #include "protocol/proxy/smbdirect_area.h"
+#include "protocol/smb2/channel_sequence.h"
 
 namespace smbdirect::workers {
 namespace {
+
+namespace smb2 = protocol::smb2;
 
 constexpr uint32_t kSequenceShift = 16;
 
@@ -34,7 +37,7 @@ void DirectUse::raise(uint32_t slot, uint32_t generation, uint16_t sequence) {
   const std::atomic_ref shared(words_[slot]);
   uint64_t word = shared.load();
   while (SMBDIRECT_USE_GENERATION(word) == generation &&
-         older_sequence(uint16_t(SMBDIRECT_USE_SEQUENCE(word)), sequence) &&
+         smb2::older_sequence(uint16_t(SMBDIRECT_USE_SEQUENCE(word)), sequence) &&
          !shared.compare_exchange_weak(word, uint64_t{generation} << 32 | sequence)) {
   }
 }
@@ -43,7 +46,7 @@ bool DirectUse::older_under_way(uint32_t slot, uint16_t sequence) const {
   return std::ranges::any_of(marks(slot), [&](uint32_t& place) {
     const uint32_t mark = std::atomic_ref(place).load();
     return SMBDIRECT_USE_MARK_COUNT(mark) != 0 &&
-           older_sequence(uint16_t(SMBDIRECT_USE_MARK_SEQUENCE(mark)), sequence);
+           smb2::older_sequence(uint16_t(SMBDIRECT_USE_MARK_SEQUENCE(mark)), sequence);
   });
 }
 

@@ -21,9 +21,6 @@
 
 namespace smbdirect::workers {
 
-/// MS-SMB2 3.3.5.2.10: numbers that wrap around.
-[[nodiscard]] inline bool older_sequence(uint16_t a, uint16_t b) { return int16_t(uint16_t(b - a)) > 0; }
-
 class DirectUse {
  public:
   /// memory: borrowed, a memfd of SMBDIRECT_USE_SIZE(SMBDIRECT_SLOTS_MAX) whose size is sealed. row: less

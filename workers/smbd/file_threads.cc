@@ -116,4 +116,8 @@ void FileThreads::abandon(FileWork& work, const std::shared_ptr<const shm::Uniqu
   }
 }
 
+bool FileThreads::any_of(const std::function<bool(const FileWork&)>& such) const {
+  return std::ranges::any_of(jobs_, [&](const Job* job) { return such(*job->work); });
+}
+
 }  // namespace smbdirect::workers

@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -100,6 +101,10 @@ class FileThreads {
   std::vector<std::unique_ptr<Job>> spare_;
   std::mutex mutex_;
   std::condition_variable ran_;
+
+ public:
+  /// Whether there is such among all that is under way, what was abandoned included. On the loop.
+  [[nodiscard]] bool any_of(const std::function<bool(const FileWork&)>& such) const;
 };
 
 }  // namespace smbdirect::workers

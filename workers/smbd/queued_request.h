@@ -19,10 +19,11 @@ namespace smb2 = protocol::smb2;
 
 struct QueuedRequest {
   smb2::RewrittenRequest request;
-  SlabRef pdu;             // what the pieces point into
-  bool may_be_passed{};    // a single WRITE that waits for its data...
-  smb2::FileId file_id{};  // ... on this file
-  smb2::Holds holds{};     // what it waits for, of what is done here
+  SlabRef pdu;                  // what the pieces point into
+  bool may_be_passed{};         // a single WRITE that waits for its data...
+  smb2::FileId file_id{};       // ... on this file
+  smb2::Holds holds{};          // what it waits for, of what is done here
+  uint64_t previous_session{};  // RequestInfo's
 
   /// It may be done here, if the open file is there at its turn. Empty: it is for smbd.
   std::optional<smb2::DirectRequest> direct;
@@ -44,6 +45,7 @@ struct QueuedRequest {
     memory = {};
     data.clear();
     ahead = 0;
+    previous_session = 0;
   }
 };
 

@@ -62,6 +62,12 @@ void RequestPath::on_direct_ended() {
   context_.transport.pump();
 }
 
+void RequestPath::on_previous_ended() {
+  if (broken_) return;
+  while (auto entry = previous_.next()) queue_.push(std::move(entry));
+  on_direct_ended();
+}
+
 bool RequestPath::unfinished() const { return mode_ == Mode::stream || queue_.mid_pdu() || !outbox_.empty(); }
 
 /// Nothing is held for this connection but what every connection has: it waits for answers that may be long
@@ -69,7 +75,9 @@ bool RequestPath::unfinished() const { return mode_ == Mode::stream || queue_.mi
 bool RequestPath::holds_nothing() const { return context_.transport.idle() && sends_nothing(); }
 
 /// The same, of what the client sends.
-bool RequestPath::sends_nothing() const { return outbox_.empty() && queue_.empty() && direct_.idle(); }
+bool RequestPath::sends_nothing() const {
+  return outbox_.empty() && queue_.empty() && direct_.idle() && previous_.none_waits();
+}
 
 void RequestPath::stall(uint64_t wanted) {
   if (stalled_since_) return;
@@ -178,7 +186,7 @@ bool RequestPath::decide(std::span<const std::byte> prefix) {
 bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
   const bool echo = info.command == smb2::Command::echo;
   const bool passes = queue_.empty() || (info.may_pass && queue_.may_pass(echo ? nullptr : &info.file_id));
-  if (!passes || direct_.holds_up(info.holds, info.file_id)) {
+  if (!passes || direct_.holds_up(info.holds, info.file_id) || previous_.holds_up(info.previous_session)) {
     if (total_ > context_.slabs.slab_size()) {
       context_.memory.note(Room::own);
       stall(total_);  // not worth the memory: the queue drains soon
@@ -194,6 +202,7 @@ bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
     return false;
   }
   streaming_ = *noted;
+  previous_.begin(info.previous_session);
   context_.admission.reserve(info.reply_bytes);
   info_ = info;
   mode_ = Mode::stream;
@@ -279,6 +288,8 @@ void RequestPath::finish_gather() {
     const auto noted = context_.translator.note(info_);
     if (!noted) return broken(noted.error());
     entry->request.ticket = *noted;
+    entry->previous_session = info_.previous_session;
+    previous_.begin(info_.previous_session);
     entry->direct = std::move(wanted_);
   } else if (const auto rewritten = translate(pdu, *entry); !rewritten) {
     return broken(rewritten.error());
@@ -323,6 +334,10 @@ bool RequestPath::push_gathered() {
   context_.admission.reserve(ready_->request.reply_bytes);
   if (queue_.done_at_once(ready_)) {
     if (context_.translator.ledger().due() && !queue_.mid_pdu()) queue_.tell_ids();
+    return true;
+  }
+  if (previous_.holds_up(ready_->previous_session)) {
+    previous_.wait(std::move(ready_));
     return true;
   }
   queue_.push(std::move(ready_));

@@ -15,6 +15,7 @@
 
 #include "workers/session/context.h"
 #include "workers/smbd/direct_files.h"
+#include "workers/smbd/previous_sessions.h"
 #include "workers/smbd/request_queue.h"
 #include "workers/stream/outbox.h"
 
@@ -22,11 +23,13 @@ namespace smbdirect::workers {
 
 class RequestPath {
  public:
-  RequestPath(SessionContext& context, SmbdArea& area, DirectFiles& files, DirectIo& direct)
+  RequestPath(SessionContext& context, SmbdArea& area, DirectFiles& files, DirectIo& direct,
+              PreviousSessions& previous)
       : context_(context),
         area_(area),
         files_(files),
         direct_(direct),
+        previous_(previous),
         outbox_(context.budget),
         queue_(context, area, direct, outbox_) {}
 
@@ -36,6 +39,8 @@ class RequestPath {
   void resume();
   /// A READ or WRITE has ended that was done in a thread.
   void on_direct_ended();
+  /// SESSION_SETUPs that have waited may go to smbd.
+  void on_previous_ended();
 
   /// Something waits for memory or for replies to be delivered.
   [[nodiscard]] bool stalled() const { return stalled_since_.has_value() || queue_.starved(); }
@@ -77,6 +82,7 @@ class RequestPath {
   SmbdArea& area_;
   DirectFiles& files_;
   DirectIo& direct_;
+  PreviousSessions& previous_;
   Outbox outbox_;
   RequestQueue queue_;
   Ring<Item> inbox_;                       // while stalled

@@ -106,6 +106,7 @@ bool ResponsePath::plan_pdu() {
   context_.transport.record(EventKind::response, plan_.command ? uint64_t(*plan_.command) : 0xFFFF, total_);
   if (plan_.answered) took(*plan_.answered);
   if (plan_.written) files_.smbd_wrote(*plan_.written);
+  if (plan_.previous_session != 0) previous_.answered(plan_.previous_session);
   promised_ = plan_.released;
   switch (plan_.kind) {
     case smb2::ResponsePlan::Kind::pass: {

@@ -17,6 +17,7 @@
 #include "workers/smbd/direct_files.h"
 #include "workers/smbd/direct_operation.h"
 #include "workers/smbd/placement.h"
+#include "workers/smbd/previous_sessions.h"
 #include "workers/smbd/smbd_area.h"
 #include "workers/smbd/smbd_link.h"
 #include "workers/stream/reader.h"
@@ -25,8 +26,14 @@ namespace smbdirect::workers {
 
 class ResponsePath final : private StreamOwner {
  public:
-  ResponsePath(SessionContext& context, SmbdLink& link, SmbdArea& area, DirectFiles& files)
-      : context_(context), link_(link), area_(area), files_(files), reader_(context.slabs, context.budget) {}
+  ResponsePath(SessionContext& context, SmbdLink& link, SmbdArea& area, DirectFiles& files,
+               PreviousSessions& previous)
+      : context_(context),
+        link_(link),
+        area_(area),
+        files_(files),
+        previous_(previous),
+        reader_(context.slabs, context.budget) {}
 
   using State = Exchange::State;
   /// Reads and processes a bounded amount.
@@ -108,6 +115,7 @@ class ResponsePath final : private StreamOwner {
   SmbdLink& link_;
   SmbdArea& area_;
   DirectFiles& files_;
+  PreviousSessions& previous_;
   StreamReader reader_;
   Mode mode_ = Mode::length;
   bool broken_ = false;

@@ -9,6 +9,7 @@
 #include "workers/session/exchange.h"
 #include "workers/smbd/direct_files.h"
 #include "workers/smbd/direct_io.h"
+#include "workers/smbd/previous_sessions.h"
 #include "workers/smbd/request_path.h"
 #include "workers/smbd/response_path.h"
 #include "workers/smbd/smbd_area.h"
@@ -31,10 +32,12 @@ class SmbdExchange final : public Exchange {
         link_(context, module.link),
         area_(context, link_, module.area),
         files_(context, link_, module.direct),
-        responses_(context, link_, area_, files_),
+        previous_(context, link_, module.direct),
+        responses_(context, link_, area_, files_, previous_),
         direct_(context, files_, responses_, module.direct),
-        requests_(context, area_, files_, direct_) {
+        requests_(context, area_, files_, direct_, previous_) {
     direct_.on_ended([this] { requests_.on_direct_ended(); });
+    previous_.on_ended([this] { requests_.on_previous_ended(); });
   }
 
   void on_fragment(const Fragment& fragment) override { requests_.on_fragment(fragment); }
@@ -47,10 +50,10 @@ class SmbdExchange final : public Exchange {
   [[nodiscard]] State pump(int fd) override {
     link_.stream(fd);
     const State state = responses_.pump(fd);
-    if (state == State::end) direct_.stop();
+    if (state == State::end) stop(-1);
     return state;
   }
-  void detached() override { direct_.stop(link_.stream()); }
+  void detached() override { stop(link_.stream()); }
   void module_answered(shm::Result<shm::UniqueFd> link) override { link_.answered(std::move(link)); }
   [[nodiscard]] shm::AreaState area_state() const override { return area_.shown(); }
   [[nodiscard]] shm::DirectState direct_state() const override { return files_.shown(); }
@@ -70,10 +73,16 @@ class SmbdExchange final : public Exchange {
   }
 
  private:
+  void stop(int stream) {
+    previous_.stop();
+    direct_.stop(stream);
+  }
+
   const OpenUpstream& open_;
   SmbdLink link_;  // before its users, and they before the paths
   SmbdArea area_;
   DirectFiles files_;
+  PreviousSessions previous_;
   ResponsePath responses_;
   DirectIo direct_;
   RequestPath requests_;

@@ -175,6 +175,7 @@ static void slot_leave(struct smbdirect_open *open)
 	open->slot = NO_SLOT;
 	table.slots[slot].open = NULL;
 	word_set(slot, 0);
+	smbdirect_use_end(slot);
 	table.slots[slot].generation++;
 	table.free[table.num_free++] = slot;
 	smbdirect_tell_slot(slot);

@@ -7,6 +7,7 @@
 #include "includes.h"
 #include "smbd/smbd.h"
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -50,6 +51,16 @@ void smbdirect_link_send(struct smbdirect_link *link,
 		link->given_up = true;
 		shutdown(link->sock, SHUT_RDWR);
 	}
+}
+
+bool smbdirect_link_dead(const struct smbdirect_link *link)
+{
+	struct pollfd other = {
+		.fd = link->sock,
+	};
+
+	return !link->given_up && poll(&other, 1, 0) == 1 &&
+	       (other.revents & POLLHUP) != 0;
 }
 
 void smbdirect_link_send_all(const struct smbdirect_packet *packet)

@@ -15,6 +15,9 @@ struct smbdirect_link;
 /* Takes over the socket that somebody has connected to ours. */
 void smbdirect_link_accepted(struct tevent_context *ev, int sock);
 
+/* The other side has closed all that it had of it; its end is at hand. */
+bool smbdirect_link_dead(const struct smbdirect_link *link);
+
 /*
  * Never blocks. A link whose reader has fallen behind by more than a socket
  * buffer is shut down: what it would miss may be an AREA_GONE.

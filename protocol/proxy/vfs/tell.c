@@ -159,7 +159,7 @@ static struct listener *listener_new(struct smbdirect_link *link,
 				     const char **why)
 {
 	struct listener *listener = NULL;
-	int row = smbdirect_use_row_take();
+	int row = smbdirect_use_row_take(link);
 
 	if (row == SMBDIRECT_NO_ROW) {
 		*why = "the client has too many connections";

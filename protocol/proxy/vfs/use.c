@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "protocol/proxy/smbdirect_area.h"
+#include "protocol/proxy/vfs/link.h"
 #include "protocol/proxy/vfs/use.h"
 
 #undef DBGC_CLASS
@@ -20,6 +21,7 @@ static struct {
 	uint32_t *marks;
 	unsigned used; /* slots[used] and what follows never were */
 	bool taken[SMBDIRECT_USE_ROWS];
+	const struct smbdirect_link *links[SMBDIRECT_USE_ROWS]; /* while up */
 } use = {
 	.fd = -1,
 };
@@ -60,13 +62,14 @@ int smbdirect_use_memory(const char **why)
 	return fd;
 }
 
-int smbdirect_use_row_take(void)
+int smbdirect_use_row_take(const struct smbdirect_link *link)
 {
 	int row;
 
 	for (row = 0; row < SMBDIRECT_USE_ROWS; row++) {
 		if (!use.taken[row]) {
 			use.taken[row] = true;
+			use.links[row] = link;
 			return row;
 		}
 	}
@@ -77,7 +80,11 @@ void smbdirect_use_row_leave(int row, bool gone)
 {
 	unsigned slot;
 
-	if (row == SMBDIRECT_NO_ROW || !gone) {
+	if (row == SMBDIRECT_NO_ROW) {
+		return;
+	}
+	use.links[row] = NULL;
+	if (!gone) {
 		return;
 	}
 	for (slot = 0; slot < use.used; slot++) {
@@ -102,7 +109,8 @@ static bool is_older(unsigned a, unsigned b)
 	return (int16_t)(uint16_t)(b - a) > 0;
 }
 
-static bool older_under_way(unsigned slot, uint16_t sequence)
+/* newer: than those that count; NULL: all do. */
+static bool under_way(unsigned slot, const uint16_t *newer)
 {
 	unsigned row;
 
@@ -111,8 +119,15 @@ static bool older_under_way(unsigned slot, uint16_t sequence)
 			&use.marks[slot * SMBDIRECT_USE_ROWS + row],
 			__ATOMIC_SEQ_CST);
 
-		if (SMBDIRECT_USE_MARK_COUNT(mark) != 0 &&
-		    is_older(SMBDIRECT_USE_MARK_SEQUENCE(mark), sequence))
+		if (SMBDIRECT_USE_MARK_COUNT(mark) == 0 ||
+		    (newer != NULL &&
+		     !is_older(SMBDIRECT_USE_MARK_SEQUENCE(mark), *newer)))
+		{
+			continue;
+		}
+		/* The dead leave marks, of which the loop hears later */
+		if (use.links[row] == NULL ||
+		    !smbdirect_link_dead(use.links[row]))
 		{
 			return true;
 		}
@@ -120,10 +135,30 @@ static bool older_under_way(unsigned slot, uint16_t sequence)
 	return false;
 }
 
+static void wait_for(unsigned slot, const uint16_t *newer, const char *what)
+{
+	unsigned waited;
+
+	for (waited = 0; under_way(slot, newer); waited++) {
+		if (waited == WAITS_MAX) {
+			DBG_WARNING("smbdirect: a WRITE of %s does not end\n",
+				    what);
+			return;
+		}
+		usleep(WAIT_US);
+	}
+}
+
+void smbdirect_use_end(unsigned slot)
+{
+	/* Nobody's: whoever has marked one and looks does not begin it */
+	__atomic_store_n(&use.sequences[slot], 0, __ATOMIC_SEQ_CST);
+	wait_for(slot, NULL, "an open that is closed");
+}
+
 void smbdirect_use_raise(unsigned slot, uint32_t generation, uint16_t sequence)
 {
 	uint64_t word = __atomic_load_n(&use.sequences[slot], __ATOMIC_SEQ_CST);
-	unsigned waited;
 
 	if (!is_older(SMBDIRECT_USE_SEQUENCE(word), sequence)) {
 		return;
@@ -139,12 +174,5 @@ void smbdirect_use_raise(unsigned slot, uint32_t generation, uint16_t sequence)
 					      false,
 					      __ATOMIC_SEQ_CST,
 					      __ATOMIC_SEQ_CST));
-	for (waited = 0; older_under_way(slot, sequence); waited++) {
-		if (waited == WAITS_MAX) {
-			DBG_WARNING("smbdirect: a WRITE of a connection that "
-				    "its client has lost does not end\n");
-			return;
-		}
-		usleep(WAIT_US);
-	}
+	wait_for(slot, &sequence, "a connection that its client has lost");
 }

@@ -18,8 +18,10 @@
  */
 int smbdirect_use_memory(const char **why);
 
-/* A row that nobody has; SMBDIRECT_NO_ROW: there is none. */
-int smbdirect_use_row_take(void);
+struct smbdirect_link;
+
+/* A row that nobody has, for this link; SMBDIRECT_NO_ROW: there is none. */
+int smbdirect_use_row_take(const struct smbdirect_link *link);
 
 /*
  * Its link has ended. gone: the other side has let go of it, and does nothing
@@ -29,6 +31,15 @@ void smbdirect_use_row_leave(int row, bool gone);
 
 /* An open gets this slot. */
 void smbdirect_use_begin(unsigned slot, uint32_t generation, uint16_t sequence);
+
+/*
+ * That open is closed, and may do nothing any more; smbd lets others have the
+ * file, or its client by another open. Whatever the way on which it came to
+ * that, such as another connection that ends the session (PreviousSessionId of
+ * a SESSION_SETUP): no link begins a WRITE of it from here on, and this waits
+ * for those under way, for a while.
+ */
+void smbdirect_use_end(unsigned slot);
 
 /*
  * smbd has seen that sequence of the open: it came by a link, which has raised

@@ -4,7 +4,14 @@ of a link that ends."""
 
 import contextlib
 import os
+import select
+import signal
+import struct
+import time
 
+import pytest
+
+from lib import smb2
 from lib.area_link import connect
 from lib.direct_link import ROWS, direct, fresh, link_of
 from lib.leases import open_leased
@@ -57,6 +64,75 @@ def test_the_marks_of_a_link_that_ends_go_with_it(pair, server):
     client.close_file(open_leased(client, fresh()).file_id).check()  # smbd has been at its loop since
     assert [link.mark(grant.slot, row)[1] for grant in grants] == [(0, 0)] * 5
     assert [link.mark(grant.slot)[1] for grant in grants] == [(1, 1)] * 5 != before
+
+
+def test_a_close_waits_for_the_writes_that_are_under_way(pair, server):
+    """Of all links: the file may be another one's afterwards, or its client's by another open. None begins any more."""
+    client, link = pair
+    grant = link.granted(open_leased(client, fresh()).file_id)
+    with link_of(server, client) as other:
+        at, _ = other.mark(grant.slot)
+        other.use[at : at + 4] = b"\1\0\0\0"
+        closing = client.send(smb2.CLOSE, smb2.close_body(grant.file_id))
+        with pytest.raises(smb2.Timeout):
+            client.wait(closing, 0.3)
+        assert link.word(grant.slot) == link.sequence(grant.slot) == (0, 0)
+        other.use[at : at + 4] = b"\0\0\0\0"
+        client.wait(closing, 5).check()
+
+
+def test_a_close_waits_for_a_while_and_not_for_the_dead(pair, server):
+    client, link = pair
+    grants = [link.granted(open_leased(client, fresh()).file_id) for _ in range(10)]
+    other = link_of(server, client)
+    for grant in grants:
+        at, _ = other.mark(grant.slot)
+        other.use[at : at + 4] = b"\1\0\0\0"
+    began = time.monotonic()
+    client.close_file(grants[0].file_id).check()
+    assert 0.9 < time.monotonic() - began < 10
+    # Its loop hears of the end of the link when it has closed some of the files, or before.
+    pid = server.server_pid(client)
+    os.kill(pid, signal.SIGSTOP)
+    closing = [client.send(smb2.CLOSE, smb2.close_body(grant.file_id)) for grant in grants[1:]]
+    other.close()
+    os.kill(pid, signal.SIGCONT)
+    began = time.monotonic()
+    for message_id in closing:
+        client.wait(message_id).check()
+    assert time.monotonic() - began < 0.9
+
+
+def test_the_row_of_a_link_that_is_given_up(pair, server):
+    """Its other end may be at a WRITE still: nobody has the row again, and what is marked there counts, as long as it lives."""
+    client, link = pair
+    grant = link.granted(open_leased(client, fresh()).file_id)
+    deaf = link_of(server, client)
+    at, _ = deaf.mark(grant.slot)
+    deaf.use[at : at + 4] = b"\1\0\0\0"
+    share = f"\\\\{server.netbios_name}\\share"
+    mine = client.tree_id
+    for _ in range(600):  # it does not read what it is told
+        client.tree_connect(share).check()
+        key = (client.session_id, client.tree_id)
+        client.rpc(smb2.TREE_DISCONNECT, struct.pack("<HH", 4, 0)).check()
+        link.until(lambda: key in link.trees).until(lambda: key not in link.trees)
+    client.tree_id = mine
+    gone = select.poll()
+    gone.register(deaf.sock, select.POLLRDHUP)
+    assert gone.poll(10_000), "the module has not given it up"
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(link_of(server, client)) for _ in range(ROWS - 2)]
+        assert sorted([each.row for each in [link, *others]] + [deaf.row]) == list(range(ROWS))
+        with link_of(server, client) as refused:
+            assert refused.refusal == "the client has too many connections"
+    assert link.mark(grant.slot, deaf.row)[1] == (1, 0)
+    closing = client.send(smb2.CLOSE, smb2.close_body(grant.file_id))
+    with pytest.raises(smb2.Timeout):
+        client.wait(closing, 0.3)
+    deaf.use[at : at + 4] = b"\0\0\0\0"
+    client.wait(closing, 5).check()
+    deaf.close()
 
 
 def test_more_links_than_rows(server):

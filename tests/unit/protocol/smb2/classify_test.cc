@@ -45,11 +45,28 @@ TEST_CASE("plain single requests stream; only READ, WRITE and ECHO may overtake"
   CHECK(read.may_pass);
   CHECK(get(read.file_id.bytes, 0, 8) == 0x1234);
   CHECK(get(read.file_id.bytes, 8, 8) == 0x1234);
+  CHECK(read.session_id == 0x1122334455);
+  CHECK(read.tree_id == 7);
   const RequestInfo write = classify(write_request({}, {.file = 0x99, .data = pattern(3000, 1)}));
   CHECK(write.route == Route::stream);
   CHECK(write.may_pass);
   CHECK(get(write.file_id.bytes, 0, 8) == 0x99);
   CHECK(classify(plain(kEcho, {})).may_pass);
+}
+
+TEST_CASE("a SESSION_SETUP says which session ends with it, if all of it is there and it is alone") {
+  Bytes setup = plain(kSessionSetup, {}, 24);
+  CHECK(classify(setup).previous_session == 0);
+  put(setup, 80, 0x1122334455667788, 8);  // MS-SMB2 2.2.5
+  CHECK(classify(setup).previous_session == 0x1122334455667788);
+  CHECK(classify(setup).route == Route::stream);
+  put(setup, 16, kSigned, 4);
+  CHECK(classify(setup).previous_session == 0x1122334455667788);
+  CHECK(classify(Bytes(setup.begin(), setup.end() - 1)).previous_session == 0);
+  CHECK(classify(chain({setup, plain(kClose, {}, 24)})).previous_session == 0);
+  Bytes other = plain(kCreate, {}, 57);
+  put(other, 80, 0x1122334455667788, 8);
+  CHECK(classify(other).previous_session == 0);
 }
 
 TEST_CASE("a signed plain READ streams and may overtake: nothing of it changes") {

@@ -52,8 +52,7 @@ TEST_CASE("who counts its channel sequence on shows smbd that, and goes on here"
   const auto file = rig.files.find(DirectRig::request(1));
   REQUIRE(file != nullptr);
   const auto counts_on = [&](uint16_t by, uint8_t id = 1) {
-    return rig.files.counts_on(
-        {.channel_sequence = uint16_t(DirectRig::kSequence + by), .file_id = DirectRig::id(id)});
+    return rig.files.counts_on(DirectRig::counting(DirectRig::kSequence + by, id));
   };
   CHECK_FALSE(counts_on(0));
   CHECK_FALSE(counts_on(2, 5));  // no file
@@ -69,6 +68,20 @@ TEST_CASE("who counts its channel sequence on shows smbd that, and goes on here"
   CHECK_FALSE(file->sequence.is_newest(DirectRig::kSequence));
 }
 
+TEST_CASE("who names somebody else's open counts nothing on: its own requests go on here") {
+  DirectRig rig;
+  rig.attach();
+  rig.grant_file(0, 1);
+  const auto file = rig.files.find(DirectRig::request(1));
+  auto other = DirectRig::counting(DirectRig::kSequence + 1, 1);
+  SUBCASE("of another session") { ++other.session_id; }
+  SUBCASE("of another tree") { ++other.tree_id; }
+  CHECK_FALSE(rig.files.counts_on(other));
+  CHECK(DirectRig::sequence_in(rig.use.get(), 0) == DirectRig::kSequence);
+  CHECK(rig.files.find(DirectRig::request(1)) == file);
+  CHECK_FALSE(rig.files.older_under_way());
+}
+
 TEST_CASE("of a channel that the client has lost nothing is done any more once another one counts on") {
   DirectRig rig;
   rig.attach();
@@ -82,7 +95,7 @@ TEST_CASE("of a channel that the client has lost nothing is done any more once a
   auto later = DirectRig::request(1);
   ++later.channel_sequence;
   CHECK(rig.files.find(later) == nullptr);  // smbd is to see it from this one too
-  CHECK(rig.files.counts_on({.channel_sequence = later.channel_sequence, .file_id = DirectRig::id(1)}));
+  CHECK(rig.files.counts_on(DirectRig::counting(later.channel_sequence, 1)));
   CHECK(rig.files.find(later) == file);
 }
 
@@ -96,12 +109,12 @@ TEST_CASE("who counts on waits for what is under way by other channels with an o
     return rig.files.older_under_way();
   };
   CHECK_FALSE(under_way(1, DirectRig::kSequence));  // nobody has counted on
-  CHECK(rig.files.counts_on({.channel_sequence = DirectRig::kSequence + 1, .file_id = DirectRig::id(1)}));
+  CHECK(rig.files.counts_on(DirectRig::counting(DirectRig::kSequence + 1, 1)));
   CHECK(rig.files.older_under_way());
   CHECK(under_way(2, DirectRig::kSequence - 1));
   CHECK_FALSE(under_way(1, DirectRig::kSequence + 1));
   CHECK_FALSE(under_way(1, DirectRig::kSequence));  // it has been seen to be over: none can begin
-  CHECK(rig.files.counts_on({.channel_sequence = DirectRig::kSequence + 1, .file_id = DirectRig::id(2)}));
+  CHECK(rig.files.counts_on(DirectRig::counting(DirectRig::kSequence + 1, 2)));
   CHECK_FALSE(rig.files.older_under_way());
 }
 
@@ -110,7 +123,7 @@ TEST_CASE("a link that ends waits for nobody") {
   rig.attach();
   rig.grant_file(0, 1);
   DirectRig::set_mark(rig.use.get(), 0, 5, 1, DirectRig::kSequence);
-  CHECK(rig.files.counts_on({.channel_sequence = DirectRig::kSequence + 1, .file_id = DirectRig::id(1)}));
+  CHECK(rig.files.counts_on(DirectRig::counting(DirectRig::kSequence + 1, 1)));
   CHECK(rig.files.older_under_way());
   rig.module.reset();
   rig.wait(0);

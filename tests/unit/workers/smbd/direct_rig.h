@@ -91,6 +91,11 @@ class DirectRig : public SmbdExchangeRig {
             .length = 10};
   }
 
+  /// One with that sequence.
+  static smb2::RequestInfo counting(uint16_t sequence, uint8_t file) {
+    return {.session_id = kSession, .tree_id = kTree, .channel_sequence = sequence, .file_id = id(file)};
+  }
+
   void say(const Bytes& bytes, const std::vector<int>& sent = {}) {
     REQUIRE(test::send_with(module.get(), bytes, sent) == ssize_t(bytes.size()));
     wait(0);

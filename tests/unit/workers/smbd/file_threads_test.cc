@@ -158,6 +158,24 @@ TEST_CASE("the connection to smbd is kept while a thread is at a file of its ses
   CHECK(rig.threads->under_way() == 0);
 }
 
+TEST_CASE("what is under way can be asked about, abandoned or not, until it has ended") {
+  Rig rig;
+  FileWork& work = rig.begin();
+  const FileWork* const itself = &work;
+  const auto there = [&] {
+    return rig.threads->any_of([&](const FileWork& other) { return &other == itself; });
+  };
+  rig.disk.until_begun(1);
+  CHECK(there());
+  CHECK_FALSE(rig.threads->any_of([](const FileWork&) { return false; }));
+  (void)rig.abandon(work);
+  uv_run(&rig.loop, UV_RUN_NOWAIT);
+  CHECK(there());
+  rig.disk.let_go();
+  uv_run(&rig.loop, UV_RUN_DEFAULT);
+  CHECK_FALSE(there());
+}
+
 TEST_CASE("what has not begun keeps nothing, and is not done") {
   Rig rig;
   for (int i = 0; i < kPool; ++i) (void)rig.begin();
