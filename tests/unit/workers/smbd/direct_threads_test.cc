@@ -123,6 +123,95 @@ TEST_CASE("its data, fetched from the client's memory, is there for smbd too") {
          rig.heard() == Messages{written, waiting.durable(4)}));
 }
 
+namespace {
+
+/// A WRITE, as request 5, of which what has come first waits for a thread, while the rest has come as well.
+struct Ahead {
+  static constexpr uint32_t kLarge = 2'500'000;
+
+  Ahead() {
+    rig.write_first(3);
+    rig.from_client(rig.write_of(4, 0, pattern(10, 1)));
+    rig.until([&] { return rig.client_side.complete == 1; });
+    rig.client_side = {};
+    threads.emplace(rig.its_loop());
+    rig.from_client(rig.write_from(5, 0, kLarge, {rig.expose(memory, Access::remote_read)}));
+    rig.settle();
+  }
+  ~Ahead() {
+    threads->let_go();
+    while (!threads->gone()) uv_run(&rig.its_loop(), UV_RUN_ONCE);
+  }
+  /// Where the file system says what would block, nothing of it is for a thread.
+  [[nodiscard]] bool waits() { return rig.threads.under_way() == 1; }
+
+  Bytes memory = pattern(kLarge, 3);
+  DirectIoRig rig{kDisk};
+  std::optional<DirectIoRig::BusyThreads> threads;
+};
+
+}  // namespace
+
+TEST_CASE("what has come of a WRITE is written while the rest is fetched, and then the rest") {
+  Ahead ahead;
+  DirectIoRig& rig = ahead.rig;
+  if (!ahead.waits()) return;
+  CHECK(rig.client_side.complete == 0);
+  ahead.threads->let_go();
+  while (rig.threads.under_way() > 0) uv_run(&rig.its_loop(), UV_RUN_ONCE);
+  CHECK(rig.on_disk(0, 10'000) == Bytes(ahead.memory.begin(), ahead.memory.begin() + 10'000));
+  CHECK(rig.on_disk(0, Ahead::kLarge) != ahead.memory);  // it was part of it
+  rig.until([&] { return rig.client_side.complete == 1; });
+  const Bytes answer = rig.answer();
+  CHECK(get(answer, 24, 8) == 5);
+  CHECK(get(answer, 68, 4) == Ahead::kLarge);
+  CHECK(rig.on_disk(0, Ahead::kLarge) == ahead.memory);
+  CHECK(rig.unheard());
+  CHECK(rig.held() == 0);
+}
+
+TEST_CASE("... and what comes behind it on its file waits") {
+  Ahead ahead;
+  DirectIoRig& rig = ahead.rig;
+  if (!ahead.waits()) return;
+  const Bytes close = DirectIoRig::about_file(smb2_test::kClose, 6);
+  rig.from_client(close);
+  rig.settle();
+  CHECK(rig.unheard());
+  ahead.threads->let_go();
+  rig.until([&] { return rig.heard().size() == 1; });
+  CHECK(rig.heard() == Messages{close});
+  CHECK(rig.on_disk(0, Ahead::kLarge) == ahead.memory);
+}
+
+TEST_CASE("... and if the right goes meanwhile smbd does all of it, when the thread is done") {
+  Ahead ahead;
+  DirectIoRig& rig = ahead.rig;
+  if (!ahead.waits()) return;
+  rig.revoke();
+  rig.settle();
+  CHECK(rig.unheard());
+  ahead.threads->let_go();
+  rig.until([&] { return rig.heard().size() == 1; });
+  CHECK(rig.heard() == Messages{smb2_test::write_request(
+                           {.message_id = 5, .credit_charge = DirectIoRig::charge(Ahead::kLarge)},
+                           {.offset = 0, .file = DirectIoRig::kFile, .data = ahead.memory})});
+  CHECK(rig.client_side.complete == 0);
+  CHECK(rig.on_disk(16, 10'000) == rig.part(16, 10'000));
+}
+
+TEST_CASE("... and nothing of it is written when the session ends before the thread comes to it") {
+  Ahead ahead;
+  DirectIoRig& rig = ahead.rig;
+  if (!ahead.waits()) return;
+  rig.client.reset();
+  rig.server.reset();
+  rig.exchange.reset();
+  ahead.threads->let_go();
+  while (rig.threads.under_way() != 0 || !ahead.threads->gone()) uv_run(&rig.its_loop(), UV_RUN_ONCE);
+  CHECK(rig.on_disk(16, 10'000) == rig.part(16, 10'000));
+}
+
 TEST_CASE("no room among the threads: smbd does it") {
   Waiting waiting;
   DirectIoRig& rig = waiting.rig;
