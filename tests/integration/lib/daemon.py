@@ -89,6 +89,8 @@ class Smbdirectd:
         if wait:
             try:
                 self.server.wait_for_log(f"listening on {self.address} port {self.port}", 20, started)
+                if self.pool.get("affinity") == "spread":  # over all of them: the first connections, too
+                    wait_until(lambda: self.ctl("status")["workers_ready"] >= self.pool["workers"], 20, "all workers ready")
             except BaseException:
                 self.server.end(signal.SIGKILL)
                 self.server = None
