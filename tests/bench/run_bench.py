@@ -171,6 +171,9 @@ def parse(argv):
     parser.add_argument("--paths", default=",".join(paths.PATHS), help=f"some of {','.join(paths.PATHS)}")
     names = [w.name for w in WORKLOADS]
     parser.add_argument("--work", default=",".join(USUAL), help=f"some of {','.join(names)} (default: 1M, 4K and setup)")
+    parser.add_argument(
+        "--files", metavar="DIR", type=pathlib.Path, help="smbd's files go there (default: into memory, so that no disk is measured)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write every sample and the medians to FILE")
     options = parser.parse_args(argv)
     options.paths, options.work = options.paths.split(","), options.work.split(",")
@@ -180,13 +183,17 @@ def parse(argv):
                 parser.error(f"{name!r} is none of {', '.join(known)}")
     if options.quick:
         options.rounds, options.seconds = 1, 0.2
+    if options.files is not None and not options.files.is_dir():
+        parser.error(f"{options.files} is no directory")
     if options.rounds < 1 or not 0 < options.seconds <= 15:
         parser.error("at least one round of more than 0 and at most 15 seconds per measurement")
     return options
 
 
-def fast_place():
+def place_of_files(wanted):
     """Where smbd's files go: memory when there is room, so that no disk is measured."""
+    if wanted is not None:
+        return wanted
     shm = pathlib.Path("/dev/shm")
     return shm if shm.is_dir() and shutil.disk_usage(shm).free > 1 << 30 else None
 
@@ -200,7 +207,7 @@ def main(argv):
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, interrupted)
     with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="smbdirectd-bench-", dir=fast_place()))
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="smbdirectd-bench-", dir=place_of_files(options.files)))
         directory = pathlib.Path(scratch)
         directory.chmod(0o755)
         smbd, all_paths = paths.build(stack, directory, options.paths)
