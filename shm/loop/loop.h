@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A process's event loop, used by one thread, and its timers, deferred work and signals. Together with
-// watched.h, borrowed_watch.h and loop_wake.h this is the only code that uses libuv's handles.
+// A process's event loop, used by one thread at a time (relief.h), and its timers, deferred work and signals.
+// Together with watched.h, borrowed_watch.h, loop_wake.h, busy_poll.h and relief.h this is the only code that
+// uses libuv's handles.
 //
 // The loop polls between any two runs of one callback, so a callback that is due again at once cannot keep it
 // from its descriptors. Failures of libuv at start-up (out of memory or descriptors) are thrown

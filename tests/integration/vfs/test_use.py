@@ -100,7 +100,7 @@ def test_a_close_waits_for_a_while_and_not_for_the_dead(pair, server):
     began = time.monotonic()
     for message_id in closing:
         client.wait(message_id).check()
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 5  # nine waits would be nine seconds
 
 
 def test_the_row_of_a_link_that_is_given_up(pair, server):
