@@ -261,7 +261,7 @@ bool DirectIo::holds_up(smb2::Holds holds, const smb2::FileId& file) {
   if (responses_.writes_done() < last_sent_) return true;
   if (holds == smb2::Holds::sends) return false;
   if (files_.older_under_way()) {
-    if (!again_) again_.emplace(*loop_, [this] { go_on_waiting(); });
+    if (!again_) again_ = std::make_unique<shm::Timer>(*loop_, [this] { go_on_waiting(); });
     again_->start(kAgainMs);
     return true;
   }

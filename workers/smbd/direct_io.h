@@ -130,7 +130,7 @@ class DirectIo final : private DirectOperation::Owner {
   uint64_t reads_answered_ = 0;
   uint64_t last_sent_ = 0;  // RDMA WRITE, by number, of those from files
   std::function<void()> told_;
-  std::optional<shm::Timer> again_;    // few ever need it
+  std::unique_ptr<shm::Timer> again_;  // few ever need it
   std::optional<shm::Deferred> soon_;  // something has ended
   bool stopped_ = false;
   std::vector<DirectOperation*> in_threads_;

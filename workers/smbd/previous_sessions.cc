@@ -42,7 +42,7 @@ void PreviousSessions::answered(uint64_t session) {
 void PreviousSessions::wait(std::unique_ptr<QueuedRequest> request) {
   if (waiting_.empty()) waits_since_ms_ = context_.transport.now();
   waiting_.push_back(std::move(request));
-  if (!again_) again_.emplace(resources_->loop, [this] { look(); });
+  if (!again_) again_ = std::make_unique<shm::Timer>(resources_->loop, [this] { look(); });
   look_ms_ = kFirstLookMs;
   again_->start(look_ms_);
 }

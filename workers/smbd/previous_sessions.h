@@ -20,7 +20,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "shm/loop/loop.h"
@@ -72,7 +71,7 @@ class PreviousSessions {
   std::function<void()> told_;
   std::vector<uint64_t> named_;  // begun, and not answered
   std::vector<std::unique_ptr<QueuedRequest>> waiting_;
-  std::optional<shm::Timer> again_;  // few ever need it
+  std::unique_ptr<shm::Timer> again_;  // few ever need it
   uint64_t look_ms_ = kFirstLookMs;
   uint64_t waits_since_ms_ = 0;
   SaidLines lines_{"direct I/O"};

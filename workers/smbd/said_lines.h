@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -21,20 +22,25 @@ class SaidLines {
   /// "connection 7: TOPIC: KIND what".
   void say(shm::ConnectionId connection, uint64_t now_ms, const char* kind, const std::string& what) {
     std::string line = kind + what;
-    if (said_ == line) return;
-    said_ = std::move(line);
-    const auto held_back = lines_.pass(kind, now_ms);
+    if (!said_) said_ = std::make_unique<Said>();
+    if (said_->last == line) return;
+    said_->last = std::move(line);
+    const auto held_back = said_->lines.pass(kind, now_ms);
     if (!held_back) return;
     const std::string more =
         *held_back > 0 ? " (" + std::to_string(*held_back) + " such lines held back)" : std::string();
     shm::log::write(shm::log::Level::info, "connection %s: %s: %s%s",
-                    shm::connection_text(connection).c_str(), topic_, said_.c_str(), more.c_str());
+                    shm::connection_text(connection).c_str(), topic_, said_->last.c_str(), more.c_str());
   }
 
  private:
+  struct Said {
+    std::string last;                      // the same is not said twice
+    shm::log::RateLimit lines{10'000, 8};  // of each kind
+  };
+
   const char* topic_;
-  std::string said_;                      // the last line: the same is not said twice
-  shm::log::RateLimit lines_{10'000, 8};  // of each kind
+  std::unique_ptr<Said> said_;  // of most connections nothing is
 };
 
 }  // namespace smbdirect::workers

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <fstream>
 #include <ios>
-#include <sstream>
 #include <string>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -33,12 +32,12 @@ constexpr int kSize = F_SEAL_SHRINK | F_SEAL_GROW;
 
 /// What may be done with the pages of a map: "rw-s".
 std::string access_to(const SharedMap& map) {
-  std::ostringstream begins;
-  begins << std::hex << reinterpret_cast<uintptr_t>(map.words().data()) << '-';
+  const auto at = reinterpret_cast<uintptr_t>(map.words().data());
   std::ifstream maps("/proc/self/maps");
   for (std::string line; std::getline(maps, line);) {
-    if (!line.starts_with(begins.str())) continue;
-    return line.substr(line.find(' ') + 1, 4);
+    const auto begin = std::stoull(line, nullptr, 16);
+    const auto end = std::stoull(line.substr(line.find('-') + 1), nullptr, 16);
+    if (begin <= at && at < end) return line.substr(line.find(' ') + 1, 4);
   }
   return "";
 }
