@@ -213,7 +213,7 @@ NOT_UNDER_VALGRIND = {
     'out of descriptors*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
     'a worker without descriptors*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
     'while the worker has no descriptor left*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
-    'the link goes on for the area, whatever*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
+    'the link goes on for the area*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
     'a process that ends takes its clients along*': 'valgrind knows no pidfd_open(2)',
     **dict.fromkeys([
         'a process that serves a client beside another*',
