@@ -40,17 +40,16 @@ bool FileThreads::begin(std::unique_ptr<FileWork>& work, std::optional<dev_t> qu
     job->quick.reset();
   if (job->quick) {
     relief_->aside(*job);
-  } else if (!begin_in_thread(*job)) {
-    work = std::move(job->work);
-    return false;
+  } else {
+    begin_in_thread(*job);
   }
   jobs_.push_back(job.release());
   return true;
 }
 
-bool FileThreads::begin_in_thread(Job& job) {
+void FileThreads::begin_in_thread(Job& job) {
   job.request.data = &job;
-  return uv_queue_work(&loop_, &job.request, run, after) == 0;
+  uv_queue_work(&loop_, &job.request, run, after);  // fails for want of a callback only
 }
 
 /// True: it has not begun and never will, but its callback may come.
@@ -63,11 +62,9 @@ bool FileThreads::cancel(Job& job) {
 void FileThreads::over(Job& job, shm::LoopRelief::End end) {
   if (end == shm::LoopRelief::End::not_begun) {
     job.quick.reset();
-    if (begin_in_thread(job)) return;
-    job.run();  // libuv has never been seen to refuse one
-  } else {
-    ++between_turns_;
+    return begin_in_thread(job);
   }
+  ++between_turns_;
   if (end == shm::LoopRelief::End::held_up) {
     ++held_up_;
     pace_.held_up(*job.quick, uv_now(&loop_));

@@ -85,7 +85,7 @@ class FileThreads {
   };
 
   void over(Job& job, shm::LoopRelief::End end);
-  [[nodiscard]] bool begin_in_thread(Job& job);
+  void begin_in_thread(Job& job);
   [[nodiscard]] bool cancel(Job& job);
   void finish(Job& job);
   static void run(uv_work_t* request);

@@ -157,6 +157,33 @@ TEST_CASE("the threads take turns: the second may be held up as well") {
   }
 }
 
+TEST_CASE("of many tasks the loop does not have to wait for all") {
+  Rig rig(kNever);
+  constexpr uint64_t kEachNs = 300'000;
+  std::vector<std::unique_ptr<Task>> tasks;
+  size_t told = 0, turns = 0;
+  Deferred each_turn(rig.loop, [&] {
+    ++turns;
+    each_turn.trigger();
+  });
+  rig.run([&] {
+    each_turn.trigger();
+    for (size_t i = 0; i < 10; ++i) {
+      tasks.push_back(std::make_unique<Task>([] {
+        const uint64_t until = uv_hrtime() + kEachNs;
+        while (uv_hrtime() < until) {
+        }
+      }));
+      tasks.back()->then = [&] {
+        if (++told == 10) rig.relief->stop();
+      };
+      rig.relief->aside(*tasks.back());
+    }
+  });
+  CHECK(told == 10);
+  CHECK(turns >= 4);  // two tasks are more than half a millisecond
+}
+
 TEST_CASE("what is cancelled before it has begun is not done, and nobody hears of it") {
   Rig rig(kNever);
   Task cancelled, done;
