@@ -4,6 +4,8 @@
 // be a process that can open no file any more; without the file the answer is no, for ever.
 #pragma once
 
+#include <string_view>
+
 #include "shm/base/unique_fd.h"
 
 namespace smbdirect::shm {
@@ -20,6 +22,6 @@ class Processors {
 };
 
 /// Threads that run or would, of "0.20 0.18 0.12 1/80 11206"; negative: it is not of that form.
-[[nodiscard]] long running_of(const char* loadavg);
+[[nodiscard]] long running_of(std::string_view loadavg);
 
 }  // namespace smbdirect::shm

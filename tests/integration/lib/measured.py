@@ -26,6 +26,7 @@ class Measured:
     """over: "rdma" (to the daemon), or "tcp" (to smbd itself: how the machine is, whatever the daemon does)."""
 
     def __init__(self, over, to, netbios_name, source, space=None):
+        self.lane = over
         argv = [sys.executable, str(pathlib.Path(__file__).resolve()), json.dumps([over, to, netbios_name, source])]
         self.process = subprocess.Popen(
             space.wrap(*argv) if space else argv,

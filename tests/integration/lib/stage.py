@@ -13,6 +13,7 @@ from lib.ground import Ground
 from lib.hostile_server import HostileServer
 from lib.measured import Measured
 from lib.resources import MIB, Watch, resident, sanitized
+from lib.scene import Lookout, describe
 
 PER_WORKER, SLACK = 24 * MIB, 32 * MIB
 
@@ -30,6 +31,7 @@ POOL = {
 
 SLOWEST_S, NEW_CLIENT_S, SHARE = 1.0, 2.0, 0.25
 LEAST_ALONE, PATIENCE = 20, 20  # turns a second, looks
+STALLED_S = 6  # longer than it should last
 
 
 class Stage:
@@ -104,7 +106,7 @@ class Stage:
                 failure = e
             return True
 
-        with Watch(self.at_first) as memory:
+        with Watch(self.at_first) as memory, Lookout(seconds + STALLED_S, self._scene) as lookout:
             arriving.start()
             if self.space:
                 self.space.socket_in(run)  # what it opens is in there
@@ -120,6 +122,16 @@ class Stage:
         if failure is not None:
             raise failure
         return self._judge(types.SimpleNamespace(**locals()))
+
+    def _scene(self):
+        processes = {"worker": self.worker, "supervisor": self.daemon.pid}
+        processes |= {type(p).__name__: p.process.pid for p in self.parts if isinstance(p, HostileServer)}
+        processes |= {f"measured {p.lane}": p.process.pid for p in (self.bystander, self.control)}
+        return describe(
+            processes,
+            lambda: self.daemon.ctl("connections", "--events", check=False).stdout,
+            lambda: self.daemon.ctl("metrics", check=False).stdout,
+        )
 
     def _judge(self, m):
         wrong, slow = [], []
@@ -160,6 +172,7 @@ class Stage:
             f"{alone:.0f} turns/s, control kept {left:.0%}; new clients "
             + ", ".join(f"{n.seconds:.2f} s{' ' + n.failure if n.failure else ''}" for n in m.newcomers)
             + f"; worker {grown[self.worker] / MIB:+.1f} MiB, supervisor {grown[self.daemon.pid] / MIB:+.1f} MiB"
+            + (f"\nwhile it stood still:\n{m.lookout.seen}" if m.lookout.seen and (wrong or slow) else "")
         )
         return types.SimpleNamespace(wrong=wrong, slow=slow, text=text)
 
