@@ -37,15 +37,12 @@ bool takes_inline(DirectRequest& request, std::span<const std::byte> pdu, uint64
 }
 
 /// What its Flags ask for is known, and done here as by smbd.
-bool takes_flags(DirectRequest& request, std::span<const std::byte> pdu, uint16_t dialect) {
-  if (request.command == Command::read)  // smbd's way of reading has one kind
+bool takes_flags(Command command, std::span<const std::byte> pdu) {
+  if (command == Command::read)  // smbd's way of reading has one kind
     return (wire::load8(pdu, read_at::kFlags) & ~read_at::kFlagUnbuffered) == 0;
-  const uint32_t flags = wire::load32(pdu, write_at::kFlags);
-  request.write_through = flags != 0;
-  // To smbd the one is as good as the other, from where it is defined on.
-  const uint32_t known =
-      write_at::kFlagWriteThrough | (dialect >= kDialect302 ? write_at::kFlagUnbuffered : 0);
-  return (flags & ~known) == 0;
+  // One that is to be on disk is smbd's: where an older WRITE could not be written back the kernel says so to
+  // one of all that have the file open in common, and that is to be who answers FLUSH and CLOSE.
+  return wire::load32(pdu, write_at::kFlags) == 0;
 }
 
 DirectAnswer turned_round(const DirectRequest& request, std::span<const std::byte> header, uint16_t credits) {
@@ -90,7 +87,7 @@ std::optional<DirectRequest> parse_direct_request(std::span<const std::byte> pdu
     return std::nullopt;
   if (read) request.minimum = wire::load32(pdu, read_at::kMinimumCount);
   if (request.minimum > request.length) return std::nullopt;
-  if (!takes_flags(request, pdu, limits.dialect)) return std::nullopt;
+  if (!takes_flags(request.command, pdu)) return std::nullopt;
   if (request.length == 0 || request.length > kReplyUnit * request.charge) return std::nullopt;
   if (request.offset > kMaxFileEnd || request.length > kMaxFileEnd - request.offset) return std::nullopt;
   return request;

@@ -26,8 +26,7 @@ struct DirectRequest {
   uint32_t length{};   // 1 and more; offset + length is at most 2^63 - 1
   uint32_t minimum{};  // READ: MinimumCount, at most length
   bool rdma_channel = false;
-  uint32_t data_offset{};      // WRITE, inline: where in the PDU its bytes begin
-  bool write_through = false;  // WRITE: on disk before it is answered
+  uint32_t data_offset{};  // WRITE, inline: where in the PDU its bytes begin
 };
 
 struct DirectLimits {
@@ -38,7 +37,7 @@ struct DirectLimits {
 };
 /// From its header and fixed part, before anything is rewritten. nullopt: it is for smbd, because it is
 /// signed, related, a compound, a replay, asynchronous, without data, not paid for, larger than was agreed,
-/// compressed, or wrong in any way that smbd would answer with an error.
+/// compressed, to be on disk before it is answered, or wrong in any way that smbd would answer with an error.
 /// pdu: all of it, or its first kPrefixBytes and more when it is an inline WRITE of `total` bytes.
 [[nodiscard]] std::optional<DirectRequest> parse_direct_request(std::span<const std::byte> pdu,
                                                                 uint64_t total, const DirectLimits& limits);

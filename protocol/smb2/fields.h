@@ -112,6 +112,8 @@ inline constexpr size_t kIoctlOutputAt = 108;          // MS-SMB2 2.2.31, MaxOut
 inline constexpr uint32_t kStatusPending = 0x00000103;
 inline constexpr uint32_t kStatusEndOfFile = 0xC0000011;
 inline constexpr uint32_t kStatusCancelled = 0xC0000120;
+inline constexpr uint32_t kStatusUserSessionDeleted = 0xC0000203;
+inline constexpr uint32_t kStatusNetworkSessionExpired = 0xC000035C;
 inline constexpr uint32_t kStatusFileNotAvailable = 0xC0000467;
 /// MS-ERREF 2.1: the two top bits of an NTSTATUS are its severity.
 [[nodiscard]] constexpr bool is_error(uint32_t status) { return (status >> 30) == 3; }

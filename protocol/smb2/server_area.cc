@@ -127,6 +127,7 @@ std::expected<void, Violation> ServerTranslator::settle_carrier(InFlight& reques
   const auto carried = parse_carrier_answer(header, prefix, length);
   if (!carried) return std::unexpected(carried.error());
   if (carried->count > request.length) return std::unexpected(Violation::response_too_long);
+  sessions_.answered(request.command, header.status, header.session_id);
   plan.final = true;
   // The module answers when its I/O has ended. What smbd ends by itself when it has waited, or because it was
   // cancelled, may have I/O in a thread that goes on: its place is not used again.

@@ -7,14 +7,14 @@ namespace smbdirect::protocol::smb2 {
 
 std::optional<DirectRequest> ServerTranslator::direct_request(std::span<const std::byte> pdu,
                                                               uint64_t total) const {
-  if (!has_session_) return std::nullopt;
   const auto request = parse_direct_request(pdu, total,
                                             {.dialect = dialect_,
                                              .multi_credit = negotiated_->multi_credit(),
                                              .max_read = max_read_,
                                              .max_write = max_write_});
   // MS-SMB2 3.3.5.2.10: what smbd may have to refuse, it is to see.
-  if (request && !sequence_.is_newest(request->channel_sequence)) return std::nullopt;
+  if (!request || !sequence_.is_newest(request->channel_sequence)) return std::nullopt;
+  if (!usable(request->session_id)) return std::nullopt;
   return request;
 }
 

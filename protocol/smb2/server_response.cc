@@ -76,6 +76,7 @@ std::expected<ServerTranslator::Settled, Violation> ServerTranslator::settle(
   }
   if (const auto finished = finish(*request, header, prefix, length, settled); !finished)
     return std::unexpected(finished.error());
+  sessions_.answered(request->command, header.status, header.session_id);
   settled.released = request->reserved;
   if (!request->pending) settled.answered = Answered{request->command, request->forwarded_at};
   settled.previous_session = request->previous_session;

@@ -18,6 +18,7 @@
 #include "protocol/smb2/area_carrier.h"
 #include "protocol/smb2/channel_sequence.h"
 #include "protocol/smb2/classify.h"
+#include "protocol/smb2/connection_sessions.h"
 #include "protocol/smb2/descriptor.h"
 #include "protocol/smb2/direct_request.h"
 #include "protocol/smb2/file_order.h"
@@ -209,6 +210,8 @@ class ServerTranslator {
   [[nodiscard]] size_t in_flight() const { return table_.size(); }
   /// Whether smbd has answered a SESSION_SETUP with success.
   [[nodiscard]] bool has_session() const { return has_session_; }
+  /// Whether what names that session may be answered here.
+  [[nodiscard]] bool usable(uint64_t session_id) const { return sessions_.usable(session_id); }
   /// What smbd has agreed to; nullopt until its NEGOTIATE response was seen.
   [[nodiscard]] const std::optional<NegotiateResponse>& negotiated() const { return negotiated_; }
   /// RDMA-channel requests so far that smbd was made to answer with an error.
@@ -258,6 +261,7 @@ class ServerTranslator {
   Limits limits_;
   RequestTable table_;
   ChannelSequence sequence_;
+  ConnectionSessions sessions_;
   FileOrder order_;  // of requests that are at smbd
   SequenceLedger ledger_;
   uint32_t cancels_ = 0;          // forwarded, and not answered, as most never are

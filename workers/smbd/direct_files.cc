@@ -67,8 +67,9 @@ std::shared_ptr<DirectFile> DirectFiles::find(const smb2::DirectRequest& request
   if (at == files_.end()) return for_smbd(why_unknown(request));
   if (at->second.file == nullptr) return for_smbd(at->second.why);
   DirectFile& file = *at->second.file;
-  // Who names somebody else's file is told by smbd that there is none.
-  if (!file.is_of(request.session_id, request.tree_id)) return nullptr;
+  // Who names somebody else's file is told by smbd that there is none, and in a session that is not of this
+  // connection that there is no such session: the link tells of all files of its process.
+  if (!may_name(file, request.session_id, request.tree_id)) return nullptr;
   // An older one smbd may have to refuse; and by a newer one of another channel this one is lost.
   if (request.channel_sequence != file.sequence.now()) return nullptr;
   if (!file.sequence.is_newest(request.channel_sequence)) return for_smbd(shm::DirectState::other_channel);
@@ -85,12 +86,16 @@ bool DirectFiles::counts_on(const smb2::RequestInfo& info) {
   if (info.channel_sequence == 0 || files_.empty()) return false;  // nothing is older
   const auto at = files_.find(info.file_id);
   if (at == files_.end() || at->second.file == nullptr) return false;
-  if (!at->second.file->is_of(info.session_id, info.tree_id)) return false;  // smbd finds none
+  if (!may_name(*at->second.file, info.session_id, info.tree_id)) return false;  // smbd finds none
   OpenSequence& sequence = at->second.file->sequence;
   if (!smb2::older_sequence(sequence.now(), info.channel_sequence)) return false;
   sequence.raise(info.channel_sequence);
   draining_.push_back(at->second.file);
   return true;
+}
+
+bool DirectFiles::may_name(const DirectFile& file, uint64_t session, uint32_t tree) const {
+  return file.is_of(session, tree) && context_.translator.usable(session);
 }
 
 bool DirectFiles::older_under_way() {

@@ -213,6 +213,7 @@ class DirectFiles final : private SmbdLink::User {
   [[nodiscard]] Heard drop(const proxy::LinkMessage& message);
   [[nodiscard]] Heard lie(const char* what);
   void refuse_share(const std::string& text);
+  [[nodiscard]] bool may_name(const DirectFile& file, uint64_t session, uint32_t tree) const;
   [[nodiscard]] std::shared_ptr<DirectFile> for_smbd(shm::DirectState why);
   [[nodiscard]] shm::DirectState why_unknown(const smb2::DirectRequest& request) const;
   void forget();

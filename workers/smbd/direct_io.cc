@@ -74,7 +74,7 @@ DirectIo::Operation DirectIo::fresh() {
 
 void DirectIo::write_ahead(std::unique_ptr<QueuedRequest>& request) {
   const smb2::DirectRequest& wanted = *request->direct;
-  if (stopped_ || wanted.write_through || context_.translator.holds(wanted.file_id)) return;
+  if (stopped_ || context_.translator.holds(wanted.file_id)) return;
   auto file = files_.find(wanted);
   if (file == nullptr) return;
   Operation operation = fresh();
@@ -101,17 +101,16 @@ DirectIo::Next DirectIo::go_on(DirectOperation& operation) {
   if (send_file(operation)) return finish(operation);
   while (operation.left() > 0 && !operation.at_end) {
     if (!write && !operation.room(context_.slabs, context_.budget)) return Next::smbd;
-    const int sync = operation.request().write_through ? RWF_DSYNC : 0;
-    if (!file.never_blocks && (waits || sync != 0)) {
-      operation.aim(sync);
-      return sync == 0 ? Next::perhaps : Next::thread;
+    if (!file.never_blocks && waits) {
+      operation.aim(0);
+      return Next::perhaps;
     }
-    operation.aim(file.never_blocks ? sync : RWF_NOWAIT);
+    operation.aim(file.never_blocks ? 0 : RWF_NOWAIT);
     operation.call();
     if (operation.result() == -EOPNOTSUPP && !file.never_blocks) {
       waits = true;  // this file system cannot say what would block
     } else if (operation.result() == -EAGAIN && !file.never_blocks) {
-      operation.aim(sync);
+      operation.aim(0);
       return Next::thread;
     } else if (const auto next = take_result(operation)) {
       return *next;

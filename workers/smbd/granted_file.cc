@@ -23,8 +23,10 @@ std::expected<GrantedFile, const char*> look_at_granted(int fd) {
   const bool memory =
       ::fstatfs(fd, &system) == 0 && (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
   const int access = flags & O_ACCMODE;
+  // O_SYNC has the bit of O_DSYNC. See protocol/smb2/direct_request.cc, takes_flags().
+  const bool on_disk = (flags & O_DSYNC) != 0;
   return GrantedFile{.readable = access == O_RDONLY || access == O_RDWR,
-                     .writable = access == O_WRONLY || access == O_RDWR,
+                     .writable = (access == O_WRONLY || access == O_RDWR) && !on_disk,
                      .device = status.st_dev,
                      .never_blocks = memory};
 }

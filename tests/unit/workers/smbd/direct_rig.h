@@ -48,7 +48,12 @@ class DirectRig : public SmbdExchangeRig {
   static constexpr uint32_t kTree = 7;
   static constexpr uint16_t kSequence = 3;
 
-  DirectRig() { link.stream(0); }
+  DirectRig() {
+    smb2_test::ask(
+        context().translator, smb2_test::plain(smb2_test::kSessionSetup, {.message_id = 1}, 24),
+        smb2_test::plain(smb2_test::kSessionSetup, {.message_id = 1, .flags = smb2_test::kResponse}, 8));
+    link.stream(0);
+  }
   ~DirectRig() override {
     if (table != nullptr) munmap(table, kTableBytes);
   }
