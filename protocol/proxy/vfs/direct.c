@@ -120,6 +120,7 @@ uint32_t smbdirect_direct_open(const struct smb_request *req,
 uint32_t smbdirect_direct_descriptor(const struct files_struct *fsp)
 {
 	struct stat st;
+	uint32_t rights = 0;
 	int fd = fsp_get_io_fd(fsp);
 	int flags;
 
@@ -130,14 +131,19 @@ uint32_t smbdirect_direct_descriptor(const struct files_struct *fsp)
 	if (flags == -1 || (flags & (O_APPEND | O_PATH)) != 0) {
 		return 0;
 	}
-	switch (flags & O_ACCMODE) {
-	case O_RDONLY:
-		return SMBDIRECT_RIGHT_READ;
-	case O_WRONLY:
-		return SMBDIRECT_RIGHT_WRITE;
-	default:
-		return SMBDIRECT_RIGHT_READ | SMBDIRECT_RIGHT_WRITE;
+	if ((flags & O_ACCMODE) != O_WRONLY) {
+		rights |= SMBDIRECT_RIGHT_READ;
 	}
+	/*
+	 * O_SYNC has the bit of O_DSYNC. The kernel says once to whoever has
+	 * the file open by this descriptor that something could not be written
+	 * back, at the next fsync or WRITE that waits for the disk: who hears
+	 * it has to be smbd, which tells the client.
+	 */
+	if ((flags & O_ACCMODE) != O_RDONLY && (flags & O_DSYNC) == 0) {
+		rights |= SMBDIRECT_RIGHT_WRITE;
+	}
+	return rights;
 }
 
 uint32_t smbdirect_direct_lease(struct files_struct *fsp)

@@ -70,6 +70,17 @@ def test_what_its_access_lets_be_done(pair, access, rights):
     assert grant is None if rights is None else (grant.access, link.rights(grant)) == (rights, rights)
 
 
+@pytest.mark.parametrize("access,rights", [(leases.ALL_ACCESS, READ), (leases.WRITE_ACCESS, None)])
+def test_an_open_whose_writes_wait_for_the_disk_is_only_read(pair, access, rights):
+    """FILE_WRITE_THROUGH: the kernel tells once that something could not be written back, and has to tell smbd."""
+    client, link = pair
+    name = fresh()
+    client.close_file(client.create(name)).check()
+    opened = open_leased(client, name, access=access, options=0x42)
+    grant = link.granted(opened.file_id)
+    assert opened.state == RWH and (grant and (grant.access, link.rights(grant))) == (rights and (rights, rights))
+
+
 def test_directories_and_streams_are_none(pair):
     client, link = pair
     name = fresh()
