@@ -81,19 +81,23 @@ uint32_t smbdirect_direct_share(TALLOC_CTX *mem_ctx,
 	return *why == NULL ? rights : 0;
 }
 
-/* What is signed or encrypted is smbd's: nobody else has the keys. */
+/*
+ * What is signed or encrypted is smbd's: nobody else has the keys. Where it
+ * desires encryption, smbd answers a request in the clear with an encrypted
+ * response.
+ */
 static bool session_is_plain(const struct smbd_smb2_request *smb2req)
 {
+	const uint8_t encrypted = SMBXSRV_ENCRYPTION_REQUIRED |
+				  SMBXSRV_ENCRYPTION_DESIRED;
 	const struct smbXsrv_session *session = smb2req->session;
 	const struct smbXsrv_tcon *tcon = smb2req->tcon;
 
 	return session != NULL && tcon != NULL &&
 	       (session->global->signing_flags & SMBXSRV_SIGNING_REQUIRED) ==
 		       0 &&
-	       (session->global->encryption_flags &
-		SMBXSRV_ENCRYPTION_REQUIRED) == 0 &&
-	       (tcon->global->encryption_flags & SMBXSRV_ENCRYPTION_REQUIRED) ==
-		       0;
+	       (session->global->encryption_flags & encrypted) == 0 &&
+	       (tcon->global->encryption_flags & encrypted) == 0;
 }
 
 uint32_t smbdirect_direct_open(const struct smb_request *req,

@@ -165,19 +165,20 @@ def test_without_a_link_that_asks_the_log_says_nothing(make_server):
     client.close_transport()
 
 
-@pytest.mark.parametrize("how", ["signed by the server's wish", "encrypted session", "encrypted share"])
+@pytest.mark.parametrize("how", ["signed by the server's wish", "encrypted session", "encrypted share", "desired session", "desired share"])
 def test_not_where_the_session_has_keys_at_work(make_server, how):
+    """Where encryption is desired, a request in the clear is answered encrypted."""
     options = {
         "signed by the server's wish": {"server signing": "mandatory"},
         "encrypted session": {"smb encrypt": "required"},
-        "encrypted share": {},
-    }[how]
-    extra = {"smb encrypt": "required"} if how == "encrypted share" else {}
+        "desired session": {"smb encrypt": "desired"},
+    }.get(how, {})
+    extra = {"encrypted share": {"smb encrypt": "required"}, "desired share": {"smb encrypt": "desired"}}.get(how, {})
     server = make_server(shares={"share": {"vfs objects": "smbdirect", **extra}}, options=options)
     client = smb2.over_tcp((server.address, server.port))
     client.negotiate((smb2.SMB_3_1_1,)).check()
     client.login(server.user, server.password).check()
-    client.sign, client.encrypt = True, how != "signed by the server's wish"
+    client.sign, client.encrypt = True, how.startswith("encrypted")
     client.tree_connect(f"\\\\{server.netbios_name}\\share").check()
     with link_of(server, client) as link:
         opened = open_leased(client, fresh())
