@@ -65,6 +65,11 @@ static const char *parameter_refusal(const struct connection_struct *conn)
 	return NULL;
 }
 
+uint32_t smbdirect_direct_parameters(const struct connection_struct *conn)
+{
+	return parameter_refusal(conn) == NULL ? option_rights(SNUM(conn)) : 0;
+}
+
 uint32_t smbdirect_direct_share(TALLOC_CTX *mem_ctx,
 				struct vfs_handle_struct *handle,
 				const char **why)
@@ -146,6 +151,26 @@ uint32_t smbdirect_direct_descriptor(const struct files_struct *fsp)
 	 */
 	if ((flags & O_ACCMODE) != O_RDONLY && (flags & O_DSYNC) == 0) {
 		rights |= SMBDIRECT_RIGHT_WRITE;
+	}
+	return rights;
+}
+
+/*
+ * Who writes there loses the file its S_ISUID and S_ISGID, unless he may keep
+ * them as smbd may, whose threads are root's.
+ */
+static bool mode_is_plain(const struct files_struct *fsp)
+{
+	struct stat st;
+
+	return fstat(fsp_get_io_fd(fsp), &st) == 0 &&
+	       (st.st_mode & (S_ISUID | S_ISGID)) == 0;
+}
+
+uint32_t smbdirect_direct_file(const struct files_struct *fsp, uint32_t rights)
+{
+	if ((rights & SMBDIRECT_RIGHT_WRITE) && !mode_is_plain(fsp)) {
+		rights &= ~SMBDIRECT_RIGHT_WRITE;
 	}
 	return rights;
 }

@@ -138,11 +138,14 @@ static uint32_t open_rights(struct smbdirect_open *open)
 		return 0;
 	}
 	rights = open->access & smbdirect_direct_lease(open->fsp);
+	if (rights != 0) {
+		rights &= smbdirect_direct_parameters(open->fsp->conn);
+	}
 	if (rights != 0 && open->slot == NO_SLOT) {
 		open->access &= smbdirect_direct_descriptor(open->fsp);
 		rights &= open->access;
 	}
-	return rights;
+	return smbdirect_direct_file(open->fsp, rights);
 }
 
 /* False when there are no more. */
