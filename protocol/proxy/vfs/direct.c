@@ -12,6 +12,7 @@
 
 #include "protocol/proxy/vfs/direct.h"
 #include "protocol/proxy/vfs/reach.h"
+#include "protocol/proxy/vfs/series.h"
 
 static const struct {
 	const char *name;
@@ -169,7 +170,9 @@ static bool mode_is_plain(const struct files_struct *fsp)
 
 uint32_t smbdirect_direct_file(const struct files_struct *fsp, uint32_t rights)
 {
-	if ((rights & SMBDIRECT_RIGHT_WRITE) && !mode_is_plain(fsp)) {
+	if ((rights & SMBDIRECT_RIGHT_WRITE) &&
+	    (!smbdirect_write_time_is_seen_to(fsp) || !mode_is_plain(fsp)))
+	{
 		rights &= ~SMBDIRECT_RIGHT_WRITE;
 	}
 	return rights;
