@@ -278,7 +278,7 @@ void smbdirect_grant_times(struct vfs_handle_struct *handle,
 		/* It may end after the time that is set now */
 		smbdirect_write_time_moves_on(fsp);
 	}
-	smbdirect_tell_slot(open->slot);
+	/* Links are told when smbd next asks: often this is the file's end */
 }
 
 void smbdirect_grant_withdraw_all(void)
