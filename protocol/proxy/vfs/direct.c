@@ -12,6 +12,7 @@
 
 #include "protocol/proxy/vfs/direct.h"
 #include "protocol/proxy/vfs/reach.h"
+#include "protocol/proxy/vfs/series.h"
 
 static const struct {
 	const char *name;
@@ -65,6 +66,11 @@ static const char *parameter_refusal(const struct connection_struct *conn)
 	return NULL;
 }
 
+uint32_t smbdirect_direct_parameters(const struct connection_struct *conn)
+{
+	return parameter_refusal(conn) == NULL ? option_rights(SNUM(conn)) : 0;
+}
+
 uint32_t smbdirect_direct_share(TALLOC_CTX *mem_ctx,
 				struct vfs_handle_struct *handle,
 				const char **why)
@@ -81,19 +87,23 @@ uint32_t smbdirect_direct_share(TALLOC_CTX *mem_ctx,
 	return *why == NULL ? rights : 0;
 }
 
-/* What is signed or encrypted is smbd's: nobody else has the keys. */
+/*
+ * What is signed or encrypted is smbd's: nobody else has the keys. Where it
+ * desires encryption, smbd answers a request in the clear with an encrypted
+ * response.
+ */
 static bool session_is_plain(const struct smbd_smb2_request *smb2req)
 {
+	const uint8_t encrypted = SMBXSRV_ENCRYPTION_REQUIRED |
+				  SMBXSRV_ENCRYPTION_DESIRED;
 	const struct smbXsrv_session *session = smb2req->session;
 	const struct smbXsrv_tcon *tcon = smb2req->tcon;
 
 	return session != NULL && tcon != NULL &&
 	       (session->global->signing_flags & SMBXSRV_SIGNING_REQUIRED) ==
 		       0 &&
-	       (session->global->encryption_flags &
-		SMBXSRV_ENCRYPTION_REQUIRED) == 0 &&
-	       (tcon->global->encryption_flags & SMBXSRV_ENCRYPTION_REQUIRED) ==
-		       0;
+	       (session->global->encryption_flags & encrypted) == 0 &&
+	       (tcon->global->encryption_flags & encrypted) == 0;
 }
 
 uint32_t smbdirect_direct_open(const struct smb_request *req,
@@ -120,6 +130,7 @@ uint32_t smbdirect_direct_open(const struct smb_request *req,
 uint32_t smbdirect_direct_descriptor(const struct files_struct *fsp)
 {
 	struct stat st;
+	uint32_t rights = 0;
 	int fd = fsp_get_io_fd(fsp);
 	int flags;
 
@@ -130,14 +141,41 @@ uint32_t smbdirect_direct_descriptor(const struct files_struct *fsp)
 	if (flags == -1 || (flags & (O_APPEND | O_PATH)) != 0) {
 		return 0;
 	}
-	switch (flags & O_ACCMODE) {
-	case O_RDONLY:
-		return SMBDIRECT_RIGHT_READ;
-	case O_WRONLY:
-		return SMBDIRECT_RIGHT_WRITE;
-	default:
-		return SMBDIRECT_RIGHT_READ | SMBDIRECT_RIGHT_WRITE;
+	if ((flags & O_ACCMODE) != O_WRONLY) {
+		rights |= SMBDIRECT_RIGHT_READ;
 	}
+	/*
+	 * O_SYNC has the bit of O_DSYNC. The kernel says once to whoever has
+	 * the file open by this descriptor that something could not be written
+	 * back, at the next fsync or WRITE that waits for the disk: who hears
+	 * it has to be smbd, which tells the client.
+	 */
+	if ((flags & O_ACCMODE) != O_RDONLY && (flags & O_DSYNC) == 0) {
+		rights |= SMBDIRECT_RIGHT_WRITE;
+	}
+	return rights;
+}
+
+/*
+ * Who writes there loses the file its S_ISUID and S_ISGID, unless he may keep
+ * them as smbd may, whose threads are root's.
+ */
+static bool mode_is_plain(const struct files_struct *fsp)
+{
+	struct stat st;
+
+	return fstat(fsp_get_io_fd(fsp), &st) == 0 &&
+	       (st.st_mode & (S_ISUID | S_ISGID)) == 0;
+}
+
+uint32_t smbdirect_direct_file(const struct files_struct *fsp, uint32_t rights)
+{
+	if ((rights & SMBDIRECT_RIGHT_WRITE) &&
+	    (!smbdirect_write_time_is_seen_to(fsp) || !mode_is_plain(fsp)))
+	{
+		rights &= ~SMBDIRECT_RIGHT_WRITE;
+	}
+	return rights;
 }
 
 uint32_t smbdirect_direct_lease(struct files_struct *fsp)

@@ -19,6 +19,12 @@ uint32_t smbdirect_direct_share(TALLOC_CTX *mem_ctx,
 				const char **why);
 
 /*
+ * What smb.conf lets be done there now. It may have been read again, and what
+ * it has refused once stays refused to a tree.
+ */
+uint32_t smbdirect_direct_parameters(const struct connection_struct *conn);
+
+/*
  * What that open, which req has just made, may ever be granted; its file has
  * not been looked at.
  */
@@ -28,6 +34,9 @@ uint32_t smbdirect_direct_open(const struct smb_request *req,
 /* What its descriptor lets be done, if it is of a regular file of the system's.
  */
 uint32_t smbdirect_direct_descriptor(const struct files_struct *fsp);
+
+/* What of these rights its file lets be done as it is now. */
+uint32_t smbdirect_direct_file(const struct files_struct *fsp, uint32_t rights);
 
 /*
  * What smbd would do now without asking about locks or breaking leases. Nothing

@@ -73,6 +73,7 @@ static const struct {
 	FIELD(vfs_fn_pointers, pread_send_fn),
 	FIELD(vfs_fn_pointers, pwrite_fn),
 	FIELD(vfs_fn_pointers, pwrite_send_fn),
+	FIELD(vfs_fn_pointers, fntimes_fn),
 	FIELD(vfs_fn_pointers, strict_lock_check_fn),
 	FIELD(vfs_fn_pointers, offload_write_send_fn),
 	FIELD(vfs_fn_pointers, offload_write_recv_fn),
@@ -105,7 +106,13 @@ int main(void)
 		FLAG(can_read),
 		FLAG(can_write),
 		FLAG(is_directory),
+		FLAG(write_time_forced),
+#if SMB_VFS_INTERFACE_VERSION < 53
+		FLAG(modified),
+		FLAG(update_write_time_on_close),
+#endif
 #if SMB_VFS_INTERFACE_VERSION >= 50
+		FLAG(posix_open),
 		FLAG(posix_append),
 #endif
 	};

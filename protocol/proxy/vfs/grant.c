@@ -9,6 +9,7 @@
 #include "protocol/proxy/vfs/direct.h"
 #include "protocol/proxy/vfs/grant.h"
 #include "protocol/proxy/vfs/life.h"
+#include "protocol/proxy/vfs/series.h"
 #include "protocol/proxy/vfs/tell.h"
 #include "protocol/proxy/vfs/use.h"
 
@@ -138,11 +139,14 @@ static uint32_t open_rights(struct smbdirect_open *open)
 		return 0;
 	}
 	rights = open->access & smbdirect_direct_lease(open->fsp);
+	if (rights != 0) {
+		rights &= smbdirect_direct_parameters(open->fsp->conn);
+	}
 	if (rights != 0 && open->slot == NO_SLOT) {
 		open->access &= smbdirect_direct_descriptor(open->fsp);
 		rights &= open->access;
 	}
-	return rights;
+	return smbdirect_direct_file(open->fsp, rights);
 }
 
 /* False when there are no more. */
@@ -255,6 +259,26 @@ void smbdirect_grant_ask(struct vfs_handle_struct *handle,
 				    fsp->op->global->channel_sequence);
 	}
 	open_ask(open);
+}
+
+void smbdirect_grant_times(struct vfs_handle_struct *handle,
+			   struct files_struct *fsp)
+{
+	struct smbdirect_open *open = NULL;
+
+	if (table.fd == -1) {
+		return;
+	}
+	open = VFS_FETCH_FSP_EXTENSION(handle, fsp);
+	if (open == NULL || open->slot == NO_SLOT) {
+		return;
+	}
+	word_set(open->slot, word_rights(open->slot) & ~SMBDIRECT_RIGHT_WRITE);
+	if (smbdirect_use_under_way(open->slot)) {
+		/* It may end after the time that is set now */
+		smbdirect_write_time_moves_on(fsp);
+	}
+	/* Links are told when smbd next asks: often this is the file's end */
 }
 
 void smbdirect_grant_withdraw_all(void)

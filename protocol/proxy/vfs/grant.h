@@ -26,6 +26,14 @@ void smbdirect_grant_opened(struct vfs_handle_struct *handle,
 void smbdirect_grant_closing(struct vfs_handle_struct *handle,
 			     struct files_struct *fsp);
 
+/*
+ * smbd is about to set the file's times. After it has set the write time at
+ * once, only a WRITE that it does itself has it do so again at the close, and
+ * tell who watches: until then no link writes there.
+ */
+void smbdirect_grant_times(struct vfs_handle_struct *handle,
+			   struct files_struct *fsp);
+
 /* smbd is about to read or write there: the lease may be another by now. */
 void smbdirect_grant_ask(struct vfs_handle_struct *handle,
 			 struct files_struct *fsp);

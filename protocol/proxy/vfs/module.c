@@ -167,11 +167,20 @@ static bool smbdirect_strict_lock_check(struct vfs_handle_struct *handle,
 	return SMB_VFS_NEXT_STRICT_LOCK_CHECK(handle, fsp, lock);
 }
 
+static int smbdirect_fntimes(struct vfs_handle_struct *handle,
+			     struct files_struct *fsp,
+			     struct smb_file_time *ft)
+{
+	smbdirect_grant_times(handle, fsp);
+	return SMB_VFS_NEXT_FNTIMES(handle, fsp, ft);
+}
+
 static const struct vfs_fn_pointers smbdirect_functions = {
 	.connect_fn = smbdirect_connect,
 	.disconnect_fn = smbdirect_disconnect,
 	.create_file_fn = smbdirect_create_file,
 	.close_fn = smbdirect_close,
+	.fntimes_fn = smbdirect_fntimes,
 	.strict_lock_check_fn = smbdirect_strict_lock_check,
 	.durable_disconnect_fn = smbdirect_durable_disconnect,
 	.durable_reconnect_fn = smbdirect_durable_reconnect,

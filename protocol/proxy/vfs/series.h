@@ -93,4 +93,36 @@ static inline void smbdirect_write_ended(struct files_struct *fsp,
 #endif
 }
 
+/*
+ * Whether smbd does nothing more about the write time for the next WRITE of the
+ * open than it has to do already: it will set the time when the open is closed,
+ * and tell who watches; or the client has set a time, which is put back then,
+ * or after each WRITE. What has never been written is not asked about: its
+ * first WRITE is smbd's anyway.
+ */
+static inline bool smbdirect_write_time_is_seen_to(
+	const struct files_struct *fsp)
+{
+#if SMB_VFS_INTERFACE_VERSION < 53
+#if SMB_VFS_INTERFACE_VERSION >= 50
+	if (fsp->fsp_flags.posix_open) {
+		return true;
+	}
+#endif
+	return !fsp->fsp_flags.modified ||
+	       fsp->fsp_flags.update_write_time_on_close ||
+	       fsp->fsp_flags.write_time_forced;
+#else
+	return !fsp->fsp_flags.write_time_forced;
+#endif
+}
+
+/* A WRITE that was not smbd's ends now, or later. */
+static inline void smbdirect_write_time_moves_on(struct files_struct *fsp)
+{
+#if SMB_VFS_INTERFACE_VERSION < 53
+	trigger_write_time_update(fsp);
+#endif
+}
+
 #endif

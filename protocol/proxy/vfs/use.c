@@ -176,3 +176,8 @@ void smbdirect_use_raise(unsigned slot, uint32_t generation, uint16_t sequence)
 					      __ATOMIC_SEQ_CST));
 	wait_for(slot, &sequence, "a connection that its client has lost");
 }
+
+bool smbdirect_use_under_way(unsigned slot)
+{
+	return under_way(slot, NULL);
+}

@@ -49,4 +49,7 @@ void smbdirect_use_end(unsigned slot);
  */
 void smbdirect_use_raise(unsigned slot, uint32_t generation, uint16_t sequence);
 
+/* A link has begun a WRITE of it that has not ended. */
+bool smbdirect_use_under_way(unsigned slot);
+
 #endif

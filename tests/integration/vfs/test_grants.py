@@ -70,6 +70,17 @@ def test_what_its_access_lets_be_done(pair, access, rights):
     assert grant is None if rights is None else (grant.access, link.rights(grant)) == (rights, rights)
 
 
+@pytest.mark.parametrize("access,rights", [(leases.ALL_ACCESS, READ), (leases.WRITE_ACCESS, None)])
+def test_an_open_whose_writes_wait_for_the_disk_is_only_read(pair, access, rights):
+    """FILE_WRITE_THROUGH: the kernel tells once that something could not be written back, and has to tell smbd."""
+    client, link = pair
+    name = fresh()
+    client.close_file(client.create(name)).check()
+    opened = open_leased(client, name, access=access, options=0x42)
+    grant = link.granted(opened.file_id)
+    assert opened.state == RWH and (grant and (grant.access, link.rights(grant))) == (rights and (rights, rights))
+
+
 def test_directories_and_streams_are_none(pair):
     client, link = pair
     name = fresh()
@@ -154,19 +165,20 @@ def test_without_a_link_that_asks_the_log_says_nothing(make_server):
     client.close_transport()
 
 
-@pytest.mark.parametrize("how", ["signed by the server's wish", "encrypted session", "encrypted share"])
+@pytest.mark.parametrize("how", ["signed by the server's wish", "encrypted session", "encrypted share", "desired session", "desired share"])
 def test_not_where_the_session_has_keys_at_work(make_server, how):
+    """Where encryption is desired, a request in the clear is answered encrypted."""
     options = {
         "signed by the server's wish": {"server signing": "mandatory"},
         "encrypted session": {"smb encrypt": "required"},
-        "encrypted share": {},
-    }[how]
-    extra = {"smb encrypt": "required"} if how == "encrypted share" else {}
+        "desired session": {"smb encrypt": "desired"},
+    }.get(how, {})
+    extra = {"encrypted share": {"smb encrypt": "required"}, "desired share": {"smb encrypt": "desired"}}.get(how, {})
     server = make_server(shares={"share": {"vfs objects": "smbdirect", **extra}}, options=options)
     client = smb2.over_tcp((server.address, server.port))
     client.negotiate((smb2.SMB_3_1_1,)).check()
     client.login(server.user, server.password).check()
-    client.sign, client.encrypt = True, how != "signed by the server's wish"
+    client.sign, client.encrypt = True, how.startswith("encrypted")
     client.tree_connect(f"\\\\{server.netbios_name}\\share").check()
     with link_of(server, client) as link:
         opened = open_leased(client, fresh())

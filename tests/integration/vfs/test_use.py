@@ -13,7 +13,7 @@ import pytest
 
 from lib import smb2
 from lib.area_link import connect
-from lib.direct_link import ROWS, direct, fresh, link_of
+from lib.direct_link import BOTH, READ, ROWS, direct, fresh, link_of
 from lib.leases import open_leased
 
 
@@ -64,6 +64,26 @@ def test_the_marks_of_a_link_that_ends_go_with_it(pair, server):
     client.close_file(open_leased(client, fresh()).file_id).check()  # smbd has been at its loop since
     assert [link.mark(grant.slot, row)[1] for grant in grants] == [(0, 0)] * 5
     assert [link.mark(grant.slot)[1] for grant in grants] == [(1, 1)] * 5 != before
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_when_smbd_has_set_the_time_it_has_to_note_another_write(pair, under_way):
+    """Only then it sets it once more when the file is closed. What a link is writing ends later, and is such a WRITE."""
+    client, link = pair
+    grant = link.granted(open_leased(client, fresh()).file_id)
+    client.write(grant.file_id, b"the first").check()
+    at, _ = link.mark(grant.slot)
+    link.use[at : at + 2] = struct.pack("<H", under_way)
+    assert link.rights(grant) == BOTH
+    client.rpc(smb2.FLUSH, struct.pack("<HHI16s", 24, 0, 0, grant.file_id)).check()
+    link.use[at : at + 2] = bytes(2)
+    assert link.rights(grant) == READ
+    found = []
+    for _ in range(3):
+        client.write(grant.file_id, b"smbd's").check()
+        found.append(link.rights(grant))
+    assert found == [BOTH if under_way else READ, BOTH, BOTH]
+    assert link.drain() and grant.told == ([] if under_way else [READ, BOTH])
 
 
 def test_a_close_waits_for_the_writes_that_are_under_way(pair, server):
