@@ -4,6 +4,7 @@
 import contextlib
 import os
 import pathlib
+import signal
 import struct
 import tempfile
 import threading
@@ -64,6 +65,11 @@ def time_to_free(server):
     began = time.monotonic()
     os.close(fd)
     return time.monotonic() - began
+
+
+def least(takes):
+    """Whose loop has freed the blocks has stood still for as long at least, also if that goes faster there."""
+    return max(0.25, takes / 8)
 
 
 class Echoes:
@@ -135,26 +141,28 @@ def test_nobody_else_waits(daemon, server):
                 wait_until(lambda path=path: not kept_by(worker, path), 60, "the worker closing the file")
                 time.sleep(0.1)
             waited.append((through_worker.worst, past_it.worst, takes))
-            if through_worker.worst - past_it.worst < takes / 4:
+            if through_worker.worst - past_it.worst < least(takes):
                 return
     pytest.fail(f"(beside its worker's closing, beside smbd, to free it), in seconds: {waited}")
 
 
-def test_its_client_goes(daemon, server):
-    """What it has open ends with it."""
+def test_its_smbd_is_killed(daemon, server):
+    """The worker is the last to have what that had open, and lets go of it with the link."""
     (worker,) = daemon.workers().values()
     waited = []
     for _ in range(TRIES):
         takes = time_to_free(server)
-        goes = rdma.session(daemon, server, user=True)
-        with contextlib.closing(goes.transport), rdma.session(daemon, server, user=True) as other:
-            path, _ = open_large(daemon, server, goes)
-            path.unlink()
-            with Echoes(other) as echoes:
-                goes.close_transport()
-                wait_until(lambda path=path: not kept_by(worker, path), 60, "the worker closing the file")
-                time.sleep(0.1)
+        with rdma.session(daemon, server, user=True) as other:
+            known = set(server.client_pids())
+            with rdma.session(daemon, server, user=True) as loses:
+                path, _ = open_large(daemon, server, loses)
+                (smbd,) = set(server.client_pids()) - known
+                path.unlink()
+                with Echoes(other) as echoes:
+                    os.kill(smbd, signal.SIGKILL)
+                    wait_until(lambda path=path: not kept_by(worker, path), 60, "the worker closing the file")
+                    time.sleep(0.1)
         waited.append((echoes.worst, takes))
-        if echoes.worst < takes / 4:
+        if echoes.worst < least(takes):
             return
     pytest.fail(f"(beside its worker's closing, to free it), in seconds: {waited}")
