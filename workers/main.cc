@@ -88,7 +88,7 @@ ExitCode serve(uv_loop_t& loop, unsigned slot, unsigned generation, const Worker
     }
   }
   if (does_direct(config)) {
-    if (const auto started = worker.start_relief(); !started)
+    if (const auto started = worker.start_threads(); !started)
       return static_cast<ExitCode>(leave(ExitCode::environment, started.error()));
   }
   if (const auto confined = smbdirect::workers::confine(

@@ -107,11 +107,18 @@ Worker::Worker(uv_loop_t& loop, shm::UniqueFd control, const shm::WorkerRef& sel
   control_.want(UV_READABLE);
 }
 
+shm::Result<> Worker::start_threads() {
+  if (auto started = file_closer_.start(); !started) return started;
+  return relief_.start();
+}
+
 void Worker::prepare_module_use() {
   if (!config_.module_area && !config_.direct) return;
-  module_link_.emplace(LinkResources{.loop = loop_, .ask = [this](shm::ConnectionId connection, int stream) {
-                                       to_supervisor_.send(message::WantModule{{connection}, {}}, stream);
-                                     }});
+  module_link_.emplace(LinkResources{
+      .loop = loop_,
+      .ask = [this](shm::ConnectionId connection,
+                    int stream) { to_supervisor_.send(message::WantModule{{connection}, {}}, stream); },
+      .closer = &file_closer_});
   if (config_.module_area) {
     module_area_.emplace(AreaResources{.loop = loop_,
                                        .budget = module_areas_,
@@ -123,6 +130,7 @@ void Worker::prepare_module_use() {
     direct_.emplace(DirectResources{.descriptors = direct_descriptors_,
                                     .files = config_.direct_files,
                                     .threads = file_threads_,
+                                    .closer = file_closer_,
                                     .mapped = mapped_files_,
                                     .loop = loop_,
                                     .busy = busy_poll_});

@@ -22,6 +22,7 @@
 #include "shm/loop/watched.h"
 #include "shm/registry_layout.h"
 #include "workers/fabric/verbs/verbs.h"
+#include "workers/memory/file_closer.h"
 #include "workers/memory/housekeeper.h"
 #include "workers/memory/slab.h"
 #include "workers/native/peer_finder.h"
@@ -43,9 +44,9 @@ class Worker {
 
   /// Opens the RDMA connection manager; after the last change of credentials.
   [[nodiscard]] shm::Result<> open_verbs();
-  /// Starts the thread that runs the loop while a system call holds up the other (shm/loop/relief.h); before
-  /// the worker is confined.
-  [[nodiscard]] shm::Result<> start_relief() { return relief_.start(); }
+  /// Starts the thread that runs the loop while a system call holds up the other (shm/loop/relief.h), and the
+  /// one that closes files; before the worker is confined.
+  [[nodiscard]] shm::Result<> start_threads();
   /// Publishes the worker's state (shm/scoreboard.h). If that fails the worker serves nevertheless.
   void show_scoreboard();
   /// Tells the supervisor that connections may come.
@@ -98,6 +99,7 @@ class Worker {
   Budget module_areas_;
   Budget direct_descriptors_;
   Budget mapped_files_{uint64_t{16} << 30};
+  FileCloser file_closer_;  // dies before the budgets, after all that has files
   shm::LoopRelief relief_;
   FileThreads file_threads_;  // dies before the slabs and the descriptors that its jobs have
   shm::BusyPoll busy_poll_;   // outlives verbs_ and the sessions, which look at it

@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "workers/memory/file_closer.h"
+
 namespace smbdirect::workers {
 
 namespace {
@@ -101,9 +103,11 @@ void SlabRef::reset() {
   if (slab->chunk != nullptr) {
     slab->chunk->pool.give_back(*slab);
   } else {
+    const std::unique_ptr<Slab> dies(slab);
+    const std::unique_ptr<OpenFile> window(slab->window);
+    if (window != nullptr) return;
     if (slab->arena != nullptr) slab->arena->remove(slab->key);
     ::munmap(slab->data, slab->size);
-    const std::unique_ptr<Slab> dies(slab);
   }
 }
 
@@ -252,8 +256,7 @@ bool SlabPool::trim(bool new_round) {
 
 namespace {
 
-/// arena: null: in none.
-SlabRef adopt_pages(Arena* arena, void* data, uint32_t size, Budget& budget) {
+SlabRef adopt_pages(Arena& arena, void* data, uint32_t size, Budget& budget) {
   if (data == nullptr) {
     budget.refund(size);
     return {};
@@ -261,9 +264,9 @@ SlabRef adopt_pages(Arena* arena, void* data, uint32_t size, Budget& budget) {
   auto* bytes = static_cast<std::byte*>(data);
   auto slab = std::make_unique<Slab>(Slab{.data = bytes,
                                           .size = size,
-                                          .key = arena == nullptr ? 0 : arena->add({bytes, size}),
+                                          .key = arena.add({bytes, size}),
                                           .refs = 1,
-                                          .arena = arena,
+                                          .arena = &arena,
                                           .budget = &budget});
   return SlabRef(slab.release());
 }
@@ -276,19 +279,28 @@ SlabRef acquire_block(Arena& arena, uint32_t size, Budget& budget) {
 
 SlabRef acquire_block_forced(Arena& arena, uint32_t size, Budget& budget) {
   budget.force(size);
-  return adopt_pages(&arena, map_pages(size), size, budget);
+  return adopt_pages(arena, map_pages(size), size, budget);
 }
 
 SlabRef acquire_shared(Arena& arena, int fd, uint32_t size, Budget& budget) {
   if (!budget.charge(size)) return {};
   void* at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  return adopt_pages(&arena, at == MAP_FAILED ? nullptr : at, size, budget);
+  return adopt_pages(arena, at == MAP_FAILED ? nullptr : at, size, budget);
 }
 
-SlabRef map_file(int fd, uint64_t offset, uint32_t size, Budget& budget) {
+SlabRef map_file(int fd, uint64_t offset, uint32_t size, Budget& budget, FileCloser& closer) {
+  closer.reclaim();
   if (!budget.charge(size)) return {};
   void* at = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offset));
-  return adopt_pages(nullptr, at == MAP_FAILED ? nullptr : at, size, budget);
+  if (at == MAP_FAILED) {
+    budget.refund(size);
+    return {};
+  }
+  auto* data = static_cast<std::byte*>(at);
+  auto window = std::make_unique<OpenFile>(closer, std::span(data, size), budget, size);
+  auto slab = std::make_unique<Slab>(Slab{.data = data, .size = size, .refs = 1, .window = window.get()});
+  (void)window.release();  // the slab's
+  return SlabRef(slab.release());
 }
 
 }  // namespace smbdirect::workers

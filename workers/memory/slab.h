@@ -44,6 +44,8 @@ class Budget {
 };
 
 struct SlabChunk;
+class FileCloser;
+class OpenFile;
 
 /// Bookkeeping of one slab; lives in its pool, or on the heap for a block of its own.
 struct Slab {
@@ -54,6 +56,7 @@ struct Slab {
   bool touched{};      // handed out before: its pages may be there
   SlabChunk* chunk{};  // null: a block of its own, unmapped when released...
   Arena* arena{};      // ...after it has left the arena, if it is in one
+  OpenFile* window{};  // of a file: owned, and unmaps and refunds itself
   Budget* budget{};    // refunded `size` when released
   Slab* next_free{};
 };
@@ -156,7 +159,8 @@ class SlabPool {
 
 /// A window of a file, which may begin or end beyond the file's end; in no block of an arena (key 0). For
 /// system calls only: who reads what the file does not have dies of it. The budget counts addresses, of which
-/// a process has enough: the memory is the page cache's.
-[[nodiscard]] SlabRef map_file(int fd, uint64_t offset, uint32_t size, Budget& budget);
+/// a process has enough: the memory is the page cache's. The closer unmaps it, for it may be the last that
+/// keeps a deleted file.
+[[nodiscard]] SlabRef map_file(int fd, uint64_t offset, uint32_t size, Budget& budget, FileCloser& closer);
 
 }  // namespace smbdirect::workers

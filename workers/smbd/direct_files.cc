@@ -168,7 +168,7 @@ void DirectFiles::forget() {
 SmbdLink::User::Heard DirectFiles::hear(const SmbdLink::Packet& packet) {
   const proxy::LinkMessage& message = packet.message;
   if (without_room_ && of_files(message.said)) {
-    packet.descriptor.reset();
+    let_go(packet);
     return Heard::taken;
   }
   switch (message.said) {
@@ -214,6 +214,10 @@ SmbdLink::User::Heard DirectFiles::lie(const char* what) {
   return Heard::over;
 }
 
+void DirectFiles::let_go(const SmbdLink::Packet& packet) {
+  resources_->closer.close(std::move(packet.descriptor));
+}
+
 void DirectFiles::refuse_share(const std::string& text) {
   if (refused_shares_.size() < kMostShares) refused_shares_.insert(text.substr(0, text.find(':')));
   say("not for the share ", text);
@@ -221,10 +225,13 @@ void DirectFiles::refuse_share(const std::string& text) {
 
 SmbdLink::User::Heard DirectFiles::map_use(const SmbdLink::Packet& packet) {
   if (state_ != State::asked || use_ != nullptr) return lie("has another memory of what is under way");
-  const shm::UniqueFd fd = std::move(packet.descriptor);
   shm::UniqueFd kept = link_.share();
-  if (packet.no_room || !kept.valid()) return no_room("what is under way");
-  auto use = DirectUse::open(fd.get(), packet.message.number, std::move(kept));
+  if (packet.no_room || !kept.valid()) {
+    let_go(packet);
+    return no_room("what is under way");
+  }
+  auto use = DirectUse::open(packet.descriptor.get(), packet.message.number, std::move(kept));
+  let_go(packet);
   if (!use) return lie(("has no memory of what is under way: " + use.error().text()).c_str());
   use_ = std::move(*use);
   return Heard::taken;
@@ -234,10 +241,10 @@ SmbdLink::User::Heard DirectFiles::map_table(const SmbdLink::Packet& packet) {
   if (state_ != State::asked) return lie("has another table of open files");
   if (packet.no_room) return no_room("the table of open files");
   if (use_ == nullptr) return lie("has a table of open files and no memory of what is under way");
-  const shm::UniqueFd fd = std::move(packet.descriptor);
   const uint32_t slots = packet.message.number;
   const size_t bytes = SMBDIRECT_TABLE_SIZE(slots);
-  auto map = shm::SharedMap::open(fd.get(), bytes, bytes, shm::SharedMap::Writers::its_maker);
+  auto map = shm::SharedMap::open(packet.descriptor.get(), bytes, bytes, shm::SharedMap::Writers::its_maker);
+  let_go(packet);
   if (!map) return lie(("has a table of open files that is none: " + map.error().text()).c_str());
   table_ = std::make_shared<DirectTable>(std::move(*map), slots, std::move(use_));
   state_ = State::ready;
@@ -266,7 +273,7 @@ SmbdLink::User::Heard DirectFiles::take(const SmbdLink::Packet& packet) {
   if (files_.contains(id)) return lie("grants an open file twice");
   if (!packet.descriptor.valid() && !packet.no_room) return lie("grants an open file without it");
   Known known = known_of(packet);
-  packet.descriptor.reset();
+  let_go(packet);  // if it is not taken
   slots_.emplace(message.number,
                  Slot{.generation = message.grant.generation, .rights = message.grant.rights, .file_id = id});
   if (known.file != nullptr) {
@@ -285,6 +292,7 @@ DirectFiles::Known DirectFiles::known_of(const SmbdLink::Packet& packet) {
     say("smbd's module granted ", granted.error());
     return {.file = nullptr, .why = shm::DirectState::unusable};
   }
+  resources_->closer.reclaim();
   if (open_ >= resources_->files || !resources_->descriptors.charge(1))
     return {.file = nullptr, .why = shm::DirectState::full};
   const auto right = [&](bool possible, uint32_t bit) {
@@ -294,8 +302,7 @@ DirectFiles::Known DirectFiles::known_of(const SmbdLink::Packet& packet) {
   };
   return {
       .file = std::make_shared<DirectFile>(DirectFile{
-          .place = DescriptorPlace(resources_->descriptors),
-          .fd = std::move(packet.descriptor),
+          .fd = {resources_->closer, std::move(packet.descriptor), resources_->descriptors},
           .read = right(granted->readable, SMBDIRECT_RIGHT_READ),
           .write = right(granted->writable, SMBDIRECT_RIGHT_WRITE),
           .device = granted->device,

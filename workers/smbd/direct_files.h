@@ -8,7 +8,7 @@
 // The module is not believed: a descriptor that is no regular file is closed, one that is open for less than
 // the grant says is used for less; what no module would say, such as a second grant of a slot, ends the link.
 // Beyond the limits of descriptors a grant is dropped. All of this costs speed alone: smbd does what is not
-// done here.
+// done here. Whatever comes of the module's is closed by FileCloser, taken or not: smbd may have closed it.
 #pragma once
 
 #include <atomic>
@@ -26,6 +26,7 @@
 #include "shm/direct_state.h"
 #include "shm/loop/busy_poll.h"
 #include "shm/shared_map.h"
+#include "workers/memory/file_closer.h"
 #include "workers/memory/slab.h"
 #include "workers/session/context.h"
 #include "workers/smbd/direct_use.h"
@@ -98,26 +99,10 @@ class OpenSequence {
   uint16_t now_ = 0;
 };
 
-/// One of the worker's descriptors, of which there are so many.
-class DescriptorPlace {
- public:
-  /// charged already.
-  explicit DescriptorPlace(Budget& budget) : budget_(&budget) {}
-  DescriptorPlace(DescriptorPlace&& other) noexcept : budget_(std::exchange(other.budget_, nullptr)) {}
-  DescriptorPlace& operator=(DescriptorPlace&&) = delete;
-  ~DescriptorPlace() {
-    if (budget_ != nullptr) budget_->refund(1);
-  }
-
- private:
-  Budget* budget_;
-};
-
 /// An open file. Shared with what runs in a thread: a CLOSED in between does not close the descriptor under
-/// it. Let go of on the loop.
+/// it. Let go of on the loop, and closed elsewhere.
 struct DirectFile {
-  DescriptorPlace place;
-  shm::UniqueFd fd;
+  OpenFile fd;
   Right read, write;
   dev_t device = 0;
   bool never_blocks = false;  // its file system is memory: reads and writes need no thread
@@ -143,6 +128,7 @@ struct DirectResources {
   Budget& descriptors;  // of all sessions
   uint32_t files;       // the most of one session
   FileThreads& threads;
+  FileCloser& closer;
   Budget& mapped;  // bytes of files in views, of all sessions
   uv_loop_t& loop;
   shm::BusyPoll& busy;  // told when a client is likely to go on at once
@@ -212,6 +198,7 @@ class DirectFiles final : private SmbdLink::User {
   [[nodiscard]] Heard change(const proxy::LinkMessage& message);
   [[nodiscard]] Heard drop(const proxy::LinkMessage& message);
   [[nodiscard]] Heard lie(const char* what);
+  void let_go(const SmbdLink::Packet& packet);
   void refuse_share(const std::string& text);
   [[nodiscard]] bool may_name(const DirectFile& file, uint64_t session, uint32_t tree) const;
   [[nodiscard]] std::shared_ptr<DirectFile> for_smbd(shm::DirectState why);

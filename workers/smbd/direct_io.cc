@@ -132,7 +132,8 @@ bool DirectIo::send_file(DirectOperation& operation) {
   std::array<std::optional<FileViews::View>, 2> views;
   uint32_t found = 0;
   for (size_t i = 0; i < views.size() && found < request.length; ++i) {
-    views[i] = file.views.at(file.fd.get(), request.offset + found, request.length - found, *mapped_);
+    views[i] =
+        file.views.at(file.fd.get(), request.offset + found, request.length - found, *mapped_, *closer_);
     if (!views[i]) return false;
     found += static_cast<uint32_t>(views[i]->bytes.size());
   }

@@ -44,6 +44,7 @@ class DirectIo final : private DirectOperation::Owner {
         responses_(responses),
         threads_(resources == nullptr ? nullptr : &resources->threads),
         mapped_(resources == nullptr ? nullptr : &resources->mapped),
+        closer_(resources == nullptr ? nullptr : &resources->closer),
         loop_(resources == nullptr ? nullptr : &resources->loop),
         busy_(resources == nullptr ? nullptr : &resources->busy) {}
   ~DirectIo() { stop(); }
@@ -125,6 +126,7 @@ class DirectIo final : private DirectOperation::Owner {
   ResponsePath& responses_;
   FileThreads* threads_;
   Budget* mapped_;
+  FileCloser* closer_;
   uv_loop_t* loop_;
   shm::BusyPoll* busy_;
   uint64_t reads_answered_ = 0;

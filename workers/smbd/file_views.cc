@@ -8,10 +8,11 @@
 
 namespace smbdirect::workers {
 
-std::optional<FileViews::View> FileViews::at(int fd, uint64_t offset, uint32_t wanted, Budget& mapped) {
+std::optional<FileViews::View> FileViews::at(int fd, uint64_t offset, uint32_t wanted, Budget& mapped,
+                                             FileCloser& closer) {
   const uint64_t number = offset / kWindow;
   Window* window = find(number);
-  if (window == nullptr) window = map(fd, number, mapped);
+  if (window == nullptr) window = map(fd, number, mapped, closer);
   if (window == nullptr) return std::nullopt;
   window->used = true;
   const auto inside = static_cast<uint32_t>(offset % kWindow);
@@ -27,14 +28,14 @@ FileViews::Window* FileViews::find(uint64_t number) {
   return &windows_.back();
 }
 
-FileViews::Window* FileViews::map(int fd, uint64_t number, Budget& mapped) {
+FileViews::Window* FileViews::map(int fd, uint64_t number, Budget& mapped, FileCloser& closer) {
   constexpr auto kLast = static_cast<uint64_t>(std::numeric_limits<off_t>::max()) / kWindow;
   if (number >= kLast) return nullptr;
   if (windows_.size() == kMost) windows_.erase(windows_.begin());
-  SlabRef memory = map_file(fd, number * kWindow, kWindow, mapped);
+  SlabRef memory = map_file(fd, number * kWindow, kWindow, mapped, closer);
   if (!memory && !windows_.empty()) {
     windows_.erase(windows_.begin());
-    memory = map_file(fd, number * kWindow, kWindow, mapped);
+    memory = map_file(fd, number * kWindow, kWindow, mapped, closer);
   }
   if (!memory) return nullptr;
   windows_.push_back({.number = number, .memory = std::move(memory), .used = true});

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Windows on an open file: its page cache, mapped, so that what is read of it can be sent without a copy of
 // ours. Owned by the DirectFile whose descriptor it is; one thread. What is being sent keeps its window, also
-// when the file is let go of.
+// when the file is let go of; the closer unmaps it.
 //
 // For fabrics whose attributes say that they send files, and for them only: nothing else reads these bytes,
 // for a file that becomes shorter takes them away under whoever does (fabric.h).
@@ -26,7 +26,8 @@ class FileViews {
   };
   /// The file's bytes from `offset` on: as many as are wanted, or up to the window's end. Nothing: they
   /// cannot be mapped, or there is no budget.
-  [[nodiscard]] std::optional<View> at(int fd, uint64_t offset, uint32_t wanted, Budget& mapped);
+  [[nodiscard]] std::optional<View> at(int fd, uint64_t offset, uint32_t wanted, Budget& mapped,
+                                       FileCloser& closer);
   /// Windows that were not needed since the last call go.
   void trim();
 
@@ -39,7 +40,7 @@ class FileViews {
   static constexpr size_t kMost = 8;
 
   [[nodiscard]] Window* find(uint64_t number);
-  [[nodiscard]] Window* map(int fd, uint64_t number, Budget& mapped);
+  [[nodiscard]] Window* map(int fd, uint64_t number, Budget& mapped, FileCloser& closer);
 
   std::vector<Window> windows_;  // the one that was needed last is last
 };

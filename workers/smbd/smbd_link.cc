@@ -65,7 +65,9 @@ void SmbdLink::on_packets() {
     const bool no_room = takes_descriptors_ && got.more && !descriptor.valid();
     if (takes_descriptors_ && got.more && !no_room)
       return end("smbd's module sent a packet with several descriptors");
-    if (!hear(bytes, descriptor, no_room)) return;
+    const bool goes_on = hear(bytes, descriptor, no_room);
+    let_go(std::move(descriptor));
+    if (!goes_on) return;
   }
 }
 
@@ -129,7 +131,23 @@ void SmbdLink::none(Without how, const std::string& detail) {
              ": " + (known ? std::string(area_state_row(state).text) : detail));
 }
 
+/// What nobody will hear any more, with its open files: they would go with the socket, here.
+void SmbdLink::leave_descriptors() {
+  constexpr int kMost = 1024;  // more than a socket has room for, unless it is being filled
+  std::array<std::byte, SMBDIRECT_LINK_SIZE> bytes{};
+  for (int i = 0; i < kMost && link_.valid() && takes_descriptors_; ++i) {
+    const shm::Datagram got = shm::receive_datagram(link_.fd(), bytes, MSG_DONTWAIT, true);
+    if (got.size <= 0) return;
+    let_go(shm::UniqueFd(got.descriptor));
+  }
+}
+
+void SmbdLink::let_go(shm::UniqueFd descriptor) {
+  if (resources_->closer != nullptr) resources_->closer->close(std::move(descriptor));
+}
+
 void SmbdLink::close() {
+  leave_descriptors();
   link_.reset();
   state_ = State::none;
   takes_descriptors_ = false;

@@ -24,6 +24,7 @@
 #include "shm/base/result.h"
 #include "shm/base/unique_fd.h"
 #include "shm/loop/watched.h"
+#include "workers/memory/file_closer.h"
 #include "workers/session/context.h"
 #include "workers/smbd/said_lines.h"
 
@@ -36,7 +37,8 @@ struct LinkResources {
   uv_loop_t& loop;
   /// For the link to the module at the other end of this stream: SmbdLink::answered() follows.
   std::function<void(shm::ConnectionId connection, int stream)> ask;
-  uint64_t again_ms = 30'000;  // until it is asked again what was answered no, or not at all
+  uint64_t again_ms = 30'000;    // until it is asked again what was answered no, or not at all
+  FileCloser* closer = nullptr;  // of descriptors that nobody takes
 };
 
 class SmbdLink {
@@ -46,7 +48,7 @@ class SmbdLink {
 
   struct Packet {
     const proxy::LinkMessage& message;
-    shm::UniqueFd& descriptor;  // that came with it; who does not take it closes it
+    shm::UniqueFd& descriptor;  // that came with it; who does not take it ends the link
     bool no_room;               // one did, but this process can have no more of them
   };
 
@@ -68,6 +70,10 @@ class SmbdLink {
   /// resources: null: there are no links.
   SmbdLink(SessionContext& context, const LinkResources* resources)
       : context_(context), resources_(resources) {}
+
+  ~SmbdLink() { leave_descriptors(); }
+  SmbdLink(const SmbdLink&) = delete;
+  SmbdLink& operator=(const SmbdLink&) = delete;
 
   void serve(User& user) { users_.push_back(&user); }
 
@@ -108,6 +114,8 @@ class SmbdLink {
   [[nodiscard]] bool greeted(const proxy::LinkMessage& message);
   void none(Without how, const std::string& detail);
   void close();
+  void leave_descriptors();
+  void let_go(shm::UniqueFd descriptor);
   void end(Without how, const std::string& why);
   void tell(Without how, const std::string& why);
 

@@ -3,6 +3,7 @@
 // the other end of a socket. Owned by the test.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <tuple>
@@ -87,10 +88,15 @@ class SmbdExchangeRig : public ExchangeHost {
   size_t asked = 0;
   AreaResources areas{
       .loop = loop(), .budget = area_budget, .threshold = 65536, .bytes = 1 << 20, .huge_pages = false};
-  LinkResources links{.loop = loop(), .ask = [this](shm::ConnectionId, int) { ++asked; }};
   Budget descriptors{1000};
-  FileThreads threads{loop(), 32};
   Budget mapped{uint64_t{1} << 30};
+  std::function<void()> closes;  // before each, in the closer's thread; there is one if the test starts it
+  FileCloser closer{[this](FileCloser::File& file) {
+    if (closes) closes();
+    FileCloser::let_go(file);
+  }};
+  LinkResources links{.loop = loop(), .ask = [this](shm::ConnectionId, int) { ++asked; }, .closer = &closer};
+  FileThreads threads{loop(), 32};
   /// Times that it has looked at its clock, which it does only when something is expected and until that has
   /// come. A millisecond passes each time: it never learns to stay awake.
   uint64_t expectations = 0;
@@ -101,6 +107,7 @@ class SmbdExchangeRig : public ExchangeHost {
   DirectResources directs{.descriptors = descriptors,
                           .files = 256,
                           .threads = threads,
+                          .closer = closer,
                           .mapped = mapped,
                           .loop = loop(),
                           .busy = *busy};
