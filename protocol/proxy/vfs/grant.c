@@ -7,8 +7,10 @@
 
 #include "protocol/proxy/vfs/break.h"
 #include "protocol/proxy/vfs/direct.h"
+#include "protocol/proxy/vfs/ending.h"
 #include "protocol/proxy/vfs/grant.h"
 #include "protocol/proxy/vfs/life.h"
+#include "protocol/proxy/vfs/series.h"
 #include "protocol/proxy/vfs/tell.h"
 #include "protocol/proxy/vfs/use.h"
 
@@ -118,8 +120,8 @@ int smbdirect_grant_table(const char **why)
 		*why = "out of memory";
 		return -1;
 	}
-	if (!smbdirect_break_watch()) {
-		*why = "what breaks leases cannot be heard of";
+	if (!smbdirect_break_watch() || !smbdirect_ending_watch()) {
+		*why = "what breaks leases or closes files cannot be heard of";
 		return -1;
 	}
 	table.fd = table_memory();
@@ -134,7 +136,7 @@ static uint32_t open_rights(struct smbdirect_open *open)
 {
 	uint32_t rights;
 
-	if (smbdirect_break_aside()) {
+	if (smbdirect_break_aside() || smbdirect_ending_aside()) {
 		return 0;
 	}
 	rights = open->access & smbdirect_direct_lease(open->fsp);
@@ -143,6 +145,23 @@ static uint32_t open_rights(struct smbdirect_open *open)
 		rights &= open->access;
 	}
 	return rights;
+}
+
+/*
+ * smbd has begun to end its session, and waits for requests under way before it
+ * closes the file: it begins no others, and so must nobody.
+ */
+static bool session_ends(const struct smbdirect_open *open)
+{
+	const struct connection_struct *conn = open->fsp->conn;
+	struct smbXsrv_session *session = NULL;
+	struct timeval now = timeval_current();
+	NTSTATUS status = smb2srv_session_lookup_client(conn->sconn->client,
+							conn->vuid,
+							timeval_to_nttime(&now),
+							&session);
+
+	return NT_STATUS_EQUAL(status, NT_STATUS_USER_SESSION_DELETED);
 }
 
 /* False when there are no more. */
@@ -271,7 +290,9 @@ void smbdirect_grant_ask_all(void)
 	struct smbdirect_open *open = NULL;
 
 	for (open = opens; open != NULL; open = open->next) {
-		open_ask(open);
+		if (!session_ends(open)) {
+			open_ask(open);
+		}
 	}
 }
 

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// What closes a file waits, on its way to smbd, for the WRITEs of it that any channel has under way, and none
+// begins any more: smbd gives the file to others before its module hears of it.
+#include "direct_io_rig.h"
+
+using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
+using namespace smbdirect::workers::session_test;
+
+namespace {
+
+constexpr uint32_t kOtherRow = 7;
+constexpr uint16_t kLogoff = 2, kTreeDisconnect = 4, kFlush = 7, kSequence = DirectRig::kSequence;
+
+Bytes closes(const std::string& how, uint64_t id) {
+  if (how == "CLOSE") return DirectIoRig::about_file(smb2_test::kClose, id);
+  if (how == "compound")
+    return smb2_test::chain(
+        {DirectIoRig::about_file(kFlush, id), DirectIoRig::about_file(smb2_test::kClose, id + 1)});
+  return smb2_test::plain(how == "LOGOFF" ? kLogoff : kTreeDisconnect, {.message_id = id});
+}
+
+void mark(DirectIoRig& rig, uint16_t count) {
+  DirectRig::set_mark(rig.use.get(), 1, kOtherRow, count, kSequence);
+}
+
+}  // namespace
+
+TEST_CASE("what closes a file waits for WRITEs of other channels, however new, and none begins") {
+  for (const char* how : {"CLOSE", "TREE_DISCONNECT", "LOGOFF", "compound"}) {
+    INFO(how);
+    DirectIoRig rig;
+    rig.write_first(3);
+    mark(rig, 1);
+    rig.from_client(closes(how, 4));
+    for (int ms = 0; ms < 20; ++ms) rig.wait(1);
+    CHECK(rig.unheard());
+    const auto other = DirectUse::open(rig.use.get(), kOtherRow, {});
+    REQUIRE(other);
+    CHECK_FALSE((*other)->is_newest(1, 1, 0));
+    CHECK_FALSE((*other)->is_newest(1, 1, kSequence));
+    mark(rig, 0);
+    rig.wait(1);
+    REQUIRE(rig.heard().size() == 1);
+    CHECK(get(rig.heard()[0], 24, 8) == 4);
+    CHECK(rig.held() == 0);
+  }
+}
+
+TEST_CASE("what closes nothing that is granted does not wait") {
+  DirectIoRig rig;
+  rig.write_first(3);
+  mark(rig, 1);
+  Bytes other_file = DirectIoRig::about_file(smb2_test::kClose, 4);
+  put(other_file, 72, 1, 8);
+  Bytes other_tree = closes("TREE_DISCONNECT", 5), other_session = closes("LOGOFF", 6);
+  put(other_tree, 36, 8, 4);
+  put(other_session, 40, 1, 8);
+  rig.from_client(other_file);
+  rig.from_client(other_tree);
+  rig.from_client(other_session);
+  rig.from_client(DirectIoRig::about_file(kFlush, 7));
+  rig.settle();
+  CHECK(rig.heard().size() == 4);
+}
+
+TEST_CASE("what this channel has sent before the CLOSE is done here as always") {
+  DirectIoRig rig(kDisk);
+  rig.write_first(3);
+  DirectIoRig::BusyThreads busy(rig.its_loop());
+  Bytes request = rig.write_of(4, 300, pattern(8, 4));
+  put(request, 104, 1, 4);  // WRITE_THROUGH: for a thread
+  rig.from_client(request);
+  rig.from_client(closes("CLOSE", 5));
+  rig.settle();
+  CHECK(rig.unheard());
+  busy.let_go();
+  rig.until([&] { return !rig.heard().empty() && busy.gone(); });
+  REQUIRE(rig.heard().size() == 1);
+  CHECK(get(rig.heard()[0], 24, 8) == 5);
+  CHECK(rig.on_disk(300, 8) == pattern(8, 4));
+}
+
+TEST_CASE("a mark that stays is not waited for for ever") {
+  DirectIoRig rig;
+  rig.write_first(3);
+  mark(rig, 1);
+  rig.from_client(closes("CLOSE", 4));
+  rig.wait(29'000);
+  CHECK(rig.unheard());
+  rig.wait(2'000);
+  REQUIRE(rig.heard().size() == 1);
+  CHECK(rig.broken.empty());
+}
