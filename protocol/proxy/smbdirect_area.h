@@ -38,10 +38,17 @@
  * a slot has the newest ChannelSequence that any link has seen on its open, beside the generation, and per
  * link a mark of how many WRITEs are under way there, of which sequence: a WRITE is marked, then the newest
  * one is looked at, then it is done; and who raises the newest one looks at the marks then, and waits for
- * those of older ones. The module does so where smbd sees a newer one first; and when an open is closed,
- * however that came, it makes the slot nobody's, and waits for all that are under way there. Each link writes
- * the marks of its own row alone. What is under way when a link ends keeps its other end open, so that the
- * module clears the marks of nobody but the dead.
+ * those of older ones. The module does so where smbd sees a newer one first. Each link writes the marks of
+ * its own row alone. What is under way when a link ends keeps its other end open, so that the module clears
+ * the marks of nobody but the dead.
+ *
+ * smbd gives a file to others when it closes the open, and calls the module only after that. So whoever is to
+ * send it a CLOSE, TREE_DISCONNECT or LOGOFF first sets SMBDIRECT_USE_CLOSING in the words of the slots
+ * concerned, after which no link begins anything there, and waits for all marks of those slots; it stays set
+ * for as long as the open is there, which smbd alone reads and writes then. The module does so with all slots
+ * when it hears of a message that has smbd close files. When smbd closes the open at last, however that came,
+ * the module makes the slot nobody's, and waits for what is under way still. What a client sends to smbd past
+ * the daemon, or encrypted, nobody has waited for by then; nor for what smbd closes when it ends by a signal.
  *
  * The carrier: a READ or WRITE of the client's reaches smbd as FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 2.2.31.1)
  * with one chunk, whose resume key is SMBDIRECT_KEY_*; SourceOffset is the offset in the area, TargetOffset
@@ -115,10 +122,12 @@ enum smbdirect_rights { SMBDIRECT_RIGHT_READ = 1, SMBDIRECT_RIGHT_WRITE = 2 };
 #define SMBDIRECT_TABLE_SIZE(slots) (((slots) + (size_t)SMBDIRECT_LIFE_WORDS) * 8)
 
 /* In USE, in the host's order: u64 of each slot, then u32 of each slot and row, those of a slot side by side.
- * A sequence that has no generation of the slot's open is nobody's. */
+ * A sequence that has no generation of the slot's open is nobody's; and who raises it leaves CLOSING as it
+ * is. */
 #define SMBDIRECT_USE_ROWS 32
 #define SMBDIRECT_USE_GENERATION(word) ((unsigned)((word) >> 32))
 #define SMBDIRECT_USE_SEQUENCE(word) ((unsigned)(word) & 0xffffu)
+#define SMBDIRECT_USE_CLOSING 0x10000u
 #define SMBDIRECT_USE_MARK_COUNT(mark) ((unsigned)(mark) & 0xffffu)
 #define SMBDIRECT_USE_MARK_SEQUENCE(mark) ((unsigned)(mark) >> 16)
 #define SMBDIRECT_USE_SIZE(slots) ((slots) * (size_t)(8 + 4 * SMBDIRECT_USE_ROWS))

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "protocol/smb2/channel_sequence.h"
+#include "protocol/smb2/ends.h"
 #include "shm/seqlock.h"
 #include "workers/smbd/granted_file.h"
 
@@ -101,6 +102,38 @@ bool DirectFiles::may_name(const DirectFile& file, uint64_t session, uint32_t tr
 bool DirectFiles::older_under_way() {
   std::erase_if(draining_, [](const auto& file) { return !file->sequence.older_under_way(); });
   return !draining_.empty();
+}
+
+bool DirectFiles::closing_under_way(std::span<const std::byte> request) {
+  if (files_.empty()) return false;
+  bool waits = false;
+  smb2::for_each_end(request, [&](const smb2::End& end) {
+    if (end.of == smb2::End::Of::file) {
+      const auto at = files_.find(end.file_id);
+      if (at == files_.end() || at->second.file == nullptr) return;
+      DirectFile& file = *at->second.file;
+      // Whoever names another's is told by smbd that there is none.
+      if (file.is_of(end.session_id, end.tree_id)) waits = waits_to_close(file) || waits;
+      return;
+    }
+    for (auto& [id, known] : files_)
+      if (known.file != nullptr && end.covers(known.file->session_id, known.file->tree_id, id))
+        waits = waits_to_close(*known.file) || waits;
+  });
+  return waits;
+}
+
+bool DirectFiles::waits_to_close(DirectFile& file) {
+  const uint64_t now = context_.transport.now();
+  if (file.closing_at_ms == 0) {
+    file.closing_at_ms = std::max<uint64_t>(now, 1);
+    file.sequence.close();
+  }
+  if (!file.sequence.under_way()) return false;
+  if (now - file.closing_at_ms < kMostClosingMs) return true;
+  say("a file is closed while a WRITE of it has not returned from its file system",
+      "; if that hangs, mend it: its bytes may come after those of whoever has the file next");
+  return false;
 }
 
 std::shared_ptr<DirectFile> DirectFiles::for_smbd(shm::DirectState why) {

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -90,6 +91,10 @@ class OpenSequence {
   }
   /// ... but one may have begun.
   [[nodiscard]] bool older_under_way() const { return table_->use->older_under_way(slot_, now_); }
+  /// The open is about to be closed: no WRITE of it begins from here on, on any channel...
+  void close() { table_->use->close(slot_, generation_); }
+  /// ... but some may have begun.
+  [[nodiscard]] bool under_way() const { return table_->use->under_way(slot_); }
   /// Of a WRITE with that one, before it looks if it is the newest; any thread.
   [[nodiscard]] DirectUse::Mark mark(uint16_t sequence) const { return {*table_->use, slot_, sequence}; }
 
@@ -113,7 +118,8 @@ struct DirectFile {
   // Its file system cannot say what would block: any read, or write, might.
   bool reads_wait = false, writes_wait = false;
   FileViews views{};
-  uint64_t smbd_at_ms = 0;  // when smbd was last to see something of it; 0: when it was opened
+  uint64_t closing_at_ms = 0;  // when it was first to be closed; 0: it is not
+  uint64_t smbd_at_ms = 0;     // when smbd was last to see something of it; 0: when it was opened
 
   [[nodiscard]] bool is_of(uint64_t session, uint32_t tree) const {
     return session == session_id && tree == tree_id;
@@ -153,6 +159,10 @@ class DirectFiles final : private SmbdLink::User {
   [[nodiscard]] bool counts_on(const smb2::RequestInfo& info);
   /// WRITEs by other channels are under way still that came before what has counted on. Such a request waits.
   [[nodiscard]] bool older_under_way();
+  /// A request that is to go to smbd next. True: it closes files, and on one of these a WRITE is under way on
+  /// some channel of the client's. Such a request waits, for a while; none begins meanwhile, nor afterwards:
+  /// also of a file that smbd does not close after all, the rest is smbd's.
+  [[nodiscard]] bool closing_under_way(std::span<const std::byte> request);
   /// smbd has answered a WRITE of it with success: the next ones may be done here.
   void smbd_wrote(const smb2::FileId& file);
   /// Counts what was done: bytes read or written.
@@ -184,6 +194,7 @@ class DirectFiles final : private SmbdLink::User {
     shm::DirectState why{};            // then
   };
   static constexpr size_t kMostTrees = 4096, kMostShares = 256;
+  static constexpr uint64_t kMostClosingMs = 30'000;  // a WRITE that has not returned by then hangs
 
   void linked() override;
   void without(SmbdLink::Without how, const std::string& why) override;
@@ -201,6 +212,7 @@ class DirectFiles final : private SmbdLink::User {
   void let_go(const SmbdLink::Packet& packet);
   void refuse_share(const std::string& text);
   [[nodiscard]] bool may_name(const DirectFile& file, uint64_t session, uint32_t tree) const;
+  [[nodiscard]] bool waits_to_close(DirectFile& file);
   [[nodiscard]] std::shared_ptr<DirectFile> for_smbd(shm::DirectState why);
   [[nodiscard]] shm::DirectState why_unknown(const smb2::DirectRequest& request) const;
   void forget();

@@ -255,20 +255,28 @@ void DirectIo::say(DirectOperation& operation) {
   responses_.answer(head, operation.chunks, here);
 }
 
-bool DirectIo::holds_up(smb2::Holds holds, const smb2::FileId& file) {
+bool DirectIo::holds_up(smb2::Holds holds, const smb2::FileId& file, std::span<const std::byte> request) {
   if (holds == smb2::Holds::nothing) return false;
   // What it shortens may be the same file, opened once more.
   if (responses_.writes_done() < last_sent_) return true;
   if (holds == smb2::Holds::sends) return false;
   if (files_.older_under_way()) {
-    if (!again_) again_ = std::make_unique<shm::Timer>(*loop_, [this] { go_on_waiting(); });
-    again_->start(kAgainMs);
+    look_again();
     return true;
   }
-  if (in_threads_.empty()) return false;
-  return holds == smb2::Holds::all || std::ranges::any_of(in_threads_, [&](const DirectOperation* operation) {
-           return operation->request().file_id == file;
-         });
+  const auto concerned = [&](const DirectOperation* operation) {
+    return holds == smb2::Holds::all || operation->request().file_id == file;
+  };
+  if (std::ranges::any_of(in_threads_, concerned)) return true;
+  // Those of other channels too, and only now: what this one has sent before is done here as always.
+  if (!files_.closing_under_way(request)) return false;
+  look_again();
+  return true;
+}
+
+void DirectIo::look_again() {
+  if (!again_) again_ = std::make_unique<shm::Timer>(*loop_, [this] { go_on_waiting(); });
+  again_->start(kAgainMs);
 }
 
 std::unique_ptr<QueuedRequest> DirectIo::next_returned() {

@@ -70,8 +70,9 @@ class DirectIo final : private DirectOperation::Owner {
   /// That one, once; or nullptr.
   [[nodiscard]] std::unique_ptr<QueuedRequest> written_ahead() { return std::move(written_ahead_); }
   /// Whether a request must wait for what is in threads, for what is sent from files, or for what other
-  /// channels have under way: then it is looked at again soon.
-  [[nodiscard]] bool holds_up(smb2::Holds holds, const smb2::FileId& file);
+  /// channels have under way: then it is looked at again soon. request: its bytes, as for for_each_end().
+  [[nodiscard]] bool holds_up(smb2::Holds holds, const smb2::FileId& file,
+                              std::span<const std::byte> request);
   /// Nothing is in a thread, nor has come back from one and is waited for.
   [[nodiscard]] bool idle() const {
     return in_threads_.empty() && returned_.empty() && written_ahead_ == nullptr;
@@ -106,6 +107,7 @@ class DirectIo final : private DirectOperation::Owner {
     if (told_ && !stopped_) told_();
   }
   void go_on_soon();
+  void look_again();
   [[nodiscard]] Operation fresh();
 
   [[nodiscard]] std::shared_ptr<DirectFile> file_for(const QueuedRequest& queued);

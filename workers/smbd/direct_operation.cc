@@ -78,11 +78,12 @@ ssize_t DirectOperation::read_some() const {
   return result < 0 ? -errno : result;
 }
 
-/// Marked before it is looked at whether it may be done, and until it has been.
+/// Marked before it is looked at whether it may be done, and until it has been: whoever says first that it
+/// may not, in either word, and then looks at the marks, has seen it, or it is not done.
 ssize_t DirectOperation::write_some() const {
   const uint16_t sequence = request().channel_sequence;
   const DirectUse::Mark mark = file->sequence.mark(sequence);
-  if (!right().holds() || !file->sequence.is_newest(sequence)) return -EACCES;
+  if (!file->sequence.is_newest(sequence) || !right().holds()) return -EACCES;
   const ssize_t result = ::pwritev2(file->fd.get(), pieces_.data(), count_,
                                     static_cast<off_t>(request().offset + moved), flags_);
   return result < 0 ? -errno : result;

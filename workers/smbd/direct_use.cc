@@ -29,8 +29,7 @@ std::span<uint32_t> DirectUse::marks(uint32_t slot) const {
 }
 
 bool DirectUse::is_newest(uint32_t slot, uint32_t generation, uint16_t sequence) const {
-  const uint64_t word = std::atomic_ref(words_[slot]).load();
-  return SMBDIRECT_USE_GENERATION(word) == generation && SMBDIRECT_USE_SEQUENCE(word) == sequence;
+  return std::atomic_ref(words_[slot]).load() == (uint64_t{generation} << 32 | sequence);
 }
 
 void DirectUse::raise(uint32_t slot, uint32_t generation, uint16_t sequence) {
@@ -38,7 +37,8 @@ void DirectUse::raise(uint32_t slot, uint32_t generation, uint16_t sequence) {
   uint64_t word = shared.load();
   while (SMBDIRECT_USE_GENERATION(word) == generation &&
          smb2::older_sequence(uint16_t(SMBDIRECT_USE_SEQUENCE(word)), sequence) &&
-         !shared.compare_exchange_weak(word, uint64_t{generation} << 32 | sequence)) {
+         !shared.compare_exchange_weak(
+             word, uint64_t{generation} << 32 | (word & SMBDIRECT_USE_CLOSING) | sequence)) {
   }
 }
 
@@ -47,6 +47,20 @@ bool DirectUse::older_under_way(uint32_t slot, uint16_t sequence) const {
     const uint32_t mark = std::atomic_ref(place).load();
     return SMBDIRECT_USE_MARK_COUNT(mark) != 0 &&
            smb2::older_sequence(uint16_t(SMBDIRECT_USE_MARK_SEQUENCE(mark)), sequence);
+  });
+}
+
+void DirectUse::close(uint32_t slot, uint32_t generation) {
+  const std::atomic_ref shared(words_[slot]);
+  uint64_t word = shared.load();
+  while (SMBDIRECT_USE_GENERATION(word) == generation && (word & SMBDIRECT_USE_CLOSING) == 0 &&
+         !shared.compare_exchange_weak(word, word | SMBDIRECT_USE_CLOSING)) {
+  }
+}
+
+bool DirectUse::under_way(uint32_t slot) const {
+  return std::ranges::any_of(marks(slot), [](uint32_t& place) {
+    return SMBDIRECT_USE_MARK_COUNT(std::atomic_ref(place).load()) != 0;
   });
 }
 

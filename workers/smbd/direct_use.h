@@ -2,7 +2,8 @@
 // What the links to one smbd process have to know of each other (protocol/proxy/smbdirect_area.h, "USE"): the
 // newest ChannelSequence of each open, and which WRITEs are under way on it. A client that has lost a channel
 // sends by another one what it was not answered, with a new ChannelSequence; what the lost one has brought
-// must not be done after that. smbd sees to it where it does the WRITEs itself.
+// must not be done after that. smbd sees to it where it does the WRITEs itself, as it waits for what is under
+// way on a file that it closes, and may give to others.
 //
 // Shared by a link's open files, and by what threads do on them; any thread. It keeps the link's socket open,
 // so that the module does not take for over what is not. Memory that other processes write as well, and the
@@ -32,11 +33,16 @@ class DirectUse {
       : map_(std::move(map)), words_(map_.writable()), row_(row), link_(std::move(link)) {}
 
   /// Of the open in that slot with that generation: whether no link has seen a newer one. False also when
-  /// another open is there. slot, here and below: less than SMBDIRECT_SLOTS_MAX.
+  /// another open is there, or this one is being closed. slot, here and below: less than SMBDIRECT_SLOTS_MAX.
   [[nodiscard]] bool is_newest(uint32_t slot, uint32_t generation, uint16_t sequence) const;
   void raise(uint32_t slot, uint32_t generation, uint16_t sequence);
   /// Whether a WRITE with an older one is under way anywhere. After raise(): none begins any more.
   [[nodiscard]] bool older_under_way(uint32_t slot, uint16_t sequence) const;
+
+  /// That open is about to be closed: no WRITE of it begins any more, on any link.
+  void close(uint32_t slot, uint32_t generation);
+  /// Whether a WRITE is under way anywhere, with whatever sequence.
+  [[nodiscard]] bool under_way(uint32_t slot) const;
 
   /// A WRITE is under way, for as long as this lives.
   class Mark {

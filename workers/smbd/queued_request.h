@@ -3,6 +3,7 @@
 // order, and DirectIo while it is at it. Owned by whichever of the two has it; one thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -20,6 +21,7 @@ namespace smb2 = protocol::smb2;
 struct QueuedRequest {
   smb2::RewrittenRequest request;
   SlabRef pdu;                  // what the pieces point into
+  size_t sent{};                // bytes of it that are the client's
   bool may_be_passed{};         // a single WRITE that waits for its data...
   smb2::FileId file_id{};       // ... on this file
   smb2::Holds holds{};          // what it waits for, of what is done here
@@ -37,10 +39,15 @@ struct QueuedRequest {
   uint32_t ahead{};  // so many bytes of it were written already, while the rest was fetched
 
   [[nodiscard]] bool fetches() const { return !request.fetches.empty(); }
+  /// As the client has sent it, but for what was rewritten in place.
+  [[nodiscard]] std::span<const std::byte> bytes() const {
+    return std::span<const std::byte>(pdu.bytes()).first(sent);
+  }
   /// For the next one; lists keep their capacity.
   void clear() {
     request.clear();
     pdu.reset();
+    sent = 0;
     direct.reset();
     memory = {};
     data.clear();

@@ -165,7 +165,7 @@ bool RequestPath::decide(std::span<const std::byte> prefix) {
   } else if (info->may_pass && info->holds == smb2::Holds::nothing && gather_direct(prefix)) {
     info_ = *info;
   } else {
-    if (!decide_stream(*info)) return false;
+    if (!decide_stream(*info, prefix)) return false;
   }
   if (info->opaque) {
     area_.passed_by(shm::AreaState::is_encrypted);
@@ -183,10 +183,11 @@ bool RequestPath::decide(std::span<const std::byte> prefix) {
 }
 
 /// Cut through, unless something before it still waits and it may not pass.
-bool RequestPath::decide_stream(const smb2::RequestInfo& info) {
+bool RequestPath::decide_stream(const smb2::RequestInfo& info, std::span<const std::byte> prefix) {
   const bool echo = info.command == smb2::Command::echo;
   const bool passes = queue_.empty() || (info.may_pass && queue_.may_pass(echo ? nullptr : &info.file_id));
-  if (!passes || direct_.holds_up(info.holds, info.file_id) || previous_.holds_up(info.previous_session)) {
+  if (!passes || direct_.holds_up(info.holds, info.file_id, prefix) ||
+      previous_.holds_up(info.previous_session)) {
     if (total_ > context_.slabs.slab_size()) {
       context_.memory.note(Room::own);
       stall(total_);  // not worth the memory: the queue drains soon
@@ -300,6 +301,7 @@ void RequestPath::finish_gather() {
   entry->file_id = info_.file_id;
   entry->holds = info_.holds;
   entry->pdu = std::move(gathered_);
+  entry->sent = gathered_have_;
   ready_ = std::move(entry);
   (void)push_gathered();
 }

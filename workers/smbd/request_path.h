@@ -60,7 +60,7 @@ class RequestPath {
 
   bool consume(Item& item);
   bool decide(std::span<const std::byte> prefix);
-  bool decide_stream(const smb2::RequestInfo& info);
+  bool decide_stream(const smb2::RequestInfo& info, std::span<const std::byte> prefix);
   bool admit(uint64_t reply_bytes);
   bool begin_gather();
   [[nodiscard]] bool gather_direct(std::span<const std::byte> prefix);

@@ -178,7 +178,7 @@ bool RequestQueue::turn() {
   if (front.entry == nullptr) return false;
   if (!front_started_) {
     Entry& entry = *front.entry;
-    if (direct_.holds_up(entry.holds, entry.file_id)) return false;
+    if (direct_.holds_up(entry.holds, entry.file_id, entry.bytes())) return false;
     if (entry.direct && entry.fetches() && !take_data(front)) return false;
     if (entry.direct && direct_.take(front.entry)) {
       waiting_.drop();

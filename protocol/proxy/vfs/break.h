@@ -8,8 +8,7 @@
 #ifndef BREAK_H
 #define BREAK_H
 
-/* Where the messages arrive; of each tree connect, and always the same. */
-void smbdirect_break_prepare(struct smbd_server_connection *sconn);
+#include <stdbool.h>
 
 /* From here on. False without memory, or where no tree was connected. */
 bool smbdirect_break_watch(void);

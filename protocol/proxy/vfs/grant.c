@@ -7,6 +7,7 @@
 
 #include "protocol/proxy/vfs/break.h"
 #include "protocol/proxy/vfs/direct.h"
+#include "protocol/proxy/vfs/ending.h"
 #include "protocol/proxy/vfs/grant.h"
 #include "protocol/proxy/vfs/life.h"
 #include "protocol/proxy/vfs/series.h"
@@ -119,8 +120,8 @@ int smbdirect_grant_table(const char **why)
 		*why = "out of memory";
 		return -1;
 	}
-	if (!smbdirect_break_watch()) {
-		*why = "what breaks leases cannot be heard of";
+	if (!smbdirect_break_watch() || !smbdirect_ending_watch()) {
+		*why = "what breaks leases or closes files cannot be heard of";
 		return -1;
 	}
 	table.fd = table_memory();
@@ -135,7 +136,7 @@ static uint32_t open_rights(struct smbdirect_open *open)
 {
 	uint32_t rights;
 
-	if (smbdirect_break_aside()) {
+	if (smbdirect_break_aside() || smbdirect_ending_aside()) {
 		return 0;
 	}
 	rights = open->access & smbdirect_direct_lease(open->fsp);
@@ -147,6 +148,23 @@ static uint32_t open_rights(struct smbdirect_open *open)
 		rights &= open->access;
 	}
 	return smbdirect_direct_file(open->fsp, rights);
+}
+
+/*
+ * smbd has begun to end its session, and waits for requests under way before it
+ * closes the file: it begins no others, and so must nobody.
+ */
+static bool session_ends(const struct smbdirect_open *open)
+{
+	const struct connection_struct *conn = open->fsp->conn;
+	struct smbXsrv_session *session = NULL;
+	struct timeval now = timeval_current();
+	NTSTATUS status = smb2srv_session_lookup_client(conn->sconn->client,
+							conn->vuid,
+							timeval_to_nttime(&now),
+							&session);
+
+	return NT_STATUS_EQUAL(status, NT_STATUS_USER_SESSION_DELETED);
 }
 
 /* False when there are no more. */
@@ -295,7 +313,9 @@ void smbdirect_grant_ask_all(void)
 	struct smbdirect_open *open = NULL;
 
 	for (open = opens; open != NULL; open = open->next) {
-		open_ask(open);
+		if (!session_ends(open)) {
+			open_ask(open);
+		}
 	}
 }
 

@@ -22,7 +22,10 @@ void smbdirect_grant_opened(struct vfs_handle_struct *handle,
 			    struct files_struct *fsp,
 			    uint32_t access);
 
-/* Before smbd closes the file or lets go of it: its word is 0 from here on. */
+/*
+ * smbd closes the file: its word is 0 from here on. Of a durable open that it
+ * keeps for a while, before it lets go of it; else after that.
+ */
 void smbdirect_grant_closing(struct vfs_handle_struct *handle,
 			     struct files_struct *fsp);
 

@@ -14,8 +14,8 @@
 #include "smbd/smbd.h"
 #include "smbd/globals.h"
 
-#include "protocol/proxy/vfs/break.h"
 #include "protocol/proxy/vfs/direct.h"
+#include "protocol/proxy/vfs/front.h"
 #include "protocol/proxy/vfs/grant.h"
 #include "protocol/proxy/vfs/listen.h"
 #include "protocol/proxy/vfs/offload.h"
@@ -43,7 +43,7 @@ static int smbdirect_connect(struct vfs_handle_struct *handle,
 	}
 	handle->data = smbdirect_tree_add(handle, service);
 	if (handle->data != NULL) {
-		smbdirect_break_prepare(conn->sconn);
+		smbdirect_front_prepare(conn->sconn);
 		smbdirect_stray_prepare(conn->sconn);
 		smbdirect_listen(conn->sconn->ev_ctx);
 	}

@@ -52,6 +52,12 @@ static inline void smbdirect_lock_range(struct files_struct *fsp,
 				lock);
 }
 
+/* From 4.18 on in a header that none of the others includes. */
+NTSTATUS smb2srv_session_lookup_client(struct smbXsrv_client *client,
+				       uint64_t session_id,
+				       NTTIME now,
+				       struct smbXsrv_session **session);
+
 /* durable_reconnect_fn got one more argument. */
 #if SMB_VFS_INTERFACE_VERSION < 53
 #define SMBDIRECT_RECONNECT_LEASE(lease)

@@ -156,6 +156,18 @@ void smbdirect_use_end(unsigned slot)
 	wait_for(slot, NULL, "an open that is closed");
 }
 
+bool smbdirect_use_any(void)
+{
+	unsigned slot;
+
+	for (slot = 0; slot < use.used; slot++) {
+		if (under_way(slot, NULL)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 void smbdirect_use_raise(unsigned slot, uint32_t generation, uint16_t sequence)
 {
 	uint64_t word = __atomic_load_n(&use.sequences[slot], __ATOMIC_SEQ_CST);
@@ -170,6 +182,8 @@ void smbdirect_use_raise(unsigned slot, uint32_t generation, uint16_t sequence)
 	} while (!__atomic_compare_exchange_n(&use.sequences[slot],
 					      &word,
 					      (uint64_t)generation << 32 |
+						      (word &
+						       SMBDIRECT_USE_CLOSING) |
 						      sequence,
 					      false,
 					      __ATOMIC_SEQ_CST,

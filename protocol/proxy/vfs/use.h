@@ -33,13 +33,16 @@ void smbdirect_use_row_leave(int row, bool gone);
 void smbdirect_use_begin(unsigned slot, uint32_t generation, uint16_t sequence);
 
 /*
- * That open is closed, and may do nothing any more; smbd lets others have the
- * file, or its client by another open. Whatever the way on which it came to
- * that, such as another connection that ends the session (PreviousSessionId of
- * a SESSION_SETUP): no link begins a WRITE of it from here on, and this waits
- * for those under way, for a while.
+ * That open is closed, and may do nothing any more, whatever the way on which
+ * it came to that: no link begins a WRITE of it from here on, and this waits
+ * for those under way, for a while. It is the last resort: smbd has let others
+ * have the file already. The daemon waits before it passes on what closes
+ * files, and ending.c before smbd hears of messages that do.
  */
 void smbdirect_use_end(unsigned slot);
+
+/* A WRITE is under way on some slot. None begins where the word is cleared. */
+bool smbdirect_use_any(void);
 
 /*
  * smbd has seen that sequence of the open: it came by a link, which has raised

@@ -60,6 +60,25 @@ TEST_CASE("a mark is seen by all links as long as it is there, and counted") {
   CHECK(b->older_under_way(4095, 5));
 }
 
+TEST_CASE("an open that is to be closed is nobody's, whatever is raised, and all that is under way is seen") {
+  const auto memory = DirectRig::make_use();
+  const auto a = link_of(memory.get(), 0), b = link_of(memory.get(), 1);
+  CHECK_FALSE(a->under_way(2));
+  const auto mark = std::make_unique<DirectUse::Mark>(*a, 2, DirectRig::kSequence);
+  CHECK(b->under_way(2));
+  CHECK_FALSE(b->under_way(3));
+  b->close(2, 2);  // of an open that is not there
+  CHECK(a->is_newest(2, 1, DirectRig::kSequence));
+  b->close(2, 1);
+  b->close(2, 1);
+  CHECK_FALSE(a->is_newest(2, 1, DirectRig::kSequence));
+  a->raise(2, 1, 9);
+  CHECK_FALSE(a->is_newest(2, 1, 9));
+  CHECK(DirectRig::sequence_in(memory.get(), 2) == 9);
+  DirectRig::set_sequence(memory.get(), 2, 0, 2);  // the next one there
+  CHECK(a->is_newest(2, 2, 0));
+}
+
 TEST_CASE("whoever has raised the sequence and seen no mark finds that nothing older begins") {
   const auto memory = DirectRig::make_use();
   constexpr uint32_t kSlot = 5;

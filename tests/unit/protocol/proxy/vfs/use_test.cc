@@ -27,6 +27,7 @@ void smbdirect_use_row_leave(int row, bool gone);
 void smbdirect_use_begin(unsigned slot, uint32_t generation, uint16_t sequence);
 void smbdirect_use_end(unsigned slot);
 void smbdirect_use_raise(unsigned slot, uint32_t generation, uint16_t sequence);
+bool smbdirect_use_any();
 
 bool smbdirect_link_dead(const smbdirect_link* link);
 void use_test_warned(const char* format, ...);
@@ -147,6 +148,28 @@ TEST_CASE("a slot whose open is closed is nobody's, and what is under way is wai
   smbdirect_use_begin(kSlot, 2, 5);
   (void)ending();
   CHECK(warnings == 1);
+}
+
+TEST_CASE("an open that a link is closing stays so, whatever smbd sees of it") {
+  const Use use;
+  smbdirect_use_begin(kSlot, 1, 5);
+  use.word(kSlot) |= SMBDIRECT_USE_CLOSING;
+  (void)raising(6);
+  CHECK(use.word(kSlot) == (uint64_t{1} << 32 | SMBDIRECT_USE_CLOSING | 6));
+  (void)ending();
+  smbdirect_use_begin(kSlot, 2, 0);
+  CHECK(use.word(kSlot) == uint64_t{2} << 32);
+}
+
+TEST_CASE("whatever is under way anywhere is seen, but that of the dead") {
+  const Use use;
+  Row row;
+  smbdirect_use_begin(kSlot, 1, 5);
+  CHECK_FALSE(smbdirect_use_any());
+  use.set_mark(row.number, 1, 9);
+  CHECK(smbdirect_use_any());
+  row.link.dead = true;
+  CHECK_FALSE(smbdirect_use_any());
 }
 
 TEST_CASE("nobody waits for the dead, whose end is not heard of yet") {
