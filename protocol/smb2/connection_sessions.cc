@@ -25,9 +25,18 @@ void ConnectionSessions::answered(Command command, uint32_t status, uint64_t ses
   }
 }
 
-bool ConnectionSessions::usable(uint64_t session_id) const {
+const ConnectionSessions::Session* ConnectionSessions::find(uint64_t session_id) const {
   const auto at = std::ranges::lower_bound(sessions_, session_id, {}, &Session::id);
-  return at != sessions_.end() && at->id == session_id && !at->out;
+  return at != sessions_.end() && at->id == session_id ? &*at : nullptr;
+}
+
+bool ConnectionSessions::usable(uint64_t session_id) const {
+  const Session* session = find(session_id);
+  return session != nullptr && !session->out;
+}
+
+bool ConnectionSessions::may_close(uint64_t session_id) const {
+  return find(session_id) != nullptr || sessions_.size() == kMost;
 }
 
 }  // namespace smbdirect::protocol::smb2

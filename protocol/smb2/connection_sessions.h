@@ -23,12 +23,16 @@ class ConnectionSessions {
   /// smbd's final answer to a request of this connection.
   void answered(Command command, uint32_t status, uint64_t session_id);
   [[nodiscard]] bool usable(uint64_t session_id) const;
+  /// Whether smbd may take a CLOSE or a LOGOFF in it, as it does of one that has expired as well.
+  [[nodiscard]] bool may_close(uint64_t session_id) const;
 
  private:
   struct Session {
     uint64_t id{};
     bool out{};  // until smbd has done something in it
   };
+
+  [[nodiscard]] const Session* find(uint64_t session_id) const;
 
   std::vector<Session> sessions_;  // by id
 };

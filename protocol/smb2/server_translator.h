@@ -212,6 +212,8 @@ class ServerTranslator {
   [[nodiscard]] bool has_session() const { return has_session_; }
   /// Whether what names that session may be answered here.
   [[nodiscard]] bool usable(uint64_t session_id) const { return sessions_.usable(session_id); }
+  /// Whether smbd may close what is open in it.
+  [[nodiscard]] bool may_close(uint64_t session_id) const { return sessions_.may_close(session_id); }
   /// What smbd has agreed to; nullopt until its NEGOTIATE response was seen.
   [[nodiscard]] const std::optional<NegotiateResponse>& negotiated() const { return negotiated_; }
   /// RDMA-channel requests so far that smbd was made to answer with an error.

@@ -108,6 +108,8 @@ bool DirectFiles::closing_under_way(std::span<const std::byte> request) {
   if (files_.empty()) return false;
   bool waits = false;
   smb2::for_each_end(request, [&](const smb2::End& end) {
+    // Else whoever knows another connection's session could have its files be smbd's.
+    if (!context_.translator.may_close(end.session_id)) return;
     if (end.of == smb2::End::Of::file) {
       const auto at = files_.find(end.file_id);
       if (at == files_.end() || at->second.file == nullptr) return;

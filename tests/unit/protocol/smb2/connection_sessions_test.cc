@@ -67,6 +67,8 @@ TEST_CASE("a session that has expired is out until smbd does something in it") {
     ConnectionSessions sessions = with({4, 8});
     sessions.answered(heard, kStatusNetworkSessionExpired, 4);
     CHECK_FALSE(sessions.usable(4));
+    CHECK(sessions.may_close(4));
+    CHECK_FALSE(sessions.may_close(5));
     CHECK(sessions.usable(8));
     // What smbd does in one that has expired as well says nothing (MS-SMB2 3.3.5.2.9).
     for (const Command other : {Command::close, Command::lock, Command::echo, Command::cancel})
@@ -97,6 +99,7 @@ TEST_CASE("sessions of one connection are bounded") {
   CHECK(sessions.usable(1));
   CHECK(sessions.usable(ConnectionSessions::kMost));
   CHECK_FALSE(sessions.usable(ConnectionSessions::kMost + 1));
+  CHECK(sessions.may_close(ConnectionSessions::kMost + 1));  // it is not known
   sessions.answered(Command::logoff, 0, 1);
   sessions.answered(Command::session_setup, 0, ConnectionSessions::kMost + 1);
   CHECK(sessions.usable(ConnectionSessions::kMost + 1));

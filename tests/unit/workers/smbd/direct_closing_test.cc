@@ -46,6 +46,25 @@ TEST_CASE("what closes a file waits for WRITEs of other channels, however new, a
   }
 }
 
+TEST_CASE("what a connection may not close does not wait, and harms nobody's") {
+  DirectIoRig rig;
+  rig.write_first(3);
+  mark(rig, 1);
+  // smbd does not know the session any more on this connection, and says so.
+  rig.from_client(DirectIoRig::about_file(kFlush, 4));
+  rig.settle();
+  REQUIRE(rig.heard().size() == 1);
+  Bytes deleted = smb2_test::error_response(kFlush, {.message_id = 4, .status = 0xC0000203});
+  rig.smbd.answer(deleted);
+  (void)rig.answer();
+  rig.from_client(closes("CLOSE", 5));
+  rig.settle();
+  CHECK(rig.heard().size() == 2);
+  const auto other = DirectUse::open(rig.use.get(), kOtherRow, {});
+  REQUIRE(other);
+  CHECK((*other)->is_newest(1, 1, kSequence));
+}
+
 TEST_CASE("what closes nothing that is granted does not wait") {
   DirectIoRig rig;
   rig.write_first(3);
@@ -67,12 +86,12 @@ TEST_CASE("what this channel has sent before the CLOSE is done here as always") 
   DirectIoRig rig(kDisk);
   rig.write_first(3);
   DirectIoRig::BusyThreads busy(rig.its_loop());
-  Bytes request = rig.write_of(4, 300, pattern(8, 4));
-  put(request, 104, 1, 4);  // WRITE_THROUGH: for a thread
-  rig.from_client(request);
+  rig.from_client(rig.write_of(4, 300, pattern(8, 4)));
+  rig.settle();
+  const bool waits = rig.waits();
   rig.from_client(closes("CLOSE", 5));
   rig.settle();
-  CHECK(rig.unheard());
+  CHECK(rig.unheard() == waits);
   busy.let_go();
   rig.until([&] { return !rig.heard().empty() && busy.gone(); });
   REQUIRE(rig.heard().size() == 1);
