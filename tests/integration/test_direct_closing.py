@@ -110,13 +110,18 @@ def test_its_session_is_ended_from_elsewhere(writing, server, same_guid):
 @needs_held_files
 @pytest.mark.parametrize("how", ["CLOSE", "TREE_DISCONNECT", "LOGOFF"])
 def test_another_channel_closes_it(writing, server, daemon, how):
-    second = again(writing, server, daemon if isinstance(writing, ByTcp) is False else None)
-    with contextlib.closing(second.transport), connect(server) as other, HeldFile(writing.path) as held:
+    direct = not isinstance(writing, ByTcp)
+    second = again(writing, server, daemon if direct else None)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(second.transport))
+        other = stack.enter_context(connect(server))
         second.bind(writing.c, server.user, server.password)
-        if isinstance(writing, ByTcp) is False:
-            # It has a link of its own by the time that it has read by it.
-            second.read(writing.file, 8).check()
-            wait_until(lambda: [row for row in daemon.ctl("connections") if row["client"] == second.local], 10, "its row")
+        if direct:
+            second.read(writing.file, 8).check()  # with the first one it asks for a link
+            warm(daemon, second, writing.file)
+            writing.set_time()
+            writing.c.read(writing.file, 8).check()  # now and then one is smbd's
+        held = stack.enter_context(HeldFile(writing.path))
         writing.hanging()
         body = smb2.close_body(writing.file) if how == "CLOSE" else b"\4\0\0\0"
         command = {"CLOSE": smb2.CLOSE, "TREE_DISCONNECT": smb2.TREE_DISCONNECT, "LOGOFF": smb2.LOGOFF}[how]

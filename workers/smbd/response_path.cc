@@ -97,7 +97,10 @@ bool ResponsePath::plan_pdu() {
   }
   if (smb2::shows_session(prefix)) context_.events.on_session_set_up();
   if (plan_.command == smb2::Command::tree_connect || plan_.session_set_up) link_.ask_again();
-  if (plan_.command == smb2::Command::create && smb2::plain_success(prefix)) files_.opened();
+  // A channel that was bound to a session may open nothing, and close what others have.
+  const bool on_file = plan_.command == smb2::Command::create || plan_.command == smb2::Command::read ||
+                       plan_.command == smb2::Command::write;
+  if (on_file && smb2::plain_success(prefix)) files_.opened();
   if (!agreed_ && context_.translator.negotiated()) {
     agreed_ = true;
     context_.events.on_agreed(*context_.translator.negotiated());

@@ -151,10 +151,10 @@ static uint32_t open_rights(struct smbdirect_open *open)
 }
 
 /*
- * smbd has begun to end its session, and waits for requests under way before it
- * closes the file: it begins no others, and so must nobody.
+ * smbd has begun to end its tree or session, and waits for requests under way
+ * before it closes the file: it begins no others, and so must nobody.
  */
-static bool session_ends(const struct smbdirect_open *open)
+static bool being_closed(const struct smbdirect_open *open)
 {
 	const struct connection_struct *conn = open->fsp->conn;
 	struct smbXsrv_session *session = NULL;
@@ -164,7 +164,8 @@ static bool session_ends(const struct smbdirect_open *open)
 							timeval_to_nttime(&now),
 							&session);
 
-	return NT_STATUS_EQUAL(status, NT_STATUS_USER_SESSION_DELETED);
+	return NT_STATUS_EQUAL(status, NT_STATUS_USER_SESSION_DELETED) ||
+	       !NT_STATUS_IS_OK(conn->tcon->status);
 }
 
 /* False when there are no more. */
@@ -313,7 +314,7 @@ void smbdirect_grant_ask_all(void)
 	struct smbdirect_open *open = NULL;
 
 	for (open = opens; open != NULL; open = open->next) {
-		if (!session_ends(open)) {
+		if (!being_closed(open)) {
 			open_ask(open);
 		}
 	}
