@@ -48,6 +48,7 @@ class ByTcp(Writing):
     """The same with nothing between A and smbd."""
 
     def __init__(self, server):
+        self.daemon = None
         self.name = f"hangs-{uuid.uuid4().hex}"
         self.path = server.share_path() / self.name
         self.contents = os.urandom(SIZE)

@@ -78,6 +78,8 @@ class Writing:
         times = struct.pack("<QQQQII", 0, 0, 133_000_000_000_000_000, 0, 0, 0)
         body = struct.pack("<HBBIHHI16s", 33, 1, 4, len(times), 96, 0, 0, self.file) + times
         self.c.rpc(smb2.SET_INFO, body).check()
+        if self.daemon is not None:
+            warm(self.daemon, self.c, self.file)  # smbd is to see the next WRITE
 
     def reset(self):
         Ground.reset(self.c.transport.iwarp)
@@ -210,6 +212,8 @@ def test_other_clients_go_on_while_writes_hang(make_daemon, server):
 
     with contextlib.ExitStack() as stack:
         hang, other = ([stack.enter_context(closing(Writing(daemon, server))) for _ in range(2)] for _ in range(2))
+        for client in hang:
+            client.set_time()  # else smbd does, and sees the next WRITE after that
         assert held_up() == 0
         before = done(daemon)
         for client in hang:

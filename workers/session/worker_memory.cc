@@ -57,8 +57,11 @@ void WorkerMemory::look() {
                            " ms (/limits/buffered_bytes_per_worker)");
     return;
   }
-  // Nobody has anything to give: what is short is what connections cost that are doing nothing wrong.
-  (*waiter)->let_through();
+  // Nobody has anything to give: what is short is what connections cost that are doing nothing wrong. In
+  // turn: one that has many requests waits again at once.
+  MemoryHolder* const holder = *waiter;
+  std::rotate(waiter, waiter + 1, holders_.end());
+  holder->let_through();
 }
 
 MemoryHolder* WorkerMemory::most_stuck() const {

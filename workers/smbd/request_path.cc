@@ -25,7 +25,10 @@ void RequestPath::on_fragment(const Fragment& fragment) {
 void RequestPath::resume() {
   if (broken_) return;
   queue_.fetch();
-  if (mode_ != Mode::stream) queue_.advance();
+  if (mode_ != Mode::stream) {
+    queue_.advance();
+    queue_.fetch();  // what has moved on was perhaps what there was no memory beside, and nothing else wakes it
+  }
   if (!stalled_since_) return;
   const uint64_t now = context_.transport.now();
   if (holds_nothing() && now - std::max(*stalled_since_, context_.answered_ms) >= kPatienceMs) {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A daemon with one worker, a client that it must serve well, and the measure of both while something else goes on.
 
-The measure allows for the machine: a second client beside it goes to smbd itself over TCP, never through the worker.
-What slows that one down is not the worker's doing.
+The measure allows for the machine: a second client beside it goes to the same server over TCP, never through the worker.
+What slows that one down, or has it fail, is not the worker's doing.
 """
 
 import threading
@@ -61,7 +61,8 @@ class Stage:
             front, lane = (self.connect, "tcp") if connect else (self.daemon, "rdma")
             self.bystander = Measured(lane, [front.address, front.port], smbd.netbios_name, f"{host}7", space)
             self.parts.append(self.bystander)
-            self.control = Measured("tcp", ["127.0.0.1", smbd.port], smbd.netbios_name, "127.0.0.78", space)
+            # By the same server, hostile or not, so that only the daemon is what they do not share.
+            self.control = Measured("tcp", ["127.0.0.1", upstream], smbd.netbios_name, "127.0.0.78", space)
             self.parts.append(self.control)
         except BaseException:
             self.stop()
@@ -138,6 +139,9 @@ class Stage:
         for when, what in (("during", m.during), ("after", m.after)):
             if what.failure:
                 wrong.append(f"the bystander failed {when} it: {what.failure}")
+        if m.control.failure:  # the server of both stands still: that says nothing of the worker
+            slow += [*wrong, f"the server itself stands still: {m.control.failure}"]
+            wrong = []
         workers = self.daemon.worker_pids()
         if self.connect and not self.connect.server.running():
             wrong.append("smbdirect-connect has ended")

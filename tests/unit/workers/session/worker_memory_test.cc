@@ -60,14 +60,20 @@ struct Holder final : MemoryHolder {
   [[nodiscard]] uint64_t reclaimable() const override { return held; }
   [[nodiscard]] uint64_t stuck_since() override { return since; }
   [[nodiscard]] bool waits_for_others() const override { return waits; }
-  void let_through() override { waits = false, let = true; }
+  void let_through() override {
+    waits = hungry;
+    let = true;
+    ++times;
+  }
   void end_for_others(std::string reason) override { why = std::move(reason), held = 0; }
 
   WorkerMemory& memory;
   uint64_t held = 0;
   uint64_t since = UINT64_MAX;
   bool waits = false;
+  bool hungry = false;  // waits again at once
   bool let = false;
+  int times = 0;
   std::string why;
 };
 
@@ -118,6 +124,17 @@ TEST_CASE("a client's connections share its account, which goes with the last of
   one->promised.force(5);
   CHECK_FALSE(rig.memory->alone(*rig.memory->client(address("192.0.2.2"))));
   one->promised.refund(5);
+}
+
+TEST_CASE("of many that wait, and none that has anything to give, each is let through in its turn") {
+  Rig rig(64 * kMiB);
+  Holder first(*rig.memory), second(*rig.memory), third(*rig.memory);
+  for (Holder* holder : {&first, &second, &third}) holder->waits = holder->hungry = true;
+  rig.memory->somebody_waits();
+  rig.until([&] { return first.times + second.times + third.times == 9; });
+  CHECK(first.times == 3);
+  CHECK(second.times == 3);
+  CHECK(third.times == 3);
 }
 
 TEST_CASE(
