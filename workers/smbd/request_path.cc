@@ -27,8 +27,8 @@ void RequestPath::resume() {
   queue_.fetch();
   if (mode_ != Mode::stream) {
     queue_.advance();
-    queue_
-        .fetch();  // what has moved on was perhaps what there was no memory beside, and nothing else wakes it
+    // What has moved on was perhaps what there was no memory beside, and nothing else would wake it.
+    queue_.fetch();
   }
   if (!stalled_since_) return;
   const uint64_t now = context_.transport.now();
