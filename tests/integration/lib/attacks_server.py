@@ -3,6 +3,7 @@
 attack (lib/ground.py); the table is at the end."""
 
 import contextlib
+import struct
 
 from lib import smb2
 from lib.attacks_smb import unread_write
@@ -16,6 +17,7 @@ def attack(way):
             c = smb2.Client(g.smbdirect(), guid_for(way))
             c.timeout = 2
             c.negotiate((smb2.SMB_3_0_2,)).check()
+            c.rpc(smb2.SESSION_SETUP, struct.pack("<HBBIIHHQ", 25, 0, 1, 1, 0, 88, 0, 0)).check()
             return c
 
         while not g.over():

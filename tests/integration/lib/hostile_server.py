@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A server in smbd's place, in a process of its own: it carries every connection on to the real smbd, but those
-whose ClientGuid asks for worse, which it misuses in one of the ways below."""
+whose ClientGuid asks for worse: it lets these in, and then misuses them in one of the ways below."""
 
 import contextlib
 import os
@@ -118,6 +118,9 @@ def serve(client, smbd):
         if guid[:7] == MARK:
             body = struct.pack("<HHHH16sIIIIQQHHI", 65, 1, 0x0302, 0, bytes(16), 0, 8 << 20, 8 << 20, 8 << 20, 0, 0, 128, 0, 0)
             client.sendall(framed(answer(0, 0, body=body)))
+            log_on = exactly(client, int.from_bytes(exactly(client, 4)[1:], "big"))
+            message_id = int.from_bytes(log_on[24:32], "little")
+            client.sendall(framed(answer(1, message_id, body=struct.pack("<HHHH", 9, 1, 72, 0))))
             return list(WAYS.values())[guid[7]](client)
         with socket.create_connection(smbd) as server:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
