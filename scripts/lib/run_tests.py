@@ -237,8 +237,9 @@ NOT_WITH_UBSAN = {'out of descriptors*': "UBSan's look at an object's type needs
 
 # The long parity lists; the module in stock smbd, which has no sanitizer; what takes the same ways through the worker as
 # test_area; and tests of scripts. They ran before, and here the sanitizers watch all else.
-NOT_WITH_ASAN = ('test_torture.py', 'vfs', 'test_area_answers.py', 'test_area_modes.py', 'test_fresh.py', 'test_guest_verdicts.py',
-                 'test_package.py', 'test_ctdb_script.py')
+NOT_WITH_ASAN = ('test_torture.py', 'vfs', 'test_area_answers.py', 'test_area_modes.py', 'test_direct_rules.py',
+                 'test_direct_times.py', 'test_direct_disk_errors.py', 'test_fresh.py', 'test_guest_verdicts.py', 'test_package.py',
+                 'test_ctdb_script.py')
 
 
 def unit_tests_but(run, section, log, kind, excluded, *arguments):
