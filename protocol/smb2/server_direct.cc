@@ -7,6 +7,7 @@ namespace smbdirect::protocol::smb2 {
 
 std::optional<DirectRequest> ServerTranslator::direct_request(std::span<const std::byte> pdu,
                                                               uint64_t total) const {
+  if (!has_session_ || !negotiated_) return std::nullopt;
   const auto request = parse_direct_request(pdu, total,
                                             {.dialect = dialect_,
                                              .multi_credit = negotiated_->multi_credit(),
