@@ -206,6 +206,7 @@ def meson_tests(run, section, log, kind, *arguments, env=None, excluded=False):
 
 # Cases that valgrind itself defeats: it keeps descriptors of its own, and slows what must end in seconds.
 NOT_UNDER_VALGRIND = {
+    'so are windows*': 'asks the kernel about an address that is gone, on purpose',
     'a confined process*': 'valgrind does not survive an execve that fails, and knows no seccomp(2)',
     'threads that were started before are confined*': 'valgrind knows no seccomp(2)',
     'disconnect sends what was posted*': 'the fabric gives an orderly close 3 s',
