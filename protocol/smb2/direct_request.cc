@@ -113,14 +113,4 @@ DirectAnswer answer_write(const DirectRequest& request, std::span<const std::byt
   return answer;
 }
 
-DirectAnswer answer_error(const DirectRequest& request, std::span<const std::byte> header, uint32_t status,
-                          uint16_t credits) {
-  DirectAnswer answer = turned_round(request, header, credits);
-  const std::span bytes(answer.bytes);
-  wire::store(bytes, header_at::kStatus, status);
-  wire::store(bytes, kBodyAt, kErrorStructureSize);
-  answer.size = kErrorBytes;
-  return answer;
-}
-
 }  // namespace smbdirect::protocol::smb2

@@ -54,7 +54,5 @@ struct DirectAnswer {
                                        uint32_t count, uint16_t credits);
 [[nodiscard]] DirectAnswer answer_write(const DirectRequest& request, std::span<const std::byte> header,
                                         uint32_t count, uint16_t credits);
-[[nodiscard]] DirectAnswer answer_error(const DirectRequest& request, std::span<const std::byte> header,
-                                        uint32_t status, uint16_t credits);
 
 }  // namespace smbdirect::protocol::smb2

@@ -66,8 +66,6 @@ inline constexpr size_t kChannelInfoOffset = 104;
 inline constexpr size_t kChannelInfoLength = 106;
 inline constexpr size_t kFlags = 108;
 inline constexpr size_t kBuffer = 112;
-inline constexpr uint32_t kFlagWriteThrough = 0x01;
-inline constexpr uint32_t kFlagUnbuffered = 0x02;
 }  // namespace write_at
 
 // MS-SMB2 2.2.22, WRITE response.
