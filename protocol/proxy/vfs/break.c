@@ -52,11 +52,7 @@ static void break_message(struct messaging_context *msg_ctx,
 {
 	process.aside = true;
 	smbdirect_grant_withdraw_all();
-	smbdirect_front_let_on(msg_type, src, data);
-	tevent_schedule_immediate(process.back,
-				  smbdirect_front_events(),
-				  come_back,
-				  NULL);
+	smbdirect_front_let_on(msg_type, src, data, process.back, come_back);
 }
 
 bool smbdirect_break_watch(void)

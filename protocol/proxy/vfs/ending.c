@@ -87,11 +87,7 @@ static void let_on(uint32_t msg_type,
 		   struct server_id src,
 		   const DATA_BLOB *data)
 {
-	smbdirect_front_let_on(msg_type, src, data);
-	tevent_schedule_immediate(process.back,
-				  smbdirect_front_events(),
-				  come_back,
-				  NULL);
+	smbdirect_front_let_on(msg_type, src, data, process.back, come_back);
 }
 
 static bool look_later(void);

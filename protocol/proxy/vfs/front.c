@@ -28,7 +28,9 @@ bool smbdirect_front_stand(uint32_t msg_type, smbdirect_front_fn *fn)
 
 void smbdirect_front_let_on(uint32_t msg_type,
 			    struct server_id src,
-			    const DATA_BLOB *data)
+			    const DATA_BLOB *data,
+			    struct tevent_immediate *back,
+			    tevent_immediate_handler_t come_back)
 {
 	struct iovec iov = {
 		.iov_base = data->data,
@@ -50,6 +52,8 @@ void smbdirect_front_let_on(uint32_t msg_type,
 			(unsigned)msg_type,
 			strerror(ret));
 	}
+	/* Behind the message: what was scheduled first is done first */
+	tevent_schedule_immediate(back, process.ev, come_back, NULL);
 }
 
 struct tevent_context *smbdirect_front_events(void)

@@ -24,12 +24,14 @@ void smbdirect_front_prepare(struct smbd_server_connection *sconn);
 bool smbdirect_front_stand(uint32_t msg_type, smbdirect_front_fn *fn);
 
 /*
- * To smbd, which gets it from the event loop; what is scheduled there behind
- * this call is done after that. Nobody stands in front of that type any more.
+ * To smbd, which gets it from the event loop; `back` calls come_back after
+ * that. Until then nobody stands in front of that type.
  */
 void smbdirect_front_let_on(uint32_t msg_type,
 			    struct server_id src,
-			    const DATA_BLOB *data);
+			    const DATA_BLOB *data,
+			    struct tevent_immediate *back,
+			    tevent_immediate_handler_t come_back);
 
 /* NULL where no tree was connected. */
 struct tevent_context *smbdirect_front_events(void);
