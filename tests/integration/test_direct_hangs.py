@@ -69,6 +69,7 @@ class Writing:
 
     def hanging(self):
         """One that is in its system call."""
+        self.c.read(self.file, 8).check()  # every two seconds one is smbd's: this one, then
         message_id = self.send()
         wait_until(lambda: blocked_writers(self.worker) == 1, 10, "a thread in its system call")
         return message_id
@@ -218,8 +219,8 @@ def test_other_clients_go_on_while_writes_hang(make_daemon, server):
         before = done(daemon)
         for client in hang:
             client.held = stack.enter_context(HeldFile(client.path))
-            client.c.read(client.file, 8).check()  # now and then one is smbd's
         asked = [hang[0].hanging()]
+        hang[1].c.read(hang[1].file, 8).check()  # as hanging() does
         asked.append(hang[1].send())
         wait_until(lambda: blocked_writers(hang[0].worker) == 2, 10, "two threads in their system calls")
         for _ in range(20):

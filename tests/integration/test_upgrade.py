@@ -368,7 +368,7 @@ def test_a_parents_end_ends_both(scratch, smbd):
     process = subprocess.Popen([str(a) for a in argv], stdin=watched)
     os.close(watched)
     try:
-        wait_until(lambda: says(daemon, "status")[0] == 0, 10)
+        wait_until(lambda: says(daemon, "status")[0] == 0 and daemon.ctl("status")["workers_ready"] == 1, 20)
         with smb2.Client(SmbDirect.connect((daemon.address, daemon.port), crc=False)) as stays:
             stays.start()
             told = daemon.ctl("upgrade")
