@@ -7,8 +7,6 @@ build/logs. Numbers are summed over all of them; a section that cannot run count
 """
 
 import argparse
-import collections
-import dataclasses
 import json
 import os
 import pathlib
@@ -17,120 +15,17 @@ import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ET
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'scripts/lib'))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import guest_tests  # noqa: E402
-import sanitizers  # noqa: E402
 import static_checks  # noqa: E402
+from exclusions import NOT_UNDER_VALGRIND, NOT_WITH_ASAN, NOT_WITH_UBSAN  # noqa: E402
+from integration_tests import integration, smoke  # noqa: E402
+from test_run import BUILD, LOGS, ROOT, Failed, Run, end_group, last_lines  # noqa: E402
 
-BUILD = ROOT / 'build'
-LOGS = BUILD / 'logs'
 JOBS = max(2, min(8, os.cpu_count() or 2))
+LANES = JOBS + 1  # most of an integration test is waiting
 VALGRIND = 'valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,possible'
-
-
-@dataclasses.dataclass
-class Section:
-    name: str
-    seconds: float = 0.0
-    passed: int = 0
-    failures: list = dataclasses.field(default_factory=list)  # (what, text for a person)
-    skips: list = dataclasses.field(default_factory=list)  # (what, reason)
-
-
-class Failed(Exception):
-    """The section cannot go on; the text says why."""
-
-
-class Run:
-    """One run of scripts/test: its sections, and the processes it has going."""
-
-    def __init__(self, options):
-        self.options = options
-        self.sections = []
-        self.going = set()  # processes
-        self.began = time.monotonic()
-        LOGS.mkdir(parents=True, exist_ok=True)
-
-    def command(self, argv, log, env=None, cwd=ROOT, check=True, timeout=1800):
-        """Runs a program with its output in build/logs/<log>.log (appended). Ends its whole process group
-        if we are interrupted or it takes too long. Returns (exit status, output)."""
-        path = LOGS / f'{log}.log'
-        begin = path.stat().st_size if path.exists() else 0
-        with open(path, 'ab') as out:
-            out.write(('$ ' + ' '.join(map(str, argv)) + '\n').encode())
-            out.flush()
-            process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out,
-                                       stderr=subprocess.STDOUT, cwd=cwd, env={**os.environ, **(env or {})},
-                                       start_new_session=True)
-            self.going.add(process)
-            try:
-                status = process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                status = None
-            finally:
-                end_group(process)
-                self.going.discard(process)
-        with open(path, 'rb') as f:
-            f.seek(begin)
-            text = f.read().decode(errors='replace')
-        if status is None:
-            raise Failed(f'{argv[0]} took longer than {timeout} s\n{last_lines(text)}')
-        if check and status != 0:
-            raise Failed(f'{argv[0]} ended with {status}\n{last_lines(text)}')
-        return status, text
-
-    def section(self, name, function):
-        section = Section(name)
-        self.sections.append(section)
-        slug = name.replace(' ', '-').replace('+', '-')
-        (LOGS / f'{slug}.log').unlink(missing_ok=True)
-        print(f'==> {name}', flush=True)
-        begin = time.monotonic()
-        try:
-            function(section, slug)
-        except Failed as e:
-            section.failures.append((name, str(e)))
-        section.seconds = time.monotonic() - begin
-        for what, text in section.failures:
-            print(f'FAILED {name}: {what}\n{indent(text)}', flush=True)
-        print(f'    {section.passed} passed, {len(section.failures)} failed, {len(section.skips)} skipped '
-              f'in {section.seconds:.0f} s', flush=True)
-        return not section.failures
-
-    def summary(self):
-        print('\nsection                        seconds  passed  failed  skipped')
-        for s in self.sections:
-            print(f'{s.name:30} {s.seconds:7.0f} {s.passed:7} {len(s.failures):7} {len(s.skips):8}')
-        print(f'{"all":30} {sum(s.seconds for s in self.sections):7.0f}\n')
-        for s in self.sections:
-            for what, _ in s.failures:
-                print(f'failed: {s.name}: {what}')
-        reasons = collections.Counter((s.name, reason) for s in self.sections for _, reason in s.skips)
-        for (name, reason), count in reasons.items():
-            print(f'skipped: {name}: {count} x {reason}')
-        passed = sum(s.passed for s in self.sections)
-        failed = sum(len(s.failures) for s in self.sections)
-        print(f'{passed} passed, {failed} failed, {sum(reasons.values())} skipped')
-        return 1 if failed else 0
-
-
-def last_lines(text, count=40):
-    return '\n'.join(text.splitlines()[-count:])
-
-
-def indent(text):
-    return '\n'.join('    ' + line for line in text.splitlines())
-
-
-def end_group(process):
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
 
 
 # --- builds -----------------------------------------------------------------------------------------
@@ -204,43 +99,6 @@ def meson_tests(run, section, log, kind, *arguments, env=None, excluded=False):
             section.failures += [(entry['name'], '(see above)')] * (failed - 1)
 
 
-# Cases that valgrind itself defeats: it keeps descriptors of its own, and slows what must end in seconds.
-NOT_UNDER_VALGRIND = {
-    'so are windows*': 'asks the kernel about an address that is gone, on purpose',
-    'a confined process*': 'valgrind does not survive an execve that fails, and knows no seccomp(2)',
-    'threads that were started before are confined*': 'valgrind knows no seccomp(2)',
-    'disconnect sends what was posted*': 'the fabric gives an orderly close 3 s',
-    'a descriptor that finds no room*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
-    'out of descriptors*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
-    'a worker without descriptors*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
-    'while the worker has no descriptor left*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
-    'the link goes on for the area*': "valgrind's own descriptors defeat RLIMIT_NOFILE",
-    'a process that ends takes its clients along*': 'valgrind knows no pidfd_open(2)',
-    **dict.fromkeys([
-        'a process that serves a client beside another*',
-        'streams of one pair of addresses in two networks*',
-        'a process has the streams that it has*',
-        'the link is to the module of the process*',
-        'of many smbds it is the right one*',
-        'there is no module: a directory*',
-        'a module that does not accept*',
-        'a worker may ask for its own connections*',
-        'what nobody waits for any more*',
-        'a worker that asks without end*',
-        'however many wait*',
-    ], 'valgrind knows no pidfd_open(2)'),
-}
-
-
-# UBSan reads what an object is through a pipe of its own, and takes "no descriptor left" for "no object".
-NOT_WITH_UBSAN = {'out of descriptors*': "UBSan's look at an object's type needs descriptors"}
-
-
-# The long parity lists; the module in stock smbd, which has no sanitizer; what takes the same ways through the worker as
-# test_area; and tests of scripts. They ran before, and here the sanitizers watch all else.
-NOT_WITH_ASAN = ('test_torture.py', 'vfs', 'test_area_answers.py', 'test_area_modes.py', 'test_direct_rules.py',
-                 'test_direct_times.py', 'test_direct_disk_errors.py', 'test_fresh.py', 'test_guest_verdicts.py', 'test_package.py',
-                 'test_ctdb_script.py')
 
 
 def unit_tests_but(run, section, log, kind, excluded, *arguments):
@@ -259,11 +117,6 @@ def valgrind_tests(run, section, log):
 def sanitized_tests(run, section, log):
     unit_tests_but(run, section, log, 'asan', NOT_WITH_UBSAN, '--timeout-multiplier', '4')
     meson_tests(run, section, log + '-fuzz', 'asan', '--suite', 'fuzz')
-
-
-def sanitizer_findings(section, reports):
-    for name, text in sanitizers.findings(reports):
-        section.failures.append((f'sanitizer report {name}', last_lines(text, 60)))
 
 
 # --- fuzzing ----------------------------------------------------------------------------------------
@@ -317,73 +170,6 @@ def start_fuzzer(target, corpus, seconds):
         process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out,
                                    stderr=subprocess.STDOUT, start_new_session=True)
     return target, process, output, time.monotonic() + seconds + 60
-
-
-# --- integration tests ------------------------------------------------------------------------------
-
-
-# Files whose tests have to do with time, memory or processors as much as with what is right, or with something that all of
-# the machine has (huge pages): nothing runs beside them, whatever --lanes says.
-ALONE = ['test_area.py', 'test_bad_input_limits.py', 'test_bystander.py', 'test_bystander_hosts.py',
-         'test_conformance_negotiate.py', 'test_conformance_timers.py', 'test_ctdb.py', 'test_day.py', 'test_memory.py',
-         'test_places.py', 'test_progress.py', 'test_soak.py', 'test_taken_worker.py', 'test_worker_death.py',
-         'vfs/test_bystanders.py']
-
-
-def integration(run, section, log, kind, ignored=(), until=None):
-    """All integration tests but those `ignored`, files or folders. until: starts no test when the run is so many minutes
-    old; those left are skipped."""
-    tests, lanes = ROOT / 'tests/integration', run.options.lanes
-    parts = [(log, [*(f'--ignore={tests / name}' for name in ignored), tests])]
-    if lanes > 1:
-        alone = [tests / name for name in ALONE if name not in ignored and name.partition('/')[0] not in ignored]
-        beside = [f'--ignore={tests / name}' for name in [*ignored, *ALONE]]
-        parts = [(log, ['-n', str(lanes), '--dist', 'loadfile', *beside, tests]), (f'{log}-alone', alone)]
-    seconds = collections.Counter()
-    for name, arguments in parts:
-        (LOGS / f'{name}.log').unlink(missing_ok=True)
-        try:
-            seconds += pytest(run, section, name, kind, *arguments, until=until)
-        except Failed as e:
-            section.failures.append((name, str(e)))
-    print('    slowest: ' + ', '.join(f'{name} {took:.0f} s' for name, took in seconds.most_common(12)), flush=True)
-
-
-def pytest(run, section, log, kind, *arguments, until=None):
-    """Gives how long each file took. until: as above."""
-    results = LOGS / f'{log}.xml'
-    results.unlink(missing_ok=True)
-    env = {'SMBDIRECTD_BUILD': str(BUILD / kind), 'PYTHONDONTWRITEBYTECODE': '1'}
-    env['SMBDIRECTD_FULL'] = '1' if run.options.full else ''
-    reports = BUILD / kind / 'sanitizer-reports'
-    if kind == 'asan':
-        env |= sanitizers.environment(reports)
-        env['SMBDIRECTD_KILLS'] = '100'  # of test_kills.py: each is slower here, and all of them ran before
-    if until is not None:
-        env['SMBDIRECTD_UNTIL'] = f'{time.time() + until * 60 - (time.monotonic() - run.began):.0f} {until}'  # conftest.py
-    status, text = run.command(
-        ['/usr/bin/python3', '-m', 'pytest', '-p', 'no:cacheprovider', '-q', '--durations=15', '-rfEs',
-         f'--junitxml={results}', *arguments], log, env, check=False, timeout=3600)
-    if not results.exists():
-        raise Failed(f'pytest ended with {status} and left no results\n{last_lines(text)}')
-    seconds = collections.Counter()
-    for case in ET.parse(results).getroot().iter('testcase'):
-        seconds[case.get('classname', '').rsplit('.', 1)[-1]] += float(case.get('time', 0))
-        name = f'{case.get("classname", "").rsplit(".", 1)[-1]}::{case.get("name")}'
-        problem = case.find('failure')
-        problem = case.find('error') if problem is None else problem
-        skipped = case.find('skipped')
-        if problem is not None:
-            section.failures.append((name, last_lines(problem.text or problem.get('message', ''), 80)))
-        elif skipped is not None:
-            section.skips.append((name, skipped.get('message', 'no reason given')))
-        else:
-            section.passed += 1
-    if status not in (0, 1) and not section.failures:
-        raise Failed(f'pytest ended with {status}\n{last_lines(text)}')
-    if kind == 'asan':
-        sanitizer_findings(section, reports)
-    return seconds
 
 
 # --- tests in the guest kernel ----------------------------------------------------------------------
@@ -487,9 +273,8 @@ def main():
     parser.add_argument('--until', type=int, metavar='MINUTES',
                         help='when the run is so old, start no more of what comes last: integration tests under the '
                         'sanitizers, programs in the guest; those left are skipped')
-    parser.add_argument('--lanes', type=int, default=1, metavar='N',
-                        help='so many files of integration tests at a time, but for those that measure: half the time on two '
-                        'processors that do nothing else')
+    parser.add_argument('--lanes', type=int, default=LANES, metavar='N',
+                        help='so many files of integration tests at a time, but for those that measure (%(default)s)')
     parser.add_argument('--werror', action='store_true',
                         help='a warning of the compiler is an error (.ci/run, on supported compilers)')
     options = parser.parse_args()
@@ -498,7 +283,7 @@ def main():
     try:
         if options.quick:
             if quick(run):
-                run.section('smoke', lambda s, log: pytest(run, s, log, 'normal', '-m', 'smoke', ROOT / 'tests/integration'))
+                run.section('smoke', lambda s, log: smoke(run, s, log))
         else:
             everything(run)
     except KeyboardInterrupt:
