@@ -4,14 +4,10 @@
 // clock stands but for what is due soon. Whose exchange it is begins it and ends it.
 #pragma once
 
-#include <algorithm>
-#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <sys/socket.h>
-#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -57,32 +53,9 @@ class ExchangeHost : protected Transport::Owner, protected SessionEvents {
   };
 
   /// Until nothing moves any more, nor would soon.
-  void settle() {
-    uint64_t turns = 0;
-    for (int quiet = 0; quiet < 2;) {
-      REQUIRE(++turns < 10'000'000);
-      bool moved = !server_stands && server_end_->step();
-      moved = client_end_->step() || moved;
-      moved = move_far_end() || moved;
-      moved = read_upstream() || moved;
-      moved = flush() || moved;
-      client->pump();
-      server->pump();
-      quiet = moved ? 0 : quiet + 1;
-      if (quiet < 2) continue;
-      const uint64_t due = std::min(client->engine().next_deadline(), server->engine().next_deadline());
-      const uint64_t now = uv_now(&loop_);
-      if (due >= now + setup_.soon_ms) continue;
-      pass(due > now ? due - now : 1);
-      quiet = 0;
-    }
-  }
+  void settle();
   /// Time goes by, and the session looks again, once, as its timer for memory lets it.
-  void wait(uint64_t ms) {
-    pass(ms);
-    if (broken.empty()) exchange->resume();
-    settle();
-  }
+  void wait(uint64_t ms);
 
   void from_client(const Bytes& message) {
     begin(message.size());
@@ -90,16 +63,9 @@ class ExchangeHost : protected Transport::Owner, protected SessionEvents {
   }
   /// The same in parts.
   void begin(uint64_t total) { REQUIRE(client->begin_message(total)); }
-  void append(std::span<const std::byte> bytes) {
-    sent_.push_back(std::make_unique<Bytes>(bytes.begin(), bytes.end()));
-    client->append({}, *sent_.back());
-  }
+  void append(std::span<const std::byte> bytes);
   /// Memory of the client's that the server may use, and how it is named.
-  smb2::BufferDescriptor expose(std::span<std::byte> memory, fabric::Access access) {
-    const auto at = client->expose(memory, access);
-    REQUIRE(at);
-    return {.offset = at->offset, .token = at->token, .length = static_cast<uint32_t>(memory.size())};
-  }
+  smb2::BufferDescriptor expose(std::span<std::byte> memory, fabric::Access access);
   /// Bytes that the exchange holds.
   [[nodiscard]] uint64_t held() const { return payload.used(); }
   [[nodiscard]] fake::FakeEndpoint& server_end() { return *server_end_; }
@@ -118,56 +84,12 @@ class ExchangeHost : protected Transport::Owner, protected SessionEvents {
   shm::UniqueFd upstream;
 
  protected:
-  explicit ExchangeHost(const Setup& setup) : payload(setup.payload, &connection_), setup_(setup) {
-    const auto transport = [&](smb_direct::Role role, Budget& budget) {
-      return Transport::Config{.role = role,
-                               .limits = setup.limits,
-                               .receive_pool = receives_,
-                               .header_pool = headers_,
-                               .budget = budget};
-    };
-    server.emplace(loop_, transport(smb_direct::Role::passive, connection_),
-                   static_cast<Transport::Owner&>(*this));
-    client.emplace(loop_, transport(smb_direct::Role::active, client_budget_), client_side);
-    admission_.emplace(setup.admission, *memory_, share_, connection_);
-    session_memory_.emplace(*memory_, share_, slabs_, payload);
-    context_.emplace(
-        SessionContext{*server, translator_, *admission_, slabs_, payload, *session_memory_, *this});
-  }
+  explicit ExchangeHost(const Setup& setup);
   ~ExchangeHost() = default;
 
-  void begin(std::unique_ptr<Exchange> made) {
-    exchange = std::move(made);
-    const auto endpoint = [](fake::FakeEndpoint*& end) {
-      return [&end](fabric::Handler& handler) {
-        auto made_end = std::make_unique<fake::FakeEndpoint>(handler);
-        end = made_end.get();
-        return made_end;
-      };
-    };
-    REQUIRE(server->start(endpoint(server_end_)));
-    REQUIRE(client->start(endpoint(client_end_)));
-    fake::FakeEndpoint::join(*server_end_, *client_end_);
-    server_end_->establish();
-    client_end_->establish();
-    settle();
-  }
+  void begin(std::unique_ptr<Exchange> made);
   /// Everything is given back, whatever was under way. others: what outlives the exchange on the loop.
-  void end(const std::function<void()>& others = [] {}) {
-    client.reset();
-    server.reset();
-    exchange.reset();
-    others();
-    session_memory_.reset();
-    admission_.reset();
-    CHECK(payload.used() == 0);
-    CHECK(connection_.used() == 0);
-    CHECK(client_budget_.used() == 0);
-    share_.reset();
-    memory_.reset();
-    uv_run(&loop_, UV_RUN_DEFAULT);
-    CHECK(uv_loop_close(&loop_) == 0);
-  }
+  void end(const std::function<void()>& others = [] {});
   /// The upstream's other end does something by itself. True: it has.
   virtual bool move_far_end() { return false; }
 
@@ -179,56 +101,20 @@ class ExchangeHost : protected Transport::Owner, protected SessionEvents {
   void on_read_done(uint64_t cookie) override { exchange->on_read_done(cookie); }
   void on_writes_done(uint64_t count) override { exchange->on_writes_done(count); }
   void on_invalidated(uint32_t) override {}
-  void on_progress() override {
-    exchange->resume();
-    (void)flush();
-    exchange->trim();
-    progress_ = true;
-  }
+  void on_progress() override;
   void on_closed(const std::string&, bool) override {}
-  void on_broken(std::string why) override {
-    CHECK(broken.empty());
-    broken = std::move(why);
-  }
+  void on_broken(std::string why) override;
 
  private:
   struct Loop : uv_loop_t {
     Loop() { uv_loop_init(this); }
   };
 
-  void pass(uint64_t ms) {
-    clock_.advance(ms);
-    uv_update_time(&loop_);
-    uv_run(&loop_, UV_RUN_NOWAIT);
-  }
+  void pass(uint64_t ms);
   /// True: something moved.
-  bool read_upstream() {
-    if (!upstream.valid() || !broken.empty() || state == Exchange::State::end) return false;
-    const bool progress = std::exchange(progress_, false);
-    if (state == Exchange::State::no_memory) {
-      if (!progress) return false;
-    } else if (state != Exchange::State::again) {
-      std::array<std::byte, 1> byte{};
-      if (::recv(upstream.get(), byte.data(), 1, MSG_PEEK | MSG_DONTWAIT) < 0) return false;
-    }
-    state = exchange->pump(upstream.get());
-    ++pumps;
-    if (broken.empty()) exchange->resume();
-    return state != Exchange::State::no_memory;
-  }
+  bool read_upstream();
   /// True: some went.
-  bool flush() {
-    bool moved = false;
-    while (upstream.valid() && broken.empty() && !exchange->outbox().empty()) {
-      const uint64_t before = exchange->outbox().bytes();
-      const auto flushed = exchange->outbox().flush(upstream.get());
-      REQUIRE(flushed);
-      moved = moved || exchange->outbox().bytes() < before;
-      if (*flushed == Outbox::Flush::blocked) break;
-      if (exchange->stalled()) exchange->resume();
-    }
-    return moved;
-  }
+  bool flush();
 
   Setup setup_;
   fake::FakeClock clock_;

@@ -6,7 +6,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <tuple>
 #include <utility>
 
 #include "tests/unit/unix_sockets.h"
@@ -21,67 +20,22 @@ class SmbdExchangeRig : public ExchangeHost {
   /// A stall ends when it has lasted for some time: settle() waits for no more than the transports' short
   /// pauses.
   /// direct: the exchange has direct I/O too.
-  explicit SmbdExchangeRig(Setup setup = {}, bool direct = false) : ExchangeHost(patient(setup)) {
-    begin(std::make_unique<SmbdExchange>(
-        context(), none_, ModuleUse{.link = &links, .area = &areas, .direct = direct ? &directs : nullptr}));
-  }
-  virtual ~SmbdExchangeRig() {
-    end([this] { busy.reset(); });
-  }
+  explicit SmbdExchangeRig(Setup setup = {}, bool direct = false);
+  virtual ~SmbdExchangeRig();
   /// So many bytes for replies and what waits, as Session would have it: beside the receives.
-  static Setup limited_to(uint64_t bytes, uint16_t receives = 32) {
-    Setup setup;
-    setup.limits.receive_credit_max = receives;
-    setup.admission = bytes + uint64_t{receives} * 8192;
-    setup.payload = Admission::hard_limit(bytes);
-    return setup;
-  }
+  static Setup limited_to(uint64_t bytes, uint16_t receives = 32);
 
   /// NEGOTIATE, and smbd takes the connection; nothing is answered yet.
-  void connect() {
-    from_client(smb2_test::negotiate_request({0x0302}));
-    settle();
-    REQUIRE(negotiate == smb2_test::negotiate_request({0x0302}));
-    shm::UniqueFd theirs;
-    std::tie(upstream, theirs) = test::socket_pair();
-    smbd = SmbdEnd(std::move(theirs));
-    settle();
-    REQUIRE(smbd.heard == Messages{negotiate});
-  }
+  void connect();
   /// ... and a session, all as it should be.
-  void open(const Bytes& agreed_to = smb2_test::negotiate_response(0x0302)) {
-    connect();
-    smbd.answer(agreed_to);
-    settle();
-    from_client(smb2_test::plain(smb2_test::kSessionSetup, {.message_id = 1}, 24));
-    settle();
-    Bytes success =
-        smb2_test::plain(smb2_test::kSessionSetup, {.message_id = 1, .flags = smb2_test::kResponse}, 8);
-    smb2_test::put(success, 64, 9, 2);
-    smbd.answer(success);
-    settle();
-    REQUIRE(client_side.messages.size() == 2);
-    REQUIRE(context().set_up);
-    REQUIRE(agreed == 1);
-    smbd.heard.clear();
-    client_side = {};
-    copied_before_ = server->own_counters().copied_bytes;
-  }
+  void open(const Bytes& agreed_to = smb2_test::negotiate_response(0x0302));
   /// Bytes copied since open().
   [[nodiscard]] uint64_t copied() const { return server->counters().copied_bytes - copied_before_; }
   /// The request has a buffer of its own, as the fabric would deliver it: `bytes` of a message of `total`.
-  void fragment(std::span<const std::byte> bytes, uint64_t total, bool first, bool last) {
-    SlabRef buffer = own_receives_.acquire_forced(payload);
-    std::ranges::copy(bytes, buffer.bytes().begin());
-    exchange->on_fragment({.data = buffer.bytes().first(bytes.size()),
-                           .buffer = &buffer,
-                           .total = total,
-                           .first = first,
-                           .last = last});
-  }
+  void fragment(std::span<const std::byte> bytes, uint64_t total, bool first, bool last);
 
   /// Of an exchange of a pool that has them switched off.
-  [[nodiscard]] shm::AreaState shown_without_areas() { return SmbdExchange(context(), none_).area_state(); }
+  [[nodiscard]] shm::AreaState shown_without_areas();
 
   /// Who asks for the link to a module is told nothing, unless the test does it.
   Budget area_budget{kPlenty};
@@ -116,15 +70,10 @@ class SmbdExchangeRig : public ExchangeHost {
   size_t agreed = 0;
 
  private:
-  static Setup patient(Setup setup) {
-    setup.soon_ms = 10;
-    return setup;
-  }
+  static Setup patient(Setup setup);
   bool move_far_end() override { return smbd.move(); }
 
-  void on_negotiate(const smb2::NegotiateRequest&, std::span<const std::byte> pdu) override {
-    negotiate.assign(pdu.begin(), pdu.end());
-  }
+  void on_negotiate(const smb2::NegotiateRequest&, std::span<const std::byte> pdu) override;
   void on_agreed(const smb2::NegotiateResponse&) override { ++agreed; }
   void on_attached(uint32_t) override { FAIL("nobody is attached to smbd"); }
   void on_session_set_up() override { context().set_up = true; }
