@@ -49,14 +49,16 @@ static_assert(kTotalAt + sizeof(uint32_t) <= kPrefixBytes);
 constexpr size_t kMarkAt = ioctl_at::kBuffer + SMBDIRECT_KEY_AT_MARK;
 static_assert(kMarkAt + 2 <= kPrefixBytes);
 
-constexpr uint32_t kWriteThrough = 0x00000001;  // MS-SMB2 2.2.21, Flags
+// MS-SMB2 2.2.21, Flags; the second one from dialect 3.0.2 on. smbd makes no difference.
+constexpr uint32_t kWriteThrough = 0x00000001;
+constexpr uint32_t kWriteUnbuffered = 0x00000002;
 constexpr size_t kWriteFlagsAt = 108;
 constexpr size_t kOffsetAt = 72;  // of READ and of WRITE
 
 }  // namespace
 
 CarrierBytes encode_carrier(Command command, std::span<const std::byte> request, uint32_t length,
-                            const AreaPlace& place) {
+                            const AreaPlace& place, uint16_t dialect) {
   CarrierBytes bytes{};
   const std::span out(bytes);
   std::ranges::copy(request.first(kHeaderBytes), bytes.begin());
@@ -73,7 +75,8 @@ CarrierBytes encode_carrier(Command command, std::span<const std::byte> request,
   std::ranges::copy(place.token, key.begin());
   wire::store(key, SMBDIRECT_KEY_AT_LENGTH, length);
   const bool write = command == Command::write;
-  const bool through = write && (wire::load32(request, kWriteFlagsAt) & kWriteThrough) != 0;
+  const uint32_t to_disk = kWriteThrough | (dialect >= kDialect302 ? kWriteUnbuffered : 0);
+  const bool through = write && (wire::load32(request, kWriteFlagsAt) & to_disk) != 0;
   wire::store(key, SMBDIRECT_KEY_AT_OPERATION, uint8_t(write ? SMBDIRECT_KEY_WRITE : SMBDIRECT_KEY_READ));
   wire::store(key, SMBDIRECT_KEY_AT_FLAGS, uint8_t(through ? SMBDIRECT_KEY_WRITE_THROUGH : 0));
   wire::store(key, SMBDIRECT_KEY_AT_MARK, uint8_t{SMBDIRECT_KEY_MARK_0});

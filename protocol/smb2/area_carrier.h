@@ -35,9 +35,10 @@ struct AreaIo {
 inline constexpr size_t kCarrierBytes = 64 + 56 + 56;  // header, IOCTL, SRV_COPYCHUNK_COPY with one chunk
 using CarrierBytes = std::array<std::byte, kCarrierBytes>;
 
-/// `request`: the READ or WRITE, whose fixed part is there. length: bytes it moves.
+/// `request`: the READ or WRITE, whose fixed part is there. length: bytes it moves. dialect: what its Flags
+/// mean.
 [[nodiscard]] CarrierBytes encode_carrier(Command command, std::span<const std::byte> request,
-                                          uint32_t length, const AreaPlace& place);
+                                          uint32_t length, const AreaPlace& place, uint16_t dialect);
 
 /// What smbd has answered to a carrier.
 struct CarrierAnswer {

@@ -100,7 +100,7 @@ std::expected<bool, Violation> ServerTranslator::request_by_area(std::span<const
     request.token = load_descriptor(wanted.info).token;
   }
   out.area = place;
-  out.carrier = encode_carrier(header->command, pdu, wanted.length, place);
+  out.carrier = encode_carrier(header->command, pdu, wanted.length, place, dialect_);
   out.pieces.push_back({.bytes = out.carrier});
   out.total = out.carrier.size();
   return true;
