@@ -22,6 +22,9 @@
 #undef DBGC_CLASS
 #define DBGC_CLASS DBGC_VFS
 
+/* smbd agrees to no more, whatever smb.conf has (smb2_negprot.c) */
+#define LENGTH_MAX 0xFFFF00
+
 struct io_state {
 	struct files_struct *fsp;
 	struct smbdirect_io io;
@@ -62,10 +65,11 @@ static NTSTATUS check_read(struct files_struct *fsp,
 static NTSTATUS io_check(struct files_struct *fsp,
 			 const struct smbdirect_io *io)
 {
-	uint32_t limit = io->write ? lp_smb2_max_write() : lp_smb2_max_read();
 	NTSTATUS status;
 
-	if (io->length > limit) {
+	/* What the connection was promised is the worker's to know: smb.conf
+	 * may say something else by now */
+	if (io->length > LENGTH_MAX) {
 		return NT_STATUS_INVALID_PARAMETER;
 	}
 	if (fsp->op == NULL) {
@@ -108,8 +112,21 @@ static NTSTATUS write_complete(struct io_state *state, ssize_t put, int err)
 	return NT_STATUS_OK;
 }
 
-/* smbd has no asynchronous I/O on streams, and neither have we. */
-static NTSTATUS io_stream(struct io_state *state)
+/* What smbd has no thread for has none here: it may count on the order. */
+static bool io_has_thread(struct files_struct *fsp,
+			  const struct smbdirect_io *io)
+{
+	int snum = SNUM(fsp->conn);
+	size_t least = io->write ? lp_aio_write_size(snum)
+				 : lp_aio_read_size(snum);
+
+	if (fsp_is_alternate_stream(fsp)) {
+		return false;
+	}
+	return (least != 0 && io->length >= least) || SMB_VFS_AIO_FORCE(fsp);
+}
+
+static NTSTATUS io_at_once(struct io_state *state)
 {
 	struct files_struct *fsp = state->fsp;
 	const struct smbdirect_io *io = &state->io;
@@ -227,8 +244,8 @@ struct tevent_req *smbdirect_io_send(TALLOC_CTX *mem_ctx,
 	if (tevent_req_nterror(req, status)) {
 		return tevent_req_post(req, ev);
 	}
-	if (fsp_is_alternate_stream(fsp)) {
-		status = io_stream(state);
+	if (!io_has_thread(fsp, io)) {
+		status = io_at_once(state);
 		if (!tevent_req_nterror(req, status)) {
 			tevent_req_done(req);
 		}

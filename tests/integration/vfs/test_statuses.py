@@ -53,12 +53,12 @@ def test_writes_beyond_the_largest_file(pair, offset):
 
 
 def test_larger_than_smbd_allows(server, pair):
-    """smbd's limit holds for what it did not see the length of."""
+    """The largest that it ever agrees to; what it has agreed to with this client is the worker's to know."""
     client, _, file_id = pair
     with attached(server, size=(16 << 20) + 4096) as (other, carrier, _):
         mine = other.create("base", disposition=1)
-        assert carrier.read(mine, 0, (8 << 20) + 1)[0] == smb2.INVALID_PARAMETER
-        assert carrier.write(mine, 0, bytes((8 << 20) + 1))[0] == smb2.INVALID_PARAMETER
+        assert carrier.read(mine, 0, 16 << 20)[0] == smb2.INVALID_PARAMETER
+        assert carrier.write(mine, 0, bytes(16 << 20))[0] == smb2.INVALID_PARAMETER
         assert client.read(file_id, (8 << 20) + 1, 0).status == smb2.INVALID_PARAMETER
         assert inline_read(client, file_id, 0, SIZE) == (0, BASE)
 
