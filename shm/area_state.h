@@ -35,8 +35,9 @@ namespace smbdirect::shm {
   X(lost, "lost", "the link to smbd's module has ended; the log of the worker says why")                    \
   X(no_share, "no-share", "the share of the last large READ or WRITE lacks smbdirect in its "               \
     "\"vfs objects\", which replace the global ones")                                                       \
-  X(misplaced, "misplaced", "the share of the last large READ or WRITE has a module before smbdirect in "   \
-    "its \"vfs objects\" that takes server-side copies; put smbdirect before it")                           \
+  X(misplaced, "misplaced", "smbd's module serves the share of the last large READ or WRITE without it, "   \
+    "mostly for one before smbdirect in \"vfs objects\" that takes server-side copies; the log of the "     \
+    "worker says why")                                                                                      \
   X(full, "full", "the last large READ or WRITE found no room, and went as without the module "             \
     "(/upstream/area/bytes)")
 // clang-format on

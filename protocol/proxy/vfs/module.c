@@ -74,6 +74,22 @@ static void opened(struct vfs_handle_struct *handle,
 			       tree->direct & smbdirect_direct_open(req, fsp));
 }
 
+/*
+ * A client that comes again begins its ChannelSequence at 0, and smbd still has
+ * the newest one of the open: it serves READs with an older one, and no IOCTLs.
+ */
+static void sequence_taken_up(struct vfs_handle_struct *handle,
+			      const struct smbXsrv_open *op)
+{
+	struct smbdirect_tree *tree = handle->data;
+
+	if (tree != NULL && op->global->channel_sequence != 0) {
+		smbdirect_tree_leave(tree,
+				     "a durable open was taken up whose "
+				     "ChannelSequence is not 0");
+	}
+}
+
 static NTSTATUS smbdirect_create_file(struct vfs_handle_struct *handle,
 				      struct smb_request *req,
 				      struct files_struct *dirfsp,
@@ -153,6 +169,7 @@ static NTSTATUS smbdirect_durable_reconnect(struct vfs_handle_struct *handle,
 	status = SMBDIRECT_NEXT_DURABLE_RECONNECT(
 		handle, req, op, old_cookie, lease, mem_ctx, fsp, new_cookie);
 	if (NT_STATUS_IS_OK(status)) {
+		sequence_taken_up(handle, op);
 		opened(handle, req, *fsp);
 	}
 	return status;

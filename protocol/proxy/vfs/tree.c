@@ -2,10 +2,12 @@
 /* The list of trees, and the packets TREE, TREE_REFUSED and TREE_GONE. */
 #include "includes.h"
 #include "smbd/smbd.h"
+#include "smbd/globals.h"
 
 #include "protocol/proxy/vfs/direct.h"
 #include "protocol/proxy/vfs/link.h"
 #include "protocol/proxy/vfs/reach.h"
+#include "protocol/proxy/vfs/series.h"
 #include "protocol/proxy/vfs/tell.h"
 #include "protocol/proxy/vfs/tree.h"
 
@@ -27,14 +29,15 @@ static void tree_announcement(const struct smbdirect_tree *tree,
 			      struct smbdirect_packet *packet)
 {
 	char text[SMBDIRECT_LINK_TEXT_SIZE];
+	const char *why = tree->refused != NULL ? tree->refused : tree->left;
 
-	if (tree->refused == NULL) {
+	if (why == NULL) {
 		tree_packet(tree, SMBDIRECT_LINK_TREE, packet);
 		smbdirect_packet_set_text(packet, tree->share);
 		return;
 	}
 	tree_packet(tree, SMBDIRECT_LINK_TREE_REFUSED, packet);
-	snprintf(text, sizeof(text), "%s: %s", tree->share, tree->refused);
+	snprintf(text, sizeof(text), "%s: %s", tree->share, why);
 	smbdirect_packet_set_text(packet, text);
 }
 
@@ -93,6 +96,35 @@ static int tree_destructor(struct smbdirect_tree *tree)
 	return 0;
 }
 
+/*
+ * What smbd signs or encrypts cannot be turned into another answer: it does so
+ * with a refusal of what was not signed, and with all answers where encryption
+ * is no more than desired. NULL: it does neither.
+ */
+static const char *protection(const struct connection_struct *conn)
+{
+	const uint8_t encrypted = SMBXSRV_ENCRYPTION_REQUIRED |
+				  SMBXSRV_ENCRYPTION_DESIRED;
+	struct smbXsrv_session *session = NULL;
+	struct timeval now = timeval_current();
+
+	smb2srv_session_lookup_client(conn->sconn->client,
+				      conn->vuid,
+				      timeval_to_nttime(&now),
+				      &session);
+	if (session == NULL) {
+		return "its session is unknown";
+	}
+	if ((session->global->encryption_flags & encrypted) != 0 ||
+	    (conn->tcon->global->encryption_flags & encrypted) != 0)
+	{
+		return "its data is encrypted";
+	}
+	return (session->global->signing_flags & SMBXSRV_SIGNING_REQUIRED) != 0
+		       ? "its data is signed"
+		       : NULL;
+}
+
 struct smbdirect_tree *smbdirect_tree_add(struct vfs_handle_struct *handle,
 					  const char *share)
 {
@@ -112,6 +144,7 @@ struct smbdirect_tree *smbdirect_tree_add(struct vfs_handle_struct *handle,
 	tree->session = conn->vuid;
 	tree->id = conn->cnum;
 	tree->refused = smbdirect_reach_refusal(tree, handle);
+	tree->left = protection(conn);
 	tree->plain_io = smbdirect_reach_plain_io(handle);
 	tree->direct = smbdirect_direct_share(tree, handle, &tree->not_direct);
 	DLIST_ADD_END(trees, tree);
@@ -131,6 +164,18 @@ struct smbdirect_tree *smbdirect_tree_add(struct vfs_handle_struct *handle,
 		}
 	}
 	return tree;
+}
+
+void smbdirect_tree_leave(struct smbdirect_tree *tree, const char *why)
+{
+	struct smbdirect_packet packet;
+
+	if (tree->refused != NULL || tree->left != NULL) {
+		return;
+	}
+	tree->left = why;
+	tree_announcement(tree, &packet);
+	smbdirect_link_send_all(&packet);
 }
 
 void smbdirect_tree_refusals(struct smbdirect_link *link)

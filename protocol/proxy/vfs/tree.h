@@ -15,6 +15,7 @@ struct smbdirect_tree {
 	uint32_t id;
 	const char *share;
 	const char *refused;	/* why it stays inline; NULL: it does not */
+	const char *left;	/* why it does from now on */
 	bool plain_io;		/* no other module sees what is read */
 	uint32_t direct;	/* enum smbdirect_rights that opens may get */
 	const char *not_direct; /* why there are none */
@@ -23,6 +24,12 @@ struct smbdirect_tree {
 /* NULL without memory: then it stays inline, and nobody was told otherwise. */
 struct smbdirect_tree *smbdirect_tree_add(struct vfs_handle_struct *handle,
 					  const char *share);
+
+/*
+ * Nothing more is to come by an area; what is under way is done nevertheless.
+ * The text stays the caller's.
+ */
+void smbdirect_tree_leave(struct smbdirect_tree *tree, const char *why);
 
 void smbdirect_tree_announce_all(struct smbdirect_link *link);
 
