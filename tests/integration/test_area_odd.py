@@ -14,7 +14,7 @@ import pytest
 from lib import module_fixture, rdma, smb2
 from lib.area_use import THRESHOLD, moved
 from lib.held_file import HeldFile, why_not
-from lib.leases import RWH, create_body, durable_context, lease_context, opened, reconnect_context
+from lib.leases import RWH, create_body, durable_context, lease_context, open_leased, opened, reconnect_context
 from lib.process import wait_until
 
 UNBUFFERED = 2  # MS-SMB2 2.2.21, Flags of a WRITE
@@ -25,6 +25,7 @@ SHARES = {
     "filled": {"aio write size": "0", "strict allocate": "yes"},
     "desired": {"server smb encrypt": "desired"},
     "durable": {"kernel oplocks": "no", "kernel share modes": "no", "posix locking": "no", "durable handles": "yes"},
+    "ordered": {"aio write size": "0", "aio read size": "0"},
     "order": {"aio write size": "0", "aio read size": "0", "vfs objects": "full_audit", **AUDIT},
 }
 
@@ -35,7 +36,7 @@ def server(request, scratch):
     for name, settings in SHARES.items():
         shares[f"{name}-tcp"] = settings
         objects = f"smbdirect {settings.get('vfs objects', '')}".strip()
-        shares[name] = {**settings, "vfs objects": objects, "smbdirect:direct": "no"}
+        shares[name] = {**settings, "vfs objects": objects, "smbdirect:direct": "both" if name == "ordered" else "no"}
     with module_fixture.running(scratch / f"odd-{request.param}", request.param, shares=shares) as smbd:
         yield smbd
 
@@ -258,4 +259,32 @@ def test_unsigned_where_it_must_not_be(signing, make_daemon, how):
         time.sleep(0.05)
     c.sign = True
     c.write(file, bytes(8)).check()
+    c.close_transport()
+
+
+@pytest.mark.parametrize("how", ["tcp", "direct"])
+def test_one_after_the_other_on_the_open_file_itself(server, make_daemon, how):
+    """The same as test_one_after_the_other_without_aio, of what a worker would do directly."""
+    if why_not():
+        pytest.skip(why_not())
+    if how == "direct":
+        daemon = make_daemon(server.port, pool={"upstream": {"area": {"directory": str(server.links)}}})
+        c = rdma.session(daemon, server, share="ordered", user=True)
+    else:
+        c = smb2.over_tcp((server.address, server.port))
+        c.start("ordered-tcp", (smb2.SMB_3_0_2,), user=server.user, password=server.password, host=server.netbios_name)
+    name = f"ordered-{uuid.uuid4().hex}"
+    path = server.share_path("ordered" if how == "direct" else "ordered-tcp") / name
+    file = open_leased(c, name).file_id
+    for _ in range(40):  # long enough for what is granted to be used
+        c.write(file, b"o" * 65536).check()
+        time.sleep(0.05)
+    with HeldFile(path) as held:
+        written = c.send_write(file, b"n" * 100, 0)
+        pump(c)
+        read = c.send_read(file, 100, 0)
+        pump(c)
+        held.let_go()
+    assert c.wait(read).check().data == b"n" * 100
+    c.wait(written).check()
     c.close_transport()

@@ -53,6 +53,10 @@ static const char *parameter_refusal(const struct connection_struct *conn)
 	if (lp_strict_allocate(snum)) {
 		return "\"strict allocate\" is yes";
 	}
+	/* Clients may count on what is then done in the order of requests */
+	if (lp_aio_read_size(snum) == 0 || lp_aio_write_size(snum) == 0) {
+		return "\"aio read size\" or \"aio write size\" is 0";
+	}
 	if (lp_kernel_oplocks(snum)) {
 		return "\"kernel oplocks\" is yes";
 	}

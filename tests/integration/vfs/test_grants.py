@@ -109,6 +109,7 @@ REFUSED = {
     "sync": '"sync always" is yes',
     "strict_locking": '"strict locking" is yes',
     "strict_allocate": '"strict allocate" is yes',
+    "no_aio": '"aio read size" or "aio write size" is 0',
     "kernel_oplocks": '"kernel oplocks" is yes',
     "no_oplocks": '"oplocks" is no',
     "direct_no": '"smbdirect:direct" is none of both, read and write',
@@ -127,7 +128,7 @@ def test_shares_that_have_none_say_why(server, share):
         assert text.startswith(f"{share}: ") and REFUSED[share] in text
 
 
-@pytest.mark.parametrize("share", ["acl", "shadow", "recycle", "io_uring", "aio_pthread", "as_nobody", "no_aio", "streams_above"])
+@pytest.mark.parametrize("share", ["acl", "shadow", "recycle", "io_uring", "aio_pthread", "as_nobody", "streams_above"])
 def test_shares_of_other_modules_that_have_them(server, share):
     with direct(server, share) as (client, link):
         assert link.granted(open_leased(client, fresh()).file_id) and link.refused_shares == []
