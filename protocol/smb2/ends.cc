@@ -32,6 +32,13 @@ size_t file_id_at(Command command) {
   }
 }
 
+/// How a related request names the file of the one before it.
+FileId previous() {
+  FileId id;
+  id.bytes.fill(std::byte{0xFF});
+  return id;
+}
+
 std::optional<End::Of> end_of(Command command) {
   switch (command) {
     case Command::close:
@@ -59,12 +66,17 @@ void for_each_end(std::span<const std::byte> request, const std::function<void(c
       now.tree_id = header->async() ? 0 : wire::load32(element, header_at::kTreeId);
     }
     const size_t at = file_id_at(header->command);
-    if (!header->related() || header->command == Command::create) now.file_id = {};
-    if (!header->related() && at != 0 && element.size() >= at + sizeof(FileId))
-      std::ranges::copy(element.subspan(at, sizeof(FileId)), now.file_id.bytes.begin());
+    FileId names{};
+    if (at != 0 && element.size() >= at + sizeof(FileId))
+      std::ranges::copy(element.subspan(at, sizeof(FileId)), names.bytes.begin());
+    if (!header->related()) now.file_id = names;
+    if (header->command == Command::create) now.file_id = {};
     if (const auto of = end_of(header->command)) {
       now.of = *of;
       what(now);
+      // ... unless that was on none, or failed: then smbd takes it at its word.
+      if (now.of == End::Of::file && header->related() && names != now.file_id && names != previous())
+        what({.of = now.of, .session_id = now.session_id, .tree_id = now.tree_id, .file_id = names});
     }
     if (header->next_command == 0) return;
     request = request.subspan(header->next_command);

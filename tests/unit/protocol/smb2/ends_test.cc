@@ -81,8 +81,13 @@ TEST_CASE("a compound ends what each of its elements does, on its own file or on
   CHECK(inherited[0].covers(kSession, kTree, file(3)));
   // Of a file that is not there yet.
   const auto created = ends(chain({plain(kCreate, {.message_id = 1}, 57), on(kClose, 9, kRelated)}));
-  REQUIRE(created.size() == 1);
+  REQUIRE(created.size() == 2);
   CHECK_FALSE(created[0].covers(kSession, kTree, file(9)));
+  CHECK(created[1].covers(kSession, kTree, file(9)));
+  // smbd takes it at its word when the one before is on no file, or fails.
+  const auto none = ends(chain({on(kEcho, 0), on(kClose, 9, kRelated)}));
+  REQUIRE(none.size() == 2);
+  CHECK(none[1].covers(kSession, kTree, file(9)));
 }
 
 TEST_CASE("what is shorter than it says, or longer, is read as far as it is there") {
