@@ -26,6 +26,21 @@
 #undef DBGC_CLASS
 #define DBGC_CLASS DBGC_VFS
 
+static int smbdirect_connect(struct vfs_handle_struct *handle,
+			     const char *service,
+			     const char *user);
+
+/* "vfs objects" may name us twice: the first one does all of it. */
+static bool is_first(const struct vfs_handle_struct *handle)
+{
+	const struct vfs_handle_struct *h = handle->conn->vfs_handles;
+
+	while (h != NULL && h->fns->connect_fn != smbdirect_connect) {
+		h = h->next;
+	}
+	return h == handle;
+}
+
 /* A tree connect never fails because of us. */
 static int smbdirect_connect(struct vfs_handle_struct *handle,
 			     const char *service,
@@ -38,7 +53,9 @@ static int smbdirect_connect(struct vfs_handle_struct *handle,
 		return ret;
 	}
 	/* conn->tcon: smbd itself connects to shares too, for no client */
-	if (IS_IPC(conn) || IS_PRINT(conn) || conn->tcon == NULL) {
+	if (IS_IPC(conn) || IS_PRINT(conn) || conn->tcon == NULL ||
+	    !is_first(handle))
+	{
 		return 0;
 	}
 	handle->data = smbdirect_tree_add(handle, service);
