@@ -92,4 +92,11 @@ OpenFile::OpenFile(FileCloser& closer, std::span<std::byte> mapped, Budget& budg
   file_.push_back({.fd = {}, .mapped = mapped, .budget = &budget, .charged = charged});
 }
 
+void OpenFile::reset_here() {
+  if (file_.empty()) return;
+  FileCloser::let_go(file_.front());
+  file_.front().budget->refund(file_.front().charged);
+  file_.clear();
+}
+
 }  // namespace smbdirect::workers

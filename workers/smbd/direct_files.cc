@@ -49,6 +49,17 @@ bool Right::holds() const {
   return SMBDIRECT_SLOT_GENERATION(word) == generation_ && (SMBDIRECT_SLOT_RIGHTS(word) & bit_) != 0;
 }
 
+bool OpenSequence::is_open() const {
+  return table_->has_keeper() &&
+         SMBDIRECT_SLOT_GENERATION(shm::load_word(table_->map.words()[slot_])) == generation_;
+}
+
+void DirectFile::let_go() {
+  views = {};
+  if (closes_at_once && sequence.is_open()) return fd.reset_here();
+  fd.reset();
+}
+
 DirectFiles::DirectFiles(SessionContext& context, SmbdLink& link, const DirectResources* resources)
     : context_(context),
       link_(link),
@@ -131,7 +142,10 @@ bool DirectFiles::waits_to_close(DirectFile& file) {
     file.closing_at_ms = std::max<uint64_t>(now, 1);
     file.sequence.close();
   }
-  if (!file.sequence.under_way()) return false;
+  if (!file.sequence.under_way()) {
+    file.let_go();
+    return false;
+  }
   if (now - file.closing_at_ms < kMostClosingMs) return true;
   say("a file is closed while a WRITE of it has not returned from its file system",
       "; if that hangs, mend it: its bytes may come after those of whoever has the file next");
@@ -342,6 +356,7 @@ DirectFiles::Known DirectFiles::known_of(const SmbdLink::Packet& packet) {
           .write = right(granted->writable, SMBDIRECT_RIGHT_WRITE),
           .device = granted->device,
           .never_blocks = granted->never_blocks,
+          .closes_at_once = granted->closes_at_once,
           .session_id = message.session,
           .tree_id = message.grant.tree,
           .sequence = {table_, message.number, message.grant.generation, message.grant.channel_sequence}}),

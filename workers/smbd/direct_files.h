@@ -95,6 +95,8 @@ class OpenSequence {
   void close() { table_->use->close(slot_, generation_); }
   /// ... but some may have begun.
   [[nodiscard]] bool under_way() const { return table_->use->under_way(slot_); }
+  /// smbd has not begun to close it; the kernel may have begun to end smbd.
+  [[nodiscard]] bool is_open() const;
   /// Of a WRITE with that one, before it looks if it is the newest; any thread.
   [[nodiscard]] DirectUse::Mark mark(uint16_t sequence) const { return {*table_->use, slot_, sequence}; }
 
@@ -110,7 +112,8 @@ struct DirectFile {
   OpenFile fd;
   Right read, write;
   dev_t device = 0;
-  bool never_blocks = false;  // its file system is memory: reads and writes need no thread
+  bool never_blocks = false;    // its file system is memory: reads and writes need no thread
+  bool closes_at_once = false;  // see GrantedFile
   uint64_t session_id = 0;
   uint32_t tree_id = 0;
   OpenSequence sequence{};
@@ -127,6 +130,9 @@ struct DirectFile {
   [[nodiscard]] const Right& right(smb2::Command command) const {
     return command == smb2::Command::write ? write : read;
   }
+  /// Nothing is done on it any more. When the client is told that it is closed, it is open nowhere: whoever
+  /// runs a program that was just written is told that it is busy else.
+  void let_go();
 };
 
 /// What all sessions of a worker have for it; outlives them.

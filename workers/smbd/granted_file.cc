@@ -20,15 +20,18 @@ std::expected<GrantedFile, const char*> look_at_granted(int fd) {
   // A memfd is one too, and so is a file that somebody has deleted: smbd can deal with it.
   if (status.st_nlink == 0) return std::unexpected("a file without a name");
   struct statfs system{};
-  const bool memory =
-      ::fstatfs(fd, &system) == 0 && (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
+  const bool known = ::fstatfs(fd, &system) == 0;
+  const bool memory = known && (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
+  const bool local = known && (system.f_type == EXT4_SUPER_MAGIC || system.f_type == XFS_SUPER_MAGIC ||
+                               system.f_type == BTRFS_SUPER_MAGIC || system.f_type == F2FS_SUPER_MAGIC);
   const int access = flags & O_ACCMODE;
   // O_SYNC has the bit of O_DSYNC. See protocol/smb2/direct_request.cc, takes_flags().
   const bool on_disk = (flags & O_DSYNC) != 0;
   return GrantedFile{.readable = access == O_RDONLY || access == O_RDWR,
                      .writable = (access == O_WRONLY || access == O_RDWR) && !on_disk,
                      .device = status.st_dev,
-                     .never_blocks = memory};
+                     .never_blocks = memory,
+                     .closes_at_once = memory || local};
 }
 
 }  // namespace smbdirect::workers

@@ -14,6 +14,8 @@ struct GrantedFile {
   bool writable = false;
   dev_t device = 0;
   bool never_blocks = false;  // tmpfs and ramfs: reads and writes find their pages in memory
+  bool closes_at_once =
+      false;  // close() does nothing while somebody else has it open: it writes nothing back
 };
 /// Otherwise, why it is none to read or write here.
 [[nodiscard]] std::expected<GrantedFile, const char*> look_at_granted(int fd);
