@@ -41,7 +41,7 @@ static void come_back(struct tevent_context *ev,
 		return;
 	}
 	process.aside = false;
-	smbdirect_grant_ask_all();
+	smbdirect_grant_restore_all();
 }
 
 static void break_message(struct messaging_context *msg_ctx,

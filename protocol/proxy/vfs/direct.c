@@ -209,3 +209,16 @@ uint32_t smbdirect_direct_lease(struct files_struct *fsp)
 	}
 	return rights;
 }
+
+bool smbdirect_direct_being_closed(const struct connection_struct *conn)
+{
+	struct smbXsrv_session *session = NULL;
+	struct timeval now = timeval_current();
+	NTSTATUS status = smb2srv_session_lookup_client(conn->sconn->client,
+							conn->vuid,
+							timeval_to_nttime(&now),
+							&session);
+
+	return NT_STATUS_EQUAL(status, NT_STATUS_USER_SESSION_DELETED) ||
+	       !NT_STATUS_IS_OK(conn->tcon->status);
+}

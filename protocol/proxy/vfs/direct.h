@@ -44,4 +44,10 @@ uint32_t smbdirect_direct_file(const struct files_struct *fsp, uint32_t rights);
  */
 uint32_t smbdirect_direct_lease(struct files_struct *fsp);
 
+/*
+ * smbd has begun to end the tree or its session, and waits for requests under
+ * way before it closes files: it begins no others, and so must nobody.
+ */
+bool smbdirect_direct_being_closed(const struct connection_struct *conn);
+
 #endif

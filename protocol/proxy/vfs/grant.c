@@ -30,11 +30,13 @@ struct smbdirect_open {
 	struct files_struct *fsp;
 	uint32_t access;
 	int slot;
+	bool missed; /* asked for when nothing could be granted */
 };
 
 struct slot {
 	uint32_t generation; /* of the open that is there, or comes next */
 	struct smbdirect_open *open;
+	uint32_t withdrawn; /* rights, by smbdirect_grant_withdraw_all() */
 };
 
 static struct smbdirect_open *opens;
@@ -150,24 +152,6 @@ static uint32_t open_rights(struct smbdirect_open *open)
 	return smbdirect_direct_file(open->fsp, rights);
 }
 
-/*
- * smbd has begun to end its tree or session, and waits for requests under way
- * before it closes the file: it begins no others, and so must nobody.
- */
-static bool being_closed(const struct smbdirect_open *open)
-{
-	const struct connection_struct *conn = open->fsp->conn;
-	struct smbXsrv_session *session = NULL;
-	struct timeval now = timeval_current();
-	NTSTATUS status = smb2srv_session_lookup_client(conn->sconn->client,
-							conn->vuid,
-							timeval_to_nttime(&now),
-							&session);
-
-	return NT_STATUS_EQUAL(status, NT_STATUS_USER_SESSION_DELETED) ||
-	       !NT_STATUS_IS_OK(conn->tcon->status);
-}
-
 /* False when there are no more. */
 static bool slot_take(struct smbdirect_open *open)
 {
@@ -181,6 +165,7 @@ static bool slot_take(struct smbdirect_open *open)
 		table.slots[slot].generation = 1;
 	}
 	table.slots[slot].open = open;
+	table.slots[slot].withdrawn = 0;
 	open->slot = slot;
 	smbdirect_use_begin(slot,
 			    table.slots[slot].generation,
@@ -211,10 +196,12 @@ static void open_ask(struct smbdirect_open *open)
 	if (table.fd == -1) {
 		return;
 	}
+	open->missed = smbdirect_break_aside() || smbdirect_ending_aside();
 	rights = open_rights(open);
 	if (open->slot == NO_SLOT && (rights == 0 || !slot_take(open))) {
 		return;
 	}
+	table.slots[open->slot].withdrawn = 0;
 	if (rights != word_rights(open->slot)) {
 		word_set(open->slot, rights);
 	}
@@ -293,6 +280,7 @@ void smbdirect_grant_times(struct vfs_handle_struct *handle,
 		return;
 	}
 	word_set(open->slot, word_rights(open->slot) & ~SMBDIRECT_RIGHT_WRITE);
+	table.slots[open->slot].withdrawn &= ~SMBDIRECT_RIGHT_WRITE;
 	if (smbdirect_use_under_way(open->slot)) {
 		/* It may end after the time that is set now */
 		smbdirect_write_time_moves_on(fsp);
@@ -305,7 +293,49 @@ void smbdirect_grant_withdraw_all(void)
 	unsigned slot;
 
 	for (slot = 0; slot < table.used; slot++) {
+		table.slots[slot].withdrawn |= word_rights(slot);
 		word_set(slot, 0);
+	}
+}
+
+/* Back to what was withdrawn, as far as the lease still goes. */
+static void open_restore(struct smbdirect_open *open)
+{
+	struct slot *slot = &table.slots[open->slot];
+	uint32_t rights = slot->withdrawn & smbdirect_direct_lease(open->fsp);
+	bool less = rights != slot->withdrawn;
+
+	slot->withdrawn = 0;
+	if (rights != 0) {
+		word_set(open->slot, rights);
+	}
+	if (less) {
+		smbdirect_tell_slot(open->slot);
+	}
+}
+
+void smbdirect_grant_restore_all(void)
+{
+	struct smbdirect_open *open = NULL;
+	const struct connection_struct *conn = NULL;
+	bool closed = false;
+
+	if (smbdirect_ending_aside()) {
+		return; /* which asks for all of them */
+	}
+	for (open = opens; open != NULL; open = open->next) {
+		if (open->fsp->conn != conn) {
+			conn = open->fsp->conn;
+			closed = smbdirect_direct_being_closed(conn);
+		}
+		if (closed) {
+			continue;
+		}
+		if (open->missed) {
+			open_ask(open);
+		} else if (open->slot != NO_SLOT) {
+			open_restore(open);
+		}
 	}
 }
 
@@ -314,7 +344,7 @@ void smbdirect_grant_ask_all(void)
 	struct smbdirect_open *open = NULL;
 
 	for (open = opens; open != NULL; open = open->next) {
-		if (!being_closed(open)) {
+		if (!smbdirect_direct_being_closed(open->fsp->conn)) {
 			open_ask(open);
 		}
 	}

@@ -45,6 +45,10 @@ void smbdirect_grant_ask(struct vfs_handle_struct *handle,
 void smbdirect_grant_withdraw_all(void);
 void smbdirect_grant_ask_all(void);
 
+/* What a break has withdrawn comes back: it changes leases, and nothing else.
+ */
+void smbdirect_grant_restore_all(void);
+
 /* What a link has to know of a slot. */
 struct smbdirect_grant {
 	uint32_t generation; /* 0: no open is there */
