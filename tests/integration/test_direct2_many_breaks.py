@@ -68,4 +68,4 @@ def test_what_a_break_costs(server, make_daemon):
     for one, (wall, used) in seen.items():
         print(one, f"{1000 * wall:.2f} ms, {1000 * used:.2f} ms of smbd's CPU")
     more = {how: seen[how, FILES[1]][0] - seen[how, FILES[0]][0] for how in ("tcp", "direct")}
-    assert more["direct"] < more["tcp"] + 0.001, more
+    assert more["direct"] < more["tcp"] + 0.005, more
