@@ -124,26 +124,28 @@ bool DirectFiles::closing_under_way(std::span<const std::byte> request) {
     if (end.of == smb2::End::Of::file) {
       const auto at = files_.find(end.file_id);
       if (at == files_.end() || at->second.file == nullptr) return;
-      DirectFile& file = *at->second.file;
       // Whoever names another's is told by smbd that there is none.
-      if (file.is_of(end.session_id, end.tree_id)) waits = waits_to_close(file) || waits;
+      if (at->second.file->is_of(end.session_id, end.tree_id))
+        waits = waits_to_close(at->second.file) || waits;
       return;
     }
     for (auto& [id, known] : files_)
       if (known.file != nullptr && end.covers(known.file->session_id, known.file->tree_id, id))
-        waits = waits_to_close(*known.file) || waits;
+        waits = waits_to_close(known.file) || waits;
   });
   return waits;
 }
 
-bool DirectFiles::waits_to_close(DirectFile& file) {
+bool DirectFiles::waits_to_close(const std::shared_ptr<DirectFile>& ending) {
+  DirectFile& file = *ending;
   const uint64_t now = context_.transport.now();
   if (file.closing_at_ms == 0) {
     file.closing_at_ms = std::max<uint64_t>(now, 1);
     file.sequence.close();
   }
   if (!file.sequence.under_way()) {
-    file.let_go();
+    // A thread that reads it goes on with the descriptor, whose number would be somebody else's file next.
+    if (ending.use_count() == 1) file.let_go();
     return false;
   }
   if (now - file.closing_at_ms < kMostClosingMs) return true;

@@ -218,7 +218,7 @@ class DirectFiles final : private SmbdLink::User {
   void let_go(const SmbdLink::Packet& packet);
   void refuse_share(const std::string& text);
   [[nodiscard]] bool may_name(const DirectFile& file, uint64_t session, uint32_t tree) const;
-  [[nodiscard]] bool waits_to_close(DirectFile& file);
+  [[nodiscard]] bool waits_to_close(const std::shared_ptr<DirectFile>& ending);
   [[nodiscard]] std::shared_ptr<DirectFile> for_smbd(shm::DirectState why);
   [[nodiscard]] shm::DirectState why_unknown(const smb2::DirectRequest& request) const;
   void forget();
