@@ -18,12 +18,6 @@ struct End {
   uint64_t session_id{};
   uint32_t tree_id{};  // of a file or a tree
   FileId file_id{};    // of a file
-
-  /// Whether it is an end of that open file too.
-  [[nodiscard]] bool covers(uint64_t session, uint32_t tree, const FileId& file) const {
-    if (session != session_id || (of != Of::session && tree != tree_id)) return false;
-    return of != Of::file || file == file_id;
-  }
 };
 
 /// Each CLOSE, TREE_DISCONNECT and LOGOFF of a request, compounds included. request: all of it, or as much as

@@ -115,24 +115,32 @@ bool DirectFiles::older_under_way() {
   return !draining_.empty();
 }
 
+/// A compound may have very many, and the client very many files: one is not looked for in the other.
 bool DirectFiles::closing_under_way(std::span<const std::byte> request) {
   if (files_.empty()) return false;
   bool waits = false;
+  std::set<uint64_t> sessions;
+  std::set<std::pair<uint64_t, uint32_t>> trees;
   smb2::for_each_end(request, [&](const smb2::End& end) {
     // Else whoever knows another connection's session could have its files be smbd's.
     if (!context_.translator.may_close(end.session_id)) return;
-    if (end.of == smb2::End::Of::file) {
-      const auto at = files_.find(end.file_id);
-      if (at == files_.end() || at->second.file == nullptr) return;
+    if (end.of == smb2::End::Of::session) {
+      sessions.insert(end.session_id);
+    } else if (end.of == smb2::End::Of::tree) {
+      trees.emplace(end.session_id, end.tree_id);
+    } else if (const auto at = files_.find(end.file_id); at != files_.end() && at->second.file != nullptr) {
       // Whoever names another's is told by smbd that there is none.
       if (at->second.file->is_of(end.session_id, end.tree_id))
         waits = waits_to_close(at->second.file) || waits;
-      return;
     }
-    for (auto& [id, known] : files_)
-      if (known.file != nullptr && end.covers(known.file->session_id, known.file->tree_id, id))
-        waits = waits_to_close(known.file) || waits;
   });
+  if (sessions.empty() && trees.empty()) return waits;
+  for (auto& [id, known] : files_) {
+    const auto& file = known.file;
+    if (file == nullptr) continue;
+    if (sessions.contains(file->session_id) || trees.contains({file->session_id, file->tree_id}))
+      waits = waits_to_close(file) || waits;
+  }
   return waits;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <sys/types.h>
@@ -55,6 +56,7 @@ class DirectOperation final : public FileWork {
   void took_ahead();
 
   void run() override { call(); }
+  void not_run() override { result_ = -ECANCELED; }
   void done(std::unique_ptr<FileWork> self) override;
   void recharge(Budget& budget) override;
 

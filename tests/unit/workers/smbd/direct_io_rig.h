@@ -175,7 +175,7 @@ class DirectIoRig final : public SmbdExchangeRig {
   [[nodiscard]] uv_loop_t& its_loop() { return loop(); }
   /// What was asked for waits for a thread. Where the file system says itself what would block, none does.
   [[nodiscard]] bool waits() const {
-    if (threads.under_way() != 0) return true;
+    if (threads->under_way() != 0) return true;
     MESSAGE("skipped: the file system of /var/tmp says itself what would block");
     return false;
   }

@@ -108,7 +108,7 @@ TEST_CASE("its data, fetched from the client's memory, is there for smbd too") {
   Bytes request = rig.write_from(5, 0, 600'000, {rig.expose(memory, Access::remote_read)});
   rig.from_client(request);
   rig.settle();
-  REQUIRE(rig.threads.under_way() == 2);
+  REQUIRE(rig.threads->under_way() == 2);
   rig.revoke();
   waiting.threads->let_go();
   rig.until([&] { return rig.heard().size() == 2; });
@@ -152,7 +152,7 @@ TEST_CASE("what has come of a WRITE is written while the rest is fetched, and th
   if (!rig.waits()) return;
   CHECK(rig.client_side.complete == 0);
   ahead.threads->let_go();
-  while (rig.threads.under_way() > 0) uv_run(&rig.its_loop(), UV_RUN_ONCE);
+  while (rig.threads->under_way() > 0) uv_run(&rig.its_loop(), UV_RUN_ONCE);
   CHECK(rig.on_disk(0, 10'000) == Bytes(ahead.memory.begin(), ahead.memory.begin() + 10'000));
   CHECK(rig.on_disk(0, Ahead::kLarge) != ahead.memory);  // it was part of it
   rig.until([&] { return rig.client_side.complete == 1; });
@@ -202,7 +202,7 @@ TEST_CASE("... and nothing of it is written when the session ends before the thr
   rig.server.reset();
   rig.exchange.reset();
   ahead.threads->let_go();
-  while (rig.threads.under_way() != 0 || !ahead.threads->gone()) uv_run(&rig.its_loop(), UV_RUN_ONCE);
+  while (rig.threads->under_way() != 0 || !ahead.threads->gone()) uv_run(&rig.its_loop(), UV_RUN_ONCE);
   CHECK(rig.on_disk(16, 10'000) == rig.part(16, 10'000));
 }
 
@@ -211,7 +211,7 @@ TEST_CASE("no room among the threads: smbd does it") {
   DirectIoRig& rig = waiting.rig;
   if (!rig.waits()) return;
   uint64_t id = 5;
-  while (rig.threads.room()) {
+  while (rig.threads->room()) {
     REQUIRE(id < 100);
     rig.from_client(waiting.slow(id++));
     rig.settle();
@@ -231,7 +231,7 @@ TEST_CASE("the client or smbd goes while it waits for a thread: it is not done, 
   if (begins) {
     waiting->rig.exchange->detached();
     waiting->threads->let_go();
-    waiting->rig.until([&] { return waiting->rig.threads.under_way() == 0; });
+    waiting->rig.until([&] { return waiting->rig.threads->under_way() == 0; });
     CHECK(waiting->rig.client_side.complete == 0);
     CHECK(waiting->rig.unheard());
     CHECK(waiting->rig.held() == 0);
@@ -243,7 +243,7 @@ TEST_CASE("the client or smbd goes while it waits for a thread: it is not done, 
   waiting->rig.exchange.reset();
   CHECK(waiting->rig.held() == 0);  // counted elsewhere
   waiting->threads->let_go();
-  while (waiting->rig.threads.under_way() != 0 || !waiting->threads->gone())
+  while (waiting->rig.threads->under_way() != 0 || !waiting->threads->gone())
     uv_run(&waiting->rig.its_loop(), UV_RUN_ONCE);
   CHECK(waiting->rig.on_disk(0, 10'000) == waiting->rig.part(0, 10'000));
 }

@@ -32,6 +32,7 @@ struct Disk {
   bool hangs = true;
   int begun = 0;
   std::atomic<int> ended = 0, heard = 0;
+  int given_back = 0;
 
   void let_go() {
     const std::lock_guard lock(mutex);
@@ -54,6 +55,7 @@ class Write final : public FileWork {
     disk_.changed.wait(lock, [this] { return !disk_.hangs; });
     ++disk_.ended;
   }
+  void not_run() override { ++disk_.given_back; }
   void done(std::unique_ptr<FileWork> /*self*/) override {
     ++disk_.heard;
     if (then_) then_();
@@ -73,6 +75,7 @@ struct Rig {
     disk.let_go();
     uv_run(&loop, UV_RUN_DEFAULT);
     threads.reset();
+    uv_run(&loop, UV_RUN_DEFAULT);  // its timer closes
     CHECK(uv_loop_close(&loop) == 0);
   }
   FileWork& begin() {
@@ -187,6 +190,26 @@ TEST_CASE("what has not begun keeps nothing, and is not done") {
   uv_run(&rig.loop, UV_RUN_DEFAULT);
   CHECK(rig.disk.ended == kPool);
   CHECK(rig.disk.heard == kPool);
+}
+
+TEST_CASE("what has waited for a thread for too long is given back, and nothing waits until one has ended") {
+  Rig rig;
+  for (int i = 0; i < kPool; ++i) rig.begin();
+  rig.disk.until_begun(kPool);
+  rig.begin();
+  rig.begin();
+  while (rig.disk.heard < 2) uv_run(&rig.loop, UV_RUN_ONCE);
+  CHECK(rig.disk.given_back == 2);
+  CHECK(rig.threads->under_way() == kPool);
+  std::unique_ptr<FileWork> work = std::make_unique<Write>(rig.disk);
+  CHECK_FALSE(rig.threads->begin(work));
+  CHECK(work != nullptr);
+  rig.disk.let_go();
+  while (rig.disk.heard == 2) uv_run(&rig.loop, UV_RUN_ONCE);
+  CHECK(rig.threads->begin(work));
+  uv_run(&rig.loop, UV_RUN_DEFAULT);
+  CHECK(rig.disk.ended == kPool + 1);
+  CHECK(rig.disk.given_back == 2);
 }
 
 TEST_CASE("the end of all waits for what threads are at") {

@@ -168,5 +168,5 @@ TEST_CASE("who names a session and goes holds up nobody any more") {
   CHECK(rig.directs.ending->empty());
   if (!waits) return;
   waiting->threads->let_go();
-  while (rig.threads.under_way() != 0 || !waiting->threads->gone()) uv_run(&rig.its_loop(), UV_RUN_ONCE);
+  while (rig.threads->under_way() != 0 || !waiting->threads->gone()) uv_run(&rig.its_loop(), UV_RUN_ONCE);
 }

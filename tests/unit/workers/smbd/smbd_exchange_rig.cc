@@ -13,7 +13,10 @@ SmbdExchangeRig::SmbdExchangeRig(Setup setup, bool direct) : ExchangeHost(patien
 }
 
 SmbdExchangeRig::~SmbdExchangeRig() {
-  end([this] { busy.reset(); });
+  end([this] {
+    busy.reset();
+    threads.reset();
+  });
 }
 
 SmbdExchangeRig::Setup SmbdExchangeRig::limited_to(uint64_t bytes, uint16_t receives) {

@@ -50,7 +50,8 @@ class SmbdExchangeRig : public ExchangeHost {
     FileCloser::let_go(file);
   }};
   LinkResources links{.loop = loop(), .ask = [this](shm::ConnectionId, int) { ++asked; }, .closer = &closer};
-  FileThreads threads{loop(), 32};
+  /// A test that keeps all of them has work under way that does not end.
+  std::optional<FileThreads> threads{std::in_place, loop(), 32, nullptr, 1'000'000'000};
   /// Times that it has looked at its clock, which it does only when something is expected and until that has
   /// come. A millisecond passes each time: it never learns to stay awake.
   uint64_t expectations = 0;
@@ -60,7 +61,7 @@ class SmbdExchangeRig : public ExchangeHost {
                             .processors_suffice = [] { return true; }}};
   DirectResources directs{.descriptors = descriptors,
                           .files = 256,
-                          .threads = threads,
+                          .threads = *threads,
                           .closer = closer,
                           .mapped = mapped,
                           .loop = loop(),
