@@ -34,13 +34,12 @@ NOT_WITH_UBSAN = {'out of descriptors*': "UBSan's look at an object's type needs
 # The long parity lists; the module in stock smbd, which has no sanitizer; what takes the same ways through the worker as
 # test_area; and tests of scripts. They ran before, and here the sanitizers watch all else.
 NOT_WITH_ASAN = ('test_torture.py', 'vfs', 'test_area_answers.py', 'test_area_modes.py', 'test_direct_rules.py',
-                 'test_direct_times.py', 'test_direct_disk_errors.py', 'test_direct_compound.py', 'test_direct_many_breaks.py', 'test_fresh.py', 'test_guest_verdicts.py', 'test_package.py',
-                 'test_ctdb_script.py', 'test_lanes.py')
+                 'test_direct_times.py', 'test_direct_disk_errors.py', 'test_direct_compound.py', 'test_direct_many_breaks.py',
+                 'test_fresh.py', 'test_guest_verdicts.py', 'test_package.py', 'test_ctdb_script.py', 'test_lanes.py')
 
 # Files whose tests have to do with time, memory or processors as much as with what is right, or with something that all of
 # the machine has (huge pages): nothing runs beside them, whatever --lanes says.
 ALONE = ['test_area.py', 'test_bad_input_limits.py', 'test_bystander.py', 'test_bystander_hosts.py',
          'test_conformance_negotiate.py', 'test_conformance_timers.py', 'test_ctdb.py', 'test_day.py', 'test_direct_compound.py',
-         'test_direct_many_breaks.py', 'test_memory.py',
-         'test_places.py', 'test_progress.py', 'test_soak.py', 'test_taken_worker.py', 'test_worker_death.py',
-         'vfs/test_bystanders.py']
+         'test_direct_many_breaks.py', 'test_memory.py', 'test_places.py', 'test_progress.py', 'test_soak.py',
+         'test_taken_worker.py', 'test_worker_death.py', 'vfs/test_bystanders.py']
