@@ -199,6 +199,7 @@ void DirectIo::keep(Operation operation) {
 bool DirectIo::to_thread(Operation& operation, std::optional<dev_t> quick) {
   if (in_threads_.size() >= kMostInThreads) return false;
   DirectOperation& there = *operation;
+  there.in_thread_ms = context_.transport.now();
   std::unique_ptr<FileWork> work = std::move(operation);
   if (!threads_->begin(work, quick)) {
     operation.reset(static_cast<DirectOperation*>(work.release()));
@@ -264,19 +265,43 @@ bool DirectIo::holds_up(smb2::Holds holds, const smb2::FileId& file, std::span<c
     look_again();
     return true;
   }
+  // A compound is mostly about other files, and smbd does it beside what its threads are at.
+  const auto header = smb2::parse_header(request);
+  const bool compound = header && header->next_command != 0;
+  const uint64_t now = context_.transport.now();
   const auto concerned = [&](const DirectOperation* operation) {
-    return holds == smb2::Holds::all || operation->request().file_id == file;
+    if (holds == smb2::Holds::all) return !compound || now - operation->in_thread_ms < kMostHeldMs;
+    return operation->request().file_id == file;
   };
-  if (std::ranges::any_of(in_threads_, concerned)) return true;
+  const auto held = std::ranges::find_if(in_threads_, concerned);
+  if (held != in_threads_.end()) {
+    const uint64_t age = now - (*held)->in_thread_ms;
+    if (age < kMostHeldMs) look_again(kMostHeldMs - age);
+    return true;
+  }
   // Those of other channels too, and only now: what this one has sent before is done here as always.
   if (!files_.closing_under_way(request)) return false;
   look_again();
   return true;
 }
 
-void DirectIo::look_again() {
-  if (!again_) again_ = std::make_unique<shm::Timer>(*loop_, [this] { go_on_waiting(); });
-  again_->start(kAgainMs);
+bool DirectIo::hangs(const smb2::FileId& file) const {
+  const uint64_t now = context_.transport.now();
+  return std::ranges::any_of(in_threads_, [&](const DirectOperation* operation) {
+    return operation->request().file_id == file && now - operation->in_thread_ms >= kMostHeldMs;
+  });
+}
+
+void DirectIo::look_again(uint64_t after_ms) {
+  const uint64_t at = context_.transport.now() + after_ms;
+  if (at >= again_at_) return;
+  again_at_ = at;
+  if (!again_)
+    again_ = std::make_unique<shm::Timer>(*loop_, [this] {
+      again_at_ = UINT64_MAX;
+      go_on_waiting();
+    });
+  again_->start(after_ms);
 }
 
 std::unique_ptr<QueuedRequest> DirectIo::next_returned() {

@@ -73,6 +73,9 @@ class DirectIo final : private DirectOperation::Owner {
   /// channels have under way: then it is looked at again soon. request: its bytes, as for for_each_end().
   [[nodiscard]] bool holds_up(smb2::Holds holds, const smb2::FileId& file,
                               std::span<const std::byte> request);
+  /// What is under way longer than this hangs: what does not concern it need not wait.
+  static constexpr uint64_t kMostHeldMs = 200;
+  [[nodiscard]] bool hangs(const smb2::FileId& file) const;
   /// Nothing is in a thread, nor has come back from one and is waited for.
   [[nodiscard]] bool idle() const {
     return in_threads_.empty() && returned_.empty() && written_ahead_ == nullptr;
@@ -107,7 +110,7 @@ class DirectIo final : private DirectOperation::Owner {
     if (told_ && !stopped_) told_();
   }
   void go_on_soon();
-  void look_again();
+  void look_again(uint64_t after_ms = kAgainMs);
   [[nodiscard]] Operation fresh();
 
   [[nodiscard]] std::shared_ptr<DirectFile> file_for(const QueuedRequest& queued);
@@ -135,6 +138,7 @@ class DirectIo final : private DirectOperation::Owner {
   uint64_t last_sent_ = 0;  // RDMA WRITE, by number, of those from files
   std::function<void()> told_;
   std::unique_ptr<shm::Timer> again_;  // few ever need it
+  uint64_t again_at_ = UINT64_MAX;
   std::optional<shm::Deferred> soon_;  // something has ended
   bool stopped_ = false;
   std::vector<DirectOperation*> in_threads_;

@@ -63,6 +63,7 @@ class DirectOperation final : public FileWork {
   std::unique_ptr<QueuedRequest> queued;
   std::shared_ptr<DirectFile> file;
   uint64_t began_us = 0;
+  uint64_t in_thread_ms = 0;  // loop's time, once it was given to one
   uint32_t moved = 0;
   bool at_end = false;  // READ: of the file
   bool ahead = false;   // WRITE: of the data that is here, while the rest is fetched

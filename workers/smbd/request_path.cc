@@ -80,7 +80,7 @@ bool RequestPath::holds_nothing() const { return context_.transport.idle() && se
 
 /// The same, of what the client sends.
 bool RequestPath::sends_nothing() const {
-  return outbox_.empty() && queue_.empty() && direct_.idle() && previous_.none_waits();
+  return outbox_.empty() && queue_.empty() && queue_.none_aside() && direct_.idle() && previous_.none_waits();
 }
 
 void RequestPath::stall(uint64_t wanted) {

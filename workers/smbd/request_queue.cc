@@ -171,6 +171,7 @@ bool RequestQueue::turn() {
       finish(std::move(entry));
       return true;
     }
+    if (one_from_aside()) return true;
   }
   if (waiting_.empty()) return false;
   Waiting& front = waiting_.front();
@@ -178,7 +179,11 @@ bool RequestQueue::turn() {
   if (front.entry == nullptr) return false;
   if (!front_started_) {
     Entry& entry = *front.entry;
-    if (direct_.holds_up(entry.holds, entry.file_id, entry.bytes())) return false;
+    if (held_up(entry)) {
+      if (!goes_aside(entry)) return false;
+      aside_.push_back(waiting_.pop().entry);
+      return true;
+    }
     if (entry.direct && entry.fetches() && !take_data(front)) return false;
     if (entry.direct && direct_.take(front.entry)) {
       waiting_.drop();
@@ -193,6 +198,27 @@ bool RequestQueue::turn() {
   if (!emit(*front.entry)) return false;
   front_started_ = false;
   finish(waiting_.pop().entry);
+  return true;
+}
+
+bool RequestQueue::held_up(const Entry& entry) {
+  return direct_.holds_up(entry.holds, entry.file_id, entry.bytes());
+}
+
+/// It is held up.
+bool RequestQueue::goes_aside(const Entry& entry) const {
+  return entry.holds == smb2::Holds::file && !entry.direct && !entry.fetches() &&
+         aside_.size() < kMostAside && direct_.hangs(entry.file_id);
+}
+
+bool RequestQueue::one_from_aside() {
+  const auto at = std::ranges::find_if(aside_, [this](const auto& entry) { return !held_up(*entry); });
+  if (at == aside_.end()) return false;
+  auto entry = std::move(*at);
+  aside_.erase(at);
+  begin(*entry);
+  (void)emit(*entry);  // it fetches nothing
+  finish(std::move(entry));
   return true;
 }
 

@@ -7,7 +7,8 @@
 //
 // A READ or WRITE that may be done here (DirectIo) is tried when its turn comes and all its data is there;
 // part of a WRITE before that, and then it is away for a moment. What must not overtake those that are in
-// threads waits for them, and all behind it.
+// threads waits for them, and all behind it; but not for ever behind what only waits for one file, which then
+// steps aside, as it would wait by itself in smbd.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +47,8 @@ class RequestQueue {
   void advance();
 
   [[nodiscard]] bool empty() const { return waiting_.empty() && !direct_.any_returned(); }
+  /// Nothing waits for what hangs, with others going on.
+  [[nodiscard]] bool none_aside() const { return aside_.empty(); }
   /// Whether the front has bytes in the stream and more to come.
   [[nodiscard]] bool mid_pdu() const { return !waiting_.empty() && front_started_; }
   /// Whether a plain READ or WRITE on `file` (or an ECHO: null) may overtake everything here.
@@ -79,17 +82,23 @@ class RequestQueue {
   bool emit_fetch(Entry& entry, const smb2::Fetch& fetch);
   /// False: it waits.
   bool turn();
+  [[nodiscard]] bool held_up(const Entry& entry);
+  [[nodiscard]] bool goes_aside(const Entry& entry) const;
+  bool one_from_aside();
   bool take_data(Waiting& waiting);
   void begin(const Entry& entry);
   [[nodiscard]] bool emit(Entry& entry);
   void finish(std::unique_ptr<Entry> entry);
+
+  static constexpr size_t kMostAside = 64;  // all are looked at in each turn
 
   SessionContext& context_;
   SmbdArea& area_;
   DirectIo& direct_;
   Outbox& outbox_;
   Ring<Waiting> waiting_;
-  Ring<Chunk> chunks_;  // of all waiting entries, in order
+  std::vector<std::unique_ptr<Entry>> aside_;  // what waits for what hangs on one file
+  Ring<Chunk> chunks_;                         // of all waiting entries, in order
   uint64_t reads_asked_ = 0;
   uint64_t reads_done_ = 0;
   bool starved_ = false;
