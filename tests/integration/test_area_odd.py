@@ -192,9 +192,11 @@ def test_one_after_the_other_without_aio(way):
 
 
 @pytest.mark.parametrize("area", ["before", "after"])
-def test_a_durable_open_that_has_another_sequence(way, area):
+def test_a_durable_open_that_has_another_sequence(way, server, area):
     """A client that lost a channel counted on; then it lost all, came again, and begins at 0. READs are served."""
+    known = set(server.client_pids())
     c = way.connect("durable")
+    gone = set(server.client_pids()) - known
     key, create_guid = os.urandom(16), os.urandom(16)
     name = f"durable-{uuid.uuid4().hex}"
     parts = [lease_context(key, RWH), durable_context(create_guid)]
@@ -204,7 +206,7 @@ def test_a_durable_open_that_has_another_sequence(way, area):
     c.channel_sequence = 3
     assert c.read(one.file_id, 16).check()
     c.close_transport()
-    time.sleep(1)
+    wait_until(lambda: not gone & set(server.client_pids()), 10, "the end of its smbd")
     c = way.connect("durable", guid=c.guid)
     other = c.create(f"other-{uuid.uuid4().hex}")
     c.write(other, bytes(THRESHOLD)).check()
@@ -233,8 +235,6 @@ def test_encryption_that_is_desired(way):
             r = c.wait(rdma.send_channel_read(c, file, THRESHOLD)[0])
         assert (r.command, r.status, r.data_length + r.data_remaining) == (smb2.READ, 0, THRESHOLD)
         time.sleep(0.05)
-
-
 
 
 @pytest.fixture(scope="module", params=["4.17", "4.22"])
