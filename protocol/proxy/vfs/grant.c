@@ -152,15 +152,32 @@ static uint32_t open_rights(struct smbdirect_open *open)
 	return smbdirect_direct_file(open->fsp, rights);
 }
 
+/*
+ * One that nobody is at: the marks of a WRITE that has outlasted its open would
+ * be taken for the next one's, which could not be closed before that ends.
+ */
+static int slot_find(void)
+{
+	unsigned i, slot;
+
+	for (i = table.num_free; i > 0; i--) {
+		slot = table.free[i - 1];
+		if (!smbdirect_use_under_way(slot)) {
+			table.free[i - 1] = table.free[--table.num_free];
+			return slot;
+		}
+	}
+	return table.used < SMBDIRECT_SLOTS_MAX ? (int)table.used++ : NO_SLOT;
+}
+
 /* False when there are no more. */
 static bool slot_take(struct smbdirect_open *open)
 {
-	unsigned slot;
+	int slot = slot_find();
 
-	if (table.num_free == 0 && table.used == SMBDIRECT_SLOTS_MAX) {
+	if (slot == NO_SLOT) {
 		return false;
 	}
-	slot = table.num_free > 0 ? table.free[--table.num_free] : table.used++;
 	if (table.slots[slot].generation == 0) {
 		table.slots[slot].generation = 1;
 	}

@@ -69,6 +69,22 @@ def test_other_shares_have_their_rights_again(pair, server):
     wait_until(lambda: link.word(grant.slot) == before, 10, "the rights again")
 
 
+def test_a_slot_that_somebody_is_at_is_nobodys_next(pair):
+    """A WRITE that outlasts its open concerns no other open."""
+    client, link = pair
+    before = link.granted(open_leased(client, fresh()).file_id)
+    mark(link, before.slot, 1)
+    client.close_file(before.file_id).check()  # it has waited for a while
+    grant = link.granted(open_leased(client, fresh()).file_id)
+    assert grant.slot != before.slot
+    begin = time.monotonic()
+    client.close_file(grant.file_id).check()
+    assert time.monotonic() - begin < 0.5
+    mark(link, before.slot, 0)
+    slots = {link.granted(open_leased(client, fresh()).file_id).slot for _ in range(2)}
+    assert slots == {before.slot, grant.slot}
+
+
 def test_nobody_waits_for_the_dead(pair, server, other):
     client, link = pair
     name = fresh()
