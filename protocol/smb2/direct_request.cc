@@ -54,6 +54,7 @@ DirectAnswer turned_round(const DirectRequest& request, std::span<const std::byt
   wire::store(bytes, header_at::kCredits, credits);
   wire::store(bytes, header_at::kFlags, wire::load32(header, header_at::kFlags) | 1);
   wire::store(bytes, header_at::kNextCommand, uint32_t{0});
+  if (request.told) make_async(bytes, request.message_id);
   return answer;
 }
 
@@ -91,6 +92,16 @@ std::optional<DirectRequest> parse_direct_request(std::span<const std::byte> pdu
   if (request.length == 0 || request.length > kReplyUnit * request.charge) return std::nullopt;
   if (request.offset > kMaxFileEnd || request.length > kMaxFileEnd - request.offset) return std::nullopt;
   return request;
+}
+
+DirectAnswer answer_interim(DirectRequest& request, std::span<const std::byte> header) {
+  request.told = true;
+  DirectAnswer answer = turned_round(request, header, 0);
+  const std::span bytes(answer.bytes);
+  wire::store(bytes, header_at::kStatus, kStatusPending);
+  wire::store(bytes, kBodyAt, kErrorStructureSize);
+  answer.size = kErrorBytes;
+  return answer;
 }
 
 DirectAnswer answer_read(const DirectRequest& request, std::span<const std::byte> header, uint32_t count,

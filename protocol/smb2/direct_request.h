@@ -27,6 +27,7 @@ struct DirectRequest {
   uint32_t minimum{};  // READ: MinimumCount, at most length
   bool rdma_channel = false;
   uint32_t data_offset{};  // WRITE, inline: where in the PDU its bytes begin
+  bool told = false;       // the client has an interim response: what follows is asynchronous
 };
 
 struct DirectLimits {
@@ -49,6 +50,9 @@ struct DirectAnswer {
   size_t size = 0;
   [[nodiscard]] std::span<const std::byte> span() const { return std::span(bytes).first(size); }
 };
+/// Ahead of that, where it takes time: STATUS_PENDING (MS-SMB2 3.3.4.2). AsyncId is the MessageId, as in
+/// smbd, which may have to go on with the request; the credits come with the end. request.told is set.
+[[nodiscard]] DirectAnswer answer_interim(DirectRequest& request, std::span<const std::byte> header);
 /// header: the request's, kHeaderBytes and more. count: 1 and more.
 [[nodiscard]] DirectAnswer answer_read(const DirectRequest& request, std::span<const std::byte> header,
                                        uint32_t count, uint16_t credits);

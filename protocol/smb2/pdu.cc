@@ -117,6 +117,12 @@ std::expected<Header, Violation> parse_header(std::span<const std::byte> bytes) 
   };
 }
 
+void make_async(std::span<std::byte> header, uint64_t async_id) {
+  constexpr uint32_t kAsyncCommand = 0x2;
+  wire::store(header, header_at::kFlags, wire::load32(header, header_at::kFlags) | kAsyncCommand);
+  wire::store(header, header_at::kAsyncId, async_id);
+}
+
 bool valid_next_command(uint32_t next_command, uint64_t left) {
   if (next_command == 0) return true;
   return next_command % 8 == 0 && next_command >= kHeaderBytes && next_command <= left &&

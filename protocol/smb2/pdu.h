@@ -79,6 +79,9 @@ enum class ProtocolId : uint8_t { smb2, encrypted, compressed, smb1, unknown };
 /// compressed PDUs too: they hide their header), bad_header_size.
 [[nodiscard]] std::expected<Header, Violation> parse_header(std::span<const std::byte> bytes);
 
+/// Makes the header of a response that of an asynchronous one (MS-SMB2 2.2.1.1).
+void make_async(std::span<std::byte> header, uint64_t async_id);
+
 /// NextCommand of a header that `left` bytes begin with: 0, or 8-aligned, past this header, and with room for
 /// another one (MS-SMB2 3.3.5.2.7).
 [[nodiscard]] bool valid_next_command(uint32_t next_command, uint64_t left);

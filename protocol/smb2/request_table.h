@@ -40,6 +40,7 @@ struct RequestFacts {
   bool by_area = false;          // smbd got a carrier for it (area_carrier.h)
   bool here = false;             // it is begun here (SequenceLedger)
   uint16_t counted{};            // ... and this is counted upon for it
+  bool told = false;             // ... and its client has an interim response, of which smbd knows nothing
   uint32_t minimum{};            // by_area, READ: MinimumCount
   uint64_t area_offset{};        // by_area: where its data is
 };

@@ -115,6 +115,7 @@ std::expected<void, Violation> ServerTranslator::settle_carrier(InFlight& reques
   const auto answer = check_answer(request, header, prefix, length);
   if (!answer) return std::unexpected(answer.error());
   take_header(plan, prefix, request.command);
+  if (request.told && !header.async()) make_async(plan.header, header.message_id);
   plan.area_offset = request.area_offset;
   plan.area_length = request.length;
   if (*answer == Answer::interim) {

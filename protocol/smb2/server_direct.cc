@@ -48,6 +48,10 @@ AnsweredHere ServerTranslator::answered_here(const Ticket& ticket, const DirectR
   return here;
 }
 
+void ServerTranslator::told_pending(const Ticket& ticket) {
+  table_.for_each(ticket.requests, [](InFlight& entry) { entry.told = true; });
+}
+
 /// An answer to an ECHO of the ledger's.
 std::expected<void, Violation> ServerTranslator::swallow(const Header& header) {
   if (header.status != 0 || header.async() || header.is_signed())

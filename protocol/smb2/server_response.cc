@@ -80,6 +80,7 @@ std::expected<ServerTranslator::Settled, Violation> ServerTranslator::settle(
   settled.released = request->reserved;
   if (!request->pending) settled.answered = Answered{request->command, request->forwarded_at};
   settled.previous_session = request->previous_session;
+  settled.told = request->told && !header.async();
   const bool wrote = request->command == Command::write && request->length != 0;
   if (wrote && !is_error(header.status)) settled.written = request->file_id;
   forget(*request);
@@ -161,6 +162,11 @@ std::expected<ResponsePlan, Violation> ServerTranslator::response(std::span<cons
     plan.to = settled->to;
     std::ranges::copy(prefix.first(plan.header.size()), plan.header.begin());
     store_read_response(plan.header, 0, settled->data_length);
+  }
+  if (settled->told) {
+    plan.told = true;
+    if (!settled->place) std::ranges::copy(prefix.first(kHeaderBytes), plan.header.begin());
+    make_async(plan.header, header->message_id);
   }
   return plan;
 }

@@ -100,10 +100,12 @@ struct ResponsePlan {
   std::span<const BufferDescriptor> to;  // valid until the next call of the translator
   std::array<std::byte, 80> header{};
   size_t header_bytes = 80;  // of it
-  uint64_t area_offset{};    // with replace: the place...
-  uint32_t area_length{};    // ... and how large it is
-  uint32_t moved{};          // ... and the bytes that the READ or WRITE has moved
-  bool final = false;        // ... no other answer follows
+  /// With pass: the first kHeaderBytes are sent as they are in `header`.
+  bool told = false;
+  uint64_t area_offset{};  // with replace: the place...
+  uint32_t area_length{};  // ... and how large it is
+  uint32_t moved{};        // ... and the bytes that the READ or WRITE has moved
+  bool final = false;      // ... no other answer follows
   /// ... and nobody at smbd moves data of the place any more: it is free when the data has been sent.
   bool area_released = false;
   std::optional<uint32_t> invalidate;  // token for SEND with Invalidate
@@ -186,6 +188,9 @@ class ServerTranslator {
   /// Whether it may be done here, instead of being forwarded: asked at its turn, before anything is done. It
   /// may be forwarded nevertheless, as long as its answer has not begun.
   [[nodiscard]] bool begin_here(const Ticket& ticket, const DirectRequest& request);
+  /// Its client has an interim response (answer_interim()): should smbd do it after all, its answer is made
+  /// to fit that.
+  void told_pending(const Ticket& ticket);
   /// It is answered here, was begun here and was not forwarded. The answer is direct_request.h's.
   [[nodiscard]] AnsweredHere answered_here(const Ticket& ticket, const DirectRequest& request);
   /// What smbd is to be told of those: due(), owes(), tell().
@@ -232,6 +237,7 @@ class ServerTranslator {
     std::optional<Answered> answered;
     std::optional<FileId> written;
     uint64_t previous_session{};
+    bool told = false;  // as in ResponsePlan
   };
 
   [[nodiscard]] std::expected<void, Violation> request_element(const Element& element,

@@ -22,6 +22,7 @@ void DirectIo::stop(int stream) {
   returned_.clear();
   written_ahead_.reset();
   if (again_) again_->stop();
+  if (pending_) pending_->stop();
   if (soon_) soon_->cancel();
 }
 
@@ -206,7 +207,34 @@ bool DirectIo::to_thread(Operation& operation, std::optional<dev_t> quick) {
     return false;
   }
   in_threads_.push_back(&there);
+  if (!std::exchange(watches_, true)) {
+    if (!pending_) pending_ = std::make_unique<shm::Timer>(*loop_, [this] { tell_waiting(); });
+    pending_->start(kPendingMs);
+  }
   return true;
+}
+
+/// A client waits longer for what it knows to take time.
+void DirectIo::tell_waiting() {
+  const uint64_t now = context_.transport.now();
+  watches_ = false;
+  uint64_t next = UINT64_MAX;
+  for (size_t i = 0; i < in_threads_.size(); ++i) {  // none is left if the session ends over it
+    QueuedRequest& queued = *in_threads_[i]->queued;
+    if (queued.direct->told) continue;
+    const uint64_t due = in_threads_[i]->in_thread_ms + kPendingMs;
+    if (due > now) {
+      next = std::min(next, due - now);
+      continue;
+    }
+    const auto header = std::span<const std::byte>(queued.pdu.bytes()).first(smb2::kHeaderBytes);
+    context_.translator.told_pending(queued.request.ticket);
+    responses_.interim(smb2::answer_interim(*queued.direct, header));
+    go_on_soon();
+  }
+  if (next == UINT64_MAX || stopped_) return;
+  watches_ = true;
+  pending_->start(next);
 }
 
 /// A thread is done with it. What ends at one time is looked at, and leaves, together.

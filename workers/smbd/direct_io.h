@@ -103,13 +103,15 @@ class DirectIo final : private DirectOperation::Owner {
   static constexpr uint64_t kReadsAtOnce =
       4;  // are answered, then they leave, and the client has something to do
   static constexpr size_t kMostSpare = 64;
-  static constexpr uint64_t kAgainMs = 1;  // until other channels are asked again
+  static constexpr uint64_t kAgainMs = 1;        // until other channels are asked again
+  static constexpr uint64_t kPendingMs = 1'000;  // in a thread, until the client is told that it takes time
 
   void ended(Operation operation) override;
   void go_on_waiting() {
     if (told_ && !stopped_) told_();
   }
   void go_on_soon();
+  void tell_waiting();
   void look_again(uint64_t after_ms = kAgainMs);
   [[nodiscard]] Operation fresh();
 
@@ -142,6 +144,8 @@ class DirectIo final : private DirectOperation::Owner {
   std::optional<shm::Deferred> soon_;  // something has ended
   bool stopped_ = false;
   std::vector<DirectOperation*> in_threads_;
+  std::unique_ptr<shm::Timer> pending_;
+  bool watches_ = false;  // pending_ runs
   Ring<std::unique_ptr<QueuedRequest>> returned_;
   std::unique_ptr<QueuedRequest> written_ahead_;
   std::vector<Operation> spare_;

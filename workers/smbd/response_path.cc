@@ -117,7 +117,7 @@ bool ResponsePath::plan_pdu() {
       if (!begin_message(total_, token ? std::span(&*token, 1) : std::span<const uint32_t>{})) return false;
       mode_ = Mode::pass;
       left_ = total_;
-      return true;
+      return !plan_.told || send_told_header();
     }
     case smb2::ResponsePlan::Kind::place:
       to_.set(plan_.to);
@@ -137,6 +137,16 @@ bool ResponsePath::plan_pdu() {
       break;
   }
   return false;
+}
+
+/// In place of smbd's own.
+bool ResponsePath::send_told_header() {
+  auto piece = header(std::span(plan_.header).first(smb2::kHeaderBytes));
+  if (!piece) return false;
+  context_.transport.append(std::move(piece->owner), piece->bytes);
+  reader_.skip(smb2::kHeaderBytes);
+  left_ -= smb2::kHeaderBytes;
+  return true;
 }
 
 void ResponsePath::took(const smb2::Answered& answered) {
@@ -235,6 +245,16 @@ void ResponsePath::answer(const smb2::DirectAnswer& head, const Here& here) {
   kept_pieces_.push(std::move(*piece));
   kept_.push({.total = head.size, .pieces = 1, .invalidate = here.invalidate});
   answered(here);
+}
+
+void ResponsePath::interim(const smb2::DirectAnswer& head) {
+  if (broken_) return;
+  auto piece = header(head.span());
+  if (!piece) return;
+  kept_pieces_.push(std::move(*piece));
+  kept_.push({.total = head.size, .pieces = 1, .invalidate = {}});
+  ++context_.transport.own_counters().smb_responses;
+  if (mode_ != Mode::pass) (void)send_kept();
 }
 
 void ResponsePath::answer(const smb2::DirectAnswer& head, std::vector<DirectOperation::Chunk>& chunks,

@@ -56,6 +56,8 @@ class ResponsePath final : private StreamOwner {
   /// RDMA WRITEs, which do not wait for anything.
   void place(const SlabRef& owner, std::span<const std::byte> bytes, Placement& to);
   void answer(const smb2::DirectAnswer& head, const Here& here);
+  /// Ahead of one.
+  void interim(const smb2::DirectAnswer& head);
   /// Its data behind it; the first chunk has room for the head in front. Takes the chunks.
   void answer(const smb2::DirectAnswer& head, std::vector<DirectOperation::Chunk>& chunks, const Here& here);
 
@@ -98,6 +100,7 @@ class ResponsePath final : private StreamOwner {
   bool gather_some();
   bool finish_gather(SlabRef owner, std::span<std::byte> bytes);
   [[nodiscard]] std::optional<Piece> header(std::span<const std::byte> bytes);
+  [[nodiscard]] bool send_told_header();
   [[nodiscard]] bool send_kept();
   void answered(const Here& here);
   [[nodiscard]] bool crowded() const;

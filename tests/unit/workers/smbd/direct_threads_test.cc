@@ -1,34 +1,10 @@
 // SPDX-License-Identifier: MIT
 // READs and WRITEs of the open file itself that wait for a disk, in threads: what waits for them, what does
-// not, and what becomes of them when their session ends. A WRITE is a thread's business where the file system
-// cannot say what would block, as on most disks.
-#include "direct_io_rig.h"
+// not, and what becomes of them when their session ends.
+#include "direct_waiting.h"
 
 using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
 using namespace smbdirect::workers::session_test;
-
-namespace {
-
-/// A session with a WRITE, as request 4, that waits for a thread.
-struct Waiting {
-  Waiting() {
-    rig.write_first(3);
-    threads.emplace(rig.its_loop());
-    rig.from_client(slow(4));
-    rig.settle();
-  }
-  ~Waiting() {
-    threads->let_go();
-    rig.until([&] { return threads->gone(); });
-  }
-  [[nodiscard]] Bytes slow(uint64_t id) const { return rig.write_of(id, 0, data); }
-
-  Bytes data = pattern(10'000, 8);
-  DirectIoRig rig{kDisk};
-  std::optional<DirectIoRig::BusyThreads> threads;
-};
-
-}  // namespace
 
 TEST_CASE("a WRITE that waits for a thread is answered when it is done") {
   Waiting waiting;

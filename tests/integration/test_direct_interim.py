@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""A WRITE whose storage hangs: the client is told that it takes time (STATUS_PENDING), as at smbd, and so waits longer for it."""
+
+import contextlib
+import time
+
+import pytest
+
+from lib import held_file, module_fixture
+from lib.held_file import HeldFile
+from lib.traces import hear
+from test_direct_closing import ByTcp
+from test_direct_hangs import NEW, Writing
+
+pytestmark = [
+    pytest.mark.costs_workers,
+    pytest.mark.skipif(held_file.why_not() is not None, reason=f"a file cannot be made to hang: {held_file.why_not()}"),
+]
+
+
+@pytest.fixture(scope="module", params=["4.17", "4.22"])
+def server(request, scratch):
+    with module_fixture.running(scratch / f"interim-{request.param}", request.param) as smbd:
+        yield smbd
+
+
+@pytest.fixture(params=["tcp", "direct"])
+def writing(request, server, make_daemon):
+    if request.param == "tcp":
+        made = ByTcp(server)
+    else:
+        daemon = make_daemon(server.port, workers=1, pool={"upstream": {"area": {"directory": str(server.links)}}})
+        made = Writing(daemon, server, user=True)
+    made.set_time()
+    with contextlib.closing(made.c.transport):
+        yield made
+
+
+@pytest.mark.parametrize("writes", [1, 3, 12])
+def test_the_client_hears_that_it_takes_time(writing, writes):
+    """With more of them than a worker has threads, some are smbd's."""
+    c = writing.c
+    with HeldFile(writing.path) as held:
+        asked = [writing.hanging(), *(writing.send() for _ in range(writes - 1))]
+        end = time.monotonic() + 10
+        while len(c.interims) < writes and time.monotonic() < end:
+            hear(c, 0.1)
+        assert sorted(c.interims) == sorted(asked)
+        assert not any(one in c.responses for one in asked)
+        held.let_go()
+        for one in asked:
+            answer = c.wait(one, 30).check()
+            assert answer.flags & 2 and answer.async_id == one
+    assert writing.path.read_bytes() == NEW + writing.contents[4096:]
+    c.write(writing.file, b"on it goes").check()
+    c.echo().check()

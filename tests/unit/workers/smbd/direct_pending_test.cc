@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// A WRITE that takes its time in a thread: its client is told so, and other files of its are gone on with.
+#include "direct_waiting.h"
+
+using namespace smbdirect::workers;  // NOLINT: a test speaks of one thing
+using namespace smbdirect::workers::session_test;
+
+namespace {
+
+constexpr uint32_t kPending = 0x103, kAsync = 0x3;
+
+/// The next answer to the client.
+Bytes next(DirectIoRig& rig) {
+  rig.until([&] { return rig.client_side.complete > 0; });
+  return rig.answer();
+}
+
+void check_async(const Bytes& answer, uint32_t status) {
+  CHECK(get(answer, 8, 4) == status);
+  CHECK((get(answer, 16, 4) & kAsync) == kAsync);
+  CHECK(get(answer, 24, 8) == 4);
+  CHECK(get(answer, 32, 8) == 4);
+}
+
+}  // namespace
+
+TEST_CASE("a WRITE that has been in a thread for a second: the client hears that it takes time, once") {
+  Waiting waiting;
+  DirectIoRig& rig = waiting.rig;
+  if (!rig.waits()) return;
+  rig.wait(900);
+  CHECK(rig.client_side.complete == 0);
+  rig.wait(200);
+  const Bytes interim = next(rig);
+  check_async(interim, kPending);
+  CHECK(interim.size() == 73);
+  CHECK(get(interim, 14, 2) == 0);  // its credits come with the end
+  rig.wait(5'000);
+  CHECK(rig.client_side.complete == 0);
+  waiting.threads->let_go();
+  const Bytes answer = next(rig);
+  check_async(answer, 0);
+  CHECK(get(answer, 14, 2) > 0);
+  CHECK(get(answer, 68, 4) == 10'000);
+  CHECK(rig.unheard());
+  CHECK(rig.held() == 0);
+}
+
+TEST_CASE("... and should smbd have to do it, its answer is as the client was told") {
+  Waiting waiting;
+  DirectIoRig& rig = waiting.rig;
+  if (!rig.waits()) return;
+  rig.wait(1'100);
+  check_async(next(rig), kPending);
+  rig.revoke();
+  waiting.threads->let_go();
+  rig.until([&] { return rig.heard().size() == 1; });
+  Bytes answer = smb2_test::write_response({.message_id = 4}, 10'000);
+  put(answer, 14, 7, 2);
+  SUBCASE("at once") { rig.smbd.answer(answer); }
+  SUBCASE("with an error") {
+    answer = smb2_test::error_response(smb2_test::kWrite, {.message_id = 4, .status = 0xC000007F});
+    rig.smbd.answer(answer);
+  }
+  SUBCASE("a byte at a time") {
+    rig.smbd.at_a_time = 1;
+    rig.smbd.answer(answer);
+  }
+  SUBCASE("after an interim response of its own") {
+    Bytes own = smb2_test::interim_response(smb2_test::kWrite, {.message_id = 4});
+    put(own, 32, 4, 8);
+    rig.smbd.answer(own);
+    check_async(next(rig), kPending);
+    put(answer, 16, get(answer, 16, 4) | 2, 4);
+    put(answer, 32, 4, 8);
+    rig.smbd.answer(answer);
+  }
+  const Bytes passed = next(rig);
+  check_async(passed, uint32_t(get(answer, 8, 4)));
+  put(answer, 16, get(answer, 16, 4) | 2, 4);
+  put(answer, 32, 4, 8);
+  CHECK(passed == answer);
+  CHECK(rig.held() == 0);
+}
+
+TEST_CASE("what waits for a file that hangs lets what is of others pass, but comes after what hangs") {
+  Waiting waiting;
+  DirectIoRig& rig = waiting.rig;
+  if (!rig.waits()) return;
+  const Bytes flush = DirectIoRig::about_file(7, 5);
+  rig.from_client(flush);
+  const Bytes other = smb2_test::plain(smb2_test::kCreate, {.message_id = 6}, 57);
+  rig.from_client(other);
+  rig.settle();
+  CHECK(rig.unheard());
+  rig.wait(250);
+  CHECK(rig.heard() == Messages{other});
+  rig.smbd.heard.clear();
+  waiting.threads->let_go();
+  rig.until([&] { return rig.heard().size() == 1; });
+  CHECK(rig.heard() == Messages{flush});
+  CHECK(rig.on_disk(0, 10'000) == waiting.data);
+}
