@@ -60,11 +60,18 @@ class ByTcp(Writing):
         self.c.write(self.file, self.contents).check()
 
 
-@pytest.fixture(params=["tcp", "direct"])
-def writing(request, server, daemon):
-    made = ByTcp(server) if request.param == "tcp" else Writing(daemon, server, user=True)
+@contextlib.contextmanager
+def begun(how, server, daemon):
+    """A, over TCP or by the daemon, with a file of which WRITEs can be made to hang."""
+    made = ByTcp(server) if how == "tcp" else Writing(daemon, server, user=True)
     made.set_time()
     with contextlib.closing(made.c.transport):
+        yield made
+
+
+@pytest.fixture(params=["tcp", "direct"])
+def writing(request, server, daemon):
+    with begun(request.param, server, daemon) as made:
         yield made
 
 

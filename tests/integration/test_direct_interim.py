@@ -9,8 +9,8 @@ import pytest
 from lib import held_file, module_fixture
 from lib.held_file import HeldFile
 from lib.traces import hear
-from test_direct_closing import ByTcp
-from test_direct_hangs import NEW, Writing
+from test_direct_closing import begun, daemon  # noqa: F401
+from test_direct_hangs import NEW
 
 pytestmark = [
     pytest.mark.costs_workers,
@@ -25,14 +25,8 @@ def server(request, scratch):
 
 
 @pytest.fixture(params=["tcp", "direct"])
-def writing(request, server, make_daemon):
-    if request.param == "tcp":
-        made = ByTcp(server)
-    else:
-        daemon = make_daemon(server.port, workers=1, pool={"upstream": {"area": {"directory": str(server.links)}}})
-        made = Writing(daemon, server, user=True)
-    made.set_time()
-    with contextlib.closing(made.c.transport):
+def writing(request, server, daemon):  # noqa: F811
+    with begun(request.param, server, daemon) as made:
         yield made
 
 
