@@ -92,6 +92,52 @@ TEST_CASE("a READ by RDMA that is answered here") {
   CHECK(server.hear(echo_answer(2, 3)).error() == Violation::response_unmatched);
 }
 
+TEST_CASE("smbd does a READ by RDMA whose client was told that it takes time: the answer is asynchronous") {
+  Server server;
+  auto direct = server.gather(read_by_rdma(2));
+  REQUIRE(server.begin_here(server.out.ticket, direct));
+  const auto interim = smb2::answer_interim(direct, server.sent);
+  CHECK(direct.told);
+  const Bytes said(interim.span().begin(), interim.span().end());
+  Bytes expected = interim_response(kRead, {.message_id = 2});
+  put(expected, 14, 0, 2);  // credits
+  put(expected, 32, 2, 8);
+  CHECK(said == expected);
+  server.told_pending(server.out.ticket);
+  server.forwarded(server.out.ticket);
+  SUBCASE("with data, which is placed") {
+    const auto plan = server.hear(read_response({.message_id = 2}, pattern(100, 1)));
+    REQUIRE(plan);
+    CHECK(plan->kind == Kind::place);
+    const Bytes header(plan->header.begin(), plan->header.end());
+    CHECK(get(header, 16, 4) == (kResponse | kAsync));
+    CHECK(get(header, 32, 8) == 2);
+    CHECK(get(header, 72, 4) == 100);  // DataRemaining
+  }
+  SUBCASE("with an error") {
+    const Bytes error = error_response(kRead, {.message_id = 2, .status = kInvalidParameter});
+    const auto plan = server.hear(error);
+    REQUIRE(plan);
+    CHECK(plan->kind == Kind::pass);
+    CHECK(plan->told);
+    const Bytes header(plan->header.begin(), plan->header.begin() + 64);
+    CHECK(get(header, 8, 4) == kInvalidParameter);
+    CHECK(get(header, 16, 4) == (kResponse | kAsync));
+    CHECK(get(header, 32, 8) == 2);
+  }
+  SUBCASE("with one that is asynchronous already") {
+    Bytes own = interim_response(kRead, {.message_id = 2});
+    put(own, 32, 2, 8);
+    REQUIRE(server.hear(own));
+    Bytes error = error_response(kRead, {.message_id = 2, .flags = kAsync, .status = kInvalidParameter});
+    put(error, 32, 2, 8);
+    const auto plan = server.hear(error);
+    REQUIRE(plan);
+    CHECK_FALSE(plan->told);
+  }
+  CHECK(server.in_flight() == 0);
+}
+
 TEST_CASE("a WRITE, and one without a token") {
   Server server;
   const auto write = server.here(write_by_rdma(2));

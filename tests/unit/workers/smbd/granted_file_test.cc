@@ -59,8 +59,10 @@ TEST_CASE("a file in memory is told from one that a disk may have to bring") {
   const auto granted = look_at_granted(memory.fd.get());
   REQUIRE(granted);
   CHECK(granted->never_blocks);
+  CHECK(granted->closes_at_once);
   const shm::UniqueFd system(::open("/proc/version", O_RDONLY | O_CLOEXEC));
   const auto other = look_at_granted(system.get());
   REQUIRE(other);
   CHECK_FALSE(other->never_blocks);
+  CHECK_FALSE(other->closes_at_once);  // it has no flags of a disk's
 }
