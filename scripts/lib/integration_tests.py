@@ -11,7 +11,7 @@ from exclusions import ALONE
 from test_run import BUILD, LOGS, ROOT, Failed, last_lines
 
 TESTS = ROOT / 'tests/integration'
-MOST_AGAIN = 5  # tests that fail beside others: of more than so many it is not the neighbours that are at fault
+MOST_AGAIN = 5  # tests of a part that fail at first: of more than so many it is neither neighbours nor chance that is at fault
 
 
 @dataclasses.dataclass
@@ -44,8 +44,8 @@ def integration(run, section, log, kind, ignored=(), until=None):
     for name, arguments in parts:
         try:
             cases = pytest(run, section, name, kind, *arguments, until=until)
-            if '-n' in arguments:
-                cases = again_alone(run, section, f'{log}-again', kind, cases)
+            if lanes > 1:
+                cases = once_more(run, section, f'{name}-again', kind, cases, 'beside others' if '-n' in arguments else 'once')
         except Failed as e:
             section.failures.append((name, str(e)))
             continue
@@ -55,17 +55,18 @@ def integration(run, section, log, kind, ignored=(), until=None):
     print('    slowest: ' + ', '.join(f'{name} {took:.0f} s' for name, took in seconds.most_common(12)), flush=True)
 
 
-def again_alone(run, section, log, kind, cases):
-    """What has failed beside others is run again without them, and that counts; but it is told, with what was wrong."""
+def once_more(run, section, log, kind, cases, how):
+    """What has failed, beside others or once, is run again without any, and that counts; but it is told, with what was wrong:
+    the last lines of a run that passed say which of its tests to look at."""
     failed = [case for case in cases if case.problem and case.path]
     if not 0 < len(failed) <= MOST_AGAIN:
         return cases
-    alone = {case.argument: case for case in pytest(run, section, log, kind, *(case.argument for case in failed))}
+    second_time = {case.argument: case for case in pytest(run, section, log, kind, *(case.argument for case in failed))}
     for case in failed:
-        second = alone.get(case.argument)
+        second = second_time.get(case.argument)
         if second is not None and not second.problem and not second.skipped:
-            section.notes.append(f'{case.said} failed beside others, and passed alone: {gist(case.problem)}')
-            print(f'FAILED beside others, passed alone: {case.said}\n{case.problem}', flush=True)
+            section.notes.append(f'{case.said} failed {how}, and passed alone: {gist(case.problem)}')
+            print(f'FAILED {how}, passed alone: {case.said}\n{case.problem}', flush=True)
             cases[cases.index(case)] = second
     return cases
 

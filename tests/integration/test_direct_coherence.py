@@ -28,7 +28,7 @@ from lib import leases, module_fixture, module_smbd, rdma, smb2
 from lib.coherence import BLOCKS, GONE, PATIENCE, Model, Other, Writer, filled, stamps_of
 from lib.direct_use import done
 from lib.leases import RH, RWH
-from lib.module_smbd import socket_of
+from lib.module_smbd import sockets_of
 from lib.process import wait_until
 
 SEED = int(os.environ.get("SMBDIRECTD_SEED", "20261130"))
@@ -82,9 +82,8 @@ def worker_of(daemon, c):
         rows = [line.split() for line in f.readlines()[1:]]
     inodes = {r[9] for r in rows if (r[1][-5:], r[2][-5:]) == wanted}
     for pid in daemon.worker_pids():
-        with contextlib.suppress(OSError):
-            if {socket_of(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd")} & inodes:
-                return pid
+        if sockets_of(pid) & inodes:
+            return pid
     raise AssertionError(f"no worker has the connection from port {port}")
 
 

@@ -17,7 +17,7 @@ from lib import module_fixture, rdma, smb2
 from lib.direct_use import warm
 from lib.leases import ALL_ACCESS, RWH, open_leased
 from lib.module_smbd import own_series
-from lib.process import wait_until
+from lib.process import descriptors_of, wait_until
 
 SIZE = 3 << 30
 MEMORY = pathlib.Path("/dev/shm")
@@ -113,11 +113,7 @@ def delete(client, file):
 
 def kept_by(pid, path):
     """That process has it open, deleted or not."""
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/{pid}/fd/{fd}").startswith(str(path)):
-                return True
-    return False
+    return any(target.startswith(str(path)) for target in descriptors_of(pid).values())
 
 
 def test_nobody_else_waits(daemon, server):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""scripts/test runs several files of these tests at a time: what fails beside others and passes alone is told, and no failure;
-what fails alone too is one."""
+"""scripts/test runs several files of these tests at a time, and some alone: what fails and passes when it is run again alone is
+told, and no failure; what fails again is one."""
 
 import argparse
 import pathlib
@@ -56,6 +56,14 @@ def test_what_fails_beside_others_is_run_alone(results, capsys):
     assert whole.summary() == 1
     said = capsys.readouterr().out
     assert "look at: integration: test_a::test_one[2]" in said and "failed: integration: test_b::test_other" in said
+
+
+def test_what_fails_alone_is_run_again_as_well(results):
+    files = {"test_a.py": SECOND_TIME, "test_b.py": NEVER, "test_c.py": ALWAYS}
+    section, whole = results(files, alone=["test_a.py", "test_b.py"])
+    assert (section.passed, len(section.failures)) == (3, 1), section
+    (note,) = section.notes
+    assert note.startswith("test_a::test_one[2] failed once, and passed alone") and whole.summary() == 1
 
 
 def test_one_lane_has_no_second_time(results):

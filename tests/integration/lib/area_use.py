@@ -33,4 +33,9 @@ def warm(daemon, c, file):
         rdma.channel_read(c, file, THRESHOLD)
         return moved_soon(daemon, before)
 
-    wait_until(used, 10, "an area in use")
+    def why():
+        rows = daemon.ctl("connections")
+        mine = next((row for row in rows if row["client"] == c.local), None)
+        return f"an area in use: {mine and {key: mine[key] for key in mine if 'area' in key}} of {len(rows)} connections"
+
+    wait_until(used, 10, why)

@@ -11,7 +11,7 @@ import subprocess
 
 from lib.daemon import program
 from lib.netspace import NetSpace
-from lib.process import children_of, tail, wait_until
+from lib.process import children_of, has_name, tail, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 CONF = HERE.parents[2] / "conf"
@@ -113,8 +113,7 @@ class Node(NetSpace):
             pid = int(path.read_text())
         except (OSError, ValueError):
             return 0
-        comm = self.path(f"/proc/{pid}/comm")
-        return pid if comm.exists() and comm.read_text() == "smbdirectd\n" else 0
+        return pid if has_name(pid, "smbdirectd", proc=self.path("/proc")) else 0
 
     def log(self):
         return self.path("/var/log/ctdb/log.ctdb").read_text(errors="replace")

@@ -16,6 +16,7 @@ import subprocess
 
 from lib.daemon import build_dir
 from lib.netspace import NetSpace
+from lib.process import descriptors_of
 from lib.smbd import SMBD, SmbdServer, samba_version
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -122,17 +123,14 @@ class ModuleSmbd(SmbdServer):
             rows = [line.split() for line in f.readlines()[1:]]
         inodes = {r[9] for r in rows if r[1].endswith(f":{self.port:04X}") and r[2].endswith(f":{port:04X}")}
         for pid in self.client_pids():
-            if {socket_of(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd")} & inodes:
+            if sockets_of(pid) & inodes:
                 return pid
         raise AssertionError(f"no process has the other end of port {port}")
 
 
-def socket_of(pid, fd):
-    try:
-        found = re.match(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{fd}"))
-    except OSError:
-        return None
-    return found[1] if found else None
+def sockets_of(pid):
+    """The inodes of the sockets that a process has."""
+    return {found[1] for target in descriptors_of(pid).values() if (found := re.match(r"socket:\[(\d+)\]", target))}
 
 
 def modules_directory():

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 
-from lib.process import wait_until
+from lib.process import has_name, wait_until
 from lib.smbd import SmbdServer
 
 
@@ -22,7 +22,7 @@ class NetSpace:
             return self.holder.poll() is not None or os.readlink(f"/proc/{self.holder.pid}/ns/net") != here
 
         wait_until(entered, 5, "a network namespace of our own")
-        wait_until(lambda: open(f"/proc/{self.holder.pid}/comm").read() == "sleep\n", 5, "sleep in it")
+        wait_until(lambda: has_name(self.holder.pid, "sleep"), 5, "sleep in it")
         self.run("ip", "link", "set", "lo", "up")
 
     def wrap(self, *argv):

@@ -125,6 +125,24 @@ def command_line(pid):
         return []
 
 
+def has_name(pid, name, proc="/proc"):
+    """A process of that number is there, and has that name (comm). proc: where it has that number."""
+    try:
+        return pathlib.Path(proc, str(pid), "comm").read_text() == f"{name}\n"
+    except OSError:
+        return False
+
+
+def descriptors_of(pid):
+    """Number -> what /proc says of it; of a process that is gone, or that closes some meanwhile: those that are there."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+    return found
+
+
 def kill_all_of(path):
     """SIGKILL to each process whose command line names `path`, a file that only the caller's processes know, and to its
     children. For processes that left us (daemons): a number from a file or of one that has ended may be another's."""

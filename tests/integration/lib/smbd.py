@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 
-from lib.process import LogSource, Server, alive, children_of, descendants_of, free_port, wait_until
+from lib.process import LogSource, Server, alive, children_of, descendants_of, descriptors_of, free_port, wait_until
 
 SMBD = next((p for p in ("/usr/sbin/smbd", "/usr/local/sbin/smbd") if os.path.exists(p)), "smbd")
 DIRECTORIES = "lock state cache private pid ncalrpc binddns log".split()
@@ -155,21 +155,8 @@ class SmbdServer:
     def client_pids(self):
         """Pids of the smbd processes that have a TCP connection open on our port."""
         inodes = self._established_inodes()
-        found = []
-        for pid in descendants_of(self.pid):
-            try:
-                fds = os.listdir(f"/proc/{pid}/fd")
-            except OSError:
-                continue
-            for fd in fds:
-                try:
-                    target = os.readlink(f"/proc/{pid}/fd/{fd}")
-                except OSError:
-                    continue
-                if target.startswith("socket:[") and target[8:-1] in inodes:
-                    found.append(pid)
-                    break
-        return found
+        wanted = {f"socket:[{inode}]" for inode in inodes}
+        return [pid for pid in descendants_of(self.pid) if wanted & set(descriptors_of(pid).values())]
 
     def connections(self):
         """How many TCP connections smbd has established on its port now."""
