@@ -94,10 +94,12 @@ void CompletionQueues::on_readable(int status) {
   round();
 }
 
-/// False when there was none: readiness may be stale.
+/// False when there was none: readiness may be stale. One for each queue that is armed and no call more: it
+/// would be to hear that there is none.
 bool CompletionQueues::take_events() {
   bool any = false;
-  for (size_t most = 2 * queues_.size(); most > 0; --most) {
+  const auto armed = std::ranges::count_if(queues_, [](const Queue& q) { return q.state != State::unarmed; });
+  for (size_t most = std::max(size_t{1}, size_t(armed)); most > 0; --most) {
     ibv_cq* cq = nullptr;
     void* context = nullptr;
     if (api_.get_cq_event(channel_.owner().get(), &cq, &context) != 0) {

@@ -358,5 +358,21 @@ TEST_CASE("random traffic in both directions") {
   }
 }
 
+TEST_CASE("the device is not asked for more events than there can be") {
+  Rig rig;
+  for (uint64_t i = 0; i < 8; ++i) REQUIRE(rig.client->post_receive(i, rig.piece(0, 100)));
+  REQUIRE(rig.establish());
+  const auto& stats = rig.table->devices()[0]->stats();
+  const uint64_t wakes = stats.wakes;
+  for (size_t i = 0; i < 8; ++i) {
+    REQUIRE(rig.server->post_send(i, {}));
+    rig.server->ring();
+    REQUIRE(rig.until([&] { return rig.client_events.done.size() == i + 1; }));
+    rig.settle();
+  }
+  CHECK(stats.wakes >= wakes + 8);
+  CHECK(rig.fake.no_events == 0);
+}
+
 }  // namespace
 }  // namespace smbdirect::test

@@ -239,6 +239,7 @@ int FakeVerbs::req_notify_cq(ibv_cq* cq, int) {
 int FakeVerbs::get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) {
   Channel& of = at(channels_, channel);
   if (of.events.empty()) {
+    ++no_events;
     of.file.clear();
     return of.file.nothing();
   }

@@ -109,6 +109,7 @@ class FakeVerbs final : public verbs::VerbsApi {
   std::vector<ibv_send_wr> sent;                      // all work requests that were posted
   std::vector<size_t> chains;                         // how many at a time
   size_t most_reads = 0;                              // under way at once on one queue pair
+  size_t no_events = 0;                               // asked for completion events in vain
   std::string last_failed;                            // the call that was made to fail
 
   // --- VerbsApi ---
