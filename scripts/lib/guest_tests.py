@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The tests in the guest kernel, tests/vm/*.py: how each is run, and what its output says."""
+"""The tests in the guest kernel, tests/vm/*.py: how each is run, two guests at a time, and what its output says."""
 
+import concurrent.futures
+import dataclasses
+import os
 import pathlib
 import re
+import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from test_run import BUILD, LOGS, ROOT, Failed, last_lines
+
 SECONDS, FULL_SECONDS = 900, 3000  # one program, from boot to end; in a full run
 CASE = re.compile(r'^(ok|FAILED|skip) ([^\s:]+):?(.*)$')
 VOID = re.compile(r'^\(void (.*)\)$')  # run again: a fault of the kernel's own, see tests/vm/lib/kernels.py
@@ -12,10 +17,12 @@ CLOSING = re.compile(r'^(\d+) passed, (\d+) failed, (\d+) skipped$')
 FIRST = ['rxe_verbs', 'siw_iwarp', 'upgrade', 'direct_siw', 'faults', 'area_siw']  # where not all may run: the widest
 NOT_RUN = "tests in the guest kernel are off (--no-vm): SMB Direct was not tried with the kernel's own client"
 
-
 KERNELS = ['6.1', '6.12', '7.x']  # scripts/vm --kernel
 GUEST_DIED, UNREACHABLE = 125, 3  # scripts/vm's
 ATTEMPTS = 3
+MOST_AT_A_TIME = 2  # a guest has two processors, and mostly uses one
+GIBIBYTES = 6  # what a guest may take of the machine's memory
+MOST_AGAIN = 3  # programs: of more than so many it is neither neighbours nor chance that is at fault
 # Where the kernel's own SMB Direct client falls (seen with 6.1), with any server: the function it fell in, one that called it, and why.
 CLIENT_PANICS = [
     ('smbd_post_recv', 'smbd_post_send_credits', 'it grants credits on a connection whose queue pair it has destroyed'),
@@ -82,3 +89,97 @@ def judge(name, status, text):
         failures.append((name, f'ended with {status}\n' + '\n'.join(lines[-60:])))
     skips += [(name, f'{name}: void and run again: {found[1]}') for found in map(VOID.match, lines) if found]
     return passed, failures, skips
+
+
+# --- all of them ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Outcome:
+    program: pathlib.Path
+    name: str
+    passed: int = 0
+    failures: list = dataclasses.field(default_factory=list)  # as a section keeps them
+    skips: list = dataclasses.field(default_factory=list)
+
+    def add_to(self, section):
+        section.passed += self.passed
+        section.failures += self.failures
+        section.skips += self.skips
+
+
+def late(run):
+    return run.options.until is not None and time.monotonic() - run.began > run.options.until * 60
+
+
+def guest_kernel(run, section, log):
+    if run.options.no_vm:
+        section.skips.append(('all', NOT_RUN))
+        return
+    for kernel in kernels(run.options.full):
+        if late(run):
+            section.skips.append((kernel or 'all', too_late(run.options.until)))
+            continue
+        prepare = [ROOT / 'scripts/vm', *(['--kernel', kernel] if kernel else []), '--prepare']
+        status, text = run.command(prepare, log, check=False)
+        if status == UNREACHABLE:
+            section.skips.append((kernel or 'all', no_kernel(text)))
+        elif status != 0:
+            raise Failed(f'scripts/vm --prepare ended with {status}\n{last_lines(text)}')
+        else:
+            guest_programs(run, section, log, kernel)
+
+
+def at_a_time(lanes):
+    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 30
+    return max(1, min(MOST_AT_A_TIME, lanes, memory // GIBIBYTES))
+
+
+def guest_programs(run, section, log, kernel):
+    guests = at_a_time(run.options.lanes)
+    pool = concurrent.futures.ThreadPoolExecutor(guests)
+    try:
+        outcomes = list(pool.map(lambda program: guest_program(run, log, program, kernel), programs()))
+    finally:  # whoever ends the run ends what threads wait for
+        pool.shutdown(wait=False, cancel_futures=True)
+    failed = [outcome for outcome in outcomes if outcome.failures]
+    if guests > 1 and len(failed) <= MOST_AGAIN:
+        outcomes = [once_more(run, section, log, kernel, outcome) if outcome.failures else outcome for outcome in outcomes]
+    for outcome in outcomes:
+        outcome.add_to(section)
+
+
+def once_more(run, section, log, kernel, first):
+    """Without another guest beside it, and that counts; but it is told, with what was wrong."""
+    second = guest_program(run, f'{log}-again', first.program, kernel)
+    if second.failures:
+        return second
+    for what, text in first.failures:
+        section.notes.append(f'{what} failed beside others, and passed alone: {last_lines(text, 1)[:300]}')
+        print(f'FAILED beside others, passed alone: {what}\n{text}', flush=True)
+    return second
+
+
+def guest_program(run, log, program, kernel):
+    name = f'{program.stem} on {kernel}' if kernel else program.stem
+    outcome = Outcome(program, name)
+    if late(run):
+        outcome.skips.append((name, f'{name}: {too_late(run.options.until)}'))
+        return outcome
+    log = f'{log}-{name.replace(" ", "-")}'
+    (LOGS / f'{log}.log').unlink(missing_ok=True)
+    for attempt in range(1, ATTEMPTS + 1):
+        console = LOGS / f'{log}.console{attempt if attempt > 1 else ""}.log'
+        began = time.monotonic()
+        status, text = run.command(command(program, console, run.options.full, kernel), log,
+                                   {'SMBDIRECTD_BUILD': str(BUILD / 'normal')}, check=False, timeout=FULL_SECONDS + 60)
+        panic = status == GUEST_DIED and client_panic(console.read_text(errors='replace'))
+        if not panic or attempt == ATTEMPTS:
+            break
+        # Told among what was skipped: nothing of this attempt counts, and it is run again.
+        outcome.skips.append((name, f'{name}: attempt {attempt} is void: {panic}'))
+    passed, failures, skips = judge(name, status, text)
+    outcome.passed, outcome.failures, outcome.skips = passed, failures, outcome.skips + skips
+    print(f'    {name}: {passed} passed, {len(failures)} failed, {len(skips)} skipped in {time.monotonic() - began:.0f} s',
+          flush=True)
+    return outcome

@@ -17,9 +17,9 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import guest_tests  # noqa: E402
 import static_checks  # noqa: E402
 from exclusions import NOT_UNDER_VALGRIND, NOT_WITH_ASAN, NOT_WITH_UBSAN  # noqa: E402
+from guest_tests import guest_kernel  # noqa: E402
 from integration_tests import integration, smoke  # noqa: E402
 from test_run import BUILD, LOGS, ROOT, Failed, Run, end_group, last_lines  # noqa: E402
 
@@ -100,7 +100,6 @@ def meson_tests(run, section, log, kind, *arguments, env=None, excluded=False):
 
 
 
-
 def unit_tests_but(run, section, log, kind, excluded, *arguments):
     """All unit programs without the cases named in `excluded` (name -> why); those become skips."""
     meson_tests(run, section, log, kind, '--no-suite', 'rules', '--no-suite', 'fuzz', *arguments, '--test-args',
@@ -172,54 +171,6 @@ def start_fuzzer(target, corpus, seconds):
     return target, process, output, time.monotonic() + seconds + 60
 
 
-# --- tests in the guest kernel ----------------------------------------------------------------------
-
-
-def late(run):
-    return run.options.until is not None and time.monotonic() - run.began > run.options.until * 60
-
-
-def guest_kernel(run, section, log):
-    if run.options.no_vm:
-        section.skips.append(('all', guest_tests.NOT_RUN))
-        return
-    for kernel in guest_tests.kernels(run.options.full):
-        if late(run):
-            section.skips.append((kernel or 'all', guest_tests.too_late(run.options.until)))
-            continue
-        prepare = [ROOT / 'scripts/vm', *(['--kernel', kernel] if kernel else []), '--prepare']
-        status, text = run.command(prepare, log, check=False)
-        if status == guest_tests.UNREACHABLE:
-            section.skips.append((kernel or 'all', guest_tests.no_kernel(text)))
-        elif status != 0:
-            raise Failed(f'scripts/vm --prepare ended with {status}\n{last_lines(text)}')
-        else:
-            guest_programs(run, section, log, kernel)
-
-
-def guest_programs(run, section, log, kernel):
-    for program in guest_tests.programs():
-        name = f'{program.stem} on {kernel}' if kernel else program.stem
-        if late(run):
-            section.skips.append((name, f'{name}: {guest_tests.too_late(run.options.until)}'))
-            continue
-        for attempt in range(1, guest_tests.ATTEMPTS + 1):
-            console = LOGS / f'{log}-{name.replace(" ", "-")}.console{attempt if attempt > 1 else ""}.log'
-            status, text = run.command(guest_tests.command(program, console, run.options.full, kernel), log,
-                                       {'SMBDIRECTD_BUILD': str(BUILD / 'normal')}, check=False,
-                                       timeout=guest_tests.FULL_SECONDS + 60)
-            panic = status == guest_tests.GUEST_DIED and guest_tests.client_panic(console.read_text(errors='replace'))
-            if not panic or attempt == guest_tests.ATTEMPTS:
-                break
-            # Told among what was skipped: nothing of this attempt counts, and it is run again.
-            section.skips.append((name, f'{name}: attempt {attempt} is void: {panic}'))
-        passed, failures, skips = guest_tests.judge(name, status, text)
-        section.passed += passed
-        section.failures += failures
-        section.skips += skips
-        print(f'    {name}: {passed} passed, {len(failures)} failed, {len(skips)} skipped', flush=True)
-
-
 # --- the whole --------------------------------------------------------------------------------------
 
 
@@ -274,7 +225,8 @@ def main():
                         help='when the run is so old, start no more of what comes last: integration tests under the '
                         'sanitizers, programs in the guest; those left are skipped')
     parser.add_argument('--lanes', type=int, default=LANES, metavar='N',
-                        help='so many files of integration tests at a time, but for those that measure (%(default)s)')
+                        help='so many files of integration tests at a time, but for those that measure (%(default)s); 1: also one '
+                        'guest at a time, else two')
     parser.add_argument('--werror', action='store_true',
                         help='a warning of the compiler is an error (.ci/run, on supported compilers)')
     options = parser.parse_args()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What scripts/test makes of a guest that died: the client's own known panics void an attempt, nothing else does."""
 
+import argparse
 import importlib.util
 import os
 import pathlib
@@ -9,6 +10,7 @@ import sys
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lib"))
 import guest_tests  # noqa: E402
+import test_run  # noqa: E402
 
 KERNELS = pathlib.Path(__file__).resolve().parents[1] / "vm/lib/kernels.py"
 spec = importlib.util.spec_from_file_location("kernels", KERNELS)
@@ -69,3 +71,35 @@ def test_a_crc_that_siw_put_together_wrongly_is_told_from_a_wrong_one():
         assert kernels.void([f"siw: crc error. in: {got}, own 0b690c0f, op 3"]), got
     for got in ("251d0b68", "0b690c0e", "d4690d0b", "00000000"):
         assert kernels.void([f"siw: crc error. in: {got}, own 0b690c0f, op 3"]) is None, got
+
+
+FIRST_TIME_WRONG = """if [ -e {seen} ]; then echo "ok one (1 s)"; echo "1 passed, 0 failed, 0 skipped"; exit 0; fi
+touch {seen}; echo "the neighbour was loud"; echo "FAILED one: too late"; echo "0 passed, 1 failed, 0 skipped"; exit 1"""
+ALWAYS_WRONG = """echo "ok one (1 s)"; echo "FAILED two: 1 is not 2"; echo "1 passed, 1 failed, 0 skipped"; exit 1"""
+RIGHT = """echo "ok one (1 s)"; echo "skip two: it is Sunday"; echo "1 passed, 0 failed, 1 skipped" """
+
+
+def test_what_fails_beside_another_guest_is_run_alone(tmp_path, monkeypatch, capsys):
+    scripts = {name: FIRST_TIME_WRONG.format(seen=tmp_path / f"{name}.seen") for name in ("a", "b")}
+    scripts |= {"c": ALWAYS_WRONG, "d": RIGHT}
+    for module in (test_run, guest_tests):
+        monkeypatch.setattr(module, "LOGS", tmp_path)
+    monkeypatch.setattr(guest_tests, "programs", lambda: [pathlib.Path(name) for name in scripts])
+    monkeypatch.setattr(guest_tests, "command", lambda program, *_: ["sh", "-c", scripts[program.name]])
+    monkeypatch.setattr(guest_tests, "at_a_time", lambda lanes: min(2, lanes))
+
+    def run(lanes):
+        whole = test_run.Run(argparse.Namespace(lanes=lanes, full=False, until=None))
+        whole.section("guest", lambda section, log: guest_tests.guest_programs(whole, section, log, None))
+        (section,) = whole.sections
+        return section
+
+    found = run(2)
+    assert (found.passed, [what for what, _ in found.failures]) == (4, ["c: two"]), found
+    assert [note.partition(" failed")[0] for note in found.notes] == ["a: one", "b: one"]
+    assert found.skips == [("d: two", "d: two: it is Sunday")]
+    assert "the neighbour was loud" in capsys.readouterr().out
+    for name in "ab":
+        (tmp_path / f"{name}.seen").unlink()
+    one_by_one = run(1)
+    assert (one_by_one.passed, len(one_by_one.failures), one_by_one.notes) == (2, 3, []), one_by_one
