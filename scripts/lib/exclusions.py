@@ -35,7 +35,7 @@ NOT_WITH_UBSAN = {'out of descriptors*': "UBSan's look at an object's type needs
 # test_area; and tests of scripts. They ran before, and here the sanitizers watch all else.
 NOT_WITH_ASAN = ('test_torture.py', 'vfs', 'test_area_answers.py', 'test_area_modes.py', 'test_direct_rules.py',
                  'test_direct_times.py', 'test_direct_disk_errors.py', 'test_direct_compound.py', 'test_direct_many_breaks.py',
-                 'test_fresh.py', 'test_guest_verdicts.py', 'test_package.py', 'test_ctdb_script.py', 'test_lanes.py')
+                 'test_fresh.py', 'test_guest_verdicts.py', 'test_package.py', 'test_ctdb.py', 'test_ctdb_script.py', 'test_lanes.py')
 
 # Files whose tests have to do with time, memory or processors as much as with what is right, or with something that all of
 # the machine has (huge pages): nothing runs beside them, whatever --lanes says.
