@@ -156,7 +156,12 @@ void ControlSocket::read(uint64_t number) {
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   // A peer that sends no more may still read; if it does not, the answer or the deadline ends it.
   if (got == 0 && peer.asked) return peer.readable->stop();
-  if (got <= 0 || peer.asked) {  // gone, or more than one line
+  if (peer.asked) {  // gone, or more than one line: it counts until its question is answered
+    peer.readable.reset();
+    peer.fd.reset();
+    return;
+  }
+  if (got <= 0) {
     peers_.erase(number);
     return;
   }
@@ -182,8 +187,12 @@ void ControlSocket::read(uint64_t number) {
 
 void ControlSocket::answer(uint64_t number, std::string line) {
   const auto found = peers_.find(number);
-  if (found == peers_.end()) return;  // gone meanwhile
+  if (found == peers_.end()) return;
   Peer& peer = found->second;
+  if (!peer.fd.valid()) {
+    peers_.erase(found);
+    return;
+  }
   if (peer.readable) peer.readable->stop();
   peer.deadline->start(kPeerDeadlineMs);  // to read it
   peer.out = std::move(line) + "\n";
