@@ -23,7 +23,7 @@ namespace {
 
 namespace log = shm::log;
 
-constexpr uint64_t kLeaveBehindMs = 2'000;  // after SIGKILL, when all is to end
+constexpr uint64_t kLeaveBehindMs = 2'000;  // after SIGKILL
 constexpr uint64_t kKillGraceMs = 250;      // beyond a deadline, for a worker that is ending in time
 constexpr uint64_t kEndAfterEofMs = 1'000;  // a process whose control socket is closed is about to be reaped
 constexpr int kMessagesPerWake = 64;
@@ -343,22 +343,24 @@ void WorkerSlot::kill(const std::string& reason) {
   if (killed_for_.empty()) killed_for_ = reason;
   responsive_ = false;
   if (control_watch_) control_watch_->stop();
-  if (state_ == WorkerState::stopping) kill_timer_.start(kLeaveBehindMs);
+  kill_timer_.start(kLeaveBehindMs);
   if (adopted()) return signal_process(process_, SIGKILL);
   ::kill(pid_, SIGKILL);  // not reaped yet, so the number is still this worker's
 }
 
 void WorkerSlot::on_overdue() {
-  if (killed_for_.empty() || state_ != WorkerState::stopping) return kill("did not end in time");
+  if (killed_for_.empty()) return kill("did not end in time");
   log::write(
       log::Level::error,
       "worker %zu (pid %d) has been killed and does not end: a thread of it waits in the kernel, as for "
       "storage that hangs; it is left behind and ends when that is over",
       slot_, int(pid_));
+  if (!adopted()) left_behind_.push_back(pid_);
   ended(SIGKILL);
 }
 
 void WorkerSlot::reap() {
+  std::erase_if(left_behind_, [](pid_t pid) { return waitpid(pid, nullptr, WNOHANG) == pid; });
   if (pid_ <= 0 || adopted()) return;
   int status = 0;
   if (waitpid(pid_, &status, WNOHANG) != pid_) return;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <sys/types.h>
+#include <vector>
 
 #include "daemon/config/pool_config.h"
 #include "daemon/contract/contract.h"
@@ -81,8 +82,8 @@ class WorkerSlot {
   [[nodiscard]] bool up_to_date() const {
     return state_ == WorkerState::backoff || configuration_ == shared_.configuration;
   }
-  /// Orderly end: STOP, and SIGKILL when the deadline has passed. A process that even that does not end is
-  /// left behind.
+  /// Orderly end: STOP, and SIGKILL when the deadline has passed. A process that even SIGKILL does not end,
+  /// here or elsewhere, is left behind.
   void stop(uint32_t deadline_ms);
   /// DRAIN; a deadline of 0 is none.
   void drain(uint32_t deadline_ms);
@@ -150,6 +151,7 @@ class WorkerSlot {
   uint64_t ready_ms_ = 0;    // when it became ready; 0: not yet
   uint64_t restart_ms_ = 0;  // in backoff: when it starts
   std::string killed_for_;
+  std::vector<pid_t> left_behind_;   // to be reaped once they end
   std::optional<uint32_t> retires_;  // DRAIN is due, with this deadline
 
   uint64_t ping_ = 0;  // the last one sent
