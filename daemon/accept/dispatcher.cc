@@ -188,7 +188,7 @@ void Dispatcher::session_up(size_t slot, shm::ConnectionId connection) {
 /// Nobody's limits turn it away: it is here already.
 bool Dispatcher::kept(size_t slot, shm::ConnectionId connection,
                       const ConnectionTable::Addresses& addresses) {
-  if (table_.slot_of(connection) || offers_.find(connection) != nullptr ||
+  if (!offers_.is_others(connection) || table_.slot_of(connection) ||
       table_.of_slot(slot) >= config_.worker.connections) {
     return false;
   }

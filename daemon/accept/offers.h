@@ -39,7 +39,11 @@ class Offers {
   explicit Offers(size_t slots) : slots_(slots) {}
 
   /// The number that the next connection gets; before the first.
-  void number_from(uint64_t first) { last_number_ = first - 1; }
+  void number_from(uint64_t first) { before_first_ = last_number_ = first - 1; }
+  /// No connection that came here has it, or will.
+  [[nodiscard]] bool is_others(shm::ConnectionId connection) const {
+    return std::to_underlying(connection) <= before_first_;
+  }
   /// The new offer waits for no one yet: assign or wait follows.
   Offer& add(std::unique_ptr<Incoming> incoming, const sockaddr_storage& peer, const sockaddr_storage& local);
   [[nodiscard]] bool full() const { return offers_.size() >= kMaxPending; }
@@ -70,6 +74,7 @@ class Offers {
 
  private:
   size_t slots_;
+  uint64_t before_first_ = 0;
   uint64_t last_number_ = 0;
   std::map<shm::ConnectionId, Offer> offers_;  // so by age
 };

@@ -59,7 +59,7 @@ class Adoption {
     shm::UniqueFd control;
     std::optional<shm::ReadWatch> answers;  // after control: it must go first
   };
-  static constexpr uint64_t kConnectionsPerEpoch = 1'000'000;
+  static constexpr uint64_t kConnectionsPerEpoch = 1'000'000'000;  // more than there will be
 
   [[nodiscard]] shm::Result<> approach(pid_t worker, const std::string& path);
   void answered(std::list<Waiting>::iterator waiting);

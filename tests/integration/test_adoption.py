@@ -12,7 +12,7 @@ from lib import rdma
 from lib.process import alive, kill_all_of, wait_until
 
 SEED = int(os.environ.get("SMBDIRECTD_SEED", "20261129"))
-EPOCH = 1_000_000  # of connection numbers, for each daemon that finds workers of another
+EPOCH = 1_000_000_000  # of connection numbers, for each daemon that finds workers of another
 
 
 def crash(daemon):
