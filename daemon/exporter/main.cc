@@ -29,8 +29,8 @@ int serve(const Options& options) {
   pthread_sigmask(SIG_BLOCK, &ends, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   const auto pool = std::make_shared<PoolMetrics>(options.socket);
-  prometheus::Exposer exposer(std::vector<std::string>{"listening_ports", options.listen, "num_threads", "2",
-                                                       "request_timeout_ms", "5000"});
+  prometheus::Exposer exposer(std::vector<std::string>{"listening_ports", options.listen, "num_threads", "16",
+                                                       "request_timeout_ms", "2000"});
   exposer.RegisterCollectable(pool);
   const std::string host = options.listen.substr(0, options.listen.rfind(':'));
   for (const int port : exposer.GetListeningPorts())

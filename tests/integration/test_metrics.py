@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What Prometheus reads: smbdirectctl metrics, and smbdirect-exporter as a user without rights."""
 
+import contextlib
 import grp
 import os
 import re
 import signal
+import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -148,3 +150,12 @@ def test_without_a_daemon_or_a_port_it_says_so(tmp_path):
         assert done.returncode == 3 and "is the address this host's, and the port free? (--listen)" in done.stderr, done
     done = subprocess.run([program("smbdirect-exporter"), "--listen", "80"], capture_output=True, text=True, timeout=20)
     assert done.returncode == 2 and "allowed: ADDRESS:PORT" in done.stderr
+
+
+def test_connections_that_ask_nothing_hold_no_scrape_up(make_daemon, smbd, tmp_path):
+    """Whoever is on the host can open them, and browsers open some to have them."""
+    daemon = make_daemon(smbd.port)
+    with Exporter(tmp_path, daemon.directory / "run" / "control") as exporter, contextlib.ExitStack() as idle:
+        for _ in range(20):
+            idle.enter_context(socket.create_connection(("127.0.0.1", exporter.port)))
+        assert exporter.samples()["smbdirect_up"] == 1
