@@ -10,7 +10,6 @@
 
 #include "daemon/build_paths.h"
 #include "daemon/config/pool_keys.h"
-#include "daemon/control/smbd_lookup.h"
 
 namespace smbdirect::daemon {
 namespace {
@@ -156,7 +155,7 @@ json PoolReport::connections() const {
   return out;
 }
 
-json PoolReport::clients() const {
+json PoolReport::clients() {
   struct Sum {
     std::array<uint64_t, shm::kTransfers.size()> bytes{};
     std::set<uint32_t> smbd;
@@ -164,7 +163,7 @@ json PoolReport::clients() const {
     std::set<std::string_view> direct;  // states of its connections
   };
   std::map<shm::Guid, Sum> sums;
-  const SmbdLookup owners = SmbdLookup::look();
+  const SmbdLookup& owners = owners_.get();
   const bool its_own_address = parts_.config.upstream_mode != UpstreamMode::connect;
   for (size_t slot = 0; slot < parts_.workers.size(); ++slot) {
     for (const shm::ConnectionRow& row : rows_of(slot)) {

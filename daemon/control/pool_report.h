@@ -18,6 +18,7 @@
 #include "daemon/clients/client_registry.h"
 #include "daemon/config/pool_config.h"
 #include "daemon/control/scoreboards.h"
+#include "daemon/control/smbd_lookup.h"
 #include "daemon/ctl/commands.h"
 #include "daemon/prefork/worker_pool.h"
 #include "daemon/upstream/module_requests.h"
@@ -46,7 +47,7 @@ class PoolReport {
   [[nodiscard]] nlohmann::ordered_json status() const;
   [[nodiscard]] nlohmann::ordered_json workers() const;
   [[nodiscard]] nlohmann::ordered_json connections() const;
-  [[nodiscard]] nlohmann::ordered_json clients() const;
+  [[nodiscard]] nlohmann::ordered_json clients();
 
   /// A worker's process ended that was not asked to.
   void worker_lost() { ++workers_lost_; }
@@ -60,6 +61,7 @@ class PoolReport {
   const Scoreboards& scoreboards_;
   uint64_t since_ms_;
   uint64_t workers_lost_ = 0;
+  RecentLookup owners_;
 };
 
 }  // namespace smbdirect::daemon

@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/control/smbd_lookup.h"
 
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <dirent.h>
 #include <filesystem>
 #include <fstream>
+#include <memory>
+#include <string>
 #include <string_view>
 #include <system_error>
+#include <unistd.h>
 #include <unordered_map>
 
 #include "daemon/os/tcp_socket.h"
@@ -13,26 +20,46 @@
 namespace smbdirect::daemon {
 namespace {
 
-/// inode -> pid, of every socket that a process called smbd has open.
+struct CloseDirectory {
+  void operator()(DIR* directory) const { closedir(directory); }
+};
+
+/// Of root's or our own, whatever it does at the moment: anyone can call a process smbd.
+bool is_smbd(const std::filesystem::path& process) {
+  std::string line;
+  std::getline(std::ifstream(process / "comm"), line);
+  if (!line.starts_with("smbd")) return false;
+  constexpr std::string_view kUser = "Uid:\t";  // the real one follows
+  std::ifstream status(process / "status");
+  while (std::getline(status, line) && !line.starts_with(kUser)) continue;
+  if (!line.starts_with(kUser)) return false;
+  const std::string_view users = std::string_view(line).substr(kUser.size());
+  const auto user = shm::number_from_text<uid_t>(users.substr(0, users.find('\t')));
+  return user && (*user == 0 || *user == getuid());
+}
+
+void add_sockets(const std::filesystem::path& process, uint32_t pid,
+                 std::unordered_map<uint64_t, uint32_t>& found) {
+  const std::unique_ptr<DIR, CloseDirectory> directory(opendir((process / "fd").c_str()));
+  while (const dirent* entry = directory ? readdir(directory.get()) : nullptr) {
+    constexpr std::string_view kSocket = "socket:[";
+    std::array<char, 64> text;  // of what is longer the beginning
+    const ssize_t length = readlinkat(dirfd(directory.get()), entry->d_name, text.data(), text.size());
+    const std::string_view target(text.data(), size_t(std::max<ssize_t>(length, 0)));
+    if (!target.starts_with(kSocket)) continue;
+    const auto digits = target.substr(kSocket.size());
+    if (const auto inode = shm::number_from_text<uint64_t>(digits.substr(0, digits.find(']'))))
+      found[*inode] = pid;
+  }
+}
+
+/// inode -> pid, of every socket that an smbd has open.
 std::unordered_map<uint64_t, uint32_t> sockets_of_smbd() {
-  namespace fs = std::filesystem;
   std::unordered_map<uint64_t, uint32_t> found;
   std::error_code error;
-  for (const auto& process : fs::directory_iterator("/proc", error)) {
-    const std::string name = process.path().filename();
-    const auto pid = shm::number_from_text<uint32_t>(name);
-    if (!pid) continue;
-    std::string comm;
-    std::getline(std::ifstream(process.path() / "comm"), comm);
-    if (!comm.starts_with("smbd")) continue;
-    for (const auto& descriptor : fs::directory_iterator(process.path() / "fd", error)) {
-      const std::string target = fs::read_symlink(descriptor.path(), error).string();
-      constexpr std::string_view kSocket = "socket:[";
-      if (error || !target.starts_with(kSocket)) continue;
-      const auto digits = std::string_view(target).substr(kSocket.size());
-      if (const auto inode = shm::number_from_text<uint64_t>(digits.substr(0, digits.find(']'))))
-        found[*inode] = *pid;
-    }
+  for (const auto& process : std::filesystem::directory_iterator("/proc", error)) {
+    const auto pid = shm::number_from_text<uint32_t>(process.path().filename().string());
+    if (pid && is_smbd(process.path())) add_sockets(process.path(), *pid, found);
   }
   return found;
 }
@@ -54,6 +81,16 @@ SmbdLookup SmbdLookup::look() {
     }
   }
   return owners;
+}
+
+const SmbdLookup& RecentLookup::get() {
+  using Clock = std::chrono::steady_clock;
+  const auto began = Clock::now();
+  if (began < again_) return lookup_;
+  lookup_ = SmbdLookup::look();
+  const auto ended = Clock::now();
+  if (ended - began > kCheap) again_ = ended + (ended - began) * kTimesItsCost;
+  return lookup_;
 }
 
 std::optional<uint32_t> SmbdLookup::owner(uint16_t smbd_port, uint16_t other_port,

@@ -5,6 +5,7 @@
 // processes.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -29,6 +30,19 @@ class SmbdLookup {
     uint32_t pid{};
   };
   std::multimap<std::pair<uint16_t, uint16_t>, Owned> streams_;  // smbd's port, the other's
+};
+
+/// One of now, or where that takes long the last one for a while: on a host with 100,000 open files one takes
+/// a good part of a second, whoever asks how often.
+class RecentLookup {
+ public:
+  [[nodiscard]] const SmbdLookup& get();
+
+ private:
+  static constexpr std::chrono::milliseconds kCheap{50};
+  static constexpr int kTimesItsCost = 20;
+  SmbdLookup lookup_;
+  std::chrono::steady_clock::time_point again_;
 };
 
 }  // namespace smbdirect::daemon

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Members of /control/group who ask more than they wait for: the pool does not notice."""
 
+import contextlib
 import grp
 import os
 import pathlib
@@ -63,3 +64,37 @@ def test_those_who_ask_and_do_not_wait(make_daemon, smbd):
     assert daemon.workers() == workers
     with rdma.session(daemon, smbd) as client:
         assert client.echo().check()
+
+
+CALLED_SMBD = """
+import ctypes, os, resource, time
+ctypes.CDLL(None).prctl(15, b"smbd", 0, 0, 0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (5100, 5100))
+held = [os.open("/dev/null", os.O_RDONLY) for _ in range(5000)]
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it runs programs as another user")
+def test_programs_that_are_called_smbd(make_daemon, smbd):
+    """Of a user of this host, with many files open: who asks for the clients does not hold up those who connect."""
+    daemon = make_daemon(smbd.port)
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(rdma.session(daemon, smbd))
+        for _ in range(60):
+            one = stack.enter_context(subprocess.Popen([sys.executable, "-c", CALLED_SMBD], stdout=subprocess.PIPE, text=True))
+            stack.callback(one.kill)
+            assert one.stdout.readline() == "ready\n"
+        before = processor_seconds(daemon.pid)
+        for _ in range(3):
+            (row,) = daemon.ctl("clients")
+        assert processor_seconds(daemon.pid) - before < 1
+        assert row["smbd"] and client.echo().check()
+
+
+def processor_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
