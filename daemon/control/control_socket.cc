@@ -90,6 +90,7 @@ void ControlSocket::let_go() {
   rest_.stop();
   watch_.reset();
   fd_.reset();
+  std::erase_if(peers_, [](const auto& entry) { return !entry.second.asked && entry.second.out.empty(); });
 }
 
 shm::Result<> ControlSocket::let_ask(std::optional<gid_t> group) {

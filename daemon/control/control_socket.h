@@ -53,7 +53,8 @@ class ControlSocket {
                                                                            Keep keep = {});
   void start();
   [[nodiscard]] shm::UniqueFd copy() const { return shm::duplicate_of(fd_.get()); }
-  /// Another daemon has the socket now: this one finishes the answers that are asked for.
+  /// Another daemon has the socket now, and hears what is asked from now on: this one finishes the answers
+  /// that are asked for.
   void let_go();
   /// Those who may ask questions. Fails where this process may not give the file to that group; then nobody
   /// but its owner and root is answered. Who is connected already keeps what he had.
