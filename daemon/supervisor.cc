@@ -20,6 +20,7 @@ namespace {
 
 namespace log = shm::log;
 
+constexpr uint64_t kFormerGraceMs = 3'000;  // for workers that no signal ends, and its own end
 constexpr std::array<std::string_view, 4> kPhaseNames{"starting", "serving", "draining", "stopping"};
 
 }  // namespace
@@ -81,6 +82,7 @@ Supervisor::Supervisor(PoolConfig config, Options options, shm::RegistryWriter r
                               std::to_string(config_.restart.ready_timeout_ms) +
                               " ms (/restart/ready_timeout_ms); the lines above say why");
                    }),
+      former_timer_(loop_, [this] { former_is_overdue(); }),
       watchdog_timer_(loop_, [this] { options_.notify.alive(); }),
       address_watch_(loop_, [this] { look_for_addresses(); }),
       former_(std::move(options_.former)) {
@@ -308,6 +310,7 @@ void Supervisor::stop(ExitCode code, const std::string& why) {
   if (former_) {
     former_->failed(why);
     former_->stop();
+    former_timer_.start(config_.stop_deadline_ms + kFormerGraceMs);
   }
   options_.notify.stopping(failure ? why : "stopping");
   start_timer_.stop();
@@ -359,7 +362,7 @@ void Supervisor::reap() {
 void Supervisor::finish_if_empty() {
   if (workers_.any([](const WorkerSlot& worker) { return worker.has_process(); })) return;
   // Its connections are this daemon's to those who wait for its end.
-  if (former_ && former_->draining() != 0) return;
+  if (former_ && former_->draining() != 0 && !former_overdue_) return;
   address_watch_.stop();
   control_.close();
   peers_.close();
@@ -368,6 +371,14 @@ void Supervisor::finish_if_empty() {
       .close();  // what it added to the host's routing goes last: the workers' connections needed it
   log::write(log::Level::notice, "stopped");
   loop_.stop();
+}
+
+void Supervisor::former_is_overdue() {
+  if (former_->draining() == 0) return;
+  log::write(log::Level::error, "the former daemon (pid %d) does not end: it and its workers are left behind",
+             int(former_->draining()));
+  former_overdue_ = true;
+  finish_if_empty();
 }
 
 void Supervisor::show_status() {

@@ -105,6 +105,7 @@ class Supervisor final : public WorkerSlot::Observer, public Successor::Observer
   void reload_by_signal();
   void reap();
   void finish_if_empty();
+  void former_is_overdue();
   void show_status();
 
   // --- another daemon takes over from this one (supervisor_upgrade.cc) ---
@@ -142,11 +143,13 @@ class Supervisor final : public WorkerSlot::Observer, public Successor::Observer
   ChannelRouter peers_;
   Control control_;
   shm::Timer start_timer_;
+  shm::Timer former_timer_;
   shm::Timer watchdog_timer_;
   shm::Watched<shm::UniqueFd> parent_;
   AddressWatch address_watch_;
   std::vector<shm::SignalWatch> signals_;
   std::unique_ptr<FormerDaemon> former_;
+  bool former_overdue_ = false;  // it was told to stop, and has not
   std::unique_ptr<Successor> successor_;
   bool goes_ = false;  // the successor waits for GO
   shm::UniqueFd successors_rdma_file_;
