@@ -34,7 +34,8 @@ ClientTranslator::Response refusal(std::span<const std::byte> prefix, Command co
 
 }  // namespace
 
-ClientTranslator::ClientTranslator(const Options& options) : options_(options), table_(kMaxRequests) {}
+ClientTranslator::ClientTranslator(const Options& options)
+    : options_(options), table_(kMaxRequests, options.table_secret) {}
 
 std::expected<ClientTranslator::Request, Violation> ClientTranslator::request(
     std::span<const std::byte> prefix, uint64_t total) {

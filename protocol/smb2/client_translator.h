@@ -15,6 +15,7 @@ class ClientTranslator {
     uint32_t threshold = 4096;       // READ/WRITE of at least this many bytes become RDMA-channel I/O
     uint32_t max_read_write_size{};  // agreed with the server (MS-SMBD MaxReadWriteSize); larger stays inline
     uint32_t max_descriptors = 256;  // per request
+    uint64_t table_secret = 0;       // RequestTable's
     bool remote_invalidate = true;   // the server's SENDs can revoke our memory (channel 2 from 3.0.2 on)
   };
   explicit ClientTranslator(const Options& options);

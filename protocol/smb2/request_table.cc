@@ -9,9 +9,10 @@
 namespace smbdirect::protocol::smb2 {
 
 size_t RequestTable::home(uint64_t message_id) const {
-  // Fibonacci hashing: MessageIds advance in steps of the CreditCharge, which it spreads evenly.
   const auto bits = static_cast<unsigned>(std::countr_zero(index_.size()));
-  return static_cast<size_t>((message_id * 0x9E3779B97F4A7C15u) >> (64 - bits));
+  uint64_t hash = message_id * (secret_ | 1);
+  hash ^= hash >> 32;
+  return static_cast<size_t>((hash * 0x9E3779B97F4A7C15u) >> (64 - bits));
 }
 
 InFlight* RequestTable::find(uint64_t message_id) const {

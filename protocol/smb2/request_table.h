@@ -67,7 +67,9 @@ class RequestTable {
   /// Descriptors in blocks, in use and kept for reuse: 4 MiB a connection, 64 requests of the largest size.
   static constexpr size_t kMaxPooledDescriptors = 256 * 1024;
 
-  explicit RequestTable(uint32_t max_requests) : max_requests_(max_requests) {}
+  /// secret: the peer chooses MessageIds, and must not know which of them fall together.
+  explicit RequestTable(uint32_t max_requests, uint64_t secret = 0)
+      : max_requests_(max_requests), secret_(secret) {}
   RequestTable(const RequestTable&) = delete;
   RequestTable& operator=(const RequestTable&) = delete;
 
@@ -109,6 +111,7 @@ class RequestTable {
   void release_block(InFlight& request);
 
   uint32_t max_requests_;
+  uint64_t secret_;
   size_t live_ = 0;
   size_t pooled_ = 0;            // descriptors in all blocks, free ones included
   std::vector<uint32_t> index_;  // linear probing; 0 or slot + 1; size a power of two, at most half full

@@ -157,6 +157,7 @@ class ServerTranslator {
     // watch are not many. At kReplyToken each, which admission counts.
     uint32_t max_requests = 65536;
     uint64_t max_opaque_bytes = 4 * 1024 * 1024;  // reserved for opaque requests together
+    uint64_t table_secret = 0;                    // RequestTable's
   };
   explicit ServerTranslator(const Limits& limits);
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "shm/base/log.h"
+#include "shm/base/random.h"
 #include "shm/base/socket_address.h"
 #include "shm/base/sockets.h"
 
@@ -51,7 +52,8 @@ ClientSession::Link::Link(ClientSession& session, const SessionConfig& config)
       translator({.rdma_io = config.rdma_io,
                   .threshold = config.threshold,
                   .max_read_write_size = 0,
-                  .max_descriptors = RequestForwarder::kMaxDescriptors}),
+                  .max_descriptors = RequestForwarder::kMaxDescriptors,
+                  .table_secret = shm::random_word()}),
       transport(std::make_unique<Transport>(session.loop_,
                                             Transport::Config{.role = smb_direct::Role::active,
                                                               .limits = config.limits,

@@ -6,6 +6,7 @@
 
 #include "shm/base/log.h"
 #include "shm/base/probes.h"
+#include "shm/base/random.h"
 #include "shm/base/socket_address.h"
 #include "workers/session/configured_limits.h"
 #include "workers/session/size_advice.h"
@@ -47,7 +48,8 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
       budget_(first_limit(resources), &share_->held),
       admission_(first_limit(resources), resources.memory, share_, budget_),
       memory_(resources.memory, share_, resources.slabs, budget_),
-      translator_({.max_read_write_size = resources.config.max_read_write_size}),
+      translator_(
+          {.max_read_write_size = resources.config.max_read_write_size, .table_secret = shm::random_word()}),
       transport_(resources.loop,
                  {.role = smb_direct::Role::passive,
                   .limits = limits_of(resources.config),

@@ -14,6 +14,7 @@ from lib.smbdirect import descriptors
 
 MIB = 1 << 20
 NOBODY = b"\xff" * 16
+ECHO_IN_CHAIN = 72  # bytes
 
 
 def unread_write(c, length, *parts):
@@ -31,6 +32,14 @@ def hold_and_pump(g, clients):
             with contextlib.suppress(*ENDED, AssertionError):
                 c.transport.pump(0.01)
         g.rest(0.05)
+
+
+def colliding_echoes(count):
+    """A compound of ECHOs whose MessageIds times the golden ratio are small numbers: their upper bits are all the same."""
+    back = pow(0x9E3779B97F4A7C15, -1, 1 << 64)
+    ids = [n * back % (1 << 64) for n in range(1, count + 1)]
+    chain = b"".join(smb2.header(smb2.ECHO, n, next_command=ECHO_IN_CHAIN) + smb2.ECHO_BODY + bytes(4) for n in ids[:-1])
+    return chain + smb2.header(smb2.ECHO, ids[-1]) + smb2.ECHO_BODY
 
 
 # --- nobody is logged in ---

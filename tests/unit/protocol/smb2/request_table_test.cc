@@ -2,6 +2,7 @@
 // The table of requests in flight, against std::map and against its bounds.
 #include "protocol/smb2/request_table.h"
 
+#include <chrono>
 #include <map>
 #include <random>
 #include <vector>
@@ -17,7 +18,7 @@ TEST_CASE("random adds, finds and finishes agree with a map") {
   constexpr uint32_t kSeed = 20140514;
   INFO("seed ", kSeed);
   std::mt19937_64 random(kSeed);
-  RequestTable table(700);
+  RequestTable table(700, random());
   struct Known {
     InFlight* request;
     uint32_t mark;
@@ -78,6 +79,17 @@ TEST_CASE("the MessageId of notifications is never entered") {
   RequestTable table(10);
   CHECK(table.add(~uint64_t{0}).error() == Violation::reserved_message_id);
   CHECK(table.find(~uint64_t{0}) == nullptr);
+}
+
+TEST_CASE("ids that are chosen to fall together do not") {
+  constexpr uint64_t kGolden = 0x9E3779B97F4A7C15;
+  uint64_t inverse = kGolden;  // modulo 2^64: each step doubles the bits that are right
+  for (int step = 0; step < 6; ++step) inverse *= 2 - kGolden * inverse;
+  RequestTable table(65536, 0x0123456789ABCDEF);
+  const auto before = std::chrono::steady_clock::now();
+  for (uint64_t n = 1; n <= 65536; ++n) REQUIRE(table.add(n * inverse));
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - before;
+  CHECK(took.count() < 1);  // all in one row: ten
 }
 
 TEST_CASE("an id is free again the moment its request is finished") {
