@@ -95,11 +95,7 @@ std::span<BufferDescriptor> RequestTable::descriptors_for(InFlight& request, siz
       free.pop_back();
     } else {
       if (kMaxPooledDescriptors - pooled_ < kBlockSizes[block_class]) {
-        // Other sizes' free blocks count against the bound; give them up before refusing.
-        for (size_t other = 0; other < kBlockClasses; ++other) {
-          pooled_ -= free_blocks_[other].size() * kBlockSizes[other];
-          free_blocks_[other].clear();
-        }
+        trim();  // other sizes' free blocks count against the bound
         if (kMaxPooledDescriptors - pooled_ < kBlockSizes[block_class]) return {};
       }
       request.block_ = std::make_unique<BufferDescriptor[]>(kBlockSizes[block_class]);
@@ -133,6 +129,13 @@ void RequestTable::release_block(InFlight& request) {
   if (request.block_) free_blocks_[request.block_class_].push_back(std::move(request.block_));
   request.data_ = nullptr;
   request.count_ = 0;
+}
+
+void RequestTable::trim() {
+  for (size_t block_class = 0; block_class < kBlockClasses; ++block_class) {
+    pooled_ -= free_blocks_[block_class].size() * kBlockSizes[block_class];
+    free_blocks_[block_class].clear();
+  }
 }
 
 void RequestTable::recycle() {

@@ -97,6 +97,14 @@ class RequestTable {
   void finish(InFlight& request);
   void recycle();
 
+  /// Of memory, all told.
+  [[nodiscard]] size_t bytes() const {
+    return chunks_.size() * sizeof(std::array<InFlight, kChunk>) + index_.size() * sizeof(uint32_t) +
+           pooled_ * sizeof(BufferDescriptor);
+  }
+  /// Called now and then: gives up the blocks of descriptors that no request has.
+  void trim();
+
   [[nodiscard]] size_t size() const { return live_; }
 
  private:

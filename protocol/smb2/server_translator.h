@@ -214,6 +214,9 @@ class ServerTranslator {
 
   [[nodiscard]] uint16_t dialect() const { return dialect_; }  // 0 until smbd's NEGOTIATE response was seen
   [[nodiscard]] size_t in_flight() const { return table_.size(); }
+  /// What the requests in flight take.
+  [[nodiscard]] size_t bytes() const { return table_.bytes(); }
+  void trim() { table_.trim(); }
   /// Whether smbd has answered a SESSION_SETUP with success.
   [[nodiscard]] bool has_session() const { return has_session_; }
   /// Whether what names that session may be answered here.

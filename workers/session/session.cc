@@ -50,6 +50,7 @@ Session::Session(const SessionResources& resources, Client client, Ended ended)
       memory_(resources.memory, share_, resources.slabs, budget_),
       translator_(
           {.max_read_write_size = resources.config.max_read_write_size, .table_secret = shm::random_word()}),
+      requests_(budget_),
       transport_(resources.loop,
                  {.role = smb_direct::Role::passive,
                   .limits = limits_of(resources.config),
@@ -127,6 +128,7 @@ void Session::on_read_done(uint64_t cookie) { exchange_->on_read_done(cookie); }
 void Session::on_writes_done(uint64_t count) { exchange_->on_writes_done(count); }
 
 void Session::on_progress() {
+  requests_.set(translator_.bytes());
   limit_receives();
   exchange_->resume();
   stream_.flush();
@@ -230,6 +232,7 @@ void Session::introduce() const {
 
 void Session::on_stream_moved() {
   if (broken_ || over_) return;
+  requests_.set(translator_.bytes());
   exchange_->resume();
   stream_.flush();
   await_memory();

@@ -20,6 +20,7 @@
 #include "shm/base/connection_id.h"
 #include "shm/loop/loop.h"
 #include "shm/scoreboard.h"
+#include "workers/memory/charge.h"
 #include "workers/session/context.h"
 #include "workers/session/exchange.h"
 #include "workers/session/server_stream.h"
@@ -87,6 +88,8 @@ class Session final : private Transport::Owner,
     transport_.trim();
     exchange_->outbox().trim();
     exchange_->tidy();
+    translator_.trim();
+    requests_.set(translator_.bytes());
   }
 
   [[nodiscard]] Counters counters() const { return transport_.counters(); }
@@ -142,6 +145,7 @@ class Session final : private Transport::Owner,
   Admission admission_;
   SessionMemory memory_;
   smb2::ServerTranslator translator_;
+  Charge requests_;  // for what the translator keeps of them
   Transport transport_;
   SessionContext context_;
   std::unique_ptr<Exchange> exchange_;

@@ -229,6 +229,26 @@ def one_byte_reads(g):
             g.did += len(clients) * at_once
 
 
+def described_for_ever(g):
+    """READs of pipes that wait, each with as many descriptors as it can have."""
+    info = descriptors(*((i, 0x77, 1) for i in range(4095)))
+
+    def make():
+        c = smb2.Client(g.smbdirect())
+        c.timeout = 3
+        c.start("IPC$", (smb2.SMB_3_0_2,), user=g.smbd.user, password=g.smbd.password, host=g.smbd.netbios_name)
+        pipe = c.create("srvsvc")
+        while c.credits < 80:
+            c.echo().check()
+        for _ in range(64):
+            c.send_read(pipe, 4095, 0, channel=1, info=info)
+            g.did += 1
+        c.echo().check()
+        return c
+
+    hold_and_pump(g, g.many(24, make))
+
+
 def pending_notifies(g):
     """Folders are watched, by the hundred: honest, but each answer may come one day and must fit."""
     (g.smbd.share_path() / "watched").mkdir(exist_ok=True)
@@ -322,5 +342,5 @@ def vanished_writers(g):
 
 
 ATTACKS = [unanswered_reads, half_compounds, half_requests, one_byte_pieces, cancel_flood, cancel_flood_smbd_stands, echo_flood,
-           session_setup_garbage, come_and_go, silent_after_negotiate, scattered_memory, one_byte_reads, pending_notifies, late_cancels,
+           session_setup_garbage, come_and_go, silent_after_negotiate, scattered_memory, one_byte_reads, described_for_ever, pending_notifies, late_cancels,
            compound_reads, reads_nobody_takes, shut_windows, vanished_writers]  # fmt: skip

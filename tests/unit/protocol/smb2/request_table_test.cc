@@ -118,8 +118,13 @@ TEST_CASE("descriptor memory is bounded and comes back") {
   REQUIRE(small);
   CHECK(table.descriptors_for(**small, 4).size() == 4);
   // Blocks of one size make room for another.
+  const size_t full = table.bytes();
+  CHECK(full > RequestTable::kMaxPooledDescriptors * sizeof(smb2::BufferDescriptor));
   for (InFlight* request : held) table.finish(*request);
   table.recycle();
+  CHECK(table.bytes() == full);
+  table.trim();
+  CHECK(table.bytes() == full - RequestTable::kMaxPooledDescriptors * sizeof(smb2::BufferDescriptor));
   for (int i = 0; i < 300; ++i) {
     auto added = table.add(id++);
     REQUIRE(added);
