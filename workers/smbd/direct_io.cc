@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <iterator>
 #include <sys/uio.h>
 #include <utility>
 
@@ -92,6 +93,28 @@ void DirectIo::write_ahead(std::unique_ptr<QueuedRequest>& request) {
   }
   request = std::move(operation->queued);
   keep(std::move(operation));
+}
+
+DirectOperation* DirectIo::ahead() const {
+  const auto at = std::ranges::find_if(in_threads_, &DirectOperation::ahead);
+  return at == in_threads_.end() ? nullptr : *at;
+}
+
+bool DirectIo::ahead_hangs() {
+  const DirectOperation* operation = ahead();
+  if (operation == nullptr) return false;
+  if (hangs(operation->request().file_id)) return true;
+  look_again(kMostHeldMs - (context_.transport.now() - operation->in_thread_ms));
+  return false;
+}
+
+/// The thread looks at none of what is changed here.
+void DirectIo::take_rest(std::vector<QueuedRequest::Data> rest) {
+  DirectOperation& operation = *ahead();
+  std::ranges::move(rest, std::back_inserter(operation.queued->data));
+  operation.ahead = false;
+  operation.began_us = context_.transport.clock_us();
+  operation.for_smbd = file_for(*operation.queued) == nullptr;
 }
 
 /// As far as it goes without waiting.
@@ -246,7 +269,7 @@ void DirectIo::ended(Operation operation) {
     keep(std::move(operation));
     return go_on_soon();
   }
-  const auto over = take_result(*operation);
+  const auto over = operation->for_smbd ? std::optional(Next::smbd) : take_result(*operation);
   const Next next = over ? *over : go_on(*operation);
   if (auto request = follow(std::move(operation), next)) returned_.push(std::move(request));
   go_on_soon();

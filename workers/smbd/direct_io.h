@@ -69,6 +69,10 @@ class DirectIo final : private DirectOperation::Owner {
   void write_ahead(std::unique_ptr<QueuedRequest>& request);
   /// That one, once; or nullptr.
   [[nodiscard]] std::unique_ptr<QueuedRequest> written_ahead() { return std::move(written_ahead_); }
+  /// That one is in a thread, and its file hangs: others need not wait for it. Else it is looked at again.
+  [[nodiscard]] bool ahead_hangs();
+  /// Then: the rest of its data. It goes on as after take(), and written_ahead() does not give it back.
+  void take_rest(std::vector<QueuedRequest::Data> rest);
   /// Whether a request must wait for what is in threads, for what is sent from files, or for what other
   /// channels have under way: then it is looked at again soon. request: its bytes, as for for_each_end().
   [[nodiscard]] bool holds_up(smb2::Holds holds, const smb2::FileId& file,
@@ -113,6 +117,7 @@ class DirectIo final : private DirectOperation::Owner {
   void go_on_soon();
   void tell_waiting();
   void look_again(uint64_t after_ms = kAgainMs);
+  [[nodiscard]] DirectOperation* ahead() const;
   [[nodiscard]] Operation fresh();
 
   [[nodiscard]] std::shared_ptr<DirectFile> file_for(const QueuedRequest& queued);

@@ -15,7 +15,7 @@ void DirectOperation::begin(std::unique_ptr<QueuedRequest> what, std::shared_ptr
   began_us = now_us;
   owner_ = &whose;
   moved = queued->ahead;
-  at_end = ahead = false;
+  at_end = ahead = for_smbd = false;
   if (request().rdma_channel && !write()) placement.set_packed(queued->memory);
 }
 

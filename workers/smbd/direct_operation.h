@@ -65,8 +65,9 @@ class DirectOperation final : public FileWork {
   uint64_t began_us = 0;
   uint64_t in_thread_ms = 0;  // loop's time, once it was given to one
   uint32_t moved = 0;
-  bool at_end = false;  // READ: of the file
-  bool ahead = false;   // WRITE: of the data that is here, while the rest is fetched
+  bool at_end = false;    // READ: of the file
+  bool ahead = false;     // WRITE: of the data that is here, while the rest is fetched
+  bool for_smbd = false;  // whatever comes of the call
 
   /// READ: what came, [begin, end) of the slab; of one by an RDMA channel the last only.
   struct Chunk {

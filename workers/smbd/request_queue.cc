@@ -138,8 +138,28 @@ bool RequestQueue::take_data(Waiting& waiting) {
     entry.data.push_back({.slab = std::move(chunk.slab), .length = chunk.length});
   }
   if (here == length) return true;
+  waiting.missing = length - here;
   if (here > before) direct_.write_ahead(waiting.entry);
   return false;
+}
+
+/// The front is away, being written ahead. True: it hangs, has all its data, and goes on without its place.
+bool RequestQueue::leaves_front() {
+  if (waiting_.size() == 1 || !direct_.ahead_hangs()) return false;
+  size_t count = 0;
+  for (uint64_t here = 0; here < waiting_.front().missing; ++count) {
+    const Chunk& chunk = chunks_.at(count);
+    if (chunk.last_read > reads_done_) return false;
+    here += chunk.length;
+  }
+  std::vector<Entry::Data> rest;
+  for (; count > 0; --count) {
+    Chunk chunk = chunks_.pop();
+    rest.push_back({.slab = std::move(chunk.slab), .length = chunk.length});
+  }
+  direct_.take_rest(std::move(rest));
+  waiting_.drop();
+  return true;
 }
 
 void RequestQueue::tell_ids() {
@@ -176,7 +196,7 @@ bool RequestQueue::turn() {
   if (waiting_.empty()) return false;
   Waiting& front = waiting_.front();
   if (front.entry == nullptr) front.entry = direct_.written_ahead();
-  if (front.entry == nullptr) return false;
+  if (front.entry == nullptr) return leaves_front();
   if (!front_started_) {
     Entry& entry = *front.entry;
     if (held_up(entry)) {

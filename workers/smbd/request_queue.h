@@ -8,7 +8,7 @@
 // A READ or WRITE that may be done here (DirectIo) is tried when its turn comes and all its data is there;
 // part of a WRITE before that, and then it is away for a moment. What must not overtake those that are in
 // threads waits for them, and all behind it; but not for ever behind what only waits for one file, which then
-// steps aside, as it would wait by itself in smbd.
+// steps aside, as it would wait by itself in smbd, nor behind a WRITE part of which hangs.
 #pragma once
 
 #include <cstdint>
@@ -71,6 +71,7 @@ class RequestQueue {
     size_t descriptor = 0;       // of that fetch
     uint32_t in_descriptor = 0;  // bytes of it already asked for
     uint32_t asked = 0;          // bytes of the fetch already asked for
+    uint64_t missing = 0;        // bytes of it that were not here when it was written ahead
     [[nodiscard]] bool fetched_all() const {
       return entry == nullptr || fetch == entry->request.fetches.size();
     }
@@ -86,6 +87,7 @@ class RequestQueue {
   [[nodiscard]] bool goes_aside(const Entry& entry) const;
   bool one_from_aside();
   bool take_data(Waiting& waiting);
+  bool leaves_front();
   void begin(const Entry& entry);
   [[nodiscard]] bool emit(Entry& entry);
   void finish(std::unique_ptr<Entry> entry);

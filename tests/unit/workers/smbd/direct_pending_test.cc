@@ -101,3 +101,82 @@ TEST_CASE("what waits for a file that hangs lets what is of others pass, but com
   CHECK(rig.heard() == Messages{flush});
   CHECK(rig.on_disk(0, 10'000) == waiting.data);
 }
+
+TEST_CASE(
+    "what is behind a WRITE that hangs with part of its data goes on, but what is about its file does not") {
+  Ahead ahead;
+  DirectIoRig& rig = ahead.rig;
+  if (!rig.waits()) return;
+  const Bytes flush = DirectIoRig::about_file(7, 6);
+  rig.from_client(flush);
+  const Bytes other = smb2_test::plain(smb2_test::kCreate, {.message_id = 7}, 57);
+  rig.from_client(other);
+  rig.wait(150);
+  CHECK(rig.unheard());
+  rig.wait(100);
+  CHECK(rig.heard() == Messages{other});
+  const Bytes next_one = smb2_test::plain(smb2_test::kQueryInfo, {.message_id = 8}, 40);
+  rig.from_client(next_one);
+  rig.settle();
+  CHECK(rig.heard() == Messages{other, next_one});
+  rig.smbd.heard.clear();
+  bool refused = false;
+  SUBCASE("all of it is done") {}
+  SUBCASE("smbd has to do it") {
+    refused = true;
+    rig.revoke();
+  }
+  ahead.threads->let_go();
+  if (refused) {
+    rig.until([&] { return rig.heard().size() == 2; });
+    CHECK(rig.heard() == Messages{smb2_test::write_request(
+                                      {.message_id = 5, .credit_charge = DirectIoRig::charge(Ahead::kLarge)},
+                                      {.offset = 0, .file = DirectIoRig::kFile, .data = ahead.memory}),
+                                  flush});
+    CHECK(rig.client_side.complete == 0);
+    return;
+  }
+  rig.until([&] { return rig.heard().size() == 1; });
+  CHECK(rig.heard() == Messages{flush});
+  rig.until([&] { return rig.client_side.complete == 1; });
+  const Bytes answer = rig.answer();
+  CHECK(get(answer, 24, 8) == 5);
+  CHECK(get(answer, 68, 4) == Ahead::kLarge);
+  CHECK(rig.on_disk(0, Ahead::kLarge) == ahead.memory);
+  CHECK(rig.held() == 0);
+}
+
+TEST_CASE("... its client hears that it takes time, once") {
+  Ahead ahead;
+  DirectIoRig& rig = ahead.rig;
+  if (!rig.waits()) return;
+  rig.from_client(smb2_test::plain(smb2_test::kQueryInfo, {.message_id = 8}, 40));
+  rig.wait(1'500);
+  CHECK(get(next(rig), 8, 4) == kPending);
+  CHECK(rig.heard().size() == 1);
+  rig.smbd.heard.clear();
+  ahead.threads->let_go();
+  const Bytes answer = next(rig);
+  CHECK(get(answer, 8, 4) == 0);
+  CHECK(get(answer, 32, 8) == 5);
+  CHECK(get(answer, 68, 4) == Ahead::kLarge);
+  CHECK(rig.on_disk(0, Ahead::kLarge) == ahead.memory);
+}
+
+TEST_CASE("... and a second one of that file as well") {
+  Ahead ahead;
+  DirectIoRig& rig = ahead.rig;
+  if (!rig.waits()) return;
+  Bytes memory = pattern(Ahead::kLarge, 4);
+  rig.wait(500);
+  rig.from_client(rig.write_from(50, 0, Ahead::kLarge, {rig.expose(memory, Access::remote_read)}));
+  rig.settle();
+  const Bytes other = smb2_test::plain(smb2_test::kCreate, {.message_id = 90}, 57);
+  rig.from_client(other);
+  rig.settle();
+  CHECK(rig.heard() == Messages{other});
+  rig.smbd.heard.clear();
+  ahead.threads->let_go();
+  rig.until([&] { return rig.client_side.complete == 2; });
+  CHECK(rig.unheard());
+}

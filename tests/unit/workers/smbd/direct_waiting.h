@@ -28,4 +28,27 @@ struct Waiting {
   std::optional<DirectIoRig::BusyThreads> threads;
 };
 
+/// A WRITE, as request 5, of which what has come first waits for a thread, while the rest has come as well.
+struct Ahead {
+  static constexpr uint32_t kLarge = 2'500'000;
+
+  Ahead() {
+    rig.write_first(3);
+    rig.from_client(rig.write_of(4, 0, pattern(10, 1)));
+    rig.until([&] { return rig.client_side.complete == 1; });
+    rig.client_side = {};
+    threads.emplace(rig.its_loop());
+    rig.from_client(rig.write_from(5, 0, kLarge, {rig.expose(memory, Access::remote_read)}));
+    rig.settle();
+  }
+  ~Ahead() {
+    threads->let_go();
+    while (!threads->gone()) uv_run(&rig.its_loop(), UV_RUN_ONCE);
+  }
+
+  Bytes memory = pattern(kLarge, 3);
+  DirectIoRig rig{kDisk};
+  std::optional<DirectIoRig::BusyThreads> threads;
+};
+
 }  // namespace smbdirect::workers::session_test
