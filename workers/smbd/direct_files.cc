@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "protocol/smb2/channel_sequence.h"
-#include "protocol/smb2/ends.h"
 #include "shm/seqlock.h"
 #include "workers/smbd/granted_file.h"
 
@@ -115,53 +114,6 @@ bool DirectFiles::older_under_way() {
   return !draining_.empty();
 }
 
-/// A compound may have very many, and the client very many files: one is not looked for in the other.
-bool DirectFiles::closing_under_way(std::span<const std::byte> request) {
-  if (files_.empty()) return false;
-  bool waits = false;
-  std::set<uint64_t> sessions;
-  std::set<std::pair<uint64_t, uint32_t>> trees;
-  smb2::for_each_end(request, [&](const smb2::End& end) {
-    // Else whoever knows another connection's session could have its files be smbd's.
-    if (!context_.translator.may_close(end.session_id)) return;
-    if (end.of == smb2::End::Of::session) {
-      sessions.insert(end.session_id);
-    } else if (end.of == smb2::End::Of::tree) {
-      trees.emplace(end.session_id, end.tree_id);
-    } else if (const auto at = files_.find(end.file_id); at != files_.end() && at->second.file != nullptr) {
-      // Whoever names another's is told by smbd that there is none.
-      if (at->second.file->is_of(end.session_id, end.tree_id))
-        waits = waits_to_close(at->second.file) || waits;
-    }
-  });
-  if (sessions.empty() && trees.empty()) return waits;
-  for (auto& [id, known] : files_) {
-    const auto& file = known.file;
-    if (file == nullptr) continue;
-    if (sessions.contains(file->session_id) || trees.contains({file->session_id, file->tree_id}))
-      waits = waits_to_close(file) || waits;
-  }
-  return waits;
-}
-
-bool DirectFiles::waits_to_close(const std::shared_ptr<DirectFile>& ending) {
-  DirectFile& file = *ending;
-  const uint64_t now = context_.transport.now();
-  if (file.closing_at_ms == 0) {
-    file.closing_at_ms = std::max<uint64_t>(now, 1);
-    file.sequence.close();
-  }
-  if (!file.sequence.under_way()) {
-    // A thread that reads it goes on with the descriptor, whose number would be somebody else's file next.
-    if (ending.use_count() == 1) file.let_go();
-    return false;
-  }
-  if (now - file.closing_at_ms < kMostClosingMs) return true;
-  say("a file is closed while a WRITE of it has not returned from its file system",
-      "; if that hangs, mend it: its bytes may come after those of whoever has the file next");
-  return false;
-}
-
 std::shared_ptr<DirectFile> DirectFiles::for_smbd(shm::DirectState why) {
   shown_ = why;
   return nullptr;
@@ -217,6 +169,7 @@ void DirectFiles::forget() {
   table_.reset();
   use_.reset();
   draining_.clear();
+  waited_.clear();
   files_.clear();
   slots_.clear();
   open_ = 0;

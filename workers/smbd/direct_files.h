@@ -219,6 +219,7 @@ class DirectFiles final : private SmbdLink::User {
   void refuse_share(const std::string& text);
   [[nodiscard]] bool may_name(const DirectFile& file, uint64_t session, uint32_t tree) const;
   [[nodiscard]] bool waits_to_close(const std::shared_ptr<DirectFile>& ending);
+  [[nodiscard]] bool waits_still(std::span<const std::byte> request);
   [[nodiscard]] std::shared_ptr<DirectFile> for_smbd(shm::DirectState why);
   [[nodiscard]] shm::DirectState why_unknown(const smb2::DirectRequest& request) const;
   void forget();
@@ -233,6 +234,9 @@ class DirectFiles final : private SmbdLink::User {
   std::unique_ptr<DirectUse> use_;  // until the table comes
   std::shared_ptr<DirectTable> table_;
   std::vector<std::shared_ptr<DirectFile>> draining_;  // counted on: older WRITEs may be under way
+  // For which the request that was asked about last waits, until it goes on: reading it may take long.
+  const std::byte* closes_ = nullptr;
+  std::set<std::weak_ptr<DirectFile>, std::owner_less<>> waited_;
   std::map<uint32_t, Slot> slots_;
   std::map<smb2::FileId, Known> files_;
   uint32_t open_ = 0;
