@@ -10,9 +10,10 @@ import uuid
 import pytest
 
 from lib import held_file, module_fixture, rdma, smb2
-from lib.held_file import HeldFile
+from lib.held_file import HeldFile, blocked_writers
 from lib.leases import RWH, open_leased
 from lib.module_smbd import own_series
+from lib.traces import hear
 from test_direct_closing import begun, daemon  # noqa: F401
 from test_direct_hangs import NEW
 
@@ -90,3 +91,27 @@ def test_its_own_close_comes_after_it(writing, server):
         assert hangs in c.responses
         c.wait(hangs, 1).check()
     assert writing.path.read_bytes() == NEW + writing.contents[4096:]
+
+
+def test_others_go_on_beside_part_of_a_write(writing, server):
+    """What has come of it hangs, being written while the rest comes."""
+    c, data = writing.c, os.urandom(2 << 20)
+    c.read(writing.file, 8).check()  # as hanging() does
+    with HeldFile(writing.path) as held:
+        if writing.daemon is None:
+            hangs = c.send_write(writing.file, data, 0)
+        else:
+            hangs, _ = rdma.send_channel_write(c, writing.file, data)
+        end = time.monotonic() + 10
+        while blocked_writers(writing.worker) == 0 and time.monotonic() < end:
+            hear(c, 0.05)
+        assert blocked_writers(writing.worker) == 1
+        begin = time.monotonic()
+        for _ in range(3):
+            c.wait(c.send(smb2.CREATE, smb2.create_body(uuid.uuid4().hex, disposition=3)), 8).check()
+            c.echo(timeout=8).check()
+        assert time.monotonic() - begin < 4
+        assert hangs not in c.responses
+        held.let_go()
+        c.wait(hangs, 30).check()
+    assert writing.path.read_bytes() == data
