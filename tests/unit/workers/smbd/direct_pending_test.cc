@@ -180,3 +180,61 @@ TEST_CASE("... and a second one of that file as well") {
   rig.until([&] { return rig.client_side.complete == 2; });
   CHECK(rig.unheard());
 }
+
+TEST_CASE("so many may step aside, and no more") {
+  constexpr uint64_t kMost = 64;
+  Waiting waiting;
+  DirectIoRig& rig = waiting.rig;
+  if (!rig.waits()) return;
+  rig.wait(250);
+  Messages flushes;
+  uint64_t id = 5;
+  const auto flush = [&] {
+    flushes.push_back(DirectIoRig::about_file(7, id++));
+    rig.from_client(flushes.back());
+    rig.settle();
+  };
+  const auto other = [&] {
+    const Bytes create = smb2_test::plain(smb2_test::kCreate, {.message_id = id++}, 57);
+    rig.from_client(create);
+    rig.settle();
+    return create;
+  };
+  for (uint64_t i = 0; i < kMost; ++i) flush();
+  CHECK(rig.unheard());
+  CHECK(rig.heard().empty());
+  const Bytes passes = other();
+  CHECK(rig.heard() == Messages{passes});
+  rig.smbd.heard.clear();
+  flush();
+  const Bytes stays = other();
+  CHECK(rig.unheard());
+  waiting.threads->let_go();
+  rig.until([&] { return rig.heard().size() == kMost + 2; });
+  flushes.push_back(stays);
+  CHECK(rig.heard() == flushes);
+  CHECK(rig.on_disk(0, 10'000) == waiting.data);
+}
+
+TEST_CASE("a compound closes a file while a thread is about to read it: its descriptor stays for that") {
+  DirectIoRig rig(kDisk);
+  REQUIRE(::fsync(rig.named.fd.get()) == 0);
+  REQUIRE(::posix_fadvise(rig.named.fd.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+  DirectIoRig::BusyThreads busy(rig.its_loop());
+  rig.from_client(rig.read_of(4, 0, 10'000));
+  rig.settle();
+  const bool waits = rig.waits();
+  const Bytes closes =
+      smb2_test::chain({DirectIoRig::about_file(7, 5), DirectIoRig::about_file(smb2_test::kClose, 6)});
+  rig.from_client(closes);
+  rig.settle();
+  CHECK(rig.unheard() == waits);
+  rig.wait(250);
+  CHECK(rig.heard() == Messages{closes});
+  busy.let_go();
+  rig.until([&] { return rig.client_side.complete == 1 && busy.gone(); });
+  const Bytes answer = rig.answer();
+  CHECK(get(answer, 24, 8) == 4);
+  CHECK(Bytes(answer.begin() + 80, answer.end()) == rig.part(0, 10'000));
+  CHECK(rig.heard().size() == 1);
+}
