@@ -68,7 +68,9 @@ void DirectOperation::call() {
   do {
     result_ = write() ? write_some() : read_some();
   } while (result_ == -EINTR);
-  if (right().keeper_died()) result_ = -EACCES;
+  // What was read of a file that is being closed may be what somebody else has written, who has it now.
+  const bool lost = !write() && !file->sequence.is_newest(request().channel_sequence);
+  if (lost || right().keeper_died()) result_ = -EACCES;
 }
 
 ssize_t DirectOperation::read_some() const {
