@@ -135,3 +135,18 @@ TEST_CASE("a long compound that waits for WRITEs of other channels is not read a
   rig.wait(1);
   CHECK(rig.heard().size() == 1);
 }
+
+TEST_CASE("a CLOSE that smbd refuses: the rest is smbd's, nothing waits, and it can be closed") {
+  DirectIoRig rig;
+  rig.write_first(3);
+  rig.from_client(closes("CLOSE", 4));
+  rig.settle();
+  rig.smbd.heard.clear();
+  rig.smbd.answer(smb2_test::error_response(smb2_test::kClose, {.message_id = 4, .status = 0xC000000D}));
+  (void)rig.answer();
+  const Messages rest{rig.read_of(5, 0, 8), rig.write_of(6, 0, pattern(8, 6)), closes("CLOSE", 7)};
+  for (const Bytes& one : rest) rig.from_client(one);
+  rig.settle();
+  CHECK(rig.heard() == rest);
+  CHECK(rig.held() == 0);
+}
