@@ -30,7 +30,7 @@ needs_held_files = pytest.mark.skipif(held_file.why_not() is not None, reason=f"
 @pytest.fixture(scope="module", params=["4.17", "4.22"])
 def server(request, scratch):
     shares = {"share": {"vfs objects": "smbdirect"}, "plain": {}}
-    with module_fixture.running(scratch / f"closing-{request.param}", request.param, shares=shares) as smbd:
+    with module_fixture.running(scratch / f"closing-{request.param}-{uuid.uuid4().hex[:4]}", request.param, shares=shares) as smbd:
         yield smbd
 
 

@@ -44,7 +44,7 @@ STANDARD = {
     'cstdlib': '_Exit abort abs atexit atoi exit free getenv malloc mblen size_t strtod strtol strtoll strtoul strtoull system',
     'cstring': '''memchr memcmp memcpy memmove memset size_t strchr strcmp strcpy strcspn strerror strlen strncmp
         strncpy strrchr strstr''',
-    'ctime': 'gmtime localtime mktime size_t strftime time time_t timespec tm',
+    'ctime': 'clock gmtime localtime mktime size_t strftime time time_t timespec tm',
     'deque': 'deque erase erase_if',
     'exception': 'current_exception exception exception_ptr rethrow_exception terminate uncaught_exceptions',
     'expected': 'bad_expected_access expected unexpect unexpected',
