@@ -30,7 +30,8 @@ void append(RewrittenRequest& out, std::span<const std::byte> bytes) {
 
 }  // namespace
 
-ServerTranslator::ServerTranslator(const Limits& limits) : limits_(limits), table_(limits.max_requests, limits.table_secret) {}
+ServerTranslator::ServerTranslator(const Limits& limits)
+    : limits_(limits), table_(limits.max_requests, limits.table_secret) {}
 
 std::expected<RequestInfo, Violation> ServerTranslator::classify(std::span<const std::byte> prefix,
                                                                  uint64_t total) const {
