@@ -4,10 +4,10 @@
 // thread. When it dies, smbds see nothing of it.
 //
 // Only processes that have a socket in the directory are looked into, a few at a time, so that the loop never
-// waits for long and never spends much of its time here, however many there are and however much is asked. A
-// round looks into all of them, those that are new first, and serves all that wait: what it does not find
-// that was wanted when it began is not there. What it saw is remembered, and looked at again before it is
-// used.
+// waits for long and never spends much of its time here, however many there are, whatever they have open and
+// however much is asked. A round looks into all of them, those that are new first, and serves all that wait:
+// what it does not find that was wanted when it began is not there. What it saw is remembered, and looked at
+// again before it is used.
 #pragma once
 
 #include <cstddef>

@@ -25,6 +25,7 @@ NOT_UNDER_VALGRIND = {
         'what nobody waits for any more*',
         'a worker that asks without end*',
         'however many wait*',
+        'of smbds with many open files*',
     ], 'valgrind knows no pidfd_open(2)'),
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/upstream/module_requests.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <fcntl.h>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -274,6 +276,35 @@ TEST_CASE("however many wait, each process is looked into once for all of them")
   }
   while (answered < 300) uv_run(rig.loop.get(), UV_RUN_ONCE);
   CHECK(search.processes_looked_into() == 12);
+}
+
+TEST_CASE("of smbds with many open files one is looked into at a time") {
+  Rig rig;
+  std::vector<std::unique_ptr<Child>> smbds;
+  for (int i = 0; i < 4; ++i) {
+    smbds.push_back(std::make_unique<Child>([&] {
+      const rlimit many{8192, 8192};
+      (void)setrlimit(RLIMIT_NOFILE, &many);
+      while (open("/dev/null", O_RDONLY | O_CLOEXEC) >= 0) continue;
+      close(int(many.rlim_max) - 1);
+      return rig.listen_here();
+    }));
+  }
+  ModuleSearch search(rig.loop, rig.config.module_directory);
+  const Stream stream;  // of none of them
+  bool answered = false;
+  static_cast<void>(search.find(tcp_stream(stream.worker.get())->other_end(), [&](auto link) {
+    CHECK_FALSE(link);
+    answered = true;
+  }));
+  uint64_t most = 0;
+  while (!answered) {
+    const uint64_t before = search.processes_looked_into();
+    uv_run(rig.loop.get(), UV_RUN_ONCE);
+    most = std::max(most, search.processes_looked_into() - before);
+  }
+  CHECK(search.processes_looked_into() == 4);
+  CHECK(most == 1);
 }
 
 TEST_CASE("there are no links where they are not wanted") {
