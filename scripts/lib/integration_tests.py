@@ -11,6 +11,9 @@ from exclusions import ALONE
 from test_run import BUILD, LOGS, ROOT, Failed, last_lines
 
 TESTS = ROOT / 'tests/integration'
+# The longest begin first: one that begins last is waited for by all lanes but its own.
+LONGEST = ['test_torture.py', 'test_native_kills.py', 'test_area_answers.py', 'test_direct_closing.py',
+           'test_direct_coherence.py', 'test_direct_times.py', 'vfs/test_breaks.py', 'test_area_odd.py', 'test_area_kills.py']
 MOST_AGAIN = 5  # tests of a part that fail at first: of more than so many it is neither neighbours nor chance that is at fault
 
 
@@ -35,11 +38,12 @@ def integration(run, section, log, kind, ignored=(), until=None):
     """All of them but those `ignored`, files or folders. until: starts no test when the run is so many minutes old; those
     left are skipped."""
     lanes = run.options.lanes
-    parts = [(log, [*(f'--ignore={TESTS / name}' for name in ignored), TESTS])]
-    if lanes > 1:
-        alone = [TESTS / name for name in ALONE if name not in ignored and name.partition('/')[0] not in ignored]
-        beside = [f'--ignore={TESTS / name}' for name in [*ignored, *ALONE]]
-        parts = [(log, ['-n', str(lanes), '--dist', 'loadfile', *beside, TESTS]), *([(f'{log}-alone', alone)] if alone else [])]
+    if lanes == 1:
+        parts = [(log, files(ignored))]
+    else:
+        alone = [path for path in files(ignored) if named(path) in ALONE]
+        beside = ['-n', str(lanes), '--dist', 'loadfile', *files([*ignored, *ALONE])]
+        parts = [(log, beside), *([(f'{log}-alone', alone)] if alone else [])]
     seconds = collections.Counter()
     for name, arguments in parts:
         try:
@@ -53,6 +57,20 @@ def integration(run, section, log, kind, ignored=(), until=None):
             count(section, case)
             seconds[case.said.partition('::')[0]] += case.seconds
     print('    slowest: ' + ', '.join(f'{name} {took:.0f} s' for name, took in seconds.most_common(12)), flush=True)
+
+
+def named(path):
+    return str(path.relative_to(TESTS))
+
+
+def files(ignored):
+    def place(path):
+        return LONGEST.index(named(path)) if named(path) in LONGEST else len(LONGEST), named(path)
+
+    def is_ignored(path):
+        return named(path) in ignored or named(path).partition('/')[0] in ignored
+
+    return sorted((path for path in TESTS.rglob('test_*.py') if not is_ignored(path)), key=place)
 
 
 def once_more(run, section, log, kind, cases, how):

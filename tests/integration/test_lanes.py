@@ -74,3 +74,12 @@ def test_one_lane_has_no_second_time(results):
 def test_of_many_none_is_run_again(results):
     section, _ = results({f"test_{n}.py": SECOND_TIME for n in range(integration_tests.MOST_AGAIN + 1)})
     assert len(section.failures) == integration_tests.MOST_AGAIN + 1 and not section.notes
+
+
+def test_the_longest_begin_first_and_all_run():
+    there = {path.relative_to(integration_tests.TESTS).as_posix() for path in integration_tests.TESTS.rglob("test_*.py")}
+    assert set(integration_tests.LONGEST) | set(integration_tests.ALONE) <= there
+    order = [integration_tests.named(path) for path in integration_tests.files(["vfs"])]
+    longest = [name for name in integration_tests.LONGEST if not name.startswith("vfs/")]
+    assert order[: len(longest)] == longest
+    assert sorted(order) == sorted(name for name in there if not name.startswith("vfs/"))
