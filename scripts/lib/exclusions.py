@@ -40,7 +40,8 @@ NOT_WITH_ASAN = ('test_torture.py', 'vfs', 'test_area_answers.py', 'test_area_mo
 
 # Files whose tests have to do with time, memory or processors as much as with what is right, or with something that all of
 # the machine has (huge pages): nothing runs beside them, whatever --lanes says.
-ALONE = ['test_area.py', 'test_bad_input_limits.py', 'test_bystander.py', 'test_bystander_hosts.py',
-         'test_conformance_negotiate.py', 'test_conformance_timers.py', 'test_ctdb.py', 'test_day.py', 'test_direct_compound.py',
-         'test_direct_many_breaks.py', 'test_memory.py', 'test_places.py', 'test_progress.py', 'test_soak.py',
-         'test_taken_worker.py', 'test_worker_death.py', 'vfs/test_bystanders.py']
+ALONE = ['test_area.py', 'test_bad_input_limits.py', 'test_bystander.py', 'test_bystander_hosts.py', 'test_chosen_ids.py',
+         'test_conformance_negotiate.py', 'test_conformance_timers.py', 'test_control_crowds.py', 'test_ctdb.py', 'test_day.py',
+         'test_described_memory.py', 'test_direct_compound.py', 'test_direct_long_compound.py', 'test_direct_many_breaks.py',
+         'test_memory.py', 'test_places.py', 'test_progress.py', 'test_soak.py', 'test_taken_worker.py', 'test_worker_death.py',
+         'vfs/test_bystanders.py']

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The tests in the guest kernel, tests/vm/*.py: how each is run, two guests at a time, and what its output says."""
+"""The tests in the guest kernel, tests/vm/*.py: how each is run, and what its output says."""
 
-import concurrent.futures
 import dataclasses
-import os
 import pathlib
 import re
 import time
@@ -20,9 +18,7 @@ NOT_RUN = "tests in the guest kernel are off (--no-vm): SMB Direct was not tried
 KERNELS = ['6.1', '6.12', '7.x']  # scripts/vm --kernel
 GUEST_DIED, UNREACHABLE = 125, 3  # scripts/vm's
 ATTEMPTS = 3
-MOST_AT_A_TIME = 2  # a guest has two processors, and mostly uses one
-GIBIBYTES = 6  # what a guest may take of the machine's memory
-MOST_AGAIN = 3  # programs: of more than so many it is neither neighbours nor chance that is at fault
+MOST_AGAIN = 3  # programs that fail at first: of more than so many it is not chance that is at fault
 # Where the kernel's own SMB Direct client falls (seen with 6.1), with any server: the function it fell in, one that called it, and why.
 CLIENT_PANICS = [
     ('smbd_post_recv', 'smbd_post_send_credits', 'it grants credits on a connection whose queue pair it has destroyed'),
@@ -130,33 +126,22 @@ def guest_kernel(run, section, log):
             guest_programs(run, section, log, kernel)
 
 
-def at_a_time(lanes):
-    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 30
-    return max(1, min(MOST_AT_A_TIME, lanes, memory // GIBIBYTES))
-
-
 def guest_programs(run, section, log, kernel):
-    guests = at_a_time(run.options.lanes)
-    pool = concurrent.futures.ThreadPoolExecutor(guests)
-    try:
-        outcomes = list(pool.map(lambda program: guest_program(run, log, program, kernel), programs()))
-    finally:  # whoever ends the run ends what threads wait for
-        pool.shutdown(wait=False, cancel_futures=True)
-    failed = [outcome for outcome in outcomes if outcome.failures]
-    if guests > 1 and len(failed) <= MOST_AGAIN:
-        outcomes = [once_more(run, section, log, kernel, outcome) if outcome.failures else outcome for outcome in outcomes]
+    """One guest at a time: where there is no KVM two guests with two processors each take more time than one after the other."""
+    outcomes = [guest_program(run, log, program, kernel) for program in programs()]
+    again = sum(1 for outcome in outcomes if outcome.failures) <= MOST_AGAIN
     for outcome in outcomes:
-        outcome.add_to(section)
+        (once_more(run, section, log, kernel, outcome) if outcome.failures and again else outcome).add_to(section)
 
 
 def once_more(run, section, log, kernel, first):
-    """Without another guest beside it, and that counts; but it is told, with what was wrong."""
+    """That counts; but it is told, with what was wrong at first."""
     second = guest_program(run, f'{log}-again', first.program, kernel)
     if second.failures:
         return second
     for what, text in first.failures:
-        section.notes.append(f'{what} failed beside others, and passed alone: {last_lines(text, 1)[:300]}')
-        print(f'FAILED beside others, passed alone: {what}\n{text}', flush=True)
+        section.notes.append(f'{what} failed once, and passed when it was run again: {last_lines(text, 1)[:300]}')
+        print(f'FAILED once, passed when run again: {what}\n{text}', flush=True)
     return second
 
 

@@ -225,8 +225,7 @@ def main():
                         help='when the run is so old, start no more of what comes last: integration tests under the '
                         'sanitizers, programs in the guest; those left are skipped')
     parser.add_argument('--lanes', type=int, default=LANES, metavar='N',
-                        help='so many files of integration tests at a time, but for those that measure (%(default)s); 1: also one '
-                        'guest at a time, else two')
+                        help='so many files of integration tests at a time, but for those that measure (%(default)s)')
     parser.add_argument('--werror', action='store_true',
                         help='a warning of the compiler is an error (.ci/run, on supported compilers)')
     options = parser.parse_args()

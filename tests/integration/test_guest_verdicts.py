@@ -8,6 +8,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lib"))
 import guest_tests  # noqa: E402
 import test_run  # noqa: E402
@@ -74,32 +76,37 @@ def test_a_crc_that_siw_put_together_wrongly_is_told_from_a_wrong_one():
 
 
 FIRST_TIME_WRONG = """if [ -e {seen} ]; then echo "ok one (1 s)"; echo "1 passed, 0 failed, 0 skipped"; exit 0; fi
-touch {seen}; echo "the neighbour was loud"; echo "FAILED one: too late"; echo "0 passed, 1 failed, 0 skipped"; exit 1"""
+touch {seen}; echo "the machine was slow"; echo "FAILED one: too late"; echo "0 passed, 1 failed, 0 skipped"; exit 1"""
 ALWAYS_WRONG = """echo "ok one (1 s)"; echo "FAILED two: 1 is not 2"; echo "1 passed, 1 failed, 0 skipped"; exit 1"""
 RIGHT = """echo "ok one (1 s)"; echo "skip two: it is Sunday"; echo "1 passed, 0 failed, 1 skipped" """
 
 
-def test_what_fails_beside_another_guest_is_run_alone(tmp_path, monkeypatch, capsys):
-    scripts = {name: FIRST_TIME_WRONG.format(seen=tmp_path / f"{name}.seen") for name in ("a", "b")}
-    scripts |= {"c": ALWAYS_WRONG, "d": RIGHT}
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """run({name of a program: what it does instead of a guest}) -> the section"""
     for module in (test_run, guest_tests):
         monkeypatch.setattr(module, "LOGS", tmp_path)
-    monkeypatch.setattr(guest_tests, "programs", lambda: [pathlib.Path(name) for name in scripts])
-    monkeypatch.setattr(guest_tests, "command", lambda program, *_: ["sh", "-c", scripts[program.name]])
-    monkeypatch.setattr(guest_tests, "at_a_time", lambda lanes: min(2, lanes))
 
-    def run(lanes):
-        whole = test_run.Run(argparse.Namespace(lanes=lanes, full=False, until=None))
+    def make(scripts):
+        monkeypatch.setattr(guest_tests, "programs", lambda: [pathlib.Path(name) for name in scripts])
+        monkeypatch.setattr(guest_tests, "command", lambda program, *_: ["sh", "-c", scripts[program.name]])
+        whole = test_run.Run(argparse.Namespace(full=False, until=None))
         whole.section("guest", lambda section, log: guest_tests.guest_programs(whole, section, log, None))
-        (section,) = whole.sections
-        return section
+        return whole.sections[0]
 
-    found = run(2)
+    return make
+
+
+def test_what_fails_is_run_once_more(run, tmp_path, capsys):
+    wrong = {name: FIRST_TIME_WRONG.format(seen=tmp_path / f"{name}.seen") for name in "ab"}
+    found = run({**wrong, "c": ALWAYS_WRONG, "d": RIGHT})
     assert (found.passed, [what for what, _ in found.failures]) == (4, ["c: two"]), found
     assert [note.partition(" failed")[0] for note in found.notes] == ["a: one", "b: one"]
     assert found.skips == [("d: two", "d: two: it is Sunday")]
-    assert "the neighbour was loud" in capsys.readouterr().out
-    for name in "ab":
-        (tmp_path / f"{name}.seen").unlink()
-    one_by_one = run(1)
-    assert (one_by_one.passed, len(one_by_one.failures), one_by_one.notes) == (2, 3, []), one_by_one
+    assert "the machine was slow" in capsys.readouterr().out
+
+
+def test_of_many_programs_that_fail_none_is_run_again(run, tmp_path):
+    names = [str(n) for n in range(guest_tests.MOST_AGAIN + 1)]
+    found = run({name: FIRST_TIME_WRONG.format(seen=tmp_path / f"{name}.seen") for name in names})
+    assert (found.passed, len(found.failures), found.notes) == (0, len(names), []), found
