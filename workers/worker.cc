@@ -114,11 +114,13 @@ shm::Result<> Worker::start_threads() {
 
 void Worker::prepare_module_use() {
   if (!config_.module_area && !config_.direct) return;
-  module_link_.emplace(LinkResources{
-      .loop = loop_,
-      .ask = [this](shm::ConnectionId connection,
-                    int stream) { to_supervisor_.send(message::WantModule{{connection}, {}}, stream); },
-      .closer = &file_closer_});
+  module_link_.emplace(LinkResources{.loop = loop_,
+                                     .ask =
+                                         [this](shm::ConnectionId connection, int stream) {
+                                           return to_supervisor_.send(message::WantModule{{connection}, {}},
+                                                                      stream);
+                                         },
+                                     .closer = &file_closer_});
   if (config_.module_area) {
     module_area_.emplace(AreaResources{.loop = loop_,
                                        .budget = module_areas_,
@@ -198,7 +200,7 @@ void Worker::on_offer(const message::Offer& offer) {
   const bool verbs = offer.fabric == daemon::Fabric::verbs;
   bool take = !draining_ && sessions_.size() < config_.connections && !sessions_.contains(offer.connection);
   if (take && verbs) take = take_request(offer);
-  if (!take) return to_supervisor_.send(message::Refuse{{offer.connection}});
+  if (!take) return (void)to_supervisor_.send(message::Refuse{{offer.connection}});
   to_supervisor_.send(message::Take{{offer.connection}});
   if (verbs) accept_request(offer);
 }
@@ -249,7 +251,7 @@ void Worker::on_grant(shm::ConnectionId connection, shm::UniqueFd socket) {
   // It found no room in our table, is one that we have, or is gone already.
   if (!socket.valid() || sessions_.contains(connection) ||
       ::getpeername(socket.get(), reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
-    return to_supervisor_.send(message::Closed{{connection}});
+    return (void)to_supervisor_.send(message::Closed{{connection}});
   }
   const fabric::iwarp::Options options{
       .want_crc = config_.iwarp_crc,

@@ -20,8 +20,9 @@ class ControlSender {
   ControlSender(int control_fd, uint32_t generation, std::function<void(bool waits)> backlog)
       : control_fd_(control_fd), generation_(generation), backlog_(std::move(backlog)) {}
 
-  /// descriptor is borrowed: a copy of it waits with the message.
-  void send(const daemon::FromWorker& message, int descriptor = -1);
+  /// descriptor is borrowed: a copy of it waits with the message. False: it cannot be sent. With a descriptor
+  /// that may pass: the user's processes together have too many under way (ETOOMANYREFS).
+  bool send(const daemon::FromWorker& message, int descriptor = -1);
   void send_queued();
   /// The supervisor is gone: nothing is sent any more.
   void close();
@@ -36,7 +37,8 @@ class ControlSender {
     shm::UniqueFd descriptor;
   };
 
-  [[nodiscard]] bool try_send(const daemon::FromWorker& message, int descriptor) const;
+  enum class Sent : uint8_t { yes, full, never };
+  [[nodiscard]] Sent try_send(const daemon::FromWorker& message, int descriptor) const;
 
   int control_fd_;
   uint32_t generation_;

@@ -34,13 +34,13 @@ SmbdLink::Without without_of(int error) {
 void SmbdLink::want() {
   if (resources_ == nullptr || stream_ < 0) return;
   const uint64_t now = context_.transport.now();
-  const bool again = now - asked_at_ >= resources_->again_ms;
+  const bool again = now - asked_at_ >= (unasked_ ? resources_->unasked_ms : resources_->again_ms);
   if (!(state_ == State::none ? ask_ || again : state_ == State::asked && again)) return;
   ask_ = false;
   asked_at_ = now;
   state_ = State::asked;
   tell(Without::asked, "");
-  resources_->ask(connection_, stream_);
+  unasked_ = !resources_->ask(connection_, stream_);
 }
 
 void SmbdLink::answered(shm::Result<shm::UniqueFd> link) {

@@ -35,9 +35,11 @@ namespace proxy = protocol::proxy;
 /// What all sessions of a worker have for their links; outlives them.
 struct LinkResources {
   uv_loop_t& loop;
-  /// For the link to the module at the other end of this stream: SmbdLink::answered() follows.
-  std::function<void(shm::ConnectionId connection, int stream)> ask;
+  /// For the link to the module at the other end of this stream: SmbdLink::answered() follows. False: nobody
+  /// can be asked now.
+  std::function<bool(shm::ConnectionId connection, int stream)> ask;
   uint64_t again_ms = 30'000;    // until it is asked again what was answered no, or not at all
+  uint64_t unasked_ms = 1'000;   // until it is tried again to ask
   FileCloser* closer = nullptr;  // of descriptors that nobody takes
 };
 
@@ -127,6 +129,7 @@ class SmbdLink {
   int stream_ = -1;
   bool ask_ = true;
   uint64_t asked_at_ = 0;
+  bool unasked_ = false;  // nobody could be asked then
   bool takes_descriptors_ = false;
   shm::Watched<shm::UniqueFd> link_;
   SaidLines lines_{"smbd's module"};

@@ -51,7 +51,8 @@ struct Line {
 
 TEST_CASE("where there is room, a word is sent at once") {
   Line line;
-  line.sender->send(message::Closed{{9_c}});
+  CHECK(line.sender->send(message::Closed{{9_c}}));
+  CHECK_FALSE(line.sender->send(message::WantModule{{9_c}, {}}));  // which has a descriptor
   CHECK(line.sender->queued() == 0);
   const auto said = line.read();
   REQUIRE(said.size() == 1);

@@ -158,6 +158,21 @@ TEST_CASE("no module: asked once, and again after another tree connect") {
   CHECK(rig.broken.empty());
 }
 
+TEST_CASE("where nobody can be asked it is tried again soon") {
+  Area rig;
+  rig.cannot_ask = 2;
+  rig.ask();
+  rig.ask();
+  CHECK(rig.asked == 1);
+  rig.links.unasked_ms = 0;
+  rig.ask();
+  CHECK(rig.asked == 2);
+  rig.ask();
+  CHECK(rig.asked == 3);
+  rig.ask();  // this one is to be answered
+  CHECK(rig.asked == 3);
+}
+
 TEST_CASE("no answer, and a no, are asked for again after a while") {
   Area rig;
   rig.links.again_ms = 0;

@@ -39,7 +39,7 @@ class SmbdExchangeRig : public ExchangeHost {
 
   /// Who asks for the link to a module is told nothing, unless the test does it.
   Budget area_budget{kPlenty};
-  size_t asked = 0;
+  size_t asked = 0, cannot_ask = 0;  // the first so many times
   AreaResources areas{
       .loop = loop(), .budget = area_budget, .threshold = 65536, .bytes = 1 << 20, .huge_pages = false};
   Budget descriptors{1000};
@@ -49,7 +49,9 @@ class SmbdExchangeRig : public ExchangeHost {
     if (closes) closes();
     FileCloser::let_go(file);
   }};
-  LinkResources links{.loop = loop(), .ask = [this](shm::ConnectionId, int) { ++asked; }, .closer = &closer};
+  LinkResources links{.loop = loop(),
+                      .ask = [this](shm::ConnectionId, int) { return ++asked > cannot_ask; },
+                      .closer = &closer};
   /// A test that keeps all of them has work under way that does not end.
   std::optional<FileThreads> threads{std::in_place, loop(), 32, nullptr, 1'000'000'000};
   /// Times that it has looked at its clock, which it does only when something is expected and until that has
