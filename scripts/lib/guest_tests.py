@@ -135,10 +135,12 @@ def guest_programs(run, section, log, kernel):
 
 
 def once_more(run, section, log, kernel, first):
-    """That counts; but it is told, with what was wrong at first."""
+    """That counts; but it is told, with what was wrong at first. What is not run again has failed."""
+    if late(run):
+        return first
     second = guest_program(run, f'{log}-again', first.program, kernel)
-    if second.failures:
-        return second
+    if second.failures or not second.passed:
+        return second if second.failures else first
     for what, text in first.failures:
         section.notes.append(f'{what} failed once, and passed when it was run again: {last_lines(text, 1)[:300]}')
         print(f'FAILED once, passed when run again: {what}\n{text}', flush=True)

@@ -87,7 +87,8 @@ def run(tmp_path, monkeypatch):
     for module in (test_run, guest_tests):
         monkeypatch.setattr(module, "LOGS", tmp_path)
 
-    def make(scripts):
+    def make(scripts, late=lambda run: False):
+        monkeypatch.setattr(guest_tests, "late", late)
         monkeypatch.setattr(guest_tests, "programs", lambda: [pathlib.Path(name) for name in scripts])
         monkeypatch.setattr(guest_tests, "command", lambda program, *_: ["sh", "-c", scripts[program.name]])
         whole = test_run.Run(argparse.Namespace(full=False, until=None))
@@ -104,6 +105,12 @@ def test_what_fails_is_run_once_more(run, tmp_path, capsys):
     assert [note.partition(" failed")[0] for note in found.notes] == ["a: one", "b: one"]
     assert found.skips == [("d: two", "d: two: it is Sunday")]
     assert "the machine was slow" in capsys.readouterr().out
+
+
+def test_what_failed_and_cannot_be_run_again_has_failed(run, tmp_path):
+    seen = tmp_path / "a.seen"
+    found = run({"a": FIRST_TIME_WRONG.format(seen=seen)}, late=lambda _: seen.exists())
+    assert (found.passed, len(found.failures), found.notes) == (0, 1, []), found
 
 
 def test_of_many_programs_that_fail_none_is_run_again(run, tmp_path):
