@@ -1,28 +1,21 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/control/smbd_lookup.h"
 
-#include <algorithm>
-#include <array>
 #include <chrono>
-#include <dirent.h>
 #include <filesystem>
 #include <fstream>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <unistd.h>
 #include <unordered_map>
 
+#include "daemon/os/process_streams.h"
 #include "daemon/os/tcp_socket.h"
 #include "shm/base/number.h"
 
 namespace smbdirect::daemon {
 namespace {
-
-struct CloseDirectory {
-  void operator()(DIR* directory) const { closedir(directory); }
-};
 
 /// Of root's or our own, whatever it does at the moment: anyone can call a process smbd.
 bool is_smbd(const std::filesystem::path& process) {
@@ -38,28 +31,14 @@ bool is_smbd(const std::filesystem::path& process) {
   return user && (*user == 0 || *user == getuid());
 }
 
-void add_sockets(const std::filesystem::path& process, uint32_t pid,
-                 std::unordered_map<uint64_t, uint32_t>& found) {
-  const std::unique_ptr<DIR, CloseDirectory> directory(opendir((process / "fd").c_str()));
-  while (const dirent* entry = directory ? readdir(directory.get()) : nullptr) {
-    constexpr std::string_view kSocket = "socket:[";
-    std::array<char, 64> text;  // of what is longer the beginning
-    const ssize_t length = readlinkat(dirfd(directory.get()), entry->d_name, text.data(), text.size());
-    const std::string_view target(text.data(), size_t(std::max<ssize_t>(length, 0)));
-    if (!target.starts_with(kSocket)) continue;
-    const auto digits = target.substr(kSocket.size());
-    if (const auto inode = shm::number_from_text<uint64_t>(digits.substr(0, digits.find(']'))))
-      found[*inode] = pid;
-  }
-}
-
 /// inode -> pid, of every socket that an smbd has open.
 std::unordered_map<uint64_t, uint32_t> sockets_of_smbd() {
   std::unordered_map<uint64_t, uint32_t> found;
   std::error_code error;
   for (const auto& process : std::filesystem::directory_iterator("/proc", error)) {
     const auto pid = shm::number_from_text<uint32_t>(process.path().filename().string());
-    if (pid && is_smbd(process.path())) add_sockets(process.path(), *pid, found);
+    if (!pid || !is_smbd(process.path())) continue;
+    for (const uint64_t inode : sockets_of(pid_t(*pid))) found[inode] = *pid;
   }
   return found;
 }

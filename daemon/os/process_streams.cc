@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/os/process_streams.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <dirent.h>
-#include <linux/limits.h>
 #include <memory>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -42,11 +42,21 @@ struct CloseDirectory {
   void operator()(DIR* directory) const { closedir(directory); }
 };
 
-bool is_socket(int directory, const char* name) {
+using Directory = std::unique_ptr<DIR, CloseDirectory>;
+
+Directory descriptors_of(pid_t process) {
+  return Directory(opendir(("/proc/" + std::to_string(process) + "/fd").c_str()));
+}
+
+/// Its inode. Nothing: the descriptor is of something else, or closed.
+std::optional<uint64_t> socket_inode(const Directory& directory, const char* name) {
   constexpr std::string_view kSocket = "socket:[";
-  std::array<char, PATH_MAX> target;
-  const ssize_t length = readlinkat(directory, name, target.data(), target.size());
-  return length > 0 && std::string_view(target.data(), size_t(length)).starts_with(kSocket);
+  std::array<char, 64> text;  // of what is longer the beginning
+  const ssize_t length = readlinkat(dirfd(directory.get()), name, text.data(), text.size());
+  const std::string_view target(text.data(), size_t(std::max<ssize_t>(length, 0)));
+  if (!target.starts_with(kSocket)) return std::nullopt;
+  const auto digits = target.substr(kSocket.size());
+  return shm::number_from_text<uint64_t>(digits.substr(0, digits.find(']')));
 }
 
 }  // namespace
@@ -74,17 +84,25 @@ std::optional<TcpStream> tcp_stream(int descriptor) {
   return stream;
 }
 
+std::vector<uint64_t> sockets_of(pid_t process) {
+  std::vector<uint64_t> inodes;
+  const Directory directory = descriptors_of(process);
+  while (const dirent* entry = directory ? readdir(directory.get()) : nullptr) {
+    if (const auto inode = socket_inode(directory, entry->d_name)) inodes.push_back(*inode);
+  }
+  return inodes;
+}
+
 shm::Result<std::vector<HeldStream>> streams_of(pid_t process) {
   const std::string what = "the sockets of process " + std::to_string(process);
   const shm::UniqueFd handle = open_process(process);
   if (!handle.valid()) return shm::fail(what, errno);
-  const std::string path = "/proc/" + std::to_string(process) + "/fd";
-  const std::unique_ptr<DIR, CloseDirectory> directory(opendir(path.c_str()));
+  const Directory directory = descriptors_of(process);
   if (!directory) return shm::fail(what, errno == ENOENT ? ESRCH : errno);
   std::vector<HeldStream> streams;
   while (const dirent* entry = readdir(directory.get())) {
     const auto number = shm::number_from_text<int>(entry->d_name);
-    if (!number || !is_socket(dirfd(directory.get()), entry->d_name)) continue;
+    if (!number || !socket_inode(directory, entry->d_name)) continue;
     const shm::UniqueFd copy = copy_of(handle, *number);
     if (!copy.valid() && errno == EBADF) continue;  // closed in the meantime
     if (!copy.valid()) return shm::fail(what, errno);

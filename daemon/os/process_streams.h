@@ -29,6 +29,9 @@ struct TcpStream {
 /// Nothing for what is no established TCP connection.
 [[nodiscard]] std::optional<TcpStream> tcp_stream(int descriptor);
 
+/// The inodes of the sockets that a process has open; none of one that is gone, or not ours to look into.
+[[nodiscard]] std::vector<uint64_t> sockets_of(pid_t process);
+
 struct HeldStream {
   TcpStream stream;
   int number = -1;  // the descriptor's, in that process

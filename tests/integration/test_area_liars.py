@@ -15,6 +15,7 @@ from lib.area_link import mapped
 from lib.area_use import THRESHOLD, moved, warm
 from lib.daemon import Smbdirectd
 from lib.process import wait_until
+from lib.resources import descriptors
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the daemon trusts no other's module")
 
@@ -65,10 +66,6 @@ class Client:
         while not condition():
             self.exchange()
             assert time.monotonic() < end, "it did not come to that"
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 @pytest.fixture

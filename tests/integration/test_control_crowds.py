@@ -11,7 +11,10 @@ import sys
 import time
 
 import pytest
+
 from lib import rdma
+from lib.resources import descriptors
+from lib.scene import seconds_used
 
 STRANGER = 65534
 SECONDS = 3
@@ -33,10 +36,6 @@ while time.monotonic() < end:
     s.close()
 print(asked)
 """
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it asks as another user")
@@ -88,13 +87,8 @@ def test_programs_that_are_called_smbd(make_daemon, smbd):
             one = stack.enter_context(subprocess.Popen([sys.executable, "-c", CALLED_SMBD], stdout=subprocess.PIPE, text=True))
             stack.callback(one.kill)
             assert one.stdout.readline() == "ready\n"
-        before = processor_seconds(daemon.pid)
+        before = seconds_used(daemon.pid)
         for _ in range(3):
             (row,) = daemon.ctl("clients")
-        assert processor_seconds(daemon.pid) - before < 1
+        assert seconds_used(daemon.pid) - before < 1
         assert row["smbd"] and client.echo().check()
-
-
-def processor_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -40,6 +40,7 @@ from lib.area_link import (
 )
 from lib.direct_link import CLOSED, DIRECT_NOT, DIRECT_REFUSED, GRANT, RIGHTS, TABLE
 from lib.process import wait_until
+from lib.resources import descriptors
 
 NOT_SUPPORTED = 0xC00000BB
 COLLISION = 0xC0000035
@@ -47,10 +48,6 @@ INSUFFICIENT_RESOURCES = 0xC000009A
 F_SEAL_WRITE = 8
 SIZE = 65536
 BASE = bytes(range(256)) * 256
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 @pytest.fixture
